@@ -1,0 +1,254 @@
+"""The words that every part of captiond shares, and the three protocols at its edges.
+
+    Source --Delivery(Clip)--> sampler --FrameSet(Window)--> engine --Caption--> Route.publish(Progress)
+      ^                                                                             |
+      +------------------ position: the first window that is not durable <----------+
+
+A :class:`Source` yields deliveries, a :class:`Sink` makes captions durable, and a :class:`Route` made of the two is the
+only way to move a position: when ``await route.publish(progress)`` returns, the captions **and** the position are
+durable. A delivery that never published its ``last`` progress is delivered again.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+from connectors.errors import Poison
+
+
+class Media(Protocol):
+    """An encoded video or image that can be opened any number of times."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: relative to the source, never a path of the machine."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size when it was received."""
+        ...
+
+    def open(self) -> int:
+        """Return a new read-only descriptor at offset 0 that the caller closes; :class:`Poison` when it is gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what keeps it (a memory file, a spooled copy); opened descriptors stay valid."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One video or image on its way through the program.
+
+    ``clip_id`` is the same at every delivery of the same clip. ``received_ns`` is wall time in nanoseconds since the
+    epoch. ``attributes`` are what came with the clip: ``prompt``, trace context, and the like.
+    """
+
+    clip_id: str
+    source: str
+    media: Media
+    received_ns: int
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A clip, handed out once, and where to go on with it.
+
+    ``first_window`` is the first window that is not durable yet and counts only while ``plan_hash`` fits the plan of
+    the running configuration; otherwise the clip starts again at window 0. ``suspicion`` is 0 for an ordinary clip, 1
+    for one that was in flight when an engine died (it runs alone), 2 for one that was alone when it died again (it is
+    rejected). ``handle`` belongs to the source that made the delivery.
+    """
+
+    clip: Clip
+    first_window: int = 0
+    plan_hash: str | None = None
+    suspicion: int = 0
+    handle: Any = field(default=None, repr=False, compare=False)
+
+    def resumed(self, first_window: int, plan_hash: str | None) -> "Delivery":
+        """Return the delivery with another place to go on at."""
+        return replace(self, first_window=first_window, plan_hash=plan_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpan:
+    """The half-open span ``[start_ns, exclusive_end_ns)`` of window ``index``, in media time from the first frame."""
+
+    index: int
+    start_ns: int
+    exclusive_end_ns: int
+
+    def __post_init__(self) -> None:
+        if self.index < 0 or not 0 <= self.start_ns < self.exclusive_end_ns:
+            raise ValueError(f"no such window: {self}")
+
+
+class CaptionStatus(StrEnum):
+    """How a window's description ended."""
+
+    SUCCESS = "success"
+    TRUNCATED = "truncated"  # the model was cut off at generation.max_tokens
+    EMPTY = "empty"  # the model said nothing
+    ERROR = "error"  # the window's frames could not be read, windows after it can
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request, as the engine counted them; 0 where it does not say."""
+
+    prompt_tokens: int = 0
+    vision_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FramesShown:
+    """Which frames a window's model input held: their time stamps, and how far they are from what was asked for.
+
+    ``distinct_frames`` is below ``len(pts_ns)`` where frames repeat; ``substituted_frames`` counts those that the
+    decoder did not give and that the frame before stands in for; ``snap`` is ``keyframe`` where exactness was traded.
+    """
+
+    pts_ns: tuple[int, ...] = ()
+    distinct_frames: int = 0
+    substituted_frames: int = 0
+    snap: str = "exact"
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again."""
+
+    caption_id: str
+    clip_id: str
+    source: str
+    window: WindowSpan
+    text: str
+    status: CaptionStatus
+    model: str
+    prompt_hash: str
+    plan_hash: str
+    usage: Usage = Usage()
+    frames: FramesShown = FramesShown()
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a clip could not be captioned further. ``detail`` holds no path of the machine and no stack trace."""
+
+    clip_id: str
+    source: str
+    reason: str
+    detail: str
+    origin: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What became of the next windows of a delivery.
+
+    ``captions`` are those of consecutive windows and end at ``next_window - 1``. With ``last`` the clip is finished:
+    after its ``rejection`` where there is one, else with a caption for each of its windows. ``plan_hash`` names the
+    plan that the indices belong to; where it differs from the delivery's, what an earlier plan wrote is replaced.
+    """
+
+    delivery: Delivery
+    captions: Sequence[Caption]
+    next_window: int
+    plan_hash: str
+    last: bool = False
+    rejection: Rejection | None = None
+
+    def __post_init__(self) -> None:
+        indices = [caption.window.index for caption in self.captions]
+        if indices != list(range(self.next_window - len(indices), self.next_window)):
+            raise ValueError(f"captions of windows {indices} do not end at window {self.next_window}")
+        if self.rejection is not None and not self.last:
+            raise ValueError("a rejection ends its clip")
+
+    @classmethod
+    def rejected(
+        cls, delivery: Delivery, fault: Poison, *, next_window: int, plan_hash: str, attempts: int = 1
+    ) -> "Progress":
+        """Return the last progress of a clip that can't be read or described further."""
+        clip = delivery.clip
+        rejection = Rejection(clip.clip_id, clip.source, fault.reason, fault.detail, fault.origin, attempts)
+        return cls(delivery, (), next_window, plan_hash, last=True, rejection=rejection)
+
+
+class Source(Protocol):
+    """Where clips come from. Only a route calls :meth:`settle`."""
+
+    name: str
+
+    def deliveries(self) -> AsyncIterator[Delivery]:
+        """Yield each clip once. Ends after :meth:`drain`, or at the end of what was there when asked ``once``.
+
+        Never yields a clip again that is still in flight, and never loses one that was yielded: what is not settled
+        with ``last`` when the program ends is delivered again by the next one.
+        """
+        ...
+
+    async def settle(self, progress: Progress) -> None:
+        """Make ``progress.next_window`` the durable position; with ``last``, finish the clip. Idempotent."""
+        ...
+
+    async def suspect(self, delivery: Delivery) -> None:
+        """Raise the delivery's suspicion by one, durably, before the program ends with a dead engine."""
+        ...
+
+    async def drain(self) -> None:
+        """Yield nothing more. What was yielded can still be settled."""
+        ...
+
+    async def close(self) -> None:
+        """Give unfinished clips back so that any daemon may take them up, then let go of the transport."""
+        ...
+
+
+class Sink(Protocol):
+    """Where captions and rejections go."""
+
+    async def write(self, progress: Progress) -> None:
+        """Write the captions and the rejection; they are durable when this returns. Waits out an outage."""
+        ...
+
+    async def close(self) -> None:
+        """Flush and let go."""
+        ...
+
+
+class Route(Protocol):
+    """A source and the sink, and the one acknowledgement between them."""
+
+    name: str
+
+    def deliveries(self) -> AsyncIterator[Delivery]:
+        """Yield the source's deliveries, each with its durable position."""
+        ...
+
+    async def publish(self, progress: Progress) -> None:
+        """Return when the captions, the rejection and the position are durable, in this order or at once."""
+        ...
+
+    async def suspect(self, delivery: Delivery) -> None:
+        """See :meth:`Source.suspect`."""
+        ...
+
+    async def drain(self) -> None:
+        """See :meth:`Source.drain`."""
+        ...
+
+    async def close(self) -> None:
+        """Close the source. The sink, shared between routes, is closed by whoever made it."""
+        ...

@@ -1,0 +1,184 @@
+"""Every setting of captiond, declared once: its type, its default and what it means.
+
+The sections are frozen pydantic models; an unknown key, a wrong type or two settings that contradict each other is a
+:class:`ConfigurationError` that names the key's path. ``config/captiond.yaml`` shows every key with its default.
+:mod:`daemon.config_file` reads the file, the environment and the overrides.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from connectors.routes import SinkSettings, SourceSettings
+from connectors.settings import Bytes, Section
+from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
+
+
+class WindowsSettings(Section):
+    """How a clip is cut into windows."""
+
+    policy: Literal["seconds", "whole"] = Field("seconds", description="windows of window_s, or the whole clip as one")
+    window_s: PositiveFloat = Field(10.0, description="length of a window")
+    stride_s: PositiveFloat = Field(10.0, description="from the start of one window to the start of the next")
+    min_tail_s: float = Field(5.0, ge=0, description="a shorter tail is merged into the window before it")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.stride_s > self.window_s:
+            raise ValueError(f"stride_s ({self.stride_s}) above window_s ({self.window_s}) would leave gaps")
+        if self.min_tail_s > self.window_s:
+            raise ValueError(f"min_tail_s ({self.min_tail_s}) is above window_s ({self.window_s})")
+        if self.policy == "whole" and {"window_s", "stride_s", "min_tail_s"} & self.model_fields_set:
+            raise ValueError("policy: whole contradicts window_s, stride_s and min_tail_s")
+        return self
+
+    def to_policy(self) -> WindowPolicy:
+        """Return the same in integer nanoseconds."""
+        ns = [round(s * NS_PER_S) for s in (self.window_s, self.stride_s, self.min_tail_s)]
+        return WindowPolicy(*ns, whole=self.policy == "whole")
+
+
+class FramesSettings(Section):
+    """Which frames of a window the model sees."""
+
+    rule: Literal["time", "neva"] = Field("time", description="evenly spread times, or NeVA's evenly spread frames")
+    num_frames: PositiveInt = Field(8, le=4096, description="frames a window")
+    fps: PositiveFloat | None = Field(None, description="instead of num_frames: frames a second of the window")
+    min_frames: PositiveInt = Field(4, description="with fps: at least so many")
+    max_frames: PositiveInt = Field(64, le=4096, description="with fps: at most so many")
+    splice_single_frame: Literal["first", "middle", "last"] | None = Field(None, description="show this frame alone")
+    snap: Literal["exact", "keyframe"] = Field("exact", description="keyframe: faster, and every caption says so")
+    decoder: Literal["av", "decord"] = Field("av", description="PyAV, or decord for parity with NeVA")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.fps is not None and "num_frames" in self.model_fields_set:
+            raise ValueError("fps and num_frames contradict each other: keep one of them")
+        if self.fps is not None and self.rule == "neva":
+            raise ValueError("rule: neva takes num_frames, not fps")
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames ({self.min_frames}) is above max_frames ({self.max_frames})")
+        return self
+
+    def to_policy(self) -> FramePolicy:
+        """Return the same as the planner takes it."""
+        return FramePolicy(
+            self.rule, self.num_frames, self.fps, self.min_frames, self.max_frames, self.splice_single_frame, self.snap
+        )
+
+
+class PromptSettings(Section):
+    """What the model is asked."""
+
+    text: str = Field("Describe this video.", min_length=1, max_length=32_768, description="the question")
+    template: str = Field("auto", description="auto: the model's own chat template; or one of NeVA's conversations")
+    system: str | None = Field(None, description="a system message, where the template has one")
+
+
+class GenerationSettings(Section):
+    """How the answer is generated; greedy unless temperature is above 0."""
+
+    max_tokens: PositiveInt = Field(256, description="at most so many tokens a caption")
+    min_tokens: int = Field(0, ge=0, description="at least so many")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
+    top_k: int = Field(0, ge=0, description="0 is off")
+    repetition_penalty: PositiveFloat = Field(1.0, description="1 is off")
+    stop: tuple[str, ...] = Field((), description="strings that end a caption")
+    seed: int | None = Field(None, description="for sampling that can be repeated")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})")
+        return self
+
+
+class VllmSettings(Section):
+    """vLLM in this process's own children."""
+
+    kind: Literal["vllm"] = "vllm"
+    model: str | None = Field("bundled", description="a folder, a Hugging Face name, or bundled (it knows only shapes)")
+    tensor_parallel_size: PositiveInt = Field(1, description="devices that share each layer")
+    pipeline_parallel_size: PositiveInt = Field(1, description="devices that share the stack of layers")
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "half", "float"] = Field("auto", description="precision")
+    quantization: str | None = Field(None, description="as vLLM names it")
+    max_model_len: PositiveInt | None = Field(None, description="longest prompt plus answer; the model's own if null")
+    args: dict[str, Any] = Field(default_factory=dict, description="anything else that vLLM's AsyncEngineArgs takes")
+
+
+class OpenAISettings(Section):
+    """One or more OpenAI-compatible servers."""
+
+    kind: Literal["openai"] = "openai"
+    base_urls: tuple[str, ...] = Field(min_length=1, description="for example http://127.0.0.1:8000/v1")
+    model: str = Field(description="the name that the servers know it by")
+    api_key_file: Path | None = Field(None, description="a file that holds the key")
+    slots: PositiveInt = Field(64, description="requests in flight at once, over all servers")
+
+
+class FakeSettings(Section):
+    """No model: captions made from the frames, for tests of delivery and for trying out a configuration."""
+
+    kind: Literal["fake"] = "fake"
+    delay_ms: float = Field(0.0, ge=0, description="how long a caption takes")
+    slots: PositiveInt = Field(64, description="requests in flight at once")
+    script: Path | None = Field(None, description="a YAML file of faults, for tests")
+
+
+EngineSettings = Annotated[VllmSettings | OpenAISettings | FakeSettings, Field(discriminator="kind")]
+
+
+class LimitsSettings(Section):
+    """What captiond holds and accepts at most."""
+
+    max_clips_in_flight: PositiveInt = Field(64, description="clips worked on at once, over all sources")
+    in_flight_bytes: Bytes = Field(2**30, description="encoded values, fetch buffers and decoded frames together")
+    max_clip_bytes: Bytes = Field(2 * 2**30, description="a larger clip is rejected")
+    max_pixels: PositiveInt = Field(8_912_896, description="width x height of a frame; 8,912,896 is 4096 x 2176")
+    max_duration_s: PositiveFloat = Field(86_400.0, description="a longer clip is rejected")
+    decoders: PositiveInt = Field(2, description="decoding processes")
+    decoder_memory_bytes: Bytes = Field(4 * 2**30, description="address space of one decoding process")
+
+
+class TimeoutsSettings(Section):
+    """How long captiond waits before it does something about it."""
+
+    drain_s: PositiveFloat = Field(60.0, description="a stop finishes the windows in flight within this")
+    request_deadline_s: PositiveFloat = Field(120.0, description="a request to the engine is aborted after this")
+    stall_s: PositiveFloat = Field(180.0, description="an engine without progress for this long is dead")
+    decode_deadline_s: PositiveFloat = Field(60.0, description="decoding one window takes at most this")
+    max_attempts: PositiveInt = Field(3, description="tries before a clip is rejected")
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json", "journal"] = "text"
+
+
+class HttpSettings(Section):
+    """Where /livez, /readyz, /metrics and the status page are served; null turns them off."""
+
+    listen: str | None = Field("127.0.0.1:8480", pattern=r"^[^:\s]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$")
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    sources: dict[str, SourceSettings] = Field(min_length=1)
+    sink: SinkSettings
+    windows: WindowsSettings = WindowsSettings()
+    frames: FramesSettings = FramesSettings()
+    prompt: PromptSettings = PromptSettings()
+    generation: GenerationSettings = GenerationSettings()
+    engine: EngineSettings = VllmSettings()
+    delivery: Literal["at_least_once", "transactional"] = "at_least_once"
+    commit_interval_ms: PositiveInt = 100
+    limits: LimitsSettings = LimitsSettings()
+    timeouts: TimeoutsSettings = TimeoutsSettings()
+    state_dir: Path = Path("state")
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()

@@ -1,0 +1,201 @@
+"""Windows and the frames shown in them: pure integer arithmetic over a clip's time stamps.
+
+Media time is in integer nanoseconds and starts at the first frame shown, so ``pts_ns[0] == 0``. Every span is
+half-open, ``[start_ns, exclusive_end_ns)``. Nothing here knows a decoder: the time stamps come from the packets.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS_PER_S = 1_000_000_000
+
+Splice = Literal["first", "middle", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One span of a clip and the frames chosen for it.
+
+    ``sample_ns`` are the times asked for and ``frame_numbers`` the frames (positions in the clip's sorted time stamps)
+    on screen then; both have one entry a frame shown, and frames repeat where a window has too few.
+    """
+
+    index: int
+    start_ns: int
+    exclusive_end_ns: int
+    sample_ns: tuple[int, ...] = field(repr=False)
+    frame_numbers: tuple[int, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.index < 0 or not 0 <= self.start_ns < self.exclusive_end_ns:
+            raise ValueError(f"window {self.index} is not a span: [{self.start_ns}, {self.exclusive_end_ns}) ns")
+        if not self.sample_ns or len(self.sample_ns) != len(self.frame_numbers):
+            raise ValueError(f"window {self.index}: {len(self.sample_ns)=} differs from {len(self.frame_numbers)=}")
+
+    @property
+    def distinct_frames(self) -> int:
+        """How many different frames are shown."""
+        return len(set(self.frame_numbers))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameSet:
+    """The frames of one window, as the engine gets them: ``uint8[N, H, W, 3]`` RGB, read-only.
+
+    ``pts_ns[k]`` is the time stamp of the frame that ``frames[k]`` really shows; ``substituted`` counts frames that
+    the decoder did not give and that the one on screen before stands in for. ``decode_ms`` is what making it cost.
+    """
+
+    window: Window
+    frames: NDArray[np.uint8] = field(repr=False)
+    pts_ns: tuple[int, ...] = field(repr=False)
+    substituted: int = 0
+    decode_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[3] != 3:
+            raise ValueError(f"frames are uint8[N, H, W, 3], not {self.frames.dtype}{list(self.frames.shape)}")
+        if not len(self.frames) == len(self.pts_ns) == len(self.window.sample_ns):
+            raise ValueError(f"{len(self.frames)} frames for {len(self.window.sample_ns)} samples")
+        self.frames.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return f"FrameSet({self.window!r}, frames=uint8{list(self.frames.shape)})"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPolicy:
+    """How a clip is cut: ``whole``, or windows of ``window_ns`` every ``stride_ns``.
+
+    A tail shorter than ``min_tail_ns`` is merged into the window before it.
+    """
+
+    window_ns: int = 10 * NS_PER_S
+    stride_ns: int = 10 * NS_PER_S
+    min_tail_ns: int = 5 * NS_PER_S
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.whole and (self.window_ns <= 0 or self.stride_ns <= 0 or self.min_tail_ns < 0):
+            raise ValueError(f"no windows can be cut with {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class FramePolicy:
+    """Which frames of a window are shown.
+
+    ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame numbers, padded
+    with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and
+    ``max_frames``. ``splice`` shows a single frame.
+    """
+
+    rule: Literal["time", "neva"] = "time"
+    num_frames: int = 8
+    fps: float | None = None
+    min_frames: int = 4
+    max_frames: int = 64
+    splice: Splice | None = None
+    snap: Literal["exact", "keyframe"] = "exact"
+
+    def frames_in(self, length_ns: int) -> int:
+        """Return how many frames a window of ``length_ns`` shows."""
+        if self.splice is not None:
+            return 1
+        if self.fps is None:
+            return self.num_frames
+        return min(max(round(length_ns * self.fps / NS_PER_S), self.min_frames), self.max_frames)
+
+
+def cut_windows(duration_ns: int, policy: WindowPolicy) -> list[tuple[int, int]]:
+    """Return the half-open spans of a clip of ``duration_ns``; together they cover it when stride <= window."""
+    if duration_ns <= 0:
+        raise ValueError(f"a clip of {duration_ns} ns has no windows")
+    if policy.whole:
+        return [(0, duration_ns)]
+    spans: list[tuple[int, int]] = []
+    start_ns = 0
+    while start_ns < duration_ns:
+        end_ns = min(start_ns + policy.window_ns, duration_ns)
+        spans.append((start_ns, end_ns))
+        if end_ns == duration_ns:
+            break  # an overlapping window that starts later would show nothing new
+        start_ns += policy.stride_ns
+    if len(spans) > 1:
+        start_ns, end_ns = spans[-1]
+        if end_ns - start_ns < min(policy.min_tail_ns, policy.window_ns):
+            spans[-2:] = [(spans[-2][0], end_ns)]
+    return spans
+
+
+def sample_times(start_ns: int, exclusive_end_ns: int, count: int) -> tuple[int, ...]:
+    """Return ``count`` times spread evenly over the span, each in the middle of its share."""
+    length_ns = exclusive_end_ns - start_ns
+    return tuple(start_ns + (2 * k + 1) * length_ns // (2 * count) for k in range(count))
+
+
+def neva_frame_numbers(length: int, num_frames: int, splice: Splice | None = None) -> list[int]:
+    """Return Video NeVA's choice among ``length`` frames (NeMo v2.0.0, ``TarOrFolderVideoLoader.flatten_frames``).
+
+    ``num_frames`` of -1 means every frame. numpy's own ``linspace`` is called: its rounding is part of the rule.
+    """
+    if length <= 0:
+        raise ValueError("no frame can be chosen among none")
+    if splice is not None:
+        return [{"first": 0, "middle": length // 2, "last": length - 1}[splice]]
+    if num_frames == -1:
+        return list(range(length))
+    chosen = [int(i) for i in np.linspace(0, length - 1, min(length, num_frames), dtype=int)]
+    return chosen + [chosen[-1]] * (num_frames - len(chosen))
+
+
+def frames_on_screen(pts_ns: NDArray[np.int64], times_ns: tuple[int, ...]) -> list[int]:
+    """Return the number of the frame on screen at each time: the last with ``pts <= time``, else the first."""
+    shown = np.searchsorted(pts_ns, np.asarray(times_ns, dtype=np.int64), side="right") - 1
+    return [int(i) for i in np.maximum(shown, 0)]
+
+
+def _choose(pts_ns: NDArray[np.int64], span: tuple[int, int], policy: FramePolicy) -> tuple[tuple[int, ...], list[int]]:
+    """Return the sample times and frame numbers of one window."""
+    start_ns, end_ns = span
+    count = policy.frames_in(end_ns - start_ns)
+    inside = slice(*(int(i) for i in np.searchsorted(pts_ns, [start_ns, end_ns], side="left")))
+    first, length = inside.start, inside.stop - inside.start
+    if policy.rule == "neva" and length > 0:
+        numbers = [first + i for i in neva_frame_numbers(length, count, policy.splice)]
+        return tuple(int(pts_ns[i]) for i in numbers), numbers
+    if policy.splice is not None:
+        at = {"first": start_ns, "middle": (start_ns + end_ns) // 2, "last": end_ns - 1}[policy.splice]
+        return (at,), frames_on_screen(pts_ns, (at,))
+    times = sample_times(start_ns, end_ns, count)
+    return times, frames_on_screen(pts_ns, times)
+
+
+def plan_windows(
+    pts_ns: NDArray[np.int64],
+    duration_ns: int,
+    windows: WindowPolicy,
+    frames: FramePolicy,
+    keyframes: NDArray[np.bool_] | None = None,
+) -> tuple[Window, ...]:
+    """Return every window of a clip, with the frames shown in each.
+
+    ``pts_ns`` is ``int64[F]``, ascending, with ``pts_ns[0] == 0``; ``keyframes`` is ``bool[F]`` and is needed for
+    ``snap: keyframe`` alone, which shows the nearest key frame at or before each chosen frame. A window without a frame
+    of its own (a gap) shows the frame that is on screen through it.
+    """
+    if len(pts_ns) == 0 or pts_ns[0] != 0 or duration_ns <= pts_ns[-1]:
+        raise ValueError(f"time stamps start at 0 and end before the clip does: {pts_ns[:1]}, {duration_ns=}")
+    planned = []
+    for index, span in enumerate(cut_windows(duration_ns, windows)):
+        times, numbers = _choose(pts_ns, span, frames)
+        if frames.snap == "keyframe":
+            if keyframes is None:
+                raise ValueError("snap: keyframe needs to know which frames are key frames")
+            key_numbers = np.flatnonzero(keyframes)
+            at = np.maximum(np.searchsorted(key_numbers, numbers, side="right") - 1, 0)
+            numbers = [int(n) for n in key_numbers[at]]
+        planned.append(Window(index, *span, times, tuple(numbers)))
+    return tuple(planned)
