@@ -85,7 +85,7 @@ class KafkaConnectionSettings(Section):
     sasl_username: str | None = Field(None, min_length=1, description="the name the broker knows the user by")
     password_file: Path | None = Field(
         None,
-        description="a file that holds the password alone; ${CREDENTIALS_DIRECTORY}/name for systemd's credentials",
+        description="a file that holds the password alone; ${CREDENTIALS_DIRECTORY}/name under systemd",
     )
     ssl_cafile: Path | None = Field(None, description="certificates to trust, PEM; the system's own if null")
     ssl_certfile: Path | None = Field(None, description="the client's own certificate, PEM, where the broker asks")
@@ -118,9 +118,10 @@ class KafkaConnectionSettings(Section):
 class ReferenceSettings(Section):
     """What a message may point to. Nothing is allowed unless it is named here."""
 
-    roots: tuple[Path, ...] = Field((), description="folders; a reference to a file must lie under one of them")
+    roots: tuple[Path, ...] = Field(default=(), description="folders; a referenced file must lie under one of them")
     url_prefixes: tuple[str, ...] = Field(
-        (), description="for example https://media.example.org/clips/ or s3://bucket/clips/; each ends with a slash"
+        default=(),
+        description="for example https://media.example.org/clips/ or s3://bucket/clips/; each ends with a slash",
     )
 
     @field_validator("url_prefixes")
@@ -213,9 +214,7 @@ class KafkaSinkSettings(KafkaConnectionSettings):
     @model_validator(mode="after")
     def _keeps_topics_apart(self) -> Self:
         if self.topic == self.dead_letter_topic:
-            raise ValueError(
-                "topic and dead_letter_topic are the same: readers could not tell captions from rejections"
-            )
+            raise ValueError("topic and dead_letter_topic are the same: readers could not tell the two apart")
         return self
 
     def topic_for(self, source: str) -> str:
