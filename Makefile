@@ -1,0 +1,41 @@
+# Daily tools of captiond. Each target does the set-up it needs and can be run first.
+.DEFAULT_GOAL := help
+PYTHON_IN_VENV := .venv/bin/python
+ROW ?=
+RUNS ?=
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## make the virtual environment .venv
+	@scripts/setup
+
+demo: setup ## caption generated and real clips with the bundled model, folder to folder
+	@$(PYTHON_IN_VENV) scripts/demo.py
+
+test: setup ## run the tests
+	@$(PYTHON_IN_VENV) -m pytest
+
+lint: setup ## ruff: rules and format
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+type: setup ## mypy, strict
+	@.venv/bin/mypy
+
+chaos: setup ## the fault matrix; ROW=K1 RUNS=20 for one row
+	@$(PYTHON_IN_VENV) -m tests.chaos $(if $(ROW),--row $(ROW)) $(if $(RUNS),--runs $(RUNS))
+
+chaos-quick: setup ## the rows that CI runs
+	@$(PYTHON_IN_VENV) -m tests.chaos --quick
+
+bench: setup ## measure, as ratios against a peer in the same run
+	@$(PYTHON_IN_VENV) -m bench
+
+model: setup ## train the bundled model again (about an hour on two cores)
+	@.venv/bin/captiond pretrain -c config/demo-model.yaml
+
+clean: ## remove what was built, but not the virtual environment
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help setup demo test lint type chaos chaos-quick bench model clean

@@ -1,0 +1,216 @@
+"""The command line."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+import yaml
+
+from connectors.errors import CaptiondError, ConfigurationError, ExitCode, Fatal
+from daemon import __version__
+
+app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="the YAML configuration", show_default=False)]
+MaybeConfigFile = Annotated[
+    Path | None, typer.Option("-c", "--config", help="the YAML configuration; the defaults where it is left out")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="override a key; repeatable")]
+Bare = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="overrides, as NeVA's scripts")]
+Clips = Annotated[list[Path], typer.Argument(help="video or image files", show_default=False)]
+Model = Annotated[str | None, typer.Option("--model", help="short for --set engine.model=...")]
+PromptText = Annotated[str | None, typer.Option("--prompt", help="short for --set prompt.text=...")]
+
+
+class CaptionForm(StrEnum):
+    """What `caption` prints."""
+
+    TEXT = "text"
+    JSON = "json"
+    VTT = "vtt"
+
+
+class PlanForm(StrEnum):
+    """What `plan` prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    overrides: Bare = None,
+    once: Annotated[bool, typer.Option("--once", help="take what the sources hold now, finish it, exit")] = False,
+    settings: Set = None,
+) -> None:
+    """Run the daemon."""
+    from daemon import assembly, logs
+    from daemon.config_file import load
+    from daemon.supervisor import Supervisor
+
+    loaded = load(config, [*(settings or ()), *(overrides or ())])
+    logs.set_up(loaded.log)
+
+    async def work() -> ExitCode:
+        return await Supervisor(assembly.build_household(loaded, once=once)).run()
+
+    _exit_with(work)
+
+
+@app.command()
+def check(
+    config: ConfigFile,
+    overrides: Bare = None,
+    engine: Annotated[bool, typer.Option("--engine", help="also ask the model's processor about tokens")] = False,
+    settings: Set = None,
+) -> None:
+    """Print the effective configuration, secrets masked, and what it would do; exit 78 when it is wrong."""
+    from daemon import checks
+    from daemon.config_file import load
+
+    loaded = load(config, [*(settings or ()), *(overrides or ())])
+    lines = checks.check(loaded, ask_processor=engine)
+    print(yaml.safe_dump(checks.masked(loaded), sort_keys=False, allow_unicode=True), end="")
+    for line in lines:
+        print(f"# {line}")
+
+
+@app.command()
+def caption(
+    clips: Clips,
+    form: Annotated[CaptionForm, typer.Option("--format", help="what is printed")] = CaptionForm.TEXT,
+    config: MaybeConfigFile = None,
+    model: Model = None,
+    prompt: PromptText = None,
+    settings: Set = None,
+) -> None:
+    """Caption files at a terminal."""
+    from daemon import one_shot
+
+    if form is CaptionForm.VTT and len(clips) > 1:
+        raise click.UsageError("--format vtt makes one WebVTT document: name one clip.")
+    loaded = _one_shot_settings(config, settings, model, prompt)
+    _exit_with(lambda: one_shot.caption(loaded, _existing(clips), form))
+
+
+@app.command()
+def plan(
+    clips: Clips,
+    form: Annotated[PlanForm, typer.Option("--format", help="what is printed")] = PlanForm.TABLE,
+    config: MaybeConfigFile = None,
+    model: Model = None,
+    prompt: PromptText = None,
+    settings: Set = None,
+) -> None:
+    """Print windows, frames, tokens and bytes without loading a model."""
+    from daemon import one_shot
+
+    loaded = _one_shot_settings(config, settings, model, prompt)
+    _exit_with(lambda: one_shot.plan(loaded, _existing(clips), form))
+
+
+@app.command()
+def sample(
+    clips: Clips,
+    out: Annotated[Path, typer.Option("--out", help="the folder for the pictures", show_default=False)],
+    config: MaybeConfigFile = None,
+    model: Model = None,
+    settings: Set = None,
+) -> None:
+    """Write what the model sees as PNG: every frame of every window, and a contact sheet."""
+    from daemon import one_shot
+
+    loaded = _one_shot_settings(config, settings, model, None)
+    _exit_with(lambda: one_shot.sample(loaded, _existing(clips), out))
+
+
+@app.command()
+def schema(
+    name: Annotated[str | None, typer.Argument(help="caption, rejection or reference; all of them if left out")] = None,
+) -> None:
+    """Print the JSON Schemas of the messages."""
+    from connectors.wire import schemas
+
+    known = schemas()
+    if name is not None and name not in known:
+        raise click.UsageError(f"no schema {name!r}: there are {', '.join(known)}.")
+    print(yaml.safe_dump(None) if not known else _json(known if name is None else known[name]))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, indent=2)
+
+
+def _existing(clips: list[Path]) -> list[Path]:
+    for clip in clips:
+        if not clip.is_file():
+            raise click.UsageError(f"{clip} is not a file.")
+    return clips
+
+
+def _one_shot_settings(config: Path | None, overrides: list[str] | None, model: str | None, prompt: str | None) -> Any:
+    """Return the settings of a one-shot command; sources and sink are the terminal whatever the file says."""
+    import json
+
+    from daemon import logs
+    from daemon.config import LogSettings
+    from daemon.config_file import read_yaml, settings_from
+
+    values = read_yaml(config) if config is not None else {}
+    values["sources"] = {"terminal": {"kind": "folder", "path": "."}}
+    values["sink"] = {"kind": "folder", "path": "."}
+    given = list(overrides or ())
+    given += [f"engine.model={json.dumps(model)}"] if model is not None else []
+    given += [f"prompt.text={json.dumps(prompt)}"] if prompt is not None else []
+    loaded = settings_from(values, given, folder=(config.resolve().parent if config is not None else Path.cwd()))
+    logs.set_up(LogSettings(level="warning", format=loaded.log.format))
+    return loaded
+
+
+def _exit_with(work: Callable[[], Coroutine[Any, Any, ExitCode]]) -> None:
+    code = asyncio.run(work())
+    if code is not ExitCode.CLEAN:
+        raise typer.Exit(int(code))
+
+
+def main() -> None:
+    """Run the command line; the exit codes are :class:`connectors.errors.ExitCode`."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except ConfigurationError as error:
+        print(f"captiond: the configuration is wrong.\n{error}", file=sys.stderr)
+        return int(ExitCode.CONFIGURATION)
+    except Fatal as error:
+        print(f"captiond: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except CaptiondError as error:
+        print(f"captiond: {error}", file=sys.stderr)
+        return int(ExitCode.CLIP_FAILED)
+    return code if isinstance(code, int) else int(ExitCode.CLEAN)
+
+
+if __name__ == "__main__":
+    main()

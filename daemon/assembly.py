@@ -1,0 +1,61 @@
+"""From settings to the parts of a running program: the one place where rooms are joined."""
+
+from collections.abc import Callable, Sequence
+
+from connectors.contract import Clip, Route
+from connectors.routes import build_routes, build_sink
+from daemon.clip_settings import ClipSettings, settings_by_source, settings_chooser
+from daemon.config import Settings
+from daemon.engine import Engine
+from daemon.engines import build_engine
+from daemon.metrics import Metrics
+from daemon.pipeline import Pipeline
+from daemon.sampler import Sampler
+from daemon.supervisor import Household
+
+
+def build_sampler(settings: Settings) -> Sampler:
+    """Return the sampler; frames come at the size that the model's profile names."""
+    return Sampler(settings.limits, settings.timeouts)
+
+
+def build_pipeline(
+    settings: Settings,
+    routes: Sequence[Route],
+    sampler: Sampler,
+    engine: Engine,
+    choose: Callable[[Clip], ClipSettings],
+    metrics: Metrics | None = None,
+) -> Pipeline:
+    """Return the main loop over these parts."""
+    return Pipeline(
+        routes,
+        sampler,
+        engine,
+        choose,
+        max_clips_in_flight=settings.limits.max_clips_in_flight,
+        max_attempts=settings.timeouts.max_attempts,
+        metrics=metrics or Metrics(),
+    )
+
+
+def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:
+    """Return the chooser of a one-shot command, whose clips all come from ``source``."""
+    return settings_chooser({source: settings_by_source(settings)[source]})
+
+
+def build_household(settings: Settings, *, once: bool = False) -> Household:
+    """Return everything a daemon is made of; nothing is started."""
+    sampler, engine = build_sampler(settings), build_engine(settings)
+    sink = build_sink(settings.sink)
+    routes = build_routes(settings, sink, once=once)
+    choose = settings_chooser(settings_by_source(settings))
+    metrics = Metrics()
+    return Household(
+        sampler,
+        engine,
+        sink,
+        routes,
+        lambda: build_pipeline(settings, routes, sampler, engine, choose, metrics),
+        settings.timeouts.drain_s,
+    )

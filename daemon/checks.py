@@ -1,0 +1,79 @@
+"""What `captiond check` says: the effective configuration, and what is wrong or surprising about it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from connectors.errors import ConfigurationError
+from daemon.clip_settings import ClipSettings, settings_by_source
+from daemon.config import Settings, VllmSettings
+from daemon.engines import build_planner, check_engine
+
+_SECRET = ("password", "secret", "token", "api_key")
+_NOT_SECRET = ("max_tokens", "min_tokens", "_file")
+
+# what `check --engine` asks the processor about where no clip is at hand
+_PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """Return the effective configuration as plain values, with whatever is secret replaced."""
+    plain: dict[str, Any] = _mask(settings.model_dump(mode="json"))
+    return plain
+
+
+def _mask(value: Any, key: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {name: _mask(below, str(name)) for name, below in value.items()}
+    if isinstance(value, list):
+        return [_mask(below, key) for below in value]
+    secret = any(word in key for word in _SECRET) and not any(word in key for word in _NOT_SECRET)
+    return "********" if secret and value is not None else value
+
+
+def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
+    """Return sentences about what the configuration does; :class:`ConfigurationError` when it can't work."""
+    by_source = settings_by_source(settings)
+    lines = [_about_source(name, mine) for name, mine in by_source.items()]
+    if settings.delivery == "transactional":
+        _check_transactional(settings)
+    check_engine(settings.engine)
+    if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
+        lines.append("The bundled model knows only moving shapes: engine.model names a real one.")
+    if ask_processor:
+        lines += _ask_processor(settings, by_source)
+    return lines
+
+
+def _about_source(name: str, mine: ClipSettings) -> str:
+    windows = mine.windows
+    cut = "each clip is one window" if windows.whole else f"windows of {windows.window_ns / 1e9:g} s"
+    frames = mine.frames
+    shown = (
+        f"{frames.fps:g} frames a second" if frames.fps else f"{frames.frames_in(windows.window_ns)} frames a window"
+    )
+    return f"Source {name}: {cut}, {shown}, asked {mine.prompt.text!r}."
+
+
+def _check_transactional(settings: Settings) -> None:
+    """Refuse a promise that only Kafka on both sides of one cluster can keep."""
+    sink = settings.sink
+    servers = getattr(sink, "bootstrap_servers", None)
+    for name, source in settings.sources.items():
+        if servers is None or getattr(source, "bootstrap_servers", None) != servers:
+            raise ConfigurationError(
+                f"delivery: transactional needs every source and the sink on one Kafka cluster; "
+                f"source {name} ({source.kind}) and the sink ({sink.kind}) are not.",
+                path="delivery",
+            )
+
+
+def _ask_processor(settings: Settings, by_source: Mapping[str, ClipSettings]) -> list[str]:
+    planner = build_planner(settings)
+    lines = []
+    for name, mine in by_source.items():
+        count = mine.frames.frames_in(mine.windows.window_ns)
+        planner.check(mine.prompt, count, _PROBE_HEIGHT, _PROBE_WIDTH)
+        tokens = planner.prompt_tokens(count, _PROBE_HEIGHT, _PROBE_WIDTH, mine.prompt)
+        if tokens is not None:
+            lines.append(f"Source {name}: {tokens} prompt tokens a window of {_PROBE_WIDTH} x {_PROBE_HEIGHT} frames.")
+    return lines

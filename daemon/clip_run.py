@@ -1,0 +1,124 @@
+"""One clip on its way: the window it is at, what failed, and how its captions are made."""
+
+import itertools
+from dataclasses import dataclass, field
+
+from connectors.contract import Caption, CaptionStatus, Clip, Delivery, FramesShown, Progress, Usage, WindowSpan
+from connectors.errors import Poison, Transient
+from daemon.clip_settings import ClipSettings, digest
+from daemon.engine import Completion
+from daemon.sampler import UnreadableWindow
+from daemon.windows import FrameSet, Window
+
+_REQUESTS = itertools.count()
+
+
+@dataclass(eq=False)
+class ClipRun:
+    """A delivery being captioned.
+
+    ``next_window`` moves with each publish, ``attempts`` counts failures in a row, and ``in_engine`` how many of its
+    windows the engine holds now.
+    """
+
+    delivery: Delivery
+    settings: ClipSettings
+    model_id: str
+    plan_hash: str = field(init=False)
+    next_window: int = field(init=False)
+    attempts: int = 0
+    in_engine: int = 0
+
+    def __post_init__(self) -> None:
+        self.plan_hash = self.settings.plan_hash(self.model_id)
+        fits = self.delivery.plan_hash == self.plan_hash
+        self.next_window = self.delivery.first_window if fits else 0
+
+    @property
+    def clip(self) -> Clip:
+        """The clip itself."""
+        return self.delivery.clip
+
+    def request_id(self, window: Window) -> str:
+        """Name the request for one window in the engine; no two requests have the same name."""
+        return f"{self.clip.clip_id}/{window.index}/{next(_REQUESTS)}"
+
+    def advance(self, captions: list[Caption], *, last: bool) -> Progress:
+        """Return the progress that publishes the next captions."""
+        return Progress(self.delivery, captions, self.next_window + len(captions), self.plan_hash, last)
+
+    def published(self, progress: Progress) -> None:
+        """Note that a progress is durable. Getting on means that what failed before has passed."""
+        self.next_window = progress.next_window
+        if progress.captions:
+            self.attempts = 0
+
+    def rejected(self, fault: Poison) -> Progress:
+        """Return the progress that ends the clip with a rejection."""
+        return Progress.rejected(
+            self.delivery, fault, next_window=self.next_window, plan_hash=self.plan_hash, attempts=self.attempts + 1
+        )
+
+    def failed(self, fault: Transient, max_attempts: int) -> None:
+        """Count a failure; :class:`Poison` once it is one too many without a window in between."""
+        self.attempts += 1
+        if self.attempts >= max_attempts:
+            detail = f"{fault.detail} (tried {self.attempts} times)"
+            self.attempts -= 1
+            raise Poison(fault.reason, detail, origin=fault.origin or "sampler") from fault
+
+    def caption(self, frames: FrameSet, done: Completion) -> Caption:
+        """Return the caption of a window that the engine answered."""
+        text = done.text.strip()
+        status = CaptionStatus.TRUNCATED if done.cut_off else CaptionStatus.SUCCESS
+        shown = FramesShown(
+            frames.pts_ns,
+            len(set(frames.pts_ns)),
+            frames.substituted,
+            self.settings.frames.snap,
+            frames.frames.shape[2],
+            frames.frames.shape[1],
+        )
+        usage = Usage(done.prompt_tokens, done.vision_tokens, done.output_tokens)
+        timing = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
+        return self._caption(frames.window, text, status if text else CaptionStatus.EMPTY, usage, shown, timing)
+
+    def unreadable(self, window: UnreadableWindow) -> Caption:
+        """Return the caption that stands for a window whose frames can't be read, with readable ones after it."""
+        return self._caption(window.window, "", CaptionStatus.ERROR, Usage(), FramesShown(), {}, window.detail)
+
+    def _caption(
+        self,
+        window: Window,
+        text: str,
+        status: CaptionStatus,
+        usage: Usage,
+        shown: FramesShown,
+        timing_ms: dict[str, float],
+        detail: str = "",
+    ) -> Caption:
+        prompt_hash = self.settings.prompt.hash
+        span = WindowSpan(window.index, window.start_ns, window.exclusive_end_ns)
+        caption_id = digest(
+            self.clip.clip_id,
+            span.start_ns,
+            span.exclusive_end_ns,
+            self.model_id,
+            prompt_hash,
+            self.settings.sampler_hash(),
+        )
+        return Caption(
+            caption_id,
+            self.clip.clip_id,
+            self.clip.source,
+            span,
+            text,
+            status,
+            self.model_id,
+            prompt_hash,
+            self.plan_hash,
+            usage,
+            shown,
+            {name: round(ms, 3) for name, ms in timing_ms.items()},
+            detail,
+        )

@@ -1,0 +1,101 @@
+"""What a clip is captioned with: the top level, under the source's own settings, under what came with the clip."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from connectors.contract import Clip
+from connectors.errors import ConfigurationError, Poison, Reason
+from connectors.settings import Section
+from daemon.config import GenerationSettings, PromptSettings, Settings
+from daemon.prompt import Prompt
+from daemon.windows import FramePolicy, WindowPolicy
+
+_MAX_PROMPT_CHARACTERS = 32_768  # a prompt that comes with a clip obeys prompt.text's own bound
+
+_Part = TypeVar("_Part", bound=Section)
+
+
+def digest(*parts: object) -> str:
+    """Return the SHA-256 over the parts' texts, in hexadecimal."""
+    return hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """What a clip is captioned with. A clip in flight keeps what it started with, whatever is reloaded."""
+
+    windows: WindowPolicy
+    frames: FramePolicy
+    prompt: Prompt
+    decoder: str = "av"
+
+    def sampler_hash(self) -> str:
+        """Name everything that decides which frames the model sees."""
+        return digest(self.windows, self.frames, self.decoder)[:16]
+
+    def plan_hash(self, model_id: str) -> str:
+        """Name everything that decides what window ``i`` is and what is said of it."""
+        return digest(self.sampler_hash(), self.prompt.hash, model_id)[:16]
+
+    def asked(self, text: str) -> "ClipSettings":
+        """Return the same with another question."""
+        if not 0 < len(text) <= _MAX_PROMPT_CHARACTERS:
+            detail = f"the clip's prompt has {len(text)} characters; 1 to {_MAX_PROMPT_CHARACTERS} are allowed"
+            raise Poison(Reason.PROMPT, detail, origin="prompt")
+        fields = {name: getattr(self.prompt, name) for name in Prompt.__dataclass_fields__}
+        return ClipSettings(self.windows, self.frames, Prompt(**{**fields, "text": text}), self.decoder)
+
+
+def prompt_of(prompt: PromptSettings, generation: GenerationSettings) -> Prompt:
+    """Return the prompt that these sections mean."""
+    return Prompt(prompt.text, prompt.template, prompt.system, **generation.model_dump())
+
+
+def settings_by_source(settings: Settings) -> dict[str, ClipSettings]:
+    """Return each source's settings; :class:`ConfigurationError` names the key of one that contradicts itself."""
+    found = {}
+    for name, source in settings.sources.items():
+        path = f"sources.{name}"
+        windows = _under(settings.windows, source.windows, f"{path}.windows", {"policy": _SECONDS})
+        frames = _under(settings.frames, source.frames, f"{path}.frames", {"fps": _COUNT, "num_frames": _RATE})
+        prompt = _under(settings.prompt, source.prompt, f"{path}.prompt", {})
+        found[name] = ClipSettings(
+            windows.to_policy(), frames.to_policy(), prompt_of(prompt, settings.generation), frames.decoder
+        )
+    return found
+
+
+def settings_chooser(by_source: Mapping[str, ClipSettings]) -> Callable[[Clip], ClipSettings]:
+    """Return the function that the pipeline asks for a clip's settings."""
+
+    def choose(clip: Clip) -> ClipSettings:
+        settings = by_source[clip.source]
+        text = clip.attributes.get("prompt")
+        return settings if text is None else settings.asked(text)
+
+    return choose
+
+
+# a source's key that stands for another choice takes these of the top level away instead of contradicting them
+_SECONDS = frozenset({"window_s", "stride_s", "min_tail_s"})
+_COUNT = frozenset({"num_frames"})
+_RATE = frozenset({"fps", "min_frames", "max_frames"})
+
+
+def _under(top: _Part, own: Mapping[str, Any] | None, path: str, replaced: Mapping[str, frozenset[str]]) -> _Part:
+    """Return a section with a source's own keys over the top level's."""
+    if not own:
+        return top
+    gone = frozenset[str]().union(*(keys for key, keys in replaced.items() if key in own))
+    inherited = {key: value for key, value in top.model_dump(exclude_unset=True).items() if key not in gone}
+    try:
+        return type(top).model_validate({**inherited, **own})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join([path, *(str(part) for part in fault["loc"])])
+        text = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(text, path=key) from error

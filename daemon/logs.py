@@ -1,0 +1,77 @@
+"""How log lines are written: sentences with fields, as text, JSON, or for the journal."""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+from daemon.config import LogSettings
+
+FIELDS = ("source", "clip_id", "window", "topic", "partition", "offset", "reason")
+
+# sd-daemon(3): the journal reads a line's priority from this prefix
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in FIELDS if getattr(record, name, None) is not None}
+
+
+class TextFormatter(logging.Formatter):
+    """``12:00:00 WARNING Rejected as empty: ... [source=inbox clip_id=...]``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
+        stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
+        line = f"{stamp} {record.levelname:<7} {record.getMessage()}" + (f" [{fields}]" if fields else "")
+        return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+
+
+class JournalFormatter(TextFormatter):
+    """The same without a time, with a priority in front."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; the prefix is repeated on each line of a longer message."""
+        fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
+        text = record.getMessage() + (f" [{fields}]" if fields else "")
+        if record.exc_info:
+            text += f"\n{self.formatException(record.exc_info)}"
+        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in text.splitlines())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        row: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "logger": record.name,
+            **_fields(record),
+        }
+        if record.exc_info:
+            row["exception"] = self.formatException(record.exc_info)
+        return json.dumps(row, ensure_ascii=False, default=str)
+
+
+_FORMATTERS: dict[str, type[logging.Formatter]] = {
+    "text": TextFormatter,
+    "json": JsonFormatter,
+    "journal": JournalFormatter,
+}
+
+
+def set_up(settings: LogSettings) -> None:
+    """Send every log line of this process to stderr in the format asked for."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_FORMATTERS[settings.format]())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.upper())
+    for chatty in ("kafka", "httpx", "watchfiles", "asyncio", "urllib3", "PIL"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

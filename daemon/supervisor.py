@@ -1,0 +1,168 @@
+"""Start order, signals, drain and exit codes.
+
+Start: the decoders, then the engine with its warm-up, then the sources: nothing is taken before it can be captioned.
+Stop: the sources give nothing more, the windows in flight are finished and published within ``timeouts.drain_s``, the
+sources are closed and give back what is unfinished, and the engine goes last. A second signal skips the drain. A dead
+engine ends the program at once with its clips marked as suspects; the service manager starts it again.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from connectors.contract import Route, Sink
+from connectors.errors import EngineLost, ExitCode, Fatal
+from daemon.engine import Engine
+from daemon.pipeline import Pipeline
+from daemon.sampler import Sampler
+from daemon.sdnotify import ServiceManager
+
+log = logging.getLogger(__name__)
+
+_LOADING_STEP_S = 10.0  # how often the service manager is asked for more time while a model loads
+
+
+@dataclass
+class Household:
+    """What a running program is made of."""
+
+    sampler: Sampler
+    engine: Engine
+    sink: Sink
+    routes: Sequence[Route]
+    make_pipeline: Callable[[], Pipeline]
+    drain_s: float
+    manager: ServiceManager = field(default_factory=ServiceManager)
+
+
+class Stop(Exception):
+    """A signal came before the program was ready."""
+
+
+class Supervisor:
+    """Runs a household once and says with which code the program exits."""
+
+    def __init__(self, house: Household) -> None:
+        self._house = house
+        self._stop, self._stop_now = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> ExitCode:
+        """Start everything, caption until the sources end or a signal comes, stop everything."""
+        with _Signals(self.stop):
+            try:
+                async with AsyncExitStack() as stack:
+                    await self._start(stack)
+                    return await self._work()
+            except Stop:
+                return ExitCode.CLEAN
+            except BaseExceptionGroup as errors:
+                return _exit_code(errors)
+            except Fatal as error:
+                return _exit_code(error)
+
+    def stop(self) -> None:
+        """Begin a stop; called again, end it at once."""
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        house = self._house
+        stack.push_async_callback(house.sampler.close)
+        await self._unless_stopped(house.sampler.start())
+        stack.push_async_callback(house.engine.close)
+        await self._unless_stopped(house.engine.start())
+        stack.push_async_callback(house.sink.close)
+        for route in house.routes:
+            stack.push_async_callback(route.close)
+        house.manager.ready()
+        log.info("Ready: %s answers, %d source(s) are read.", house.engine.model_id, len(house.routes))
+
+    async def _unless_stopped(self, step: Awaitable[None]) -> None:
+        """Wait for a step of the start, ask for more time meanwhile, and give it up when a signal comes."""
+        work, stop = asyncio.ensure_future(step), asyncio.create_task(self._stop.wait())
+        try:
+            while not work.done() and not stop.done():
+                self._house.manager.extend_start(3 * _LOADING_STEP_S)
+                await asyncio.wait({work, stop}, timeout=_LOADING_STEP_S, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise Stop
+            await work
+        finally:
+            await _end(work, stop)
+
+    async def _work(self) -> ExitCode:
+        house, pipeline = self._house, self._house.make_pipeline()
+        work = asyncio.create_task(pipeline.run())
+        death = asyncio.create_task(house.engine.wait_dead())
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({work, death, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() and not work.done() and not death.done():
+                await self._drain(pipeline, work, death)
+            if death.done() and not work.done():
+                pipeline.note_suspects()
+                await _end(work)
+                raise EngineLost("the engine died or makes no progress")
+            if work.done() and not work.cancelled():
+                await work
+            return ExitCode.CLEAN
+        except BaseException as error:
+            if _exit_code(error, quiet=True) is ExitCode.ENGINE_LOST:
+                await pipeline.mark_suspects()
+            raise
+        finally:
+            house.manager.stopping()
+            await _end(work, death, stop)
+
+    async def _drain(self, pipeline: Pipeline, work: asyncio.Task[None], death: asyncio.Task[None]) -> None:
+        """Finish the windows in flight, within the time there is."""
+        log.info("Stopping: the windows in flight are finished within %g s.", self._house.drain_s)
+        self._house.manager.stopping()
+        now = asyncio.create_task(self._stop_now.wait())
+        await pipeline.drain()
+        await asyncio.wait({work, death, now}, timeout=self._house.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done() and not death.done():
+            log.warning("Stopped before every window in flight was finished; they are done again at the next start.")
+        await _end(now)
+        if not death.done():
+            await _end(work)
+
+
+async def _end(*tasks: asyncio.Future[object] | asyncio.Task[None] | asyncio.Future[None]) -> None:
+    """Cancel what still runs and wait for it; how it ended is its owner's business."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _exit_code(error: BaseException, *, quiet: bool = False) -> ExitCode:
+    """Return the exit code that an error means, and say it."""
+    if isinstance(error, BaseExceptionGroup):
+        found = error.subgroup(Fatal)
+        if found is None:
+            raise error
+        return _exit_code(found.exceptions[0], quiet=quiet)
+    if not isinstance(error, Fatal):
+        return ExitCode.BUG
+    if not quiet:
+        log.error("%s", error)
+    return ExitCode(error.exit_code)
+
+
+class _Signals:
+    """SIGTERM and SIGINT call ``stop`` while this is open."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
