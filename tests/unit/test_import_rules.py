@@ -1,0 +1,114 @@
+"""The house's walls: who may import whom."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import daemon
+
+HOUSE = Path(__file__).resolve().parents[2]
+ROOMS = ("daemon", "connectors", "neva")
+
+# what the daemon may know of the edges; webvtt is a format, as wire is
+DAEMON_KNOWS = {
+    "connectors.contract",
+    "connectors.errors",
+    "connectors.media_ref",
+    "connectors.routes",
+    "connectors.settings",
+    "connectors.webvtt",
+    "connectors.wire",
+}
+
+# only one file imports each of these
+ONE_FILE = {"kafka": "connectors/kafka_client.py", "vllm": "daemon/vllm_engine.py", "av": None, "decord": None}
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each imported module's name and whether the import stands inside a function."""
+    tree = ast.parse(path.read_text())
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield name.name, id(node) in inside
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module, id(node) in inside
+            if node.module in ROOMS:
+                for name in node.names:
+                    yield f"{node.module}.{name.name}", id(node) in inside
+
+
+def files(room: str) -> list[Path]:
+    return sorted((HOUSE / room).rglob("*.py"))
+
+
+def test_the_daemon_is_ours() -> None:
+    assert Path(daemon.__file__).parent == HOUSE / "daemon"
+
+
+def test_connectors_import_nothing_of_ours() -> None:
+    wrong = [
+        (path.name, name)
+        for path in files("connectors")
+        for name, _ in imports_of(path)
+        if name.split(".")[0] in ("daemon", "neva")
+    ]
+
+    assert wrong == []
+
+
+def test_the_daemon_names_no_transport() -> None:
+    wrong = [
+        (path.name, name)
+        for path in files("daemon")
+        for name, _ in imports_of(path)
+        if name.startswith("connectors.") and ".".join(name.split(".")[:2]) not in DAEMON_KNOWS
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", ONE_FILE)
+def test_one_file_imports(package: str) -> None:
+    importing = {
+        str(path.relative_to(HOUSE))
+        for room in ("daemon", "connectors")
+        for path in files(room)
+        for name, _ in imports_of(path)
+        if name.split(".")[0] == package
+    }
+
+    expected = ONE_FILE[package]
+    assert len(importing) <= 1
+    if expected is not None:
+        assert importing <= {expected}
+
+
+def test_vllm_is_imported_inside_functions_alone() -> None:
+    outside = [
+        path.name
+        for path in files("daemon")
+        for name, inside in imports_of(path)
+        if name.startswith("vllm") and not inside
+    ]
+
+    assert outside == []
+
+
+def test_the_command_line_starts_without_a_model_library() -> None:
+    heavy = ("torch", "vllm", "transformers", "av", "kafka")
+    probe = f"import sys, daemon.__main__; print([name for name in {heavy} if name in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=HOUSE)
+
+    assert loaded.stdout.strip() == "[]"
