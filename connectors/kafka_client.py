@@ -1,0 +1,279 @@
+"""The one file that imports kafka-python's clients: their settings, and what their errors mean.
+
+kafka-python's defaults are traps here (it commits by itself, starts at the end, reads aborted records, creates topics),
+so every setting that a promise depends on is set below. Its errors are translated once, by :func:`translate`:
+
+    KafkaFault
+    ├── BrokerAway        nothing answers, or not yet: wait and try again; what was sent may or may not have arrived
+    ├── NotAMember        the group has moved on: poll, and commit for what is still owned
+    ├── ProducerUnusable  fenced, or in an unknown state: make a new one
+    └── RecordTooLarge    the topic refuses a record of this size
+
+Everything that only a person can mend (rights, names, passwords) is a :class:`ConfigurationError`.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import errors as kafka_errors
+from kafka.admin import NewTopic
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.sasl import get_sasl_mechanism
+from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
+
+from connectors.errors import ConfigurationError
+from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
+
+__all__ = [
+    "BrokerAway",
+    "ConsumerRebalanceListener",
+    "KafkaAdminClient",
+    "KafkaConsumer",
+    "KafkaFault",
+    "KafkaProducer",
+    "MemberState",
+    "NewTopic",
+    "NotAMember",
+    "OffsetAndMetadata",
+    "ProducerUnusable",
+    "RecordTooLarge",
+    "TopicPartition",
+    "check_client_settings",
+    "connection_settings",
+    "get_sasl_mechanism",
+    "open_admin",
+    "open_consumer",
+    "open_producer",
+    "open_reader",
+    "translate",
+]
+
+log = logging.getLogger(__name__)
+
+SESSION_MS = 10_000  # a daemon that died is replaced after this; three heartbeats may get lost in it
+HEARTBEAT_MS = 3_000
+MAX_POLL_INTERVAL_MS = 60_000  # the thread polls at least every 20 s, even when each of its steps runs into its limit
+REQUEST_MS = 8_000  # below the delivery time-out, so that a lost answer is asked for again before that is over
+DELIVERY_MS = 10_000  # a record not acknowledged by then has failed; the transaction around it still lives
+TRANSACTION_MS = 15_000  # after a crash, readers of the output and the next owner of a partition wait at most this long
+BOOTSTRAP_MS = 5_000  # a broker that is there answers within this; the caller waits longer in steps of it
+RECONNECT_MS = 2_000  # the client's own 30 s would be most of the time that a recovery may take
+METADATA_AGE_MS = 30_000  # new partitions, and new topics that a pattern fits, are seen after this
+MAX_REQUEST_BYTES = 16 * 2**20  # dead letters carry their clip; where a topic takes less, the broker says so
+MIN_FETCH_BYTES = 2**20  # a fetch below the brokers' usual limit of a record would fetch records one by one
+MAX_FETCH_BYTES = 50 * 2**20  # the client's own default
+
+if not HEARTBEAT_MS * 3 < SESSION_MS < MAX_POLL_INTERVAL_MS:
+    raise AssertionError("a session has room for three heartbeats and ends before a poll may be late")
+if not REQUEST_MS < DELIVERY_MS < TRANSACTION_MS:
+    raise AssertionError("a request fails before its record does, and a record before its transaction")
+
+
+class KafkaFault(Exception):
+    """Something that Kafka or its client refused. Stays within the files that know Kafka."""
+
+
+class BrokerAway(KafkaFault):
+    """Nothing answers, or not yet."""
+
+
+class NotAMember(KafkaFault):
+    """The group has moved on and refuses a commit."""
+
+
+class ProducerUnusable(KafkaFault):
+    """The producer is fenced or in an unknown state."""
+
+
+class RecordTooLarge(KafkaFault):
+    """The client or the broker refuses a record of this size."""
+
+
+_NOT_A_MEMBER = (
+    kafka_errors.CommitFailedError,
+    kafka_errors.RebalanceInProgressError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+    kafka_errors.FencedInstanceIdError,
+)
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+_RIGHTS = {
+    kafka_errors.TopicAuthorizationFailedError: "the user has no rights on the topic",
+    kafka_errors.GroupAuthorizationFailedError: "the user has no rights on the consumer group",
+    kafka_errors.TransactionalIdAuthorizationFailedError: "the user has no rights on the transactional id",
+    kafka_errors.ClusterAuthorizationFailedError: "the user has no right to write idempotently to the cluster",
+    kafka_errors.SaslAuthenticationFailedError: "the broker refuses the user name or the password",
+    kafka_errors.InvalidGroupIdError: "the broker refuses the name of the consumer group",
+    kafka_errors.InvalidSessionTimeoutError: "the broker refuses the session time-out",
+    kafka_errors.GroupMaxSizeReachedError: "the consumer group has as many members as the broker allows",
+    kafka_errors.InconsistentGroupProtocolError: "members of the group use another assignment than cooperative sticky",
+    kafka_errors.UnsupportedCompressionTypeError: "the broker does not know this compression",
+}
+
+
+def translate(error: BaseException, *, path: str = "") -> Exception:
+    """Return what an error of the client means: a :class:`KafkaFault` or a :class:`ConfigurationError` about ``path``.
+
+    An error that nobody foresaw makes a producer unusable, which is always safe: a new one is made and nothing that
+    was not acknowledged is forgotten.
+    """
+    for kind, meaning in _RIGHTS.items():
+        if isinstance(error, kind):
+            names = ", ".join(sorted(str(part) for part in _flat(error.args)))
+            return ConfigurationError(f"{meaning} {names}".strip(), path=path)
+    if isinstance(error, KafkaFault | ConfigurationError):
+        return error
+    if isinstance(error, _TOO_LARGE):
+        return RecordTooLarge(str(error))
+    if isinstance(error, _NOT_A_MEMBER):
+        return NotAMember(str(error) or type(error).__name__)
+    if isinstance(error, kafka_errors.RetriableError | OSError):
+        return BrokerAway(str(error) or type(error).__name__)
+    if isinstance(error, kafka_errors.KafkaError) and len(error.args) > 1 and isinstance(error.args[1], Exception):
+        return translate(error.args[1], path=path)  # "a previous request has failed", with that failure beside it
+    return ProducerUnusable(f"{type(error).__name__}: {error}")
+
+
+def _flat(parts: Sequence[Any]) -> list[Any]:
+    return [name for part in parts for name in (part if isinstance(part, set | list | tuple) else [part])]
+
+
+def connection_settings(settings: KafkaConnectionSettings, *, path: str = "") -> dict[str, Any]:
+    """Return what every client needs; reads the password, which is never logged."""
+    known: dict[str, Any] = {
+        "bootstrap_servers": list(settings.bootstrap_servers),
+        "security_protocol": settings.security_protocol,
+        "request_timeout_ms": REQUEST_MS,
+        "reconnect_backoff_max_ms": RECONNECT_MS,
+        "bootstrap_timeout_ms": BOOTSTRAP_MS,
+    }
+    for key in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        file: Path | None = getattr(settings, key)
+        if file is not None:
+            known[key] = str(_readable(file, path=f"{path}.{key}"))
+    if settings.sasl_mechanism is not None and settings.password_file is not None:
+        key = f"{path}.password_file"
+        password = _readable(settings.password_file, path=key).read_text().rstrip("\r\n")
+        if not password:
+            raise ConfigurationError("the file is empty", path=key)
+        known |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": password,
+        }
+    return known
+
+
+def _readable(file: Path, *, path: str) -> Path:
+    try:
+        with file.open("rb"):
+            return file
+    except OSError as error:
+        raise ConfigurationError(f"{file} can't be read: {error.strerror}", path=path) from error
+
+
+def check_client_settings(given: Mapping[str, Any], client: type, *, path: str) -> None:
+    """Refuse settings that the client does not know, before anything connects."""
+    for name in given:
+        if name not in client.DEFAULT_CONFIG:  # type: ignore[attr-defined]
+            raise ConfigurationError("kafka-python does not know this setting", path=f"{path}.{name}")
+
+
+def open_consumer(
+    settings: KafkaSourceSettings, *, source: str, buffer_bytes: int, max_records: int, path: str
+) -> KafkaConsumer:
+    """Return a consumer that has reached a broker and is not yet in its group.
+
+    ``buffer_bytes`` bounds one answer to a fetch; the client holds one that came and asks for one more.
+    """
+    check_client_settings(settings.consumer, KafkaConsumer, path=f"{path}.consumer")
+    fetch_bytes = min(max(buffer_bytes, MIN_FETCH_BYTES), MAX_FETCH_BYTES)
+    known = connection_settings(settings, path=path) | {
+        "client_id": f"captiond-{source}",
+        "session_timeout_ms": SESSION_MS,
+        "heartbeat_interval_ms": HEARTBEAT_MS,
+        "max_poll_interval_ms": MAX_POLL_INTERVAL_MS,
+        "metadata_max_age_ms": METADATA_AGE_MS,
+    }
+    ours = {
+        "group_id": settings.group(source),
+        "auto_offset_reset": settings.start_from,
+        "enable_auto_commit": False,
+        "isolation_level": "read_committed",
+        "partition_assignment_strategy": [CooperativeStickyAssignor],
+        "allow_auto_create_topics": False,
+        "fetch_max_bytes": fetch_bytes,
+        "max_partition_fetch_bytes": fetch_bytes,
+        "max_poll_records": max_records,
+    }
+    return _open(KafkaConsumer, known | settings.consumer | ours, path=path)
+
+
+def open_reader(settings: KafkaConnectionSettings, *, path: str = "", **more: Any) -> KafkaConsumer:
+    """Return a consumer without a group, for reading a topic once from its start to its end."""
+    ours = {
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+        "isolation_level": "read_committed",
+        "allow_auto_create_topics": False,
+    }
+    return _open(KafkaConsumer, connection_settings(settings, path=path) | more | ours, path=path)
+
+
+def open_producer(
+    settings: KafkaSinkSettings, *, client_id: str, path: str, transactional_id: str | None = None
+) -> KafkaProducer:
+    """Return an idempotent producer that has reached a broker; with ``transactional_id``, one for transactions."""
+    check_client_settings(settings.producer, KafkaProducer, path=f"{path}.producer")
+    known = connection_settings(settings, path=path) | {
+        "client_id": client_id,
+        "max_request_size": MAX_REQUEST_BYTES,
+        "max_block_ms": DELIVERY_MS,
+        "metadata_max_age_ms": METADATA_AGE_MS,
+        "batch_size": 128 * 1024,  # captions of one commit interval share a batch and so a compression
+    }
+    ours: dict[str, Any] = {
+        "acks": "all",
+        "enable_idempotence": True,
+        "delivery_timeout_ms": DELIVERY_MS,
+        "compression_type": settings.compression,
+        "allow_auto_create_topics": False,
+    }
+    if transactional_id is not None:
+        ours |= {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_MS}
+    return _open(KafkaProducer, known | settings.producer | ours, path=path)
+
+
+def open_admin(settings: KafkaConnectionSettings, *, path: str = "") -> KafkaAdminClient:
+    """Return a client that asks about topics, groups and rights."""
+    return _open(KafkaAdminClient, connection_settings(settings, path=path), path=path)
+
+
+def _open(client: type, settings: dict[str, Any], *, path: str) -> Any:
+    """Make a client; what stands in its way is a :class:`BrokerAway` or a :class:`ConfigurationError`.
+
+    A client that fails while it is made leaves its connections and its thread behind: they are closed here.
+    """
+    made: list[Any] = []
+    default = client.DEFAULT_CONFIG["kafka_client"]  # type: ignore[attr-defined]
+
+    def remembered(**config: Any) -> Any:
+        made.append(default(**config))
+        return made[-1]
+
+    if "metrics_enabled" in client.DEFAULT_CONFIG:  # type: ignore[attr-defined]
+        settings = {"metrics_enabled": False} | settings  # captiond has its own; the client's cost time at each record
+    try:
+        return client(**settings, kafka_client=remembered)
+    except (kafka_errors.KafkaError, OSError, ValueError, TypeError, RuntimeError) as error:
+        for net in made:
+            net.close()
+        if isinstance(error, kafka_errors.RetriableError | OSError):
+            raise BrokerAway(str(error)) from error
+        if isinstance(error, kafka_errors.KafkaError) and not isinstance(error, kafka_errors.KafkaConfigurationError):
+            raise translate(error, path=path) from error
+        raise ConfigurationError(f"the Kafka client refuses its settings: {error}", path=path) from error

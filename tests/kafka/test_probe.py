@@ -1,0 +1,131 @@
+"""What a user gets wrong about a cluster is told apart and named, by the key that mends it."""
+
+import socket
+import threading
+
+import pytest
+
+from connectors.errors import ConfigurationError
+from connectors.kafka_client import BrokerAway, open_admin, open_producer
+from connectors.kafka_probe import check_topics, probe_connection
+from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings
+from tests.kafka.broker import free_ports
+from tests.kafka.secure_broker import USERS, SecureBroker
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+
+def secured(secure: SecureBroker, **changes: object) -> KafkaConnectionSettings:
+    given = {
+        "bootstrap_servers": secure.bootstrap,
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-256",
+        "sasl_username": "captiond",
+        "password_file": secure.password_file(USERS["captiond"]),
+        "ssl_cafile": secure.ca_file,
+    }
+    return KafkaConnectionSettings(**(given | changes))
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "PLAIN"])
+def test_the_right_settings_reach_the_broker(secure: SecureBroker, mechanism: str) -> None:
+    settings = secured(secure, sasl_mechanism=mechanism)
+
+    assert probe_connection(settings, path="sink") == ""
+    open_admin(settings).close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "words"),
+    [
+        ({"password": "wrong"}, "sink.password_file", "refuses the password of user 'captiond'"),
+        ({"sasl_username": "stranger"}, "sink.password_file", "does not know the user"),
+        ({"sasl_mechanism": "PLAIN", "password": "wrong"}, "sink.password_file", "refuses the password"),
+        ({"sasl_mechanism": "SCRAM-SHA-512"}, "sink.sasl_mechanism", "does not take SCRAM-SHA-512"),
+        ({"ca": "other"}, "sink.ssl_cafile", "certificate can't be trusted"),
+        ({"security_protocol": "SASL_PLAINTEXT", "ssl_cafile": None}, "sink.security_protocol", "speak SASL_PLAINTEXT"),
+    ],
+    ids=["password", "user", "plain password", "mechanism", "certificate", "plaintext to TLS"],
+)
+def test_what_only_a_person_can_mend_is_a_configuration_error(
+    secure: SecureBroker, changes: dict[str, object], path: str, words: str
+) -> None:
+    if "password" in changes:
+        changes = {"password_file": secure.password_file(str(changes["password"]))} | changes
+    if changes.get("ca") == "other":
+        changes = {"ssl_cafile": secure.other_ca_file} | changes
+    settings = secured(secure, **{key: value for key, value in changes.items() if key not in ("password", "ca")})
+
+    with pytest.raises(ConfigurationError, match=words) as refused:
+        probe_connection(settings, path="sink")
+
+    assert refused.value.path == path
+    assert USERS["captiond"] not in str(refused.value)
+
+
+def test_tls_to_a_listener_without_it_is_named(secure: SecureBroker) -> None:
+    with pytest.raises(ConfigurationError, match="does not speak TLS"):
+        probe_connection(secured(secure, bootstrap_servers=secure.broker.bootstrap), path="sink")
+
+
+def test_user_names_for_a_listener_without_them_are_named(secure: SecureBroker) -> None:
+    settings = secured(
+        secure, bootstrap_servers=secure.broker.bootstrap, security_protocol="SASL_PLAINTEXT", ssl_cafile=None
+    )
+
+    with pytest.raises(ConfigurationError, match="takes no user names"):
+        probe_connection(settings, path="sink")
+
+
+def test_an_address_where_nothing_listens_is_waited_for_and_described() -> None:
+    (port,) = free_ports(1)
+    settings = KafkaConnectionSettings(bootstrap_servers=f"127.0.0.1:{port},no-such-host.invalid:9092")
+
+    said = probe_connection(settings, path="sink")
+
+    assert said.startswith(f"127.0.0.1:{port}: nothing listens at this port; no-such-host.invalid:9092: the name ")
+
+
+def test_something_else_than_a_broker_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_answer_like_a_web_server, args=(server,))
+        thread.start()
+        settings = KafkaConnectionSettings(bootstrap_servers=f"127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(ConfigurationError, match="listener"):
+            probe_connection(settings, path="sink")
+        thread.join()
+
+
+def _answer_like_a_web_server(server: socket.socket) -> None:
+    channel, _ = server.accept()
+    with channel:
+        channel.recv(100)
+        channel.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_a_client_that_reaches_nothing_leaves_no_thread_behind() -> None:
+    (port,) = free_ports(1)
+    before = threading.active_count()
+    settings = KafkaSinkSettings(bootstrap_servers=f"127.0.0.1:{port}")
+
+    with pytest.raises(BrokerAway):
+        open_producer(settings, client_id="test", path="sink")
+
+    assert threading.active_count() == before
+
+
+def test_missing_and_forbidden_topics_are_told_apart(secure: SecureBroker) -> None:
+    allow = ["--bootstrap-server", secure.broker.bootstrap, "--add", "--allow-principal", "User:captiond"]
+    for topic in ("app-in", "private"):
+        secure.broker.tool("TopicCommand", "--bootstrap-server", secure.broker.bootstrap, "--create", "--topic", topic)
+    acl = ["--operation", "READ", "--operation", "DESCRIBE", "--resource-pattern-type", "prefixed", "--topic", "app-"]
+    secure.broker.command("org.apache.kafka.tools.AclCommand", *allow, *acl)
+    settings = secured(secure)
+
+    assert check_topics(settings, ["app-in"], "READ", path="sources.a") == {"app-in": 1}
+    with pytest.raises(ConfigurationError, match="no right to write the topic 'app-in'"):
+        check_topics(settings, ["app-in"], "WRITE", path="sink.topic")
+    with pytest.raises(ConfigurationError, match="no right to read the topic 'private'"):
+        check_topics(settings, ["app-in", "private"], "READ", path="sources.a")
+    with pytest.raises(ConfigurationError, match="there is no topic 'app-missing'"):
+        check_topics(settings, ["app-missing"], "READ", path="sources.a")
