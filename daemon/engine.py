@@ -1,10 +1,23 @@
-"""What a model must do for the pipeline: describe one window's frames."""
+"""What a model must do for the pipeline: describe one window's frames. And the guard that every engine runs behind."""
 
-from dataclasses import dataclass
-from typing import Protocol
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TextIO
 
+from connectors.errors import EngineLost, Reason, Transient
+from daemon.planner import Planner
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
+
+log = logging.getLogger(__name__)
+
+_LOOKS_PER_STALL = 20  # a stall is noticed within this share of stall_s ...
+_LONGEST_LOOK_S = 1.0  # ... and within a second
+_ABORT_S = 1.0  # how long an aborted request may take to let go; it is left behind then
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +31,7 @@ class Completion:
     output_tokens: int
     queue_ms: float = 0.0
     engine_ms: float = 0.0
+    token_ids: tuple[int, ...] = field(default=(), repr=False)
 
 
 class Engine(Protocol):
@@ -27,21 +41,231 @@ class Engine(Protocol):
     tried again, and :class:`EngineLost` once the engine is dead. Cancelling it aborts the request in the model.
     """
 
-    model_id: str
-    slots: int  # how many requests keep it busy: 2 x max_num_seqs for vLLM
+    @property
+    def model_id(self) -> str:
+        """What messages call the model."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many requests keep it busy: 2 x max_num_seqs for vLLM. Final after :meth:`start`."""
+        ...
+
+    @property
+    def progress(self) -> int:
+        """A count that never falls and rises with every completion and every step: what watchdogs look at."""
+        ...
+
+    @property
+    def planner(self) -> Planner:
+        """What a window will cost. Only after :meth:`start`."""
+        ...
 
     async def start(self) -> None:
         """Load the model and answer one warm-up request."""
         ...
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
-        """Return the model's answer for one window."""
+        """Return the model's answer for one window. ``request_id`` is unique and begins with the clip's id."""
         ...
 
     async def wait_dead(self) -> None:
-        """Return (or raise :class:`EngineLost`) only when the engine has died."""
+        """Raise :class:`EngineLost` when the engine has died; never return before."""
         ...
 
     async def close(self) -> None:
-        """Stop the model and every process of it."""
+        """Stop the model and every process of it. Safe to call again, and at any moment of :meth:`start`."""
         ...
+
+
+@dataclass
+class EngineStatistics:
+    """What the engine last said about itself. ``kv_cache_usage`` is a share of 1."""
+
+    steps: int = 0
+    completions: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv_cache_usage: float = 0.0
+
+    def logger(self, *_: Any) -> "StepLogger":
+        """Return a logger for vLLM that keeps these up to date."""
+        return StepLogger(self)
+
+
+@dataclass
+class StepLogger:
+    """Has the methods that vLLM calls on a logger of statistics; every step of the engine is one call to ``record``."""
+
+    statistics: EngineStatistics
+
+    def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+        """Note one step."""
+        self.statistics.steps += 1
+        if scheduler_stats is not None:
+            self.statistics.running = scheduler_stats.num_running_reqs
+            self.statistics.waiting = scheduler_stats.num_waiting_reqs
+            self.statistics.kv_cache_usage = scheduler_stats.kv_cache_usage
+
+    def log_engine_initialized(self) -> None:
+        """Say nothing."""
+
+    def log(self) -> None:
+        """Say nothing."""
+
+    def record_sleep_state(self, *_: Any, **__: Any) -> None:
+        """Say nothing."""
+
+
+class GuardedEngine:
+    """An engine whose requests end, one way or the other.
+
+    1. A request that takes longer than ``request_deadline_s`` is aborted: :class:`Transient`, reason
+       ``engine_deadline``.
+    2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
+       the stacks of all threads and tasks go to ``dump_to`` first.
+    3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
+       :class:`EngineLost`, and so does :meth:`wait_dead`.
+
+    Time without requests never counts as a stall, and an aborted request does not count as progress.
+    """
+
+    def __init__(
+        self, engine: Engine, request_deadline_s: float, stall_s: float, *, dump_to: TextIO | None = None
+    ) -> None:
+        self._engine, self._request_deadline_s, self._stall_s = engine, request_deadline_s, stall_s
+        self._dump_to = dump_to
+        self._in_flight = 0
+        self._lost = asyncio.Event()
+        self._why = "the engine died"
+        self._watchers: list[asyncio.Task[None]] = []
+
+    @property
+    def model_id(self) -> str:
+        """See :class:`Engine`."""
+        return self._engine.model_id
+
+    @property
+    def slots(self) -> int:
+        """See :class:`Engine`."""
+        return self._engine.slots
+
+    @property
+    def progress(self) -> int:
+        """See :class:`Engine`."""
+        return self._engine.progress
+
+    @property
+    def planner(self) -> Planner:
+        """See :class:`Engine`."""
+        return self._engine.planner
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests the engine holds now."""
+        return self._in_flight
+
+    async def start(self) -> None:
+        """Start the engine, then watch it."""
+        await self._engine.start()
+        self._watchers = [asyncio.create_task(self._watch_death()), asyncio.create_task(self._watch_progress())]
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        """Return the model's answer, or raise within ``request_deadline_s``."""
+        self._raise_if_lost()
+        request = asyncio.create_task(self._engine.describe(frames, prompt, request_id))
+        lost = asyncio.create_task(self._lost.wait())
+        self._in_flight += 1
+        try:
+            await asyncio.wait({request, lost}, timeout=self._request_deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            if request.done():
+                return self._answer(request)
+            self._raise_if_lost()
+            detail = f"the engine gave no answer within {self._request_deadline_s:g} s"
+            raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine")
+        finally:
+            self._in_flight -= 1
+            lost.cancel()
+            await _let_go(request)
+
+    def _answer(self, request: "asyncio.Task[Completion]") -> Completion:
+        """Return a finished request's answer. One that found the engine dead tells everybody else."""
+        try:
+            return request.result()
+        except EngineLost as error:
+            self._lose(str(error))
+            raise
+
+    async def wait_dead(self) -> None:
+        """Raise :class:`EngineLost` when the engine has died or makes no progress."""
+        await self._lost.wait()
+        self._raise_if_lost()
+
+    async def close(self) -> None:
+        """Stop watching, then the engine."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._engine.close()
+
+    def _raise_if_lost(self) -> None:
+        if self._lost.is_set():
+            raise EngineLost(self._why)
+
+    def _lose(self, why: str) -> None:
+        if not self._lost.is_set():
+            self._why = why
+            self._lost.set()
+            log.error("The engine is lost: %s. It held %d requests.", why, self._in_flight)
+
+    async def _watch_death(self) -> None:
+        try:
+            await self._engine.wait_dead()
+        except EngineLost as error:
+            self._lose(str(error))
+        else:
+            self._lose("the engine died")
+
+    async def _watch_progress(self) -> None:
+        """Add up the time with requests in flight and without progress."""
+        clock = asyncio.get_running_loop().time
+        look_s = min(_LONGEST_LOOK_S, self._stall_s / _LOOKS_PER_STALL)
+        stalled_s, seen, looked_s = 0.0, self.progress, clock()
+        while stalled_s < self._stall_s:
+            await asyncio.sleep(look_s)
+            now_s, now = clock(), self.progress
+            if now != seen:
+                stalled_s = 0.0
+            elif self._in_flight:
+                stalled_s += now_s - looked_s
+            seen, looked_s = now, now_s
+        self._dump_stacks()
+        self._lose(f"no progress for {self._stall_s:g} s with {self._in_flight} requests in flight")
+
+    def _dump_stacks(self) -> None:
+        """Write the stacks of every thread and every task: what a person needs to see where it hangs."""
+        out = self._dump_to or sys.__stderr__
+        if out is None:
+            return
+        out.write(f"No progress of the engine for {self._stall_s:g} s. Threads:\n")
+        out.flush()
+        faulthandler.dump_traceback(out, all_threads=True)
+        for task in asyncio.all_tasks():
+            task.print_stack(file=out)
+        out.flush()
+
+
+async def _let_go(request: "asyncio.Task[Completion]") -> None:
+    """Abort a request that still runs; one that does not let go is left behind, its end nobody's business."""
+    if not request.done():
+        request.cancel()
+        await asyncio.wait({request}, timeout=_ABORT_S)
+    if not request.done():
+        request.add_done_callback(_ended)
+    elif not request.cancelled():
+        request.exception()  # seen: it was raised already, or came too late
+
+
+def _ended(request: "asyncio.Task[Completion]") -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        request.exception()

@@ -1,9 +1,16 @@
-"""What a window is asked: the prompt of a request, before a model's own template and tokens."""
+"""What a window is asked: the prompt of a request, and its way into a model's own template and tokens."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any, Literal
+
+from connectors.errors import Poison, Reason
+from daemon.profiles import AUTO, MEDIA_TOKEN, Profile, profiles
+
+Modality = Literal["video", "image"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +22,7 @@ class Prompt:
     """
 
     text: str
-    template: str = "auto"
+    template: str = AUTO
     system: str | None = None
     max_tokens: int = 256
     min_tokens: int = 0
@@ -30,3 +37,96 @@ class Prompt:
     def hash(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over every field: what messages call ``prompt_hash``."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """What stands for one video or one image in a model's text, and the token that its frames replace."""
+
+    modality: Modality
+    text: str
+    token_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """A model's own template. ``parts`` says whether it takes content as a list of typed parts or as one string."""
+
+    source: str
+    parts: bool
+
+
+class PromptEncoder:
+    """Turns prompts into one model's token ids, with a placeholder where each video or image goes.
+
+    ``tokenizer`` is a Hugging Face tokenizer. Every :class:`Poison` carries reason ``prompt``.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        placeholder: Placeholder,
+        chat_template: ChatTemplate | None,
+        table: Mapping[str, Profile] | None = None,
+    ) -> None:
+        self._tokenizer, self.placeholder, self._chat_template = tokenizer, placeholder, chat_template
+        self._table = table
+
+    def encode(self, prompt: Prompt, items: int) -> list[int]:
+        """Return the token ids of a prompt about ``items`` videos or images, before the model's processor widens them.
+
+        Raises:
+            Poison: the prompt does not fit the template, or shows another number of placeholders than ``items``.
+        """
+        text = self.render(prompt, items)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        shown = ids.count(self.placeholder.token_id)
+        if shown != items:
+            raise _poison(
+                f"the prompt shows {shown} placeholders for {items} {self.placeholder.modality} inputs; "
+                f"it must not hold the model's own {self.placeholder.text}"
+            )
+        return ids
+
+    def render(self, prompt: Prompt, items: int) -> str:
+        """Return the whole prompt as text, with ``items`` placeholders."""
+        if prompt.template == AUTO:
+            return self._render_chat(prompt, items)
+        text = self._profile(prompt.template).render(prompt.text, prompt.system)
+        if text.count(MEDIA_TOKEN) != 1:
+            raise _poison(f"the prompt shows {MEDIA_TOKEN} {text.count(MEDIA_TOKEN)} times; once is needed")
+        return text.replace(MEDIA_TOKEN, self.placeholder.text * items)
+
+    def stop(self, prompt: Prompt) -> list[str]:
+        """Return the strings that end the answer: the prompt's own and its template's."""
+        own = () if prompt.template == AUTO else self._profile(prompt.template).stop
+        return [*prompt.stop, *(text for text in own if text not in prompt.stop)]
+
+    def _profile(self, name: str) -> Profile:
+        table = profiles() if self._table is None else self._table
+        if name not in table:
+            raise _poison(f"there is no template {name!r}; there are {', '.join([AUTO, *sorted(table)])}")
+        return table[name]
+
+    def _render_chat(self, prompt: Prompt, items: int) -> str:
+        if self._chat_template is None:
+            raise _poison("the model has no chat template: prompt.template names a conversation")
+        system = [] if prompt.system is None else [{"role": "system", "content": self._content(prompt.system, 0)}]
+        messages = [*system, {"role": "user", "content": self._content(prompt.text, items)}]
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(
+                messages, chat_template=self._chat_template.source, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program of the model's authors: it may raise anything
+            raise _poison(f"the model's chat template refuses the prompt: {error}") from error
+        return rendered
+
+    def _content(self, text: str, items: int) -> list[dict[str, str]] | str:
+        if self._chat_template is not None and self._chat_template.parts:
+            media: list[dict[str, str]] = [{"type": self.placeholder.modality}] * items
+            return [*media, {"type": "text", "text": text}]
+        return "\n".join([self.placeholder.text] * items + [text])
+
+
+def _poison(detail: str) -> Poison:
+    return Poison(Reason.PROMPT, detail, origin="prompt")

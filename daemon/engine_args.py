@@ -1,0 +1,135 @@
+"""The settings of vLLM: which names it knows, which are ours to name, and what captiond sets that vLLM would not."""
+
+import ast
+import difflib
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from connectors.errors import ConfigurationError
+from daemon.config import VllmSettings
+
+# vLLM's names for what the configuration names itself, and where
+OURS = {
+    "model": "engine.model",
+    "tensor_parallel_size": "engine.tensor_parallel_size",
+    "pipeline_parallel_size": "engine.pipeline_parallel_size",
+    "dtype": "engine.dtype",
+    "quantization": "engine.quantization",
+    "max_model_len": "engine.max_model_len",
+    "limit_mm_per_prompt": "frames.num_frames (frames.max_frames with frames.fps)",
+}
+
+# Every window is new, so nothing is ever found in these caches, and the first of them is where engines hung
+# (vllm-project/vllm#47958). Statistics come through our own logger. `engine.args` may say otherwise, but for the last.
+DEFAULTS: dict[str, Any] = {
+    "mm_processor_cache_gb": 0,
+    "enable_prefix_caching": False,
+    "trust_remote_code": False,
+    "use_tqdm_on_load": False,
+    "disable_log_stats": True,
+}
+
+# for the life of the program, where the environment does not say otherwise
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # frames go as arrays; should a URL ever get in, it leads nowhere else
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a fork would copy our descriptors and threads' locks
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+@cache
+def known_arguments() -> frozenset[str]:
+    """Return the fields of vLLM's ``AsyncEngineArgs``, read from its source: importing vLLM takes seconds.
+
+    Raises:
+        ConfigurationError: vLLM is not installed.
+    """
+    spec = find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
+        message = "vLLM is not installed; captiond's extras cpu and cuda bring it"
+        raise ConfigurationError(message, path="engine.kind")
+    source = Path(spec.submodule_search_locations[0]) / "engine" / "arg_utils.py"
+    return frozenset(
+        field.target.id
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name in ("EngineArgs", "AsyncEngineArgs")
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    )
+
+
+def checked_args(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``engine.args`` under vLLM's own spelling.
+
+    Raises:
+        ConfigurationError: naming the key that vLLM does not know, that is ours, or that is given twice.
+    """
+    known, checked = known_arguments(), dict[str, Any]()
+    for given, value in args.items():
+        name, path = given.lstrip("-").replace("-", "_"), f"engine.args.{given}"
+        if name in OURS:
+            raise ConfigurationError(f"say it with {OURS[name]}", path=path)
+        if name == "disable_log_stats":
+            raise ConfigurationError("captiond needs the engine's statistics to see that it makes progress", path=path)
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known - OURS.keys()), n=3, cutoff=0.6)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise ConfigurationError(f"vLLM has no such argument{hint}", path=path)
+        if name in checked:
+            raise ConfigurationError("given twice, with hyphens and with underscores", path=path)
+        checked[name] = value
+    return checked
+
+
+def engine_args(settings: VllmSettings, model: str, *, max_frames: int, dtype: str, modality: str) -> dict[str, Any]:
+    """Return the arguments of ``AsyncEngineArgs`` for these settings.
+
+    ``model`` is a folder or a name, ``dtype`` the resolved precision and ``modality`` what frames go as: one video of
+    ``max_frames`` frames, or as many images.
+    """
+    limits: dict[str, Any] = {modality: max_frames}
+    if modality == "video":
+        limits = {"video": {"count": 1, "num_frames": max_frames}, "image": 0}
+    return {
+        **DEFAULTS,
+        **checked_args(settings.args),
+        "model": model,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "dtype": dtype,
+        "quantization": settings.quantization,
+        "max_model_len": settings.max_model_len,
+        "limit_mm_per_prompt": limits,
+    }
+
+
+def set_environment(*, local_model: bool, debug: bool = False) -> None:
+    """Set what vLLM and its libraries read from the environment, before they are imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if debug:
+        os.environ["VLLM_LOGGING_LEVEL"] = "DEBUG"
+    if local_model:  # nothing is looked up anywhere for a model that is a folder
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def cpu_environment(settings: VllmSettings, cores: list[int]) -> dict[str, str]:
+    """Return what an engine on the CPU needs in its environment: room for keys and values, and each rank's cores.
+
+    vLLM binds one rank to each NUMA node by itself; ranks that share a node need their cores named.
+    """
+    wanted = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    ranks = settings.tensor_parallel_size * settings.pipeline_parallel_size
+    if ranks > 1:
+        share = len(cores) // ranks
+        groups = [cores[rank * share : (rank + 1) * share] for rank in range(ranks)]
+        wanted["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(",".join(map(str, group)) for group in groups)
+    return {name: value for name, value in wanted.items() if name not in os.environ}

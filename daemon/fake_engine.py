@@ -1,0 +1,186 @@
+"""An engine without a model: captions made from the frames, and faults on request. It keeps the engine's contract."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from connectors.errors import ConfigurationError, EngineLost, Transient
+from daemon.engine import Completion
+from daemon.planner import UnknownPlanner, check_context
+from daemon.prompt import Prompt
+from daemon.windows import FrameSet
+
+_TOKENS_A_FRAME = 16
+_MAX_MODEL_LEN = 131_072
+
+
+@dataclass(frozen=True, slots=True)
+class FaultScript:
+    """The faults of one run. Requests are counted from 1; a name is part of a request's id, which holds the clip's id.
+
+    ``once`` names a file that is made when ``die_at_request`` or ``hang_at_request`` strikes; while it exists they do
+    not, so a program that is started again gets through.
+    """
+
+    die_at_request: int | None = None  # the engine dies when it gets this one
+    hang_at_request: int | None = None  # from this one on nothing is ever answered, and health stays green
+    never_returns: tuple[str, ...] = ()  # these wait for ever while others are answered
+    kills: tuple[str, ...] = ()  # the engine dies whenever it holds one of these
+    fails: tuple[str, ...] = ()  # these fail, and may be tried again
+    empty: tuple[str, ...] = ()  # the model says nothing
+    cut_off: tuple[str, ...] = ()  # the answer ends at max_tokens
+    delays_ms: dict[str, float] = field(default_factory=dict)  # instead of the engine's own, by name
+    reverse_by: int = 0  # of every so many requests the last is answered first
+    once: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "FaultScript":
+        """Read a script from a YAML file; :class:`ConfigurationError` names a key that is none."""
+        try:
+            given: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigurationError(f"can't be read: {error}", path="engine.script") from error
+        unknown = sorted(given.keys() - {one.name for one in fields(cls)})
+        if unknown:
+            raise ConfigurationError(f"unknown key {unknown[0]}", path="engine.script")
+        names = {key: tuple(map(str, given[key])) for key in _NAMES & given.keys()}
+        once = Path(given["once"]) if given.get("once") else None
+        return cls(**{**given, **names, "once": once})
+
+
+_NAMES = {"never_returns", "kills", "fails", "empty", "cut_off"}
+
+
+class FakeEngine:
+    """Describes frames by their number, size, mean colour and times. See :class:`daemon.engine.Engine`."""
+
+    model_id = "fake"
+
+    def __init__(self, *, delay_ms: float = 0.0, slots: int = 64, script: FaultScript | None = None) -> None:
+        self._delay_ms, self.slots, self.script = delay_ms, slots, script or FaultScript()
+        self.planner = FakePlanner()
+        self.progress = 0
+        self.requests: list[str] = []  # the ids of all that came, in order
+        self.aborted: list[str] = []
+        self._dead, self._hangs = asyncio.Event(), False
+
+    async def start(self) -> None:
+        """Start nothing: there is no model."""
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        """Return a text that depends on the window and its frames alone."""
+        begun = time.monotonic()
+        self._raise_if_dead()
+        self.requests.append(request_id)
+        number = len(self.requests)
+        prompt_tokens = self.planner.tokens(len(frames.frames), prompt)
+        check_context(prompt_tokens, prompt.max_tokens, _MAX_MODEL_LEN)
+        self._strike(number, request_id)
+        try:
+            await self._wait(number, request_id)
+        except asyncio.CancelledError:
+            self.aborted.append(request_id)
+            raise
+        if self._named(self.script.fails, request_id):
+            raise Transient("the script says so", reason="engine_refused", origin="engine")
+        self.progress += 1
+        words, cut_off = self._words(frames, prompt, request_id)
+        return Completion(
+            " ".join(words),
+            cut_off,
+            prompt_tokens,
+            len(frames.frames) * _TOKENS_A_FRAME,
+            len(words),
+            engine_ms=(time.monotonic() - begun) * 1000,
+        )
+
+    def _strike(self, number: int, request_id: str) -> None:
+        """Let the faults of this request happen."""
+        script = self.script
+        if number == script.die_at_request and self._first_time():
+            self._dead.set()
+        if number == script.hang_at_request and self._first_time():
+            self._hangs = True
+        if self._named(script.kills, request_id):
+            self._dead.set()
+        self._raise_if_dead()
+
+    def _first_time(self) -> bool:
+        if self.script.once is None:
+            return True
+        try:
+            self.script.once.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    async def _wait(self, number: int, request_id: str) -> None:
+        """Take as long as the model would; :class:`EngineLost` when the engine dies meanwhile."""
+        if self._hangs or self._named(self.script.never_returns, request_id):
+            await self._dead.wait()
+        delay_ms = next((ms for name, ms in self.script.delays_ms.items() if name in request_id), self._delay_ms)
+        if self.script.reverse_by:
+            place = (number - 1) % self.script.reverse_by
+            delay_ms += (self.script.reverse_by - place) * max(self._delay_ms, 1.0)
+        if delay_ms:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._dead.wait(), delay_ms / 1000)
+        if self._hangs:
+            await self._dead.wait()
+        self._raise_if_dead()
+
+    def _words(self, frames: FrameSet, prompt: Prompt, request_id: str) -> tuple[list[str], bool]:
+        """Return the answer's words and whether it was cut off."""
+        if self._named(self.script.empty, request_id):
+            return [], False
+        count, height, width, _ = frames.frames.shape
+        red, green, blue = (round(float(channel)) for channel in frames.frames.mean(axis=(0, 1, 2)))
+        text = (
+            f"Window {frames.window.index} shows {count} frames of {width} x {height}, "
+            f"mean colour #{red:02x}{green:02x}{blue:02x}, "
+            f"from {frames.pts_ns[0] // 1_000_000} to {frames.pts_ns[-1] // 1_000_000} ms."
+        )
+        words = text.split()
+        limit = len(words) // 2 if self._named(self.script.cut_off, request_id) else prompt.max_tokens
+        return words[:limit], limit < len(words)
+
+    def _named(self, names: tuple[str, ...], request_id: str) -> bool:
+        return any(name in request_id for name in names)
+
+    def _raise_if_dead(self) -> None:
+        if self._dead.is_set():
+            raise EngineLost("the fake engine died")
+
+    async def wait_dead(self) -> None:
+        """Raise :class:`EngineLost` when the script has killed the engine."""
+        await self._dead.wait()
+        self._raise_if_dead()
+
+    async def close(self) -> None:
+        """Leave nothing behind: what still waits finds the engine dead."""
+        self._dead.set()
+
+
+class FakePlanner(UnknownPlanner):
+    """Counts words of the prompt, and 16 tokens a frame."""
+
+    max_model_len: int | None = _MAX_MODEL_LEN
+
+    def tokens(self, num_frames: int, prompt: Prompt) -> int:
+        """Return the prompt's tokens."""
+        return len(f"{prompt.system or ''} {prompt.text}".split()) + num_frames * _TOKENS_A_FRAME
+
+    def prompt_tokens(
+        self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
+    ) -> int | None:
+        """Return what the fake engine will report."""
+        return self.tokens(num_frames, prompt)
+
+    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+        """Refuse a prompt and answer above 131,072 tokens."""
+        check_context(self.tokens(num_frames, prompt), prompt.max_tokens, _MAX_MODEL_LEN)

@@ -1,0 +1,34 @@
+"""The largest frame that is of use to a model: what the sampler scales down to, so that less memory is moved."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from daemon.prompt import Modality
+
+_WIDEST = 16 / 9  # frames up to this aspect lose nothing; wider ones reach the processor a little small
+_LARGEST_EDGE_PX = 4096  # a bound above is none: hardly a frame is larger
+
+
+def frame_bound(processor: Any, modality: Modality) -> tuple[int, int] | None:
+    """Return the (width, height) that frames are scaled down into, their aspect kept; None for native size.
+
+    ``processor`` is a Hugging Face processor. It does the last resize, so the bound leaves it at least as many pixels
+    as it keeps of a 16:9 frame, standing or lying. A model that crops, or cuts images into tiles, gets native size.
+    """
+    part = getattr(processor, f"{modality}_processor", None)
+    size = getattr(part, "size", None)
+    if size is None or modality == "image" or getattr(part, "do_center_crop", None):
+        return None
+    edge = _useful_edge(size if isinstance(size, Mapping) else vars(size))
+    return (edge, edge) if edge is not None and edge <= _LARGEST_EDGE_PX else None
+
+
+def _useful_edge(size: Mapping[str, Any]) -> int | None:
+    """Return the longer edge of a 16:9 frame that fills what ``size`` describes: a fixed size or a pixel budget."""
+    height, width, budget_px = (int(size.get(name) or 0) for name in ("height", "width", "longest_edge"))
+    if height and width:
+        return math.ceil(max(height, width) * _WIDEST)
+    if budget_px > _LARGEST_EDGE_PX:  # Qwen's processors keep pixels under this name
+        return math.ceil(math.sqrt(budget_px * _WIDEST))
+    return None

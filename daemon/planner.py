@@ -1,0 +1,129 @@
+"""What a window will cost in tokens, from a model's processor and configuration alone: no weights are loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from connectors.errors import Poison, Reason
+from daemon.model_input import items_of, model_input
+from daemon.prompt import Prompt, PromptEncoder
+
+_NOMINAL_STEP_MS = 1000  # between frames, where nobody says when they are shown
+_CACHED_PLANS = 1024  # shapes of windows that are remembered; a stream of clips has a handful
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTokens:
+    """A request's tokens: the whole prompt, and those of it that frames fill."""
+
+    prompt_tokens: int
+    vision_tokens: int
+
+
+class Planner(Protocol):
+    """Plans the prompt of a window from its shape.
+
+    ``max_model_len`` and ``frame_bound`` (width, height) are None where nothing is known or frames go at native size.
+    """
+
+    max_model_len: int | None
+    frame_bound: tuple[int, int] | None
+
+    def prompt_tokens(
+        self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
+    ) -> int | None:
+        """Return how many tokens the prompt will have; None for a remote engine. ``offsets_ms``: when frames show."""
+        ...
+
+    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+        """Raise :class:`Poison` for a window whose prompt does not fit the template or the model's context."""
+        ...
+
+
+def check_context(prompt_tokens: int, max_tokens: int, max_model_len: int) -> None:
+    """Raise :class:`Poison` where prompt and answer together pass the model's context."""
+    if prompt_tokens + max_tokens > max_model_len:
+        detail = (
+            f"{prompt_tokens} prompt tokens + generation.max_tokens {max_tokens} = {prompt_tokens + max_tokens} "
+            f"are more than the model's {max_model_len} (engine.max_model_len); fewer or smaller frames need fewer"
+        )
+        raise Poison(Reason.OVER_CONTEXT, detail, origin="prompt")
+
+
+class ModelPlanner:
+    """Plans with the model's own processor: black frames of the right shape go through it, and tokens are counted.
+
+    ``process(ids, media)`` is the processor; it returns the widened token ids and how many of them frames fill.
+    """
+
+    def __init__(
+        self,
+        encoder: PromptEncoder,
+        process: Callable[[list[int], Any], tuple[int, int]],
+        *,
+        max_model_len: int,
+        frame_bound: tuple[int, int] | None,
+    ) -> None:
+        self.encoder, self._process = encoder, process
+        self.max_model_len: int | None = max_model_len
+        self.frame_bound = frame_bound
+        self._plans: dict[tuple[object, ...], PlannedTokens] = {}
+
+    def plan(
+        self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
+    ) -> PlannedTokens:
+        """Return what a window of ``num_frames`` frames of ``height`` x ``width`` costs.
+
+        ``offsets_ms`` (milliseconds from the window's start) matters to models that write the times into the prompt;
+        without it frames are taken to be a second apart.
+        """
+        offsets = offsets_ms or tuple(k * _NOMINAL_STEP_MS for k in range(num_frames))
+        key = (num_frames, height, width, prompt.text, prompt.template, prompt.system, offsets)
+        if key not in self._plans:
+            if len(self._plans) >= _CACHED_PLANS:
+                self._plans.clear()
+            self._plans[key] = self._plan(num_frames, height, width, prompt, offsets)
+        return self._plans[key]
+
+    def _plan(
+        self, num_frames: int, height: int, width: int, prompt: Prompt, offsets: tuple[int, ...]
+    ) -> PlannedTokens:
+        modality = self.encoder.placeholder.modality
+        ids = self.encoder.encode(prompt, items_of(modality, num_frames))
+        black = np.zeros((num_frames, height, width, 3), np.uint8)
+        media = model_input(black, modality, offsets, offsets[-1] + _NOMINAL_STEP_MS)
+        try:
+            return PlannedTokens(*self._process(ids, media))
+        except (ValueError, RuntimeError) as error:  # what processors raise for frames they can't take
+            detail = f"the model's processor refuses {num_frames} frames of {width} x {height}: {error}"
+            raise Poison(Reason.ENGINE_REFUSED, detail, origin="prompt") from error
+
+    def prompt_tokens(
+        self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
+    ) -> int | None:
+        """Return how many tokens the prompt will have: what the engine reports for it."""
+        return self.plan(num_frames, height, width, prompt, offsets_ms).prompt_tokens
+
+    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+        """Raise :class:`Poison` for a window whose prompt does not fit the template or the model's context."""
+        planned = self.plan(num_frames, height, width, prompt)
+        if self.max_model_len is not None:
+            check_context(planned.prompt_tokens, prompt.max_tokens, self.max_model_len)
+
+
+class UnknownPlanner:
+    """Nothing can be planned: the model is somewhere else."""
+
+    max_model_len: int | None = None
+    frame_bound: tuple[int, int] | None = None
+
+    def prompt_tokens(
+        self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
+    ) -> int | None:
+        """Return None: the server counts."""
+        return None
+
+    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+        """Refuse nothing: the server does."""

@@ -1,0 +1,212 @@
+"""OpenAI-compatible servers as the engine: the same windows, sent over HTTP to as many machines as there are.
+
+A server that is away is waited for: that is an outage, and no clip's fault. So the deadline of a request counts from
+when a server took it, and this engine runs without the guard's.
+"""
+
+import asyncio
+import base64
+import io
+import itertools
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from connectors.errors import ConfigurationError, Poison, Reason, Transient
+from daemon.config import OpenAISettings
+from daemon.engine import Completion
+from daemon.library_errors import sentence
+from daemon.model_input import as_images
+from daemon.planner import UnknownPlanner
+from daemon.profiles import AUTO
+from daemon.prompt import Prompt
+from daemon.windows import FrameSet
+
+log = logging.getLogger(__name__)
+
+_BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # between looks at servers that are away; a fresh one is found within 5 s
+_CONNECT_S = 5.0  # a server that takes no connection within this is away
+_AWAY = frozenset({401, 403, 404, 408, 425, 429, 502, 503, 504})  # says the server about itself, not about the request
+# what only some servers know, sent only where it differs from what every server does by itself
+_EXTRAS: dict[str, Any] = {"min_tokens": 0, "top_k": 0, "repetition_penalty": 1.0, "seed": None, "stop": ()}
+
+
+@dataclass
+class _Server:
+    """One server: how busy it is, and from when on it is asked again after it was away."""
+
+    client: httpx.AsyncClient
+    in_flight: int = 0
+    failures: int = 0
+    back_at_s: float = 0.0
+
+
+class _Away(Exception):
+    """This server can't take the request; another may, or the same one later."""
+
+
+class RemoteEngine:
+    """A model behind OpenAI-compatible servers. See :class:`daemon.engine.Engine`."""
+
+    def __init__(
+        self,
+        settings: OpenAISettings,
+        *,
+        request_deadline_s: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings, self._deadline_s, self._transport = settings, request_deadline_s, transport
+        self.model_id, self.slots = settings.model, settings.slots
+        self.planner = UnknownPlanner()
+        self.progress = 0
+        self.away = ""  # why no server takes requests now; empty while one does
+        self._servers: list[_Server] = []
+
+    async def start(self) -> None:
+        """Wait until a server answers and knows the model.
+
+        Raises:
+            ConfigurationError: a server answers and does not know the model, or the key's file can't be read.
+        """
+        self._servers = [_Server(self._client(url)) for url in self._settings.base_urls]
+        for look in itertools.count():
+            found = await asyncio.gather(*(self._models(server) for server in self._servers))
+            known = {name for names in found if names is not None for name in names}
+            if self.model_id in known:
+                self.away = ""
+                return
+            if known:
+                raise ConfigurationError(f"the servers know {', '.join(sorted(known))}", path="engine.model")
+            self._note_away("no server answers")
+            await asyncio.sleep(_BACK_OFF_S[min(look, len(_BACK_OFF_S) - 1)])
+
+    def _client(self, url: str) -> httpx.AsyncClient:
+        headers = {}
+        if self._settings.api_key_file is not None:
+            try:
+                headers["Authorization"] = f"Bearer {self._settings.api_key_file.read_text().strip()}"
+            except OSError as error:
+                raise ConfigurationError("the file can't be read", path="engine.api_key_file") from error
+        timeout = httpx.Timeout(self._deadline_s, connect=_CONNECT_S)
+        limits = httpx.Limits(max_connections=self.slots)
+        return httpx.AsyncClient(
+            base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout, limits=limits, transport=self._transport
+        )
+
+    async def _models(self, server: _Server) -> list[str] | None:
+        """Return the models that a server knows; None while it is away."""
+        try:
+            answer = await server.client.get("models", timeout=_CONNECT_S)
+            answer.raise_for_status()
+            return [str(model["id"]) for model in answer.json()["data"]]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        """Return a server's answer; waits as long as all of them are away."""
+        if prompt.template != AUTO:
+            detail = f"a server knows its own chat template alone; {prompt.template!r} needs engine.kind: vllm"
+            raise Poison(Reason.PROMPT, detail, origin="prompt")
+        body = await asyncio.to_thread(self._body, frames, prompt)
+        begun_s = time.monotonic()
+        while True:
+            server = await self._next_server()
+            try:
+                completion = await self._ask(server, body, request_id, begun_s)
+            except _Away as why:
+                server.failures += 1
+                pause_s = _BACK_OFF_S[min(server.failures, len(_BACK_OFF_S)) - 1]
+                server.back_at_s = time.monotonic() + pause_s
+                self._note_away(str(why))
+            else:
+                server.failures, self.away = 0, ""
+                self.progress += 1
+                return completion
+
+    async def _next_server(self) -> _Server:
+        """Return the least busy server that is not known to be away; waits for the first to come back."""
+        while True:
+            now_s = time.monotonic()
+            there = [server for server in self._servers if server.back_at_s <= now_s]
+            if there:
+                return min(there, key=lambda server: server.in_flight)
+            await asyncio.sleep(min(server.back_at_s for server in self._servers) - now_s)
+
+    def _note_away(self, why: str) -> None:
+        if not self.away:
+            log.warning("A server of the engine is away and is waited for: %s.", why)
+        self.away = why
+
+    async def _ask(self, server: _Server, body: dict[str, Any], request_id: str, begun_s: float) -> Completion:
+        """Send one request to one server."""
+        asked_s = time.monotonic()
+        server.in_flight += 1
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                answer = await server.client.post("chat/completions", json=body, headers={"X-Request-Id": request_id})
+        except (httpx.ReadTimeout, TimeoutError) as error:
+            detail = f"the server gave no answer within {self._deadline_s:g} s"
+            raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine") from error
+        except httpx.HTTPError as error:  # refused, cut off, or not HTTP
+            raise _Away(sentence(error) or type(error).__name__) from error
+        finally:
+            server.in_flight -= 1
+        _raise_for(answer)
+        return _completion(answer, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
+
+    def _body(self, frames: FrameSet, prompt: Prompt) -> dict[str, Any]:
+        """Return the request: the frames as lossless pictures in front of the question."""
+        pictures = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in as_images(frames.frames)]
+        system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
+        extras = {name: getattr(prompt, name) for name, usual in _EXTRAS.items() if getattr(prompt, name) != usual}
+        return {
+            "model": self.model_id,
+            "messages": [*system, {"role": "user", "content": [*pictures, {"type": "text", "text": prompt.text}]}],
+            "max_tokens": prompt.max_tokens,
+            "temperature": prompt.temperature,
+            "top_p": prompt.top_p,
+            **extras,
+        }
+
+    async def wait_dead(self) -> None:
+        """Never return: servers that are away are waited for."""
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Close the connections; servers abort what they still work on."""
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*(server.client.aclose() for server in servers))
+
+
+def _data_url(image: Any) -> str:
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _raise_for(answer: httpx.Response) -> None:
+    """Say whose fault an answer's status is: the server's, this moment's or the request's."""
+    if answer.is_success:
+        return
+    detail = f"the server answers {answer.status_code}: {' '.join(answer.text[:300].split())}"
+    if answer.status_code in _AWAY:
+        raise _Away(detail)
+    if answer.status_code >= 500:
+        raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine")
+    too_long = "context length" in answer.text or "max_model_len" in answer.text
+    raise Poison(Reason.OVER_CONTEXT if too_long else Reason.ENGINE_REFUSED, detail, origin="engine")
+
+
+def _completion(answer: httpx.Response, queue_ms: float, engine_ms: float) -> Completion:
+    try:
+        body = answer.json()
+        choice, usage = body["choices"][0], body.get("usage") or {}
+        text, cut_off = choice["message"]["content"] or "", choice.get("finish_reason") == "length"
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        detail = "the server's answer is no chat completion"
+        raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine") from error
+    tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+    return Completion(text, cut_off, tokens[0], 0, tokens[1], queue_ms, engine_ms)

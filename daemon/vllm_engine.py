@@ -1,0 +1,294 @@
+"""vLLM as the engine: the only file that imports it, and inside functions alone, for it takes seconds.
+
+Windows go in as token ids and arrays, and the final answer comes out. The engine's processes are vLLM's own; they carry
+the reaper's mark, and none of them sees the terminal's Ctrl-C, which the daemon answers with a drain.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from typing import Any
+
+from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
+from daemon import model_checks
+from daemon.config import VllmSettings
+from daemon.engine import Completion, EngineStatistics
+from daemon.engine_args import checked_args, cpu_environment, engine_args, set_environment
+from daemon.engine_reaper import EngineReaper, kill_marked
+from daemon.frame_bound import frame_bound
+from daemon.library_errors import as_configuration_error, sentence
+from daemon.model_input import black_frames, items_of, model_input, offsets_ms
+from daemon.planner import ModelPlanner, check_context
+from daemon.prompt import ChatTemplate, Modality, Placeholder, Prompt, PromptEncoder
+from daemon.vllm_output import completion, vision_tokens
+from daemon.windows import FrameSet
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.2  # how soon a dead engine core is noticed where no request is waiting
+_SHUTDOWN_S = 10.0  # what vLLM's processes are given to end by themselves
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model's configuration as vLLM reads it, without weights, and the arguments that make its engine."""
+
+    config: Any
+    processor: Any
+    arguments: Mapping[str, Any]
+    planner: ModelPlanner
+
+
+def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) -> LoadedModel:
+    """Read a model's configuration and processor, and check that they fit the settings and the machine.
+
+    Raises:
+        ConfigurationError: naming the key that is wrong.
+    """
+    model, _ = model_checks.resolve_model(settings)
+    checked_args(settings.args)
+    model_checks.check_structure(settings)
+    config = model_checks.local_config(model)
+    set_environment(local_model=config is not None, debug=debug)
+    dtype = model_checks.resolve_dtype(settings, model, config)
+
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    def arguments(modality: Modality) -> dict[str, Any]:
+        return engine_args(settings, model, max_frames=max_frames, dtype=dtype, modality=modality)
+
+    with as_configuration_error("engine"):
+        model_config = AsyncEngineArgs(**arguments("image")).create_model_config()
+        if not model_config.is_multimodal_model:
+            raise ConfigurationError("it takes neither images nor videos", path="engine.model")
+        supported = MULTIMODAL_REGISTRY.get_processing_info(model_config).supported_mm_limits
+        modality: Modality = "video" if "video" in supported else "image"
+        if modality not in supported:
+            raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
+        chosen = arguments(modality)
+        model_config = AsyncEngineArgs(**chosen).create_model_config()
+        model_checks.check_parallel(settings, model_config.hf_config.to_dict())
+        processor = MULTIMODAL_REGISTRY.create_processor(model_config)
+        planner = ModelPlanner(
+            _encoder(model_config, processor, modality),
+            _counter(processor),
+            max_model_len=model_config.max_model_len,
+            frame_bound=frame_bound(processor.info.get_hf_processor(), modality),
+        )
+    return LoadedModel(model_config, processor, chosen, planner)
+
+
+def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
+    """Return the encoder of a model's prompts, with the template and placeholder that vLLM would use itself."""
+    from vllm.renderers.hf import resolve_chat_template, resolve_chat_template_content_format
+
+    tokenizer = processor.info.get_tokenizer()
+    source = resolve_chat_template(tokenizer, None, None, model_config=model_config)
+    template = None
+    if source is not None:
+        form = resolve_chat_template_content_format(source, None, "auto", tokenizer, model_config=model_config)
+        template = ChatTemplate(source, parts=form == "openai")
+    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template)
+
+
+def _placeholder(model_config: Any, tokenizer: Any, modality: Modality) -> Placeholder:
+    """Return what stands for a video or an image: the token of the model's configuration, in its class's wording.
+
+    A checkpoint may give the class's token another name in its vocabulary; then the name in the vocabulary counts.
+    """
+    from vllm.model_executor.model_loader import get_model_cls
+
+    names = (f"{modality}_token_id", f"{modality}_token_index")
+    found = [getattr(model_config.hf_config, name, None) for name in names]
+    token_id = next((value for value in found if isinstance(value, int)), None)
+    text = get_model_cls(model_config).get_placeholder_str(modality, 1)
+    ids = tokenizer.encode(text, add_special_tokens=False) if text else []
+    if token_id is None and len(ids) == 1:
+        token_id = ids[0]
+    if token_id is None:
+        raise ConfigurationError(f"its configuration names no {modality} token", path="engine.model")
+    if not text or token_id not in ids:
+        text = str(tokenizer.convert_ids_to_tokens(token_id))
+    return Placeholder(modality, text, token_id)
+
+
+def _counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
+    """Return the function that widens placeholders as the engine will and counts the tokens."""
+    from vllm.multimodal.processing import ProcessorInputs, TimingContext
+
+    def count(ids: list[int], media: Any) -> tuple[int, int]:
+        items = processor.info.parse_mm_data(media)
+        done = processor.apply(ProcessorInputs(ids, items), TimingContext(enabled=False))
+        return len(done["prompt_token_ids"]), vision_tokens(done)
+
+    return count
+
+
+class VllmEngine:
+    """A model in vLLM's ``AsyncLLM``. See :class:`daemon.engine.Engine` for what each method promises."""
+
+    def __init__(self, settings: VllmSettings, *, max_frames: int, debug: bool = False) -> None:
+        self._settings, self._max_frames, self._debug = settings, max_frames, debug
+        _, self.model_id = model_checks.resolve_model(settings)
+        self.slots = 2  # until the model is there and says how many it takes
+        self.statistics = EngineStatistics()
+        self._reaper = EngineReaper()
+        self._llm: Any = None
+        self._launching: asyncio.Future[Any] | None = None
+        self._planner: ModelPlanner | None = None
+
+    @property
+    def planner(self) -> ModelPlanner:
+        """The planner of the model that runs; only after :meth:`start`."""
+        if self._planner is None:
+            raise RuntimeError("the engine has not started")
+        return self._planner
+
+    @property
+    def progress(self) -> int:
+        """A count that rises with every completion and every step of the engine."""
+        return self.statistics.steps + self.statistics.completions
+
+    async def start(self) -> None:
+        """Load the model in vLLM's own processes and answer one warm-up request.
+
+        Raises:
+            ConfigurationError: model and settings do not fit each other or the machine.
+            EngineLost: the engine's processes did not come up.
+        """
+        loaded = await asyncio.to_thread(load_model, self._settings, self._max_frames, debug=self._debug)
+        self._planner = loaded.planner
+        self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded))
+        self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
+        self.slots = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        await self._warm_up()
+
+    def _launch(self, loaded: LoadedModel) -> Any:
+        """Start vLLM's processes from a thread of their own.
+
+        1. The resource tracker of multiprocessing runs before signals are blocked, for its start unblocks them.
+        2. SIGINT is blocked in this thread, so the processes inherit it blocked: Ctrl-C drains, it kills no engine.
+        3. The processes inherit the reaper's mark, and what the CPU needs, from the environment.
+        """
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        wanted = cpu_environment(self._settings, model_checks.cpu_cores()) if model_checks.runs_on_cpu() else {}
+        resource_tracker.ensure_running()
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        os.environ.update(wanted)
+        try:
+            with self._reaper, as_configuration_error("engine"):
+                return AsyncLLM.from_engine_args(
+                    AsyncEngineArgs(**loaded.arguments), stat_loggers=[self.statistics.logger]
+                )
+        except RuntimeError as error:
+            raise EngineLost(f"the engine did not come up: {sentence(error)}") from error
+        finally:
+            for name in wanted:
+                os.environ.pop(name, None)
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+
+    async def _warm_up(self) -> None:
+        """Describe black frames once, so that the first clip does not pay for what is made at the first request."""
+        try:
+            await self.describe(black_frames(self._max_frames), Prompt("Describe.", max_tokens=1), "warm-up")
+        except Poison as fault:
+            if fault.reason != Reason.PROMPT:  # a model without a chat template is warmed up by its first clip
+                message = f"it can't describe {self._max_frames} frames: {fault.detail}"
+                raise ConfigurationError(message, path="engine") from fault
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        """Return the model's answer for one window."""
+        with self._translated():
+            rendered = await self._render(frames, prompt)
+            prompt_tokens = len(rendered["prompt_token_ids"])
+            check_context(prompt_tokens, prompt.max_tokens, self._llm.model_config.max_model_len)
+            final = None
+            async for output in self._llm.generate(rendered, self._sampling(prompt), request_id):
+                final = output
+        if final is None:
+            raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")
+        self.statistics.completions += 1
+        return completion(final, prompt_tokens, vision_tokens(rendered))
+
+    async def _render(self, frames: FrameSet, prompt: Prompt) -> Any:
+        """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
+        encoder, window = self.planner.encoder, frames.window
+        modality = encoder.placeholder.modality
+        ids = encoder.encode(prompt, items_of(modality, len(frames.frames)))
+        length_ms = (window.exclusive_end_ns - window.start_ns) // _NS_PER_MS
+        media = model_input(frames.frames, modality, offsets_ms(frames), length_ms)
+        one = {"prompt_token_ids": ids, "multi_modal_data": media}
+        (rendered,) = await self._llm.renderer.render_cmpl_async([one])
+        return rendered
+
+    def _sampling(self, prompt: Prompt) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        return SamplingParams(
+            max_tokens=prompt.max_tokens,
+            min_tokens=prompt.min_tokens,
+            temperature=prompt.temperature,
+            top_p=prompt.top_p,
+            top_k=prompt.top_k,
+            repetition_penalty=prompt.repetition_penalty,
+            stop=self.planner.encoder.stop(prompt),
+            seed=prompt.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Translate vLLM's errors into ours, once."""
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        try:
+            yield
+        except EngineDeadError as error:
+            raise EngineLost("the engine's process died") from error
+        except EngineGenerateError as error:
+            cause = error.__cause__ or error
+            raise Transient(sentence(cause), reason=Reason.ENGINE_REFUSED, origin="engine") from error
+        except GracefulHTTPError as error:  # a queue of its own that is full
+            raise Transient(sentence(error), reason=Reason.ENGINE_REFUSED, origin="engine") from error
+        except (VLLMClientError, ValueError, TypeError, RuntimeError) as error:
+            if self._llm.errored:
+                raise EngineLost("the engine's process died") from error
+            raise Poison(Reason.ENGINE_REFUSED, sentence(error), origin="engine") from error
+
+    async def wait_dead(self) -> None:
+        """Raise :class:`EngineLost` when the engine's process has died."""
+        while not (self._llm is not None and self._llm.errored):  # noqa: ASYNC110  vLLM has no event for it
+            await asyncio.sleep(_POLL_S)
+        raise EngineLost("the engine's process died")
+
+    async def close(self) -> None:
+        """Stop the model and every process of it."""
+        llm = await self._launched()
+        self._llm = self._launching = None
+        if llm is not None:
+            stopping = threading.Thread(target=llm.shutdown, kwargs={"timeout": _SHUTDOWN_S / 2}, daemon=True)
+            stopping.start()
+            await asyncio.to_thread(stopping.join, _SHUTDOWN_S)
+        left = await asyncio.to_thread(self._reaper.close)
+        if left:
+            log.warning("%d processes of the engine did not end by themselves and were killed.", left)
+
+    async def _launched(self) -> Any:
+        """Return vLLM if it came up. A start that still goes on is ended by taking its processes away."""
+        if self._launching is None:
+            return None
+        while not self._launching.done():
+            await asyncio.to_thread(kill_marked, self._reaper.mark)
+            await asyncio.wait({self._launching}, timeout=_POLL_S)
+        return None if self._launching.exception() else self._launching.result()

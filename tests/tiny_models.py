@@ -1,0 +1,228 @@
+"""Tiny models of random weights, made offline: the architectures that captiond's adapter must serve, without weights.
+
+Every model has a tokenizer of single bytes, its family's own processor and a chat template, and heads of 32 channels,
+the smallest that vLLM's attention on the CPU takes. Text and vision towers have two heads, so two devices can share
+them. :func:`build` writes a model once a folder.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+IMAGE_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | upper }}: "
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% elif part['type'] == 'video' %}<video>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+QWEN_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "bos_token_id": 256,
+    "eos_token_id": 257,
+    "pad_token_id": 258,
+}
+
+
+def byte_tokenizer(extra_tokens: list[str], template: str) -> Any:
+    """Return a tokenizer whose first 256 ids are the bytes, then ``<s> </s> <pad>``, then ``extra_tokens``."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=4096, **special)
+    fast.add_special_tokens({"additional_special_tokens": extra_tokens})
+    fast.chat_template = template
+    return fast
+
+
+def _save(folder: Path, model: Any, processor: Any) -> None:
+    """Write model and processor as Hugging Face folders are, with the tensor names that vLLM loads."""
+    from safetensors.torch import load_file, save_file
+
+    model.generation_config.pad_token_id = 258
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    renamed = {
+        name.replace("vision_tower.embeddings", "vision_tower.vision_model.embeddings")
+        .replace("vision_tower.encoder", "vision_tower.vision_model.encoder")
+        .replace("vision_tower.pre_layrnorm", "vision_tower.vision_model.pre_layrnorm")
+        .replace("vision_tower.post_layernorm", "vision_tower.vision_model.post_layernorm"): tensor
+        for name, tensor in load_file(weights).items()
+    }
+    save_file(renamed, weights, metadata={"format": "pt"})
+
+
+def build_llava(folder: Path, *, text: dict[str, Any] | None = None) -> Path:
+    """Write a LLaVA: CLIP tower of 56 px and patch 14 (16 tokens an image), projector, Llama."""
+    import torch
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(["<image>"], IMAGE_TEMPLATE)
+    vision = CLIPVisionConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2, image_size=56, patch_size=14
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(vocab_size=len(tokenizer), **(TEXT | (text or {}))),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=16,
+    )
+    images = CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+    processor = LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=IMAGE_TEMPLATE,
+    )
+    _save(folder, LlavaForConditionalGeneration(config).float().eval(), processor)
+    return folder
+
+
+def build_llava_onevision(folder: Path) -> Path:
+    """Write a LLaVA-OneVision: SigLIP tower of 56 px and patch 14, pooled to 2 x 2 tokens a video frame, Qwen2."""
+    import torch
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionImageProcessor,
+        LlavaOnevisionProcessor,
+        LlavaOnevisionVideoProcessor,
+        Qwen2Config,
+        SiglipVisionConfig,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(["<image>", "<video>"], IMAGE_TEMPLATE)
+    vision = SiglipVisionConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        vision_use_head=False,
+    )
+    config = LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=Qwen2Config(vocab_size=len(tokenizer), **TEXT),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=[[56, 56], [56, 112], [112, 56]],
+        vision_feature_select_strategy="full",
+    )
+    size = {"height": 56, "width": 56}
+    processor = LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=config.image_grid_pinpoints),
+        tokenizer,
+        LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=IMAGE_TEMPLATE,
+    )
+    _save(folder, LlavaOnevisionForConditionalGeneration(config).float().eval(), processor)
+    return folder
+
+
+def _qwen_tokenizer() -> Any:
+    tokens = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    return byte_tokenizer(tokens, QWEN_TEMPLATE)
+
+
+def _qwen_ids(tokenizer: Any) -> dict[str, int]:
+    ids = tokenizer.convert_tokens_to_ids
+    return {
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+    }
+
+
+def build_qwen2_5_vl(folder: Path) -> Path:
+    """Write a Qwen2.5-VL: patches of 14, merged 2 x 2, two frames a time step, at most 112 x 112 pixels a frame."""
+    import torch
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = _qwen_tokenizer()
+    vision = {
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 14,
+        "window_size": 56,
+        "fullatt_block_indexes": [1],
+    }
+    text = TEXT | {"vocab_size": len(tokenizer), "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_qwen_ids(tokenizer))
+    pixels = {"shortest_edge": 28 * 28, "longest_edge": 8 * 112 * 112}
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(size=pixels),
+        tokenizer,
+        Qwen2VLVideoProcessor(size=pixels),
+        chat_template=QWEN_TEMPLATE,
+    )
+    _save(folder, Qwen2_5_VLForConditionalGeneration(config).float().eval(), processor)
+    return folder
+
+
+BUILDERS: dict[str, Callable[[Path], Path]] = {
+    "llava": build_llava,
+    "llava_onevision": build_llava_onevision,
+    "qwen2_5_vl": build_qwen2_5_vl,
+}
+
+
+def build(name: str, parent: Path) -> Path:
+    """Return the folder of the tiny model ``name`` under ``parent``, written at the first call."""
+    folder = parent / name
+    if not (folder / "config.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        BUILDERS[name](folder)
+    return folder
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Change keys of a model's ``config.json``, for tests of models that do not fit."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
