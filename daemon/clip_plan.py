@@ -1,0 +1,115 @@
+"""What the sampler knows of a clip before its first window is decoded."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.errors import Poison, Reason, Transient
+from daemon.decode_protocol import Header
+from daemon.media import OpenMedia
+from daemon.packet_index import PacketIndex
+from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """What a child says of a clip, checked: a child that was taken over must not take the parent along."""
+
+    codec: str
+    container: str
+    width: int
+    height: int
+    declared_s: float
+    cut: bool
+    failure: str
+
+
+def read_answer(answer: Header, block: bytes, max_pixels: int) -> tuple[PacketIndex, ClipFacts]:
+    """Return a child's answer to a plan request; :class:`Transient` when it makes no sense."""
+    try:
+        index = PacketIndex.from_bytes(block)
+        facts = ClipFacts(
+            codec=str(answer["codec"])[:200],
+            container=str(answer["container"])[:200],
+            width=int(answer["width"]),
+            height=int(answer["height"]),
+            declared_s=float(answer["declared_s"]),
+            cut=bool(answer["cut"]),
+            failure=str(answer["failure"])[:200],
+        )
+        if facts.width < 1 or facts.height < 1 or facts.width * facts.height > max_pixels:
+            raise ValueError(f"frames of {facts.width} x {facts.height}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise Transient(f"the decoder's answer makes no sense: {error}", reason=Reason.DECODER_DIED) from error
+    return index, facts
+
+
+@dataclass(slots=True, eq=False)
+class ClipPlan:
+    """A clip's windows, and everything needed to decode them. :meth:`close` it when the clip is done.
+
+    ``width`` and ``height`` are those of the frames that the model gets, ``pts_ns`` is ``int64[F]`` from 0.
+    ``fault`` is what :meth:`Sampler.frame_sets` raises after the last window, where the clip ends before its time.
+    """
+
+    duration_ns: int
+    windows: tuple[Window, ...] = field(repr=False)
+    width: int
+    height: int
+    codec: str
+    container: str
+    pts_ns: NDArray[np.int64] = field(repr=False)
+    fault: Poison | None
+    media: OpenMedia = field(repr=False)
+    session: Any = field(repr=False)
+    on_close: Any = field(repr=False)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame."""
+        return self.width * self.height * 3
+
+    def window_bytes(self, window: Window) -> int:
+        """Bytes of a window's frames."""
+        return len(window.frame_numbers) * self.frame_bytes
+
+    def overlapping(self, first: int, last: int) -> list[Window]:
+        """Return the windows after ``first``, up to ``last``, that show frames from before its end."""
+        newest = max(self.windows[first].frame_numbers)
+        return [w for w in self.windows[first + 1 : last + 1] if min(w.frame_numbers) <= newest]
+
+    def close(self) -> None:
+        """Close the clip's descriptor and let its decoder go. May be called again."""
+        if self.media.descriptor >= 0:
+            self.on_close(self.session)
+            self.media.close()
+
+
+def readable_windows(
+    index: PacketIndex, windows: WindowPolicy, frames: FramePolicy, fault: Poison | None
+) -> tuple[Window, ...]:
+    """Return a clip's windows; of one that ends before its time, the whole ones, which more bytes would not change."""
+    if fault is None:
+        return plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
+    if windows.whole or index.duration_ns < windows.window_ns:
+        raise fault
+    unmerged = replace(windows, min_tail_ns=0)
+    planned = plan_windows(index.pts_ns, index.duration_ns, unmerged, frames, index.keyframes)
+    return tuple(w for w in planned if w.exclusive_end_ns - w.start_ns == windows.window_ns)
+
+
+def early_end(index: PacketIndex, cut: bool, failure: str, declared_s: float) -> Poison | None:
+    """Return what a clip that ends before its time is rejected with after its last whole window, else None.
+
+    The container's own structure has the say; a header's duration is believed only as far as it denies a cut.
+    """
+    end_s = index.duration_ns / NS_PER_S
+    frame_s = end_s / len(index)
+    if cut and (declared_s <= 0 or end_s < declared_s - frame_s):
+        declared = f" of {declared_s:.2f} s" if declared_s > 0 else ""
+        return Poison(Reason.TRUNCATED, f"truncated at {end_s:.2f} s{declared}")
+    if failure:
+        return Poison(Reason.CORRUPT, f"nothing can be read after {end_s:.2f} s: {failure}")
+    return None

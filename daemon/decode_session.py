@@ -1,0 +1,219 @@
+"""A clip inside the decoding child: its index, its place, and the windows that are being filled."""
+
+import mmap
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.errors import Poison, Reason
+from daemon.av_decoder import PacketReader
+from daemon.decode_protocol import Header
+from daemon.frame_cursor import FrameCursor
+from daemon.media import MediaLimits
+from daemon.packet_index import PacketIndex
+from daemon.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
+
+_FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
+_SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
+
+
+class FrameWriter(Protocol):
+    """Writes a clip's frames by number."""
+
+    cost_bytes: int
+
+    def want(self, numbers: list[int]) -> None:
+        """Name the frames that come next."""
+        ...
+
+    def write(self, number: int, out: NDArray[np.uint8]) -> int:
+        """Write frame ``number`` into ``uint8[H, W, 3]``; return the number of the frame written, -1 for none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the decoder."""
+        ...
+
+
+class AvWriter:
+    """Frames through PyAV: exact, forward, each group of pictures once."""
+
+    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits) -> None:
+        self._cursor = FrameCursor(descriptor, index, limits)
+        self.cost_bytes = 0
+        self.want = self._cursor.want
+        self.close = self._cursor.close
+
+    def write(self, number: int, out: NDArray[np.uint8]) -> int:
+        """See :meth:`FrameWriter.write`."""
+        shown = self._cursor.get(number)
+        if shown is None:
+            return -1
+        self.cost_bytes = shown[1].width * shown[1].height * 2 * _FRAMES_HELD
+        write_rgb(shown[1], out)
+        return shown[0]
+
+
+@dataclass(slots=True)
+class OpenWindow:
+    """A window that is being filled: ``pending`` maps each frame still missing to the places that show it."""
+
+    frames: NDArray[np.uint8]
+    shown: list[int]
+    pending: dict[int, list[int]]
+
+    @classmethod
+    def open(cls, memory: int, numbers: list[int], geometry: Geometry) -> "OpenWindow":
+        """Map the memory file (and close its descriptor)."""
+        try:
+            mapped = mmap.mmap(memory, len(numbers) * geometry.frame_bytes)
+        finally:
+            os.close(memory)
+        shape = (len(numbers), geometry.height, geometry.width, 3)
+        pending: dict[int, list[int]] = {}
+        for place, number in enumerate(numbers):
+            pending.setdefault(number, []).append(place)
+        return cls(np.frombuffer(mapped, np.uint8).reshape(shape), [-1] * len(numbers), pending)
+
+    def close_gaps(self) -> None:
+        """Show the frame before where there is none, else the first one that there is."""
+        readable = [place for place, number in enumerate(self.shown) if number >= 0]
+        for place, number in enumerate(self.shown):
+            if number < 0 and readable:
+                source = max((p for p in readable if p < place), default=readable[0])
+                self.frames[place], self.shown[place] = self.frames[source], self.shown[source]
+
+
+class Session:
+    """One clip."""
+
+    def __init__(self, descriptor: int, decoder: str, index: PacketIndex, geometry: Geometry, limits: MediaLimits):
+        self._descriptor, self._decoder, self._index = descriptor, decoder, index
+        self._geometry, self._limits = geometry, limits
+        self._windows: dict[int, OpenWindow] = {}
+        self._writer: FrameWriter | None = None
+
+    @property
+    def cost_bytes(self) -> int:
+        """What its decoder is taken to hold."""
+        return self._writer.cost_bytes if self._writer is not None else 0
+
+    def add(self, window: int, memory: int, numbers: list[int]) -> None:
+        """Take a window's memory file; its frames are written as they pass."""
+        self._windows[window] = OpenWindow.open(memory, numbers, self._geometry)
+
+    def fill(self, target: int, wanted: list[int]) -> list[int]:
+        """Decode until window ``target`` is complete and return the numbers of the frames that it shows."""
+        writer = self._writer = self._writer or self._make_writer()
+        writer.want(wanted)
+        last = max(self._windows[target].pending, default=-1)
+        numbers = {n for window in self._windows.values() for n in window.pending if n <= last}
+        for number in sorted(numbers):
+            self._write(writer, number)
+        done = self._windows.pop(target)
+        done.close_gaps()
+        return done.shown
+
+    def _write(self, writer: FrameWriter, number: int) -> None:
+        first: NDArray[np.uint8] | None = None
+        shown = -1
+        for window in self._windows.values():
+            for place in window.pending.pop(number, ()):
+                if first is None:
+                    first = window.frames[place]
+                    shown = writer.write(number, first)
+                elif shown >= 0:
+                    np.copyto(window.frames[place], first)
+                window.shown[place] = shown
+
+    def _make_writer(self) -> FrameWriter:
+        if self._decoder == "decord":
+            from daemon.decord_decoder import DecordWriter
+
+            return DecordWriter(self._descriptor)
+        return AvWriter(self._descriptor, self._index, self._limits)
+
+    def park(self) -> None:
+        """Let go of the decoder; the next window opens it again."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.park()
+        self._windows.clear()
+        os.close(self._descriptor)
+
+
+class Sessions:
+    """The clips that are open, least recently used first; decoders are parked where they would take too much memory."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._open: OrderedDict[int, Session] = OrderedDict()
+        self._budget_bytes = memory_bytes // _SHARE_FOR_DECODERS
+
+    def open(self, number: int, session: Session) -> None:
+        """Take a session under a number that is not in use."""
+        self._open[number] = session
+
+    def use(self, number: int) -> Session:
+        """Return a session as the most recently used one, after parking others where memory asks for it."""
+        self._open.move_to_end(number)
+        total = sum(session.cost_bytes for session in self._open.values())
+        for other, session in self._open.items():
+            if total <= self._budget_bytes or other == number:
+                break
+            total -= session.cost_bytes
+            session.park()
+        return self._open[number]
+
+    def forget(self, number: int) -> None:
+        """Close a session, if it is open."""
+        session = self._open.pop(number, None)
+        if session is not None:
+            session.close()
+
+
+def plan(
+    descriptor: int, limits: MediaLimits, bound: FrameBound | None, alive: Callable[[], None]
+) -> tuple[Header, PacketIndex]:
+    """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from."""
+    packets = PacketReader(descriptor, limits, alive).read()
+    found = _first_frame(descriptor, packets.index, limits)
+    if found is None and not packets.index.counted:
+        packets = PacketReader(descriptor, limits, alive).read(counted=True)
+        found = _first_frame(descriptor, packets.index, limits)
+    if found is None:
+        raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
+    number, width, height, turned = found
+    first_key = int(np.argmax(packets.index.keyframes)) if packets.index.keyframes.any() else 0
+    index = packets.index.without_start(min(number, first_key))
+    geometry = fit(width, height, packets.sample_aspect, turned, bound)
+    return {
+        "codec": packets.codec,
+        "container": packets.container,
+        "width": geometry.width,
+        "height": geometry.height,
+        "declared_s": packets.declared_s,
+        "cut": packets.cut,
+        "failure": packets.failure,
+    }, index
+
+
+def _first_frame(descriptor: int, index: PacketIndex, limits: MediaLimits) -> tuple[int, int, int, bool] | None:
+    """Return number, stored width and height, and whether it is turned, of the first frame that can be decoded."""
+    cursor = FrameCursor(descriptor, index, limits)
+    try:
+        shown = cursor.first()
+        if shown is None:
+            return None
+        limits.check_size(shown[1].width, shown[1].height)
+        return shown[0], shown[1].width, shown[1].height, orientation_of(shown[1]).transpose
+    finally:
+        cursor.close()

@@ -1,0 +1,102 @@
+"""The decoding child: ``python -m daemon.decode_worker SOCKET PARENT MEMORY``. It imports no model code.
+
+It confines itself, then answers one request after the other until the parent is gone. A clip stays open between its
+windows (a *session*), so a group of pictures that two windows share is decoded once. Frames are written straight into
+memory files that the parent made, sized and sealed: nothing here can create or enlarge a file.
+"""
+
+import contextlib
+import gc
+import os
+import socket
+import sys
+import time
+
+from connectors.errors import Poison, Reason
+from daemon.av_decoder import VERSION
+from daemon.decode_protocol import Header, pack, receive
+from daemon.decode_session import Session, Sessions, plan
+from daemon.media import MediaLimits
+from daemon.packet_index import PacketIndex
+from daemon.pixels import FrameBound, Geometry
+from daemon.sandbox import confine
+
+Reply = tuple[Header, bytes]
+
+
+class Worker:
+    """Answers requests on a socket."""
+
+    def __init__(self, connection: socket.socket, memory_bytes: int) -> None:
+        self._connection = connection
+        self._sessions = Sessions(memory_bytes)
+
+    def serve(self) -> None:
+        """Answer until the parent closes the socket."""
+        while (message := receive(self._connection)) is not None:
+            header, block, descriptors = message
+            if header["kind"] == "forget":
+                self._sessions.forget(header["session"])
+                continue
+            self._send(self._answer(header, block, descriptors))
+
+    def _send(self, reply: Reply) -> None:
+        self._connection.sendall(pack(*reply))
+
+    def _answer(self, header: Header, block: bytes, descriptors: list[int]) -> Reply:
+        """Do one request; what the media did wrong is ``poison``, anything unforeseen is a ``fault``."""
+        try:
+            if header["kind"] == "plan":
+                return self._plan(header, descriptors)
+            return self._decode(header, block, descriptors)
+        except Poison as poison:
+            return {"kind": "poison", "reason": poison.reason, "detail": poison.detail}, b""
+        except MemoryError:
+            detail = "decoding it takes more memory than limits.decoder_memory_bytes"
+            return {"kind": "poison", "reason": Reason.OVER_BUDGET, "detail": detail}, b""
+        except Exception as error:
+            return {"kind": "fault", "detail": f"{type(error).__name__}: {error}"}, b""
+
+    def _plan(self, header: Header, descriptors: list[int]) -> Reply:
+        (descriptor,) = descriptors
+        limits = MediaLimits(**header["limits"])
+        bound = FrameBound(*header["bound"]) if header["bound"] else None
+        try:
+            answer, index = plan(descriptor, limits, bound, lambda: self._send(({"kind": "alive"}, b"")))
+            geometry = Geometry(answer["width"], answer["height"])
+            self._sessions.open(header["session"], Session(descriptor, header["decoder"], index, geometry, limits))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return {"kind": "planned", **answer}, index.to_bytes()
+
+    def _decode(self, header: Header, block: bytes, descriptors: list[int]) -> Reply:
+        began = time.perf_counter()
+        if header["open"]:
+            self._open(header, block, descriptors.pop(0))
+        session = self._sessions.use(header["session"])
+        for (window, numbers), memory in zip(header["windows"], descriptors, strict=True):
+            session.add(window, memory, numbers)
+        shown = session.fill(header["target"], header["wanted"])
+        return {"kind": "decoded", "shown": shown, "decode_ms": (time.perf_counter() - began) * 1000}, b""
+
+    def _open(self, header: Header, block: bytes, descriptor: int) -> None:
+        self._sessions.forget(header["session"])
+        geometry, limits = Geometry(*header["open"]["size"]), MediaLimits(**header["open"]["limits"])
+        index = PacketIndex.from_bytes(block)
+        self._sessions.open(header["session"], Session(descriptor, header["open"]["decoder"], index, geometry, limits))
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the parent on the socket whose number is the first argument."""
+    descriptor, parent, memory_bytes = (int(argument) for argument in arguments)
+    connection = socket.socket(fileno=descriptor)
+    refused = confine(memory_bytes, parent)
+    with contextlib.suppress(EOFError, ConnectionError):
+        connection.sendall(pack({"kind": "ready", "refused": refused, "decoder": VERSION}))
+        gc.freeze()
+        Worker(connection, memory_bytes).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""The decoding children: which clip is open in which, and a new child for each that failed or has done its share."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from connectors.errors import Transient
+from daemon.decode_protocol import Header
+from daemon.decoder_process import DecoderProcess
+
+_CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
+
+MakeRequest = Callable[[bool], tuple[Header, list[int]]]  # whether it is open -> the request and its descriptors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Session:
+    """A clip's stay in a child. ``index`` and ``opening`` let another child take it over."""
+
+    number: int
+    descriptor: int
+    slot: int
+    opening: Header = field(default_factory=dict)
+    index: bytes = field(default=b"", repr=False)
+    opened_in: DecoderProcess | None = field(default=None, repr=False)
+
+
+class DecoderPool:
+    """``size`` children, each with its queue. A clip stays with one child while that lives."""
+
+    def __init__(self, size: int, memory_bytes: int, clips_a_child: int = _CLIPS_A_CHILD) -> None:
+        self._memory_bytes, self._clips_a_child = memory_bytes, clips_a_child
+        self._children: list[DecoderProcess | None] = [None] * size
+        self._locks = [asyncio.Lock() for _ in range(size)]
+        self._sessions: list[set[int]] = [set() for _ in range(size)]
+        self._forgotten: list[list[int]] = [[] for _ in range(size)]
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[tuple[Header, bytes]]] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children that run."""
+        return [child.pid for child in self._children if child is not None and not child.failed and child.pid]
+
+    async def start(self) -> None:
+        """Start every child."""
+        await asyncio.gather(*(self._ready(slot) for slot in range(len(self._children))))
+
+    async def close(self) -> None:
+        """End every child and wait for it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(child.end() for child in self._children if child is not None))
+
+    def open(self, descriptor: int) -> Session:
+        """Give a clip a place in the child that has the fewest."""
+        slot = min(range(len(self._sessions)), key=lambda at: len(self._sessions[at]))
+        session = Session(next(self._numbers), descriptor, slot)
+        self._sessions[slot].add(session.number)
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """Let a clip go; its child is told as soon as it listens."""
+        self._sessions[session.slot].discard(session.number)
+        if session.opened_in is not None:
+            self._forgotten[session.slot].append(session.number)
+            if not self._locks[session.slot].locked():
+                self._tell_forgotten(session.slot)
+
+    async def ask(self, session: Session, make_request: MakeRequest, deadline_s: float) -> tuple[Header, bytes]:
+        """Have a request done by the session's child. ``make_request`` is told whether that has the clip open.
+
+        Cancelled while it waits for its turn, the request is never made. Cancelled later, it runs to its end, so that
+        the child's next answer is the next request's; the child has the descriptors by then.
+        """
+        made = asyncio.Event()
+        task = asyncio.create_task(self._ask(session, make_request, deadline_s, made))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not made.is_set():
+                task.cancel()
+                await asyncio.wait([task])
+            raise
+
+    def _done(self, task: asyncio.Task[tuple[Header, bytes]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller has it, or is gone
+
+    async def _ask(
+        self, session: Session, make_request: MakeRequest, deadline_s: float, made: asyncio.Event
+    ) -> tuple[Header, bytes]:
+        async with self._locks[session.slot]:
+            child = await self._ready(session.slot)
+            is_open = session.opened_in is child
+            request, descriptors = make_request(is_open)
+            request = {**request, "session": session.number, "open": None if is_open else session.opening}
+            if not is_open:
+                descriptors = [session.descriptor, *descriptors]
+                child.clips += 1
+            session.opened_in = child
+            made.set()
+            try:
+                return await child.ask(request, descriptors, b"" if is_open else session.index, deadline_s)
+            finally:
+                if child.failed:
+                    log.warning("A decoder ended and is replaced.")
+                self._tell_forgotten(session.slot)
+
+    def _tell_forgotten(self, slot: int) -> None:
+        child = self._children[slot]
+        for number in self._forgotten[slot]:
+            if child is not None:
+                child.tell({"kind": "forget", "session": number})
+        self._forgotten[slot].clear()
+
+    async def _ready(self, slot: int) -> DecoderProcess:
+        """Return the slot's child, a new one where it failed or has done its share."""
+        child = self._children[slot]
+        if child is not None and not child.failed and child.clips < self._clips_a_child:
+            return child
+        if child is not None:
+            await child.end()
+        child = DecoderProcess(self._memory_bytes)
+        try:
+            await child.start()
+        except Transient:
+            await child.end()
+            raise
+        if child.refused_measures:
+            log.warning("A decoder runs without: %s.", ", ".join(child.refused_measures))
+        self._children[slot] = child
+        return child

@@ -1,0 +1,191 @@
+"""Frames of one clip by number, decoded forward, and each group of pictures at most once while numbers rise."""
+
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+from daemon.av_decoder import decode_packet, open_container, packets_of, start_decoder, video_stream
+from daemon.media import MediaLimits
+from daemon.packet_index import PacketIndex
+
+_SKIP_PACKETS = 8  # fewer packets than this are decoded rather than jumped over: a flush costs about as much
+_SEEK_PACKETS = 512  # so many packets are read over (2 to 4 ms) before asking the container's own index
+_STEPS_BACK = 2  # groups before its own in which the frame on screen before a missing one is looked for
+_MAX_UNKNOWN = 16  # so many frames at times that no packet named, and the packets' times are not the frames'
+
+Shown = tuple[int, Any]  # a frame's number and the frame
+
+
+class _LostPlaceError(Exception):
+    """The packets read are not the ones of the index."""
+
+
+class FrameCursor:
+    """A place in a clip. It owns a container on the descriptor; :meth:`close` gives the container back.
+
+    :meth:`get` is cheapest in rising order: what lies between two frames is decoded only where the second needs it.
+    """
+
+    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits, threads: int = 1) -> None:
+        self._descriptor, self._index, self._limits, self._threads = descriptor, index, limits, threads
+        self._wanted: frozenset[int] = frozenset()
+        self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
+        self.decoded = 0  # frames that came out of the decoder
+        self.unknown = 0  # frames with a time stamp that no packet promised
+        self._open()
+
+    def want(self, numbers: Collection[int]) -> None:
+        """Name the frames that will be asked for next: others that nothing refers to need no decoding."""
+        self._wanted = frozenset(numbers)
+
+    def first(self) -> Shown | None:
+        """Return the first frame that comes out; None when none does, or none at a promised time."""
+        self._careful = True
+        while self._held is None and self.unknown < _MAX_UNKNOWN and self._pull():
+            pass
+        return self._held
+
+    def get(self, number: int) -> Shown | None:
+        """Return frame ``number``, or the one on screen before it where the decoder does not give it, or None."""
+        shown = self._advance(number)
+        if shown is not None:
+            return shown
+        if self._careful and (before := self._last_before(number)) is not None:
+            return before
+        self._careful = True
+        for steps_back in range(_STEPS_BACK + 1):
+            start = self._index.start_of(number, steps_back=steps_back)
+            self._jump(start)
+            shown = self._pull_until(number) or self._last_before(number)
+            if shown is not None or start == 0:
+                return shown
+        return None
+
+    def close(self) -> None:
+        """Close the container; the descriptor stays open."""
+        self._forget()
+        self._container.close()
+
+    def _open(self) -> None:
+        self._forget()
+        self._container = open_container(self._descriptor, self._limits)
+        self._stream = video_stream(self._container)
+        start_decoder(self._container, self._stream, self._limits, self._threads)
+        self._packets = packets_of(self._container, self._stream)
+        self._pushed_back: Any = None
+        self._position = 0  # of the next packet to read
+        self._count = -1  # number of the last frame that came out, where frames are counted
+
+    def _forget(self) -> None:
+        self._queue: deque[Shown] = deque()
+        self._held: Shown | None = None
+        self._before: Shown | None = None
+        self._finished = False  # the decoder has been emptied
+
+    def _advance(self, number: int) -> Shown | None:
+        """Go forward to a frame when it lies ahead, back to its group's start when it lies behind."""
+        for shown in (self._held, self._before):
+            if shown is not None and shown[0] == number:
+                return shown
+        if self._held is not None and self._held[0] > number:
+            if self._careful and self._last_before(number) is not None:
+                return None  # it was passed, and the decoder did not give it
+            self._jump(self._index.start_of(number))
+        elif self._index.start_of(number) > self._position + _SKIP_PACKETS:
+            self._jump(self._index.start_of(number))
+        return self._pull_until(number)
+
+    def _last_before(self, number: int) -> Shown | None:
+        for shown in (self._held, self._before):
+            if shown is not None and shown[0] < number:
+                return shown
+        return None
+
+    def _pull_until(self, number: int) -> Shown | None:
+        """Decode until the frame or a later one comes out, or the clip ends; return the frame itself or None."""
+        while self._held is None or self._held[0] < number:
+            if not self._pull():
+                return None
+        return self._held if self._held[0] == number else None
+
+    def _pull(self) -> bool:
+        """Hold the next frame that comes out, or nothing new from one more packet; False at the end."""
+        while not self._queue and not self._finished:
+            packet = self._read()
+            if packet is None:
+                self._finished = True
+            elif not self._careful:
+                self._stream.codec_context.skip_frame = "DEFAULT" if self._is_wanted(packet) else "NONREF"
+            self._take(decode_packet(self._stream, packet))
+            if self._held is None and not self._queue:
+                break  # let the caller look at the frames without a promise
+        if self._queue:
+            self._before, self._held = self._held, self._queue.popleft()
+            return True
+        return not self._finished
+
+    def _take(self, frames: list[Any]) -> None:
+        for frame in frames:
+            self.decoded += 1
+            if self._index.counted:
+                self._count += 1
+                number = self._count
+            else:
+                number = self._index.number_of(frame.pts) if frame.pts is not None else -1
+                self.unknown += number < 0
+            newest = self._queue[-1] if self._queue else self._held
+            if number >= 0 and (newest is None or number > newest[0]):
+                self._queue.append((number, frame))
+
+    def _is_wanted(self, packet: Any) -> bool:
+        number = self._index.number_of(packet.pts) if packet.pts is not None else -1
+        return number < 0 or number in self._wanted
+
+    def _read(self) -> Any:
+        """Return the next packet, None at the end."""
+        packet, self._pushed_back = self._pushed_back, None
+        packet = packet or next(self._packets, None)
+        if packet is None or self._position >= len(self._index.pts):
+            return None if self._position >= len(self._index.pts) and not self._index.counted else packet
+        if not self._index.counted and packet.pts is not None and packet.pts != self._index.pts[self._position]:
+            raise _LostPlaceError
+        self._position += 1
+        return packet
+
+    def _jump(self, position: int) -> None:
+        """Go to a packet with an empty decoder: by reading on when it is near ahead, else by the container's index."""
+        distance = position - self._position
+        try:
+            if not 0 <= distance <= _SEEK_PACKETS:
+                self._seek(position)
+            self._skip_to(position)
+        except _LostPlaceError:
+            self.close()
+            self._open()
+            self._skip_to(position)
+        self._stream.codec_context.flush_buffers()
+        self._forget()
+
+    def _skip_to(self, position: int) -> None:
+        while self._position < position and self._read() is not None:
+            pass
+
+    def _seek(self, position: int) -> None:
+        """Ask the container for a key frame at or before a packet, and find out by its time stamp where that is."""
+        if self._index.counted or position == 0:
+            raise _LostPlaceError
+        ticks = min(int(self._index.dts[position]), int(self._index.pts[position]))
+        if ticks < -(2**62):
+            ticks = int(self._index.pts[position])
+        try:
+            self._container.seek(ticks, stream=self._stream, backward=True)
+        except Exception:
+            raise _LostPlaceError from None
+        self._packets = packets_of(self._container, self._stream)
+        for packet in self._packets:
+            number = self._index.number_of(packet.pts) if packet.pts is not None else -1
+            if number >= 0:
+                self._pushed_back, self._position = packet, int(self._index.order[number])
+                break
+        if self._pushed_back is None or self._position > position:
+            raise _LostPlaceError

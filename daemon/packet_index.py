@@ -1,0 +1,134 @@
+"""What a clip's packets say about its frames: when each is shown, and where decoding it must begin.
+
+Packets arrive in decoding order, frames are shown in order of their time stamps. A *position* counts packets in
+decoding order, a *number* counts shown frames in order of presentation, from 0. Pure: nothing here knows a decoder.
+"""
+
+import json
+import struct
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS_PER_S = 1_000_000_000
+KEY, SHOWN = 1, 2  # bits of a packet's flags
+_HEADER = struct.Struct("<I")
+
+
+def ticks_to_ns(ticks: NDArray[np.int64], time_base: Fraction) -> NDArray[np.int64]:
+    """Return ``ticks * time_base`` in whole nanoseconds, rounded down, exact for any clip of sane length."""
+    seconds, rest = np.divmod(ticks * time_base.numerator, time_base.denominator)
+    return np.asarray(seconds * NS_PER_S + rest * NS_PER_S // time_base.denominator, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PacketIndex:
+    """The packets of one video stream.
+
+    ``pts`` and ``dts`` are ``int64[P]`` and ``flags`` ``uint8[P]``, in decoding order and in ticks of ``time_base``;
+    ``last_ticks`` is how long the last frame is shown. ``counted`` says that the packets carried no distinct times and
+    that a decoding pass made the index: a position is then the same as a number, and decoding starts at the beginning.
+
+    Derived: ``order`` (``int64[F]``, number -> position), ``sorted_pts`` (``int64[F]``, ticks), ``pts_ns``
+    (``int64[F]``, from 0), ``keyframes`` (``bool[F]``) and ``duration_ns``.
+    """
+
+    time_base: Fraction
+    pts: NDArray[np.int64] = field(repr=False)
+    dts: NDArray[np.int64] = field(repr=False)
+    flags: NDArray[np.uint8] = field(repr=False)
+    last_ticks: int
+    counted: bool = False
+    order: NDArray[np.int64] = field(init=False, repr=False)
+    sorted_pts: NDArray[np.int64] = field(init=False, repr=False)
+    pts_ns: NDArray[np.int64] = field(init=False, repr=False)
+    keyframes: NDArray[np.bool_] = field(init=False, repr=False)
+    duration_ns: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.pts) == len(self.dts) == len(self.flags):
+            raise ValueError(f"{len(self.pts)=}, {len(self.dts)=} and {len(self.flags)=} differ")
+        shown = np.flatnonzero(self.flags & SHOWN)
+        if not len(shown) or self.last_ticks <= 0:
+            raise ValueError(f"an index has frames and an end: {len(shown)} frames, {self.last_ticks=}")
+        order = shown[np.argsort(self.pts[shown], kind="stable")]
+        sorted_pts = self.pts[order]
+        if len(order) > 1 and not (np.diff(sorted_pts) > 0).all():
+            raise ValueError("two frames have the same time stamp")
+        pts_ns = ticks_to_ns(sorted_pts - sorted_pts[0], self.time_base)
+        end = ticks_to_ns(sorted_pts[-1:] - sorted_pts[0] + self.last_ticks, self.time_base)
+        derived = {
+            "order": order,
+            "sorted_pts": sorted_pts,
+            "pts_ns": pts_ns,
+            "keyframes": (self.flags[order] & KEY).astype(bool),
+            "duration_ns": max(int(end[0]), int(pts_ns[-1]) + 1),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def number_of(self, pts: int) -> int:
+        """Return the number of the frame shown at ``pts`` ticks, -1 when no packet promised one."""
+        number = int(np.searchsorted(self.sorted_pts, pts))
+        return number if number < len(self.sorted_pts) and self.sorted_pts[number] == pts else -1
+
+    def start_of(self, number: int, *, steps_back: int = 0) -> int:
+        """Return the position of the key frame from which frame ``number`` can be decoded.
+
+        That is the last key frame shown at or before it: a frame shown before its group's key frame (an open group)
+        needs the group before. ``steps_back`` goes that many key frames further back.
+        """
+        if self.counted:
+            return 0
+        keys = self._key_numbers()
+        at = int(np.searchsorted(keys, number, side="right")) - 1
+        while at >= 0 and self.order[keys[at]] > self.order[number]:
+            at -= 1
+        at -= steps_back
+        return int(self.order[keys[at]]) if at >= 0 else 0
+
+    def _key_numbers(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.keyframes)
+
+    def without_start(self, number: int) -> "PacketIndex":
+        """Return the index in which time starts at frame ``number``: those before it are never shown."""
+        if number == 0:
+            return self
+        flags = self.flags.copy()
+        flags[self.order[:number]] &= ~np.uint8(SHOWN)
+        return PacketIndex(self.time_base, self.pts, self.dts, flags, self.last_ticks, self.counted)
+
+    def to_bytes(self) -> bytes:
+        """Return the index as one block of bytes."""
+        header = json.dumps(
+            {
+                "time_base": [self.time_base.numerator, self.time_base.denominator],
+                "packets": len(self.pts),
+                "last_ticks": self.last_ticks,
+                "counted": self.counted,
+            }
+        ).encode()
+        parts = (self.pts.astype("<i8"), self.dts.astype("<i8"), self.flags)
+        return b"".join((_HEADER.pack(len(header)), header, *(part.tobytes() for part in parts)))
+
+    @classmethod
+    def from_bytes(cls, block: bytes) -> Self:
+        """Return what :meth:`to_bytes` wrote; ``ValueError`` or ``KeyError`` when it is something else."""
+        (length,) = _HEADER.unpack_from(block)
+        header = json.loads(block[_HEADER.size : _HEADER.size + length])
+        count, at = int(header["packets"]), _HEADER.size + length
+        if count < 0 or len(block) != at + 17 * count:
+            raise ValueError(f"{len(block)} bytes do not hold {count} packets")
+        pts = np.frombuffer(block, "<i8", count, at)
+        dts = np.frombuffer(block, "<i8", count, at + 8 * count)
+        flags = np.frombuffer(block, np.uint8, count, at + 16 * count)
+        time_base = Fraction(*(int(part) for part in header["time_base"]))
+        if time_base <= 0:
+            raise ValueError(f"no such time base: {time_base}")
+        return cls(time_base, pts, dts, flags, int(header["last_ticks"]), bool(header["counted"]))

@@ -1,0 +1,199 @@
+"""From clips to frame sets: plans in a decoding child, windows in order, never far ahead, bytes reserved beforehand."""
+
+import asyncio
+import mmap
+from collections.abc import AsyncIterator
+
+import numpy as np
+
+from connectors.contract import Clip
+from connectors.errors import Poison, Reason, Transient
+from daemon.byte_budget import ByteBudget
+from daemon.clip_plan import ClipPlan, early_end, read_answer, readable_windows
+from daemon.config import LimitsSettings, TimeoutsSettings
+from daemon.decode_protocol import Header
+from daemon.decoder_pool import DecoderPool
+from daemon.media import OpenMedia
+from daemon.pixels import FrameBound
+from daemon.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
+
+__all__ = ["ClipPlan", "FrameBound", "Sampler", "UnreadableWindow"]
+
+
+class Sampler:
+    """Turns clips into frame sets in child processes. ``bound`` is the largest frame that the model asks for.
+
+    ``budget`` is shared with the sources; without one the sampler makes its own of ``limits.in_flight_bytes``.
+    """
+
+    def __init__(
+        self,
+        limits: LimitsSettings,
+        timeouts: TimeoutsSettings,
+        bound: FrameBound | None = None,
+        budget: ByteBudget | None = None,
+    ) -> None:
+        self._limits, self._deadline_s, self._bound = limits, timeouts.decode_deadline_s, bound
+        self.budget = budget or ByteBudget(limits.in_flight_bytes)
+        self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes)
+        self._media_limits: Header = {"max_pixels": limits.max_pixels, "max_duration_s": limits.max_duration_s}
+
+    async def start(self) -> None:
+        """Start the decoding children."""
+        await self.pool.start()
+
+    async def close(self) -> None:
+        """End the decoding children. Plans that are still open must be closed by their owners."""
+        await self.pool.close()
+
+    async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> ClipPlan:
+        """Open the clip and return its windows. The plan's owner closes it.
+
+        Raises :class:`Poison` for a clip that can't be captioned at all and :class:`Transient` when the decoder failed.
+        """
+        media = OpenMedia.open(clip.media, self._limits.max_clip_bytes)
+        session = self.pool.open(media.descriptor)
+        try:
+            bound = [self._bound.max_width, self._bound.max_height] if self._bound is not None else None
+            request = {"kind": "plan", "decoder": decoder, "limits": self._media_limits, "bound": bound}
+            try:
+                answer, block = await self.pool.ask(session, lambda _: (request, []), self._deadline_s)
+            except (Poison, Transient):
+                media.check_unchanged()
+                raise
+            index, facts = read_answer(answer, block, self._limits.max_pixels)
+            session.index = block
+            session.opening = {"decoder": decoder, "limits": self._media_limits, "size": [facts.width, facts.height]}
+            fault = early_end(index, facts.cut, facts.failure, facts.declared_s)
+            plan = ClipPlan(
+                index.duration_ns,
+                readable_windows(index, windows, frames, fault),
+                *(facts.width, facts.height, facts.codec, facts.container),
+                index.pts_ns,
+                fault,
+                media,
+                session,
+                self.pool.close_session,
+            )
+            self._check_fits(plan)
+            return plan
+        except BaseException:
+            self.pool.close_session(session)
+            media.close()
+            raise
+
+    async def frame_sets(self, plan: ClipPlan, first_window: int = 0) -> AsyncIterator[FrameSet | UnreadableWindow]:
+        """Yield the windows in order from ``first_window``; close the iterator when it is left early.
+
+        Raises, after the last window that can be read, :class:`Poison` where the clip can't be read further, and
+        :class:`Transient` where the decoder failed. The bytes of what was yielded are the caller's to release.
+        """
+        run = WindowRun(plan, first_window)
+        task = asyncio.create_task(self._produce(run))
+        try:
+            while (result := await run.results.get()) is not None:
+                if isinstance(result, Exception):
+                    raise result
+                run.taken += 1
+                if isinstance(result, FrameSet):
+                    run.ahead.release()
+                yield result
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            while not run.results.empty():
+                left = run.results.get_nowait()
+                if isinstance(left, FrameSet):
+                    self.release(left)
+            for filling in run.filling.values():
+                filling.close()
+                self.budget.release(filling.size_bytes)
+
+    def release(self, frame_set: FrameSet) -> None:
+        """Give a frame set's bytes back to the budget: once, when its frames are needed no more."""
+        self.budget.release(frame_set.frames.nbytes)
+
+    def _check_fits(self, plan: ClipPlan) -> None:
+        """Refuse what could never be decoded: windows that overlap are held together."""
+        for at, window in enumerate(plan.windows):
+            group = [window, *plan.overlapping(at, at + WINDOWS_AHEAD - 1)]
+            need = sum(plan.window_bytes(w) for w in group)
+            if need > self.budget.frames_limit_bytes:
+                together = f" and the {len(group) - 1} that overlap it need" if len(group) > 1 else " needs"
+                raise Poison(
+                    Reason.OVER_BUDGET,
+                    f"window {at}{together} {need:,} bytes of frames at once, and {self.budget.frames_limit_bytes:,} "
+                    "of limits.in_flight_bytes are there for frames: show fewer or smaller frames, or raise it",
+                )
+
+    async def _produce(self, run: WindowRun) -> None:
+        """Decode the windows one after the other into ``run.results``; None, the plan's fault or an error ends them."""
+        plan = run.plan
+        unreadable: list[UnreadableWindow] = []  # until a readable one follows
+        try:
+            for at in range(run.first_window, len(plan.windows)):
+                await run.ahead.acquire()
+                result = await self._window(run, at)
+                if isinstance(result, UnreadableWindow):
+                    unreadable.append(result)
+                    run.ahead.release()
+                    continue
+                for earlier in unreadable:
+                    run.results.put_nowait(earlier)
+                unreadable.clear()
+                run.results.put_nowait(result)
+            if unreadable and plan.fault is None:
+                start_s = unreadable[0].window.start_ns / NS_PER_S
+                raise Poison(Reason.CORRUPT, f"no frame can be decoded from {start_s:.2f} s on")
+            run.results.put_nowait(plan.fault)
+        except Exception as error:
+            run.results.put_nowait(error)
+
+    async def _window(self, run: WindowRun, at: int) -> FrameSet | UnreadableWindow:
+        """Reserve, decode and map one window, together with those that overlap it where the budget has room."""
+        plan = run.plan
+        if at not in run.filling:
+            size_bytes = plan.window_bytes(plan.windows[at])
+            await self.budget.reserve(size_bytes)
+            run.filling[at] = WindowMemory.of(size_bytes)
+        last = min(at, run.first_window + run.taken) + WINDOWS_AHEAD - 1
+        for window in plan.overlapping(at, last):
+            size_bytes = plan.window_bytes(window)
+            if window.index not in run.filling:
+                if not self.budget.try_reserve(size_bytes):
+                    break
+                run.filling[window.index] = WindowMemory.of(size_bytes)
+        try:
+            answer, _ = await self.pool.ask(plan.session, lambda is_open: run.request(at, is_open), self._deadline_s)
+        except (Poison, Transient):
+            plan.media.check_unchanged()
+            raise
+        plan.media.check_unchanged()
+        return self._finish(run, at, _read_shown(answer, plan, at), float(answer.get("decode_ms", 0.0)))
+
+    def _finish(self, run: WindowRun, at: int, shown: list[int], decode_ms: float) -> FrameSet | UnreadableWindow:
+        plan, filling = run.plan, run.filling.pop(at)
+        window = plan.windows[at]
+        try:
+            pts_ns = tuple(int(plan.pts_ns[number]) for number in shown if number >= 0)
+            is_own = [n == w for n, w in zip(shown, window.frame_numbers, strict=True)]
+            if len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
+                self.budget.release(filling.size_bytes)
+                return UnreadableWindow(window, "none of its frames can be decoded")
+            memory = mmap.mmap(filling.memory, filling.size_bytes, prot=mmap.PROT_READ)
+        finally:
+            filling.close()
+        frames = np.frombuffer(memory, np.uint8).reshape(len(shown), plan.height, plan.width, 3)
+        return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms)
+
+
+def _read_shown(answer: Header, plan: ClipPlan, at: int) -> list[int]:
+    """Return the numbers of the frames that a window shows, -1 where there is none."""
+    shown = answer.get("shown")
+    wanted = plan.windows[at].frame_numbers
+    if not isinstance(shown, list) or len(shown) != len(wanted):
+        raise Transient("the decoder's answer makes no sense", reason=Reason.DECODER_DIED)
+    if not all(isinstance(number, int) and -1 <= number < len(plan.pts_ns) for number in shown):
+        raise Transient("the decoder's answer makes no sense", reason=Reason.DECODER_DIED)
+    return shown

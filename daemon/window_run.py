@@ -1,0 +1,73 @@
+"""The windows of one clip between being asked for and being taken: their memory, and what a child is asked to fill."""
+
+import asyncio
+import fcntl
+import os
+from dataclasses import dataclass, field
+
+from daemon.clip_plan import ClipPlan
+from daemon.decode_protocol import Header
+from daemon.windows import FrameSet, Window
+
+WINDOWS_AHEAD = 6  # decoded and not yet taken: enough to keep an engine fed, little enough to hold in memory
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableWindow:
+    """A window without one readable frame, with readable windows after it."""
+
+    window: Window
+    detail: str
+
+
+@dataclass(slots=True, eq=False)
+class WindowMemory:
+    """A window whose bytes are reserved and whose memory file the child is writing to."""
+
+    memory: int
+    size_bytes: int
+    sent: bool = False
+
+    @classmethod
+    def of(cls, size_bytes: int) -> "WindowMemory":
+        """Make a memory file of a size that nobody can change any more: a child can't pull pages from under us."""
+        memory = os.memfd_create("captiond-window", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(memory, size_bytes)
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        except BaseException:
+            os.close(memory)
+            raise
+        return cls(memory, size_bytes)
+
+    def close(self) -> None:
+        """Close the descriptor; what is mapped stays."""
+        if self.memory >= 0:
+            os.close(self.memory)
+            self.memory = -1
+
+
+@dataclass(slots=True, eq=False)
+class WindowRun:
+    """One pass over a plan's windows."""
+
+    plan: ClipPlan
+    first_window: int
+    ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
+    taken: int = 0  # windows that the consumer has asked for
+    filling: dict[int, WindowMemory] = field(default_factory=dict)
+    results: asyncio.Queue[FrameSet | UnreadableWindow | Exception | None] = field(default_factory=asyncio.Queue)
+
+    def request(self, at: int, is_open: bool) -> tuple[Header, list[int]]:
+        """Return the request for window ``at``; to a child that does not have the clip open, with every memory file."""
+        new = [i for i, filling in sorted(self.filling.items()) if not (is_open and filling.sent)]
+        for i in new:
+            self.filling[i].sent = True
+        windows = self.plan.windows
+        upcoming = windows[at : at + WINDOWS_AHEAD]
+        return {
+            "kind": "decode",
+            "target": at,
+            "windows": [[i, windows[i].frame_numbers] for i in new],
+            "wanted": sorted({number for window in upcoming for number in window.frame_numbers}),
+        }, [self.filling[i].memory for i in new]
