@@ -6,8 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from connectors.contract import Clip, Delivery, Progress
+from connectors.contract import Clip, Delivery, Progress, Route
 from connectors.errors import Poison, Reason
+from connectors.position_route import PositionRoute
 
 
 class NamedFile:
@@ -72,6 +73,11 @@ class CallbackSink:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def terminal_route(source: str, paths: Sequence[Path], show: Callable[[Progress], None]) -> Route:
+    """Return the route from files that a person names to whatever shows the captions."""
+    return PositionRoute(NamedFilesSource(source, paths), CallbackSink(show))
 
 
 def named_clip(source: str, path: Path) -> Clip:

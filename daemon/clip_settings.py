@@ -60,7 +60,7 @@ def settings_by_source(settings: Settings) -> dict[str, ClipSettings]:
     found = {}
     for name, source in settings.sources.items():
         path = f"sources.{name}"
-        windows = _under(settings.windows, source.windows, f"{path}.windows", {"policy": _SECONDS})
+        windows = _under(settings.windows, source.windows, f"{path}.windows", {"policy": _SECONDS, "window_s": _SECONDS})
         frames = _under(settings.frames, source.frames, f"{path}.frames", {"fps": _COUNT, "num_frames": _RATE})
         prompt = _under(settings.prompt, source.prompt, f"{path}.prompt", {})
         found[name] = ClipSettings(

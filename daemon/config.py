@@ -20,17 +20,26 @@ class WindowsSettings(Section):
 
     policy: Literal["seconds", "whole"] = Field("seconds", description="windows of window_s, or the whole clip as one")
     window_s: PositiveFloat = Field(10.0, description="length of a window")
-    stride_s: PositiveFloat = Field(10.0, description="from the start of one window to the start of the next")
-    min_tail_s: float = Field(5.0, ge=0, description="a shorter tail is merged into the window before it")
+    stride_s: PositiveFloat = Field(10.0, description="from one window's start to the next; window_s if left out")
+    min_tail_s: float = Field(5.0, ge=0, description="a shorter tail joins the window before; half of window_s")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_window(cls, values: Any) -> Any:
+        """Let stride_s and min_tail_s follow a window_s that is given alone."""
+        window_s = values.get("window_s") if isinstance(values, dict) else None
+        if not isinstance(window_s, int | float) or values.get("policy", "seconds") == "whole":
+            return values
+        return {"stride_s": window_s, "min_tail_s": window_s / 2, **values}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.policy == "whole" and {"window_s", "stride_s", "min_tail_s"} & self.model_fields_set:
+            raise ValueError("policy: whole contradicts window_s, stride_s and min_tail_s")
         if self.stride_s > self.window_s:
             raise ValueError(f"stride_s ({self.stride_s}) above window_s ({self.window_s}) would leave gaps")
         if self.min_tail_s > self.window_s:
             raise ValueError(f"min_tail_s ({self.min_tail_s}) is above window_s ({self.window_s})")
-        if self.policy == "whole" and {"window_s", "stride_s", "min_tail_s"} & self.model_fields_set:
-            raise ValueError("policy: whole contradicts window_s, stride_s and min_tail_s")
         return self
 
     def to_policy(self) -> WindowPolicy:

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from connectors.contract import Caption, Progress
 from connectors.errors import CaptiondError, EngineLost, ExitCode, Poison
-from connectors.position_route import PositionRoute
-from connectors.terminal import CallbackSink, NamedFilesSource, named_clip
+from connectors.terminal import named_clip, terminal_route
 from connectors.webvtt import cue, document
 from connectors.wire import caption_to_json, rejection_to_json
 from daemon.assembly import build_pipeline, build_sampler, clip_settings
@@ -87,7 +86,7 @@ async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitC
     with ProgressBar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("Loading the model")
         printer = CaptionPrinter(form, out, lambda text: bar.update(task, description=text))
-        route = PositionRoute(NamedFilesSource(SOURCE, clips), CallbackSink(printer))
+        route = terminal_route(SOURCE, clips, printer)
         sampler, engine = build_sampler(settings), build_engine(settings)
         try:
             await sampler.start()

@@ -13,13 +13,14 @@ import daemon
 HOUSE = Path(__file__).resolve().parents[2]
 ROOMS = ("daemon", "connectors", "neva")
 
-# what the daemon may know of the edges; webvtt is a format, as wire is
+# what the daemon may know of the edges; webvtt is a format, as wire is, and terminal is the person at it
 DAEMON_KNOWS = {
     "connectors.contract",
     "connectors.errors",
     "connectors.media_ref",
     "connectors.routes",
     "connectors.settings",
+    "connectors.terminal",
     "connectors.webvtt",
     "connectors.wire",
 }

@@ -1,0 +1,34 @@
+"""Run the fault matrix: `make chaos`, `make chaos ROW=K1 RUNS=20`, `make chaos-quick`."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos import folder_rows
+from tests.chaos.table import Row, run_rows
+
+
+def main() -> int:
+    """Run the rows asked for; 0 when every promise held."""
+    parser = argparse.ArgumentParser(prog="make chaos")
+    parser.add_argument("--row", help="only rows whose name begins so")
+    parser.add_argument("--runs", type=int, help="how many faults a row strikes")
+    parser.add_argument("--quick", action="store_true", help="the counts of CI")
+    asked = parser.parse_args()
+    rows = [row for row in folder_rows.ROWS if asked.row is None or row.name.lower().startswith(asked.row.lower())]
+    if not rows:
+        print(f"There is no row {asked.row!r}: {', '.join(row.name for row in folder_rows.ROWS)}.", file=sys.stderr)
+        return 64
+
+    def runs_of(row: Row) -> int:
+        if asked.runs is not None:
+            return asked.runs
+        return row.quick if asked.quick else row.full
+
+    with tempfile.TemporaryDirectory(prefix="captiond-chaos-") as folder:
+        return 0 if run_rows(rows, runs_of, Path(folder)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

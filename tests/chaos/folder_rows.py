@@ -1,0 +1,112 @@
+"""Kills, folder to folder: a load is struck again and again by new processes until a last one may finish it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.chaos.invariants import folder_findings
+from tests.chaos.kill_points import EXIT_CODE, POINTS
+from tests.chaos.load import WINDOWS_EACH, fill_inbox, write_config
+from tests.chaos.table import Result, Row
+
+HOUSE = Path(__file__).resolve().parents[2]
+FAULTS_A_LOAD = 20
+CLIPS = 200
+START_S = 20.0  # a process that has not come up by then is no recovery
+FINISH_S = 300.0
+
+
+def daemon(config: Path, *extra: str) -> subprocess.Popen[bytes]:
+    """Start a daemon over a configuration; with ``extra`` it is killed at a point."""
+    command = [sys.executable, "-m", "tests.chaos.run_daemon", str(config), *extra]
+    log = (config.parent / "daemon.log").open("ab")
+    try:
+        return subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env={**os.environ, "PYTHONHASHSEED": "0"})
+    finally:
+        log.close()
+
+
+def lines_written(captions: Path) -> int:
+    """Count what is in the output now."""
+    return sum(file.read_bytes().count(b"\n") for file in captions.rglob("*.jsonl")) if captions.is_dir() else 0
+
+
+def finish(config: Path, names: list[str], faults: int, slowest_s: float) -> Result:
+    """Let a last process finish the load, then check what is there."""
+    folder = config.parent
+    last = daemon(config)
+    code = last.wait(timeout=FINISH_S)
+    found = folder_findings(names, folder / "inbox", folder / "captions" / "load", WINDOWS_EACH)
+    wrong = list(found.wrong) + ([f"the last daemon exited with {code}"] if code != 0 else [])
+    return Result(faults, found.windows, found.lost, found.twice, slowest_s, wrong)
+
+
+def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS) -> Result:
+    """Strike one load at one named point, again and again."""
+    folder.mkdir(parents=True)
+    names = fill_inbox(folder / "inbox", clips)
+    config = write_config(folder)
+    draw = random.Random(f"{point}/{faults}")  # noqa: S311
+    struck, slowest_s = 0, 0.0
+    for _ in range(faults):
+        begun = time.monotonic()
+        code = daemon(config, point, str(draw.randint(1, max(2, clips // 20)))).wait(timeout=FINISH_S)
+        struck += code == EXIT_CODE
+        slowest_s = max(slowest_s, time.monotonic() - begun)
+    result = finish(config, names, struck, slowest_s)
+    if struck == 0:
+        result.wrong.append(f"{point} was never passed: nothing was struck")
+    return result
+
+
+def killed_at_random(faults: int, folder: Path, clips: int = CLIPS) -> Result:
+    """Strike one load with SIGKILL, 0 to 3 s after each process was started."""
+    folder.mkdir(parents=True)
+    names = fill_inbox(folder / "inbox", clips)
+    config = write_config(folder)
+    draw = random.Random(faults)  # noqa: S311
+    struck, slowest_s = 0, 0.0
+    for _ in range(faults):
+        before, begun = lines_written(folder / "captions"), time.monotonic()
+        process = daemon(config)
+        process_end = begun + draw.uniform(0, 3)
+        recovered = False
+        while time.monotonic() < process_end:
+            if not recovered and lines_written(folder / "captions") > before:
+                recovered, slowest_s = True, max(slowest_s, time.monotonic() - begun)
+            time.sleep(0.02)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            struck += 1
+        process.wait()
+    return finish(config, names, struck, slowest_s)
+
+
+def k1(faults: int, folder: Path) -> Result:
+    """``faults`` kills at each of the twelve points, at most twenty to a load."""
+    total = Result()
+    for point in POINTS:
+        for number, left in enumerate(range(faults, 0, -FAULTS_A_LOAD)):
+            many = min(left, FAULTS_A_LOAD)
+            clips = CLIPS if many > 2 else 24
+            total.add(killed_at(point, many, folder / f"{point}-{number}", clips))
+    return total
+
+
+def k2(faults: int, folder: Path) -> Result:
+    """``faults`` kills at random times, at most twenty to a load."""
+    total = Result()
+    for number, left in enumerate(range(faults, 0, -FAULTS_A_LOAD)):
+        many = min(left, FAULTS_A_LOAD)
+        total.add(killed_at_random(many, folder / str(number), CLIPS if many > 2 else 24))
+    return total
+
+
+ROWS = (
+    Row("K1 folder", "kill -9 at each of 12 points", 20, 0, k1),
+    Row("K2 folder", "kill -9 at random times", 200, 0, k2),
+)
