@@ -1,0 +1,1 @@
+"""The Video NeVA model family: conversations, frames, evaluation, checkpoints and training."""

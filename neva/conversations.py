@@ -1,0 +1,211 @@
+"""Video NeVA's conversation templates, to the byte (NeMo v2.0.0, ``data/neva/conversation.py``).
+
+A conversation is a head with the system text, then turns of a question and an answer. :func:`segments` writes one piece
+by piece and says which pieces are learned in training; :func:`render` writes the prompt that a model is sent for one
+question. Templates speak of the beginning and the end of a text by the aliases ``<extra_id_6>`` and ``<extra_id_7>``;
+Llama-like ones turn them into the tokenizer's own tokens before the model sees them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+VIDEO, IMAGE = "<video>", "<image>"
+SYSTEM, SEPARATOR, LABELS = "<extra_id_0>", "<extra_id_1>", "<extra_id_2>"
+BOS_ALIAS, EOS_ALIAS = "<extra_id_6>", "<extra_id_7>"
+
+CHAT = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+HUMAN_CHAT = CHAT.replace("user", "human")
+LLAVA = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
+)
+DEFAULT_LABEL = (
+    "quality:4,toxicity:0,humor:0,creativity:0,helpfulness:4,correctness:4,coherence:4,complexity:4,verbosity:4"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer. ``answer`` None asks the model; ``label`` holds SteerLM's attributes of the answer."""
+
+    question: str
+    answer: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a conversation. Only what is ``learned``, the answers with their end, counts in training's loss."""
+
+    text: str
+    learned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How one family writes a conversation. ``%s`` stands for the system text, the question or the answer.
+
+    ``head`` goes before the first turn when there is a system text, ``bare_head`` when there is none;
+    ``first_question`` wraps the first question together with the system text, where the system text goes there.
+    ``between`` parts an answer from the next question. ``stop`` are the strings that end an answer beside the
+    tokenizer's end token. With ``aliases`` the begin and end aliases become the tokenizer's own tokens.
+    """
+
+    ask: str
+    answer: str
+    system: str = ""
+    head: str = ""
+    bare_head: str = ""
+    first_question: str = ""
+    between: str = ""
+    stop: tuple[str, ...] = ()
+    label: str | None = None
+    aliases: bool = False
+    system_end: str = ""
+
+    def opening(self, system: str) -> str:
+        """Return what stands before the first turn."""
+        return self.head.replace("%s", system) if "%s" in self.head and system else self.bare_head
+
+    def question(self, turn: Turn, system: str, *, first: bool) -> str:
+        """Return a turn up to where its answer begins."""
+        text = turn.question
+        if first and self.first_question and system:
+            text = self.first_question.replace("%s", system) + text
+        label = turn.label if turn.answer is not None or turn.label is not None else self.label
+        line = f"{LABELS}{label}\n" if label is not None else ""
+        return self.ask.replace("%s", text) + line
+
+
+_NVGPT = Template(
+    head=f"{SYSTEM}System\n%s{SEPARATOR}",
+    bare_head=f"{SYSTEM}System\n{SEPARATOR}",
+    ask=f"User\n%s\n{SEPARATOR}Assistant\n",
+    answer=f"%s\n{SEPARATOR}",
+    system=f"{CHAT}\n\n",
+    system_end="\n\n",
+    stop=(SEPARATOR,),
+    label=DEFAULT_LABEL,
+)
+_NV_DPO = Template(
+    head=_NVGPT.head,
+    bare_head=_NVGPT.bare_head,
+    ask=_NVGPT.ask,
+    answer=_NVGPT.answer,
+    system="\n",
+    system_end="\n",
+    stop=(SEPARATOR,),
+)
+_V1 = Template(
+    head="%s ",
+    bare_head=" ",
+    ask="USER: %s ASSISTANT:",
+    answer=f" %s{EOS_ALIAS}",
+    system=CHAT,
+    between=" ",
+    aliases=True,
+)
+_LLAVA_V1 = Template(
+    head=_V1.head, bare_head=" ", ask=_V1.ask, answer=_V1.answer, system=HUMAN_CHAT, between=" ", aliases=True
+)
+
+TEMPLATES: Mapping[str, Template] = {
+    "nvgpt": _NVGPT,
+    "nv_steerlm": _NVGPT,
+    "nv_dpo": _NV_DPO,
+    "llama_2": Template(
+        ask=" [INST] %s [/INST]",
+        answer=f" %s {EOS_ALIAS}",
+        first_question="<<SYS>>\n%s\n<</SYS>>\n\n",
+        system=LLAVA,
+        between=BOS_ALIAS,
+        aliases=True,
+    ),
+    "mistral": Template(
+        bare_head=BOS_ALIAS,
+        ask=" [INST] %s [/INST]",
+        answer=f"%s{EOS_ALIAS}",
+        first_question="%s\n",
+        aliases=True,
+    ),
+    "v1": _V1,
+    "vicuna_v1": _V1,
+    "llava_v1": _LLAVA_V1,
+    "llama_3": Template(
+        head="<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n%s<|eot_id|>",
+        bare_head="<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n<|eot_id|>",
+        ask="<|start_header_id|>user<|end_header_id|>\n\n%s<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        answer="%s<|eot_id|>",
+        system=LLAVA,
+        stop=("<|eot_id|>",),
+    ),
+    "yi_34b": Template(
+        head="<|im_start|>system\n%s<|im_end|>\n",
+        ask="<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n",
+        answer="%s<|im_end|>",
+        between="\n",
+        stop=("<|im_end|>",),
+    ),
+    "plain": Template(ask="%s", answer="%s\n"),
+    "interleaved": Template(ask="%s", answer="%s"),
+}
+STOP: Mapping[str, tuple[str, ...]] = {name: template.stop for name, template in TEMPLATES.items()}
+NOT_FOR_INFERENCE = frozenset({"plain", "interleaved"})  # training's own; NeVA's evaluation refuses them
+
+
+def segments(name: str, turns: Sequence[Turn], system: str | None = None) -> tuple[Segment, ...]:
+    """Return a conversation of one or more turns, piece by piece; joined, the texts are the whole conversation.
+
+    ``system`` replaces the template's own system text to the byte. Only the last turn may lack its answer. The answers
+    and what ends them are learned; questions, labels and separators are not.
+
+    Raises:
+        KeyError: there is no such template.
+        ValueError: no turn, or an answer that is missing before the last turn.
+    """
+    template = TEMPLATES[name]
+    if not turns or any(turn.answer is None for turn in turns[:-1]):
+        raise ValueError("a conversation has turns, and only its last one may lack an answer")
+    said = template.system if system is None else system
+    pieces = [Segment(template.opening(said))]
+    for number, turn in enumerate(turns):
+        if name == "plain":
+            turn = Turn(IMAGE if IMAGE in turn.question else VIDEO, turn.answer)
+        asked = template.question(turn, said, first=number == 0)
+        pieces.append(Segment((template.between if number else "") + asked))
+        if turn.answer is not None:
+            pieces.append(Segment(template.answer.replace("%s", turn.answer), learned=True))
+    return tuple(piece for piece in pieces if piece.text)
+
+
+def conversation(name: str, turns: Sequence[Turn], system: str | None = None) -> str:
+    """Return the whole text of a conversation; see :func:`segments`."""
+    return "".join(piece.text for piece in segments(name, turns, system))
+
+
+def own_tokens(name: str, text: str, bos: str = "<s>", eos: str = "</s>") -> str:
+    """Return a conversation with the aliases of its beginning and end as the tokenizer's own tokens.
+
+    Only Llama-like templates do so; the others' texts are what the model sees. NeVA adds no BOS of its own: a text is
+    encoded as it stands, without special tokens around it.
+    """
+    return text.replace(BOS_ALIAS, bos).replace(EOS_ALIAS, eos) if TEMPLATES[name].aliases else text
+
+
+def render(name: str, text: str, system: str | None = None) -> str:
+    """Return the prompt for one question, with ``<video>`` once where the frames are shown.
+
+    A question without a media token shows the frames before it (``insert_media_token: left``), and ``<image>`` in it
+    becomes ``<video>`` and the newline that NeVA puts behind an image. A ``system`` text gets the newlines that its
+    template ends it with.
+    """
+    if system is not None and not system.endswith("\n"):
+        system += TEMPLATES[name].system_end
+    if IMAGE in text and VIDEO not in text:
+        text = text.replace(IMAGE, f"{VIDEO}\n")
+    elif VIDEO not in text:
+        text = VIDEO + text
+    return own_tokens(name, conversation(name, [Turn(text)], system))
