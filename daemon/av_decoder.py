@@ -104,18 +104,21 @@ class PacketReader:
             stream = video_stream(container)
             width, height = stream.codec_context.width, stream.codec_context.height
             self._limits.check_size(width, height)
-            self._demux(container, stream)
-            if counted or self._timeless or _has_twins(self._pts, self._flags):
-                self._decode(container, stream)
-            index = self._index(stream)
-            self._limits.check_length(len(index), index.duration_ns / 1e9)
             declared = max(
                 float(stream.duration * stream.time_base) if stream.duration else 0.0, (container.duration or 0) / 1e6
             )
+            time_base = Fraction(stream.time_base)
+            rate = Fraction(stream.average_rate or stream.guessed_rate or _FALLBACK_RATE)
+            names = (stream.codec.canonical_name, container.format.name)
+            aspect = stream.sample_aspect_ratio or None
+            self._demux(container, stream)
+            if counted or self._timeless or _has_twins(self._pts, self._flags):
+                container.close()
+                self._decode()
+            index = self._index(time_base, rate)
+            self._limits.check_length(len(index), index.duration_ns / 1e9)
             cut = is_cut(self._descriptor, os.fstat(self._descriptor).st_size)
-            aspect = stream.sample_aspect_ratio
-            names = (stream.codec_context.name, container.format.name)
-            return Packets(index, *names, width, height, aspect or None, declared, cut, self._failure)
+            return Packets(index, *names, width, height, aspect, declared, cut, self._failure)
         finally:
             container.close()
 
@@ -156,14 +159,13 @@ class PacketReader:
         length = (self._last_pts - min(self._pts[:_PROGRESS_FRAMES])) if not self._timeless else 0
         self._limits.check_length(len(self._pts), float(length * stream.time_base))
 
-    def _decode(self, container: Any, stream: Any) -> None:
+    def _decode(self) -> None:
         """Make the index from decoded frames, in the order in which they come out; positions are numbers then."""
         self._timeless = True
         self._pts, self._dts, self._flags = array("q"), array("q"), array("B")
-        container.close()
-        with open_container(self._descriptor, self._limits) as again:
-            stream = video_stream(again)
-            for frame in decode_all(again, stream, self._limits):
+        with open_container(self._descriptor, self._limits) as container:
+            stream = video_stream(container)
+            for frame in decode_all(container, stream, self._limits):
                 self._pts.append(_NO_TIME if frame.pts is None else frame.pts)
                 self._dts.append(_NO_TIME if frame.dts is None else frame.dts)
                 self._flags.append(KEY * bool(frame.key_frame) | SHOWN)
@@ -171,13 +173,12 @@ class PacketReader:
                 if len(self._pts) % _PROGRESS_FRAMES == 0:
                     self._check_so_far(stream)
 
-    def _index(self, stream: Any) -> PacketIndex:
+    def _index(self, time_base: Fraction, rate: Fraction) -> PacketIndex:
         pts, dts = np.array(self._pts, np.int64), np.array(self._dts, np.int64)
         flags = np.array(self._flags, np.uint8)
-        time_base, ticks = Fraction(stream.time_base), self._last_duration
+        ticks = self._last_duration
         if not (flags & SHOWN).any():
             raise Poison(Reason.NO_FRAMES, "a video stream without one frame")
-        rate = Fraction(stream.average_rate or stream.guessed_rate or _FALLBACK_RATE)
         if self._timeless:
             pts = _rising(dts, pts)
             if pts is None:
@@ -209,7 +210,7 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
     stream.codec_context.thread_type = "AUTO"
     for other in container.streams:
         if other.index != stream.index:
-            other.discard = "all"
+            other.discard = av.stream.Discard.all
 
 
 def packets_of(container: Any, stream: Any) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from daemon.packet_index import PacketIndex
 from daemon.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
+_DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
@@ -185,7 +186,7 @@ def plan(
 ) -> tuple[Header, PacketIndex]:
     """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from."""
     packets = PacketReader(descriptor, limits, alive).read()
-    found = _first_frame(descriptor, packets.index, limits)
+    found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
     if found is None and not packets.index.counted:
         packets = PacketReader(descriptor, limits, alive).read(counted=True)
         found = _first_frame(descriptor, packets.index, limits)
@@ -206,11 +207,13 @@ def plan(
     }, index
 
 
-def _first_frame(descriptor: int, index: PacketIndex, limits: MediaLimits) -> tuple[int, int, int, bool] | None:
+def _first_frame(
+    descriptor: int, index: PacketIndex, limits: MediaLimits, look_at: int = 1
+) -> tuple[int, int, int, bool] | None:
     """Return number, stored width and height, and whether it is turned, of the first frame that can be decoded."""
     cursor = FrameCursor(descriptor, index, limits)
     try:
-        shown = cursor.first()
+        shown = cursor.first(look_at)
         if shown is None:
             return None
         limits.check_size(shown[1].width, shown[1].height)

@@ -32,18 +32,20 @@ class FrameCursor:
         self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
         self.decoded = 0  # frames that came out of the decoder
         self.unknown = 0  # frames with a time stamp that no packet promised
+        self._disordered = 0  # frames with a time stamp before that of the frame they came after
         self._open()
 
     def want(self, numbers: Collection[int]) -> None:
         """Name the frames that will be asked for next: others that nothing refers to need no decoding."""
         self._wanted = frozenset(numbers)
 
-    def first(self) -> Shown | None:
-        """Return the first frame that comes out; None when none does, or none at a promised time."""
+    def first(self, look_at: int = 1) -> Shown | None:
+        """Return the first frame that comes out; None when none does, or when ``look_at`` come at times not promised."""
         self._careful = True
-        while self._held is None and self.unknown < _MAX_UNKNOWN and self._pull():
-            pass
-        return self._held
+        first: Shown | None = None
+        while (first is None or self.decoded < look_at) and self.unknown < _MAX_UNKNOWN and self._pull():
+            first = first or self._held
+        return None if self._disordered else first
 
     def get(self, number: int) -> Shown | None:
         """Return frame ``number``, or the one on screen before it where the decoder does not give it, or None."""
@@ -134,7 +136,9 @@ class FrameCursor:
                 number = self._index.number_of(frame.pts) if frame.pts is not None else -1
                 self.unknown += number < 0
             newest = self._queue[-1] if self._queue else self._held
-            if number >= 0 and (newest is None or number > newest[0]):
+            if newest is not None and 0 <= number <= newest[0]:
+                self._disordered += 1
+            elif number >= 0:
                 self._queue.append((number, frame))
 
     def _is_wanted(self, packet: Any) -> bool:
