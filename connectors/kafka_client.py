@@ -24,6 +24,7 @@ from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
+from kafka.util import Timer
 
 from connectors.errors import ConfigurationError
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
@@ -42,13 +43,17 @@ __all__ = [
     "ProducerUnusable",
     "RecordTooLarge",
     "TopicPartition",
+    "abandon_producer",
     "check_client_settings",
     "connection_settings",
     "get_sasl_mechanism",
+    "is_joined",
+    "is_reachable",
     "open_admin",
     "open_consumer",
     "open_producer",
     "open_reader",
+    "poll_once",
     "translate",
 ]
 
@@ -277,3 +282,33 @@ def _open(client: type, settings: dict[str, Any], *, path: str) -> Any:
         if isinstance(error, kafka_errors.KafkaError) and not isinstance(error, kafka_errors.KafkaConfigurationError):
             raise translate(error, path=path) from error
         raise ConfigurationError(f"the Kafka client refuses its settings: {error}", path=path) from error
+
+
+def abandon_producer(producer: KafkaProducer) -> None:
+    """Let go of a producer at once, without a word to the broker and without waiting.
+
+    ``close`` would flush first, which a producer that is abandoned because nothing answers can't.
+    """
+    producer._unregister_cleanup()
+    producer._closed = True
+    producer._sender.force_close()
+
+
+def is_reachable(consumer: KafkaConsumer) -> bool:
+    """Tell whether the group's coordinator is known; the heartbeats forget it when it does not answer."""
+    return not consumer._coordinator.coordinator_unknown()
+
+
+def is_joined(consumer: KafkaConsumer) -> bool:
+    """Tell whether the group has decided which partitions are the consumer's."""
+    return bool(consumer.group_metadata().state == MemberState.STABLE)
+
+
+def poll_once(consumer: KafkaConsumer, wait_s: float, max_records: int) -> dict[TopicPartition, list[Any]]:
+    """Poll for one round, at most ``wait_s``.
+
+    ``KafkaConsumer.poll`` goes round until records come. When the first round revokes partitions, its second tells the
+    group that they are free, before the caller has committed for them. One round ends before that.
+    """
+    polled: dict[TopicPartition, list[Any]] = consumer._poll_once(Timer(int(wait_s * 1000)), max_records)
+    return polled

@@ -1,0 +1,204 @@
+"""How positions become durable: as plain commits, or in one transaction with the records that they stand for."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from connectors.kafka_client import (
+    KafkaConsumer,
+    KafkaProducer,
+    MemberState,
+    NotAMember,
+    OffsetAndMetadata,
+    ProducerUnusable,
+    RecordTooLarge,
+    TopicPartition,
+    abandon_producer,
+    translate,
+)
+from connectors.kafka_partitions import Place
+from connectors.kafka_record import OutRecord, Publication
+from connectors.offset_ledger import PartitionPosition, encode_position
+
+log = logging.getLogger(__name__)
+
+Positions = Mapping[Place, PartitionPosition]
+
+
+class TooLarge(Exception):
+    """The records of these publications are refused for their size; nothing was committed."""
+
+    def __init__(self, publications: Sequence[Publication], reason: str) -> None:
+        super().__init__(reason)
+        self.publications, self.reason = publications, reason
+
+
+class Unknown(Exception):
+    """A commit was asked for and not answered: it may have happened."""
+
+
+class Committer(Protocol):
+    """Makes records and positions durable. Every call returns within its limit, and commits all or nothing."""
+
+    def prepare(self) -> None:
+        """Do what has to be done before the group is joined, and again after :class:`Unknown`."""
+        ...
+
+    def commit(
+        self, publications: Sequence[Publication], positions: Positions, consumer: KafkaConsumer, limit_s: float
+    ) -> None:
+        """Commit; a ``KafkaFault`` or :class:`TooLarge` means it did not happen, :class:`Unknown` that it may have."""
+        ...
+
+    def close(self, limit_s: float) -> None:
+        """Let go."""
+        ...
+
+
+def offsets_of(positions: Positions) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return the positions as the client takes them."""
+    return {
+        TopicPartition(*place): OffsetAndMetadata(position.offset, encode_position(position), -1)
+        for place, position in positions.items()
+    }
+
+
+class OffsetCommitter:
+    """Commits positions alone; the records were written and acknowledged before."""
+
+    def prepare(self) -> None:
+        """Nothing: a plain commit that is asked for twice does no harm."""
+
+    def commit(
+        self, publications: Sequence[Publication], positions: Positions, consumer: KafkaConsumer, limit_s: float
+    ) -> None:
+        """Commit the positions; the broker refuses them when the group has moved on."""
+        try:
+            consumer.commit(offsets_of(positions), timeout_ms=int(limit_s * 1000))
+        except Exception as error:
+            raise translate(error) from error
+
+    def close(self, limit_s: float) -> None:
+        """Nothing is held."""
+
+
+class TransactionCommitter:
+    """Commits records and positions in one transaction.
+
+    A producer whose last commit got no answer is never used again: a delayed answer could end the next transaction
+    (Kafka's protocol closes that only for clients that know KIP-890). :meth:`prepare` makes a new one under the same
+    transactional id, which ends what the old one left open, one way or the other, before it returns.
+    """
+
+    def __init__(self, open_producer: Callable[[], KafkaProducer]) -> None:
+        self._open_producer = open_producer
+        self._producer: KafkaProducer | None = None
+
+    def prepare(self) -> None:
+        """Make the producer and end what an earlier one with the same transactional id left open."""
+        self._abandon()
+        producer = self._open_producer()
+        try:
+            producer.init_transactions()
+        except Exception as error:
+            abandon_producer(producer)
+            raise translate(error) from error
+        self._producer = producer
+
+    def commit(
+        self, publications: Sequence[Publication], positions: Positions, consumer: KafkaConsumer, limit_s: float
+    ) -> None:
+        """Commit all of it or nothing, within ``limit_s`` and one abort.
+
+        1. The records are sent.
+        2. The positions are added under the group's present membership; the broker refuses them when it has changed.
+        3. The transaction is committed, which also waits for the records.
+
+        What fails before step 3 is aborted. From step 3 on a failure without the broker's word is :class:`Unknown`.
+        """
+        if self._producer is None:
+            self.prepare()
+        producer: Any = self._producer
+        deadline_s = time.monotonic() + limit_s
+        sent: list[tuple[Publication, Any]] = []
+        try:
+            producer.begin_transaction()
+            _send(producer, publications, sent)  # 1
+            group = consumer.group_metadata()
+            if group.generation_id < 0 or group.state != MemberState.STABLE:
+                raise NotAMember("the group is changing")  # without a generation the broker would not fence us
+            manager = producer._transaction_manager  # its results, unlike the public calls, can be waited for in time
+            _wait(producer, manager.send_offsets_to_transaction(offsets_of(positions), group), deadline_s)  # 2
+            result = manager.begin_commit()  # 3
+        except Exception as error:
+            self._abort()
+            raise _explain(error, sent) from error
+        self._finish(producer, result, deadline_s, sent)
+
+    def _finish(self, producer: Any, result: Any, deadline_s: float, sent: list[tuple[Publication, Any]]) -> None:
+        try:
+            _wait(producer, result, deadline_s)
+        except Exception as error:
+            if any(future.is_done and future.failed() for _, future in sent):
+                self._abort()  # a record failed, so the transaction can't have been committed
+                raise _explain(error, sent) from error
+            self._abandon()
+            raise Unknown(str(error)) from error
+
+    def _abort(self) -> None:
+        """Abort the open transaction; a producer that can't is abandoned, and its successor's start aborts it."""
+        producer: Any = self._producer
+        try:
+            _wait(producer, producer._transaction_manager.begin_abort(), time.monotonic() + ABORT_S)
+        except Exception as error:
+            log.info("A transaction could not be aborted (%s); its producer is replaced.", error)
+            self._abandon()
+
+    def _abandon(self) -> None:
+        if self._producer is not None:
+            abandon_producer(self._producer)
+            self._producer = None
+
+    def close(self, limit_s: float) -> None:
+        """Let go of the producer; no transaction is open between commits."""
+        self._abandon()
+
+
+ABORT_S = 3.0  # an abort costs as much as a commit, some 60 ms; a broker that takes longer is away
+
+
+def _send(producer: KafkaProducer, publications: Sequence[Publication], sent: list[tuple[Publication, Any]]) -> None:
+    for publication in publications:
+        for record in publication.records:
+            try:
+                sent.append((publication, send_record(producer, record)))
+            except Exception as error:
+                fault = translate(error)
+                if isinstance(fault, RecordTooLarge):
+                    raise TooLarge([publication], str(fault)) from error
+                raise
+
+
+def send_record(producer: KafkaProducer, record: OutRecord) -> Any:
+    """Give the client a record and return its future."""
+    return producer.send(record.topic, record.value, record.key, list(record.headers))
+
+
+def _wait(producer: Any, result: Any, deadline_s: float) -> None:
+    producer._sender.wakeup()
+    if not result.wait(timeout_ms=max(deadline_s - time.monotonic(), 0.001) * 1000):
+        raise ProducerUnusable("the broker did not answer in time")
+
+
+def _explain(error: Exception, sent: list[tuple[Publication, Any]]) -> Exception:
+    """Return what the failure means: of the transaction, or of single records in it."""
+    if isinstance(error, TooLarge):
+        return error
+    refused = []
+    for publication, future in sent:
+        if future.is_done and future.failed() and isinstance(translate(future.exception), RecordTooLarge):
+            refused.append(publication)
+    if refused:
+        return TooLarge(refused, "the broker refuses a record of this size")
+    return translate(error)

@@ -1,0 +1,88 @@
+"""What is written about a progress: a record for each caption, and the dead letter of a rejection."""
+
+import os
+from collections.abc import Mapping
+
+from connectors.contract import Progress
+from connectors.errors import Poison
+from connectors.kafka_client import MAX_REQUEST_BYTES
+from connectors.kafka_record import ERRORS_PREFIX, Headers, OutRecord, RecordOrigin
+from connectors.kafka_settings import KafkaSinkSettings
+from connectors.wire import caption_headers, caption_to_json, rejection_headers, rejection_to_json
+
+_MAX_DETAIL_BYTES = 2048  # a dead letter's headers stay far below any limit of a record
+
+
+def records_of(progress: Progress, settings: KafkaSinkSettings) -> tuple[OutRecord, ...]:
+    """Return the records of a progress. The key is the input record's, else the clip's id: one clip, one partition."""
+    clip = progress.delivery.clip
+    key = _key_of(progress)
+    topic = settings.topic_for(clip.source)
+    captions = tuple(
+        OutRecord(topic, key, caption_to_json(caption, clip.media.name), tuple(caption_headers(caption)))
+        for caption in progress.captions
+    )
+    return captions if progress.rejection is None else (*captions, _dead_letter(progress, settings))
+
+
+def _key_of(progress: Progress) -> bytes:
+    origin = progress.delivery.handle
+    if isinstance(origin, RecordOrigin) and origin.key is not None:
+        return origin.key
+    return progress.delivery.clip.clip_id.encode()
+
+
+def _dead_letter(progress: Progress, settings: KafkaSinkSettings) -> OutRecord:
+    """Return the original record under its own key with what went wrong in headers; else the rejection's message.
+
+    Where the topic refuses it for its size, a null value and the record's coordinates stand for it.
+    """
+    clip, rejection = progress.delivery.clip, progress.rejection
+    assert rejection is not None  # noqa: S101 - the caller looked
+    topic = settings.dead_letter_topic_for(clip.source)
+    errors = _error_headers(progress)
+    origin = progress.delivery.handle
+    if not isinstance(origin, RecordOrigin):
+        value = rejection_to_json(rejection, clip.media.name, progress.next_window)
+        return OutRecord(topic, _key_of(progress), value, (*rejection_headers(rejection), *errors))
+    bare = OutRecord(topic, _key_of(progress), None, errors)
+    original = _value_of(progress, origin)
+    if original is None:
+        return bare
+    kept = tuple((name, value) for name, value in origin.headers if not name.startswith(ERRORS_PREFIX))
+    return OutRecord(topic, _key_of(progress), original, (*kept, *errors), fallback=bare)
+
+
+def _value_of(progress: Progress, origin: RecordOrigin) -> bytes | None:
+    """Return the original value; None when it is gone or larger than any request."""
+    if origin.value is not None:
+        return origin.value
+    media = progress.delivery.clip.media
+    if media.size_bytes == 0:
+        return b""
+    if media.size_bytes >= MAX_REQUEST_BYTES:
+        return None
+    try:
+        descriptor = media.open()
+    except (Poison, ValueError, OSError):
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def _error_headers(progress: Progress) -> Headers:
+    rejection, origin = progress.rejection, progress.delivery.handle
+    assert rejection is not None  # noqa: S101 - the caller looked
+    found: Mapping[str, object] = {
+        "connector.name": rejection.source,
+        "stage": rejection.origin,
+        "exception.class.name": rejection.reason,
+        "exception.message": rejection.detail,
+        "attempts": rejection.attempts,
+        "clip_id": rejection.clip_id,
+        "first_window": progress.next_window,
+        "plan_hash": progress.plan_hash,
+    }
+    if isinstance(origin, RecordOrigin):
+        found = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset, **found}
+    return tuple((ERRORS_PREFIX + name, str(value).encode()[:_MAX_DETAIL_BYTES]) for name, value in found.items())

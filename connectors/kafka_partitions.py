@@ -1,0 +1,138 @@
+"""The partitions that are with this process now, and the clips of theirs that are in flight.
+
+Only the thread that owns the consumer uses it. A clip is in flight from the moment that it is handed out until its end
+is committed, or, after a revoke, until whoever works on it has let go: a partition that comes back while an old
+delivery of one of its clips is still worked on waits for that, so no clip is ever in flight twice.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from connectors.kafka_record import Publication
+from connectors.offset_ledger import ClipPosition, OffsetLedger, PartitionPosition
+
+Place = tuple[str, int]  # a topic and a partition; equal to kafka-python's TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    assignment: int
+    size_bytes: int
+
+
+class Partitions:
+    """Ledgers by partition, with the bounds on what may be in flight."""
+
+    def __init__(self, *, max_clips: int, max_bytes: int) -> None:
+        self.max_clips, self.max_bytes = max_clips, max_bytes
+        self.late_settlements = 0
+        self._ledgers: dict[Place, OffsetLedger] = {}
+        self._in_flight: dict[tuple[Place, int], _InFlight] = {}
+        self._held_bytes = 0
+        self._blocked: dict[Place, int] = {}
+        self._assignments = itertools.count(1)
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """The partitions that are with this process and whose position is known."""
+        return frozenset(self._ledgers)
+
+    @property
+    def room(self) -> int:
+        """How many more clips may be in flight; 0 as soon as their bytes fill the budget."""
+        return max(self.max_clips - len(self._in_flight), 0) if self._held_bytes < self.max_bytes else 0
+
+    @property
+    def clips_in_flight(self) -> int:
+        """How many clips were handed out and have not ended."""
+        return len(self._in_flight)
+
+    def ledger(self, place: Place) -> OffsetLedger | None:
+        """Return the partition's ledger, or None while it is not with this process."""
+        return self._ledgers.get(place)
+
+    def assign(self, place: Place, committed: PartitionPosition) -> None:
+        """Begin an assignment at what was committed."""
+        self._ledgers[place] = OffsetLedger(next(self._assignments), committed)
+
+    def revoke(self, places: Iterable[Place]) -> None:
+        """End the partitions' assignments: from here on nothing is committed for them."""
+        for place in places:
+            self._blocked.pop(place, None)
+            ledger = self._ledgers.pop(place, None)
+            if ledger is not None:
+                ledger.fence()
+
+    def must_wait(self, place: Place, offset: int) -> bool:
+        """Tell whether the clip can't be taken on now: no room in the metadata, or its old delivery is in flight."""
+        ledger = self._ledgers[place]
+        old = self._in_flight.get((place, offset))
+        stale = old is not None and old.assignment != ledger.assignment
+        if stale or not (ledger.is_known(offset) or ledger.admits()):
+            self._blocked[place] = offset
+            return True
+        return False
+
+    def blocked(self) -> frozenset[Place]:
+        """Return the partitions whose next clip must still wait."""
+        waiting, self._blocked = self._blocked, {}
+        for place, offset in waiting.items():
+            if place in self._ledgers:
+                self.must_wait(place, offset)
+        return frozenset(self._blocked)
+
+    def start(self, place: Place, offset: int, size_bytes: int) -> ClipPosition | None:
+        """Take a clip on and return where it goes on; None when it is finished."""
+        ledger = self._ledgers[place]
+        position = ledger.start(offset)
+        if position is not None:
+            self._in_flight[place, offset] = _InFlight(ledger.assignment, size_bytes)
+            self._held_bytes += size_bytes
+        return position
+
+    def split(self, publications: Iterable[Publication]) -> tuple[list[Publication], list[Publication]]:
+        """Return those of partitions that are with this process, and those that come too late."""
+        owned, late = [], []
+        for publication in publications:
+            ledger = self._ledgers.get(publication.origin.place)
+            if ledger is not None and ledger.assignment == publication.origin.assignment:
+                owned.append(publication)
+            else:
+                late.append(publication)
+        return owned, late
+
+    def positions_after(self, publications: Sequence[Publication]) -> dict[Place, PartitionPosition]:
+        """Return what to commit for each partition that the publications touch."""
+        return {
+            place: self._ledgers[place].position_after([publication.settlement for publication in group])
+            for place, group in _by_place(publications).items()
+        }
+
+    def apply(self, publications: Sequence[Publication], committed: dict[Place, PartitionPosition]) -> None:
+        """Take over what was committed; finished clips are no longer in flight."""
+        for place, group in _by_place(publications).items():
+            settlements = [publication.settlement for publication in group]
+            for offset in self._ledgers[place].apply(settlements, committed[place]):
+                self._let_go(place, offset)
+
+    def drop(self, publications: Iterable[Publication]) -> None:
+        """Count settlements that come after the partition was revoked. They change nothing but what is in flight."""
+        for publication in publications:
+            self.late_settlements += 1
+            if publication.settlement.last:
+                old = self._in_flight.get((publication.origin.place, publication.origin.offset))
+                if old is not None and old.assignment == publication.origin.assignment:
+                    self._let_go(publication.origin.place, publication.origin.offset)
+
+    def _let_go(self, place: Place, offset: int) -> None:
+        gone = self._in_flight.pop((place, offset), None)
+        if gone is not None:
+            self._held_bytes -= gone.size_bytes
+
+
+def _by_place(publications: Iterable[Publication]) -> dict[Place, list[Publication]]:
+    grouped: dict[Place, list[Publication]] = {}
+    for publication in publications:
+        grouped.setdefault(publication.origin.place, []).append(publication)
+    return grouped

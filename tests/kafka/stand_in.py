@@ -1,0 +1,195 @@
+"""A pipeline reduced to its order of effects: each delivery is captioned window by window and published."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from connectors.contract import Caption, CaptionStatus, Delivery, Media, Progress, Sink, WindowSpan
+from connectors.errors import Poison, Reason
+from connectors.kafka_client import KafkaProducer, open_reader
+from connectors.kafka_route import TransactionalRoute
+from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka_sink import KafkaSink
+from connectors.kafka_source import KafkaSource, SourceBounds
+
+PLAN = "0123456789abcdef"
+NS = 10**9
+
+
+class AnyRoute(Protocol):
+    """What the stand-in needs of a route."""
+
+    def deliveries(self) -> AsyncIterator[Delivery]: ...
+    async def publish(self, progress: Progress) -> None: ...
+    async def suspect(self, delivery: Delivery) -> None: ...
+    async def drain(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class AtLeastOnce:
+    """Output first, acknowledged, then the position."""
+
+    def __init__(self, source: KafkaSource, sink: Sink) -> None:
+        self.source, self.sink = source, sink
+
+    def deliveries(self) -> AsyncIterator[Delivery]:
+        return self.source.deliveries()
+
+    async def publish(self, progress: Progress) -> None:
+        await self.sink.write(progress)
+        await self.source.settle(progress)
+
+    async def suspect(self, delivery: Delivery) -> None:
+        await self.source.suspect(delivery)
+
+    async def drain(self) -> None:
+        await self.source.drain()
+
+    async def close(self) -> None:
+        await self.source.close()
+        await self.sink.close()
+
+
+def no_references(uri: str, name: str) -> Media:
+    raise Poison(Reason.FORBIDDEN_PATH, "no reference is allowed", origin="source")
+
+
+def make_route(
+    bootstrap: str,
+    topic: str,
+    output: str,
+    state_dir: Path,
+    *,
+    transactional: bool,
+    group: str | None = None,
+    source: dict[str, Any] | None = None,
+    sink: dict[str, Any] | None = None,
+    **bounds: Any,
+) -> AnyRoute:
+    """Return a route from ``topic`` to ``output`` and ``output``.rejected."""
+    source_settings = KafkaSourceSettings(
+        **{"bootstrap_servers": bootstrap, "topics": topic, "group_id": group or topic} | (source or {})
+    )
+    sink_settings = KafkaSinkSettings(
+        **{"bootstrap_servers": bootstrap, "topic": output, "dead_letter_topic": f"{output}.rejected"} | (sink or {})
+    )
+    limits = SourceBounds(**bounds)
+    if transactional:
+        return TransactionalRoute("t", source_settings, sink_settings, limits, no_references, state_dir=state_dir)
+    return AtLeastOnce(KafkaSource("t", source_settings, limits, no_references), KafkaSink(sink_settings, ["t"]))
+
+
+def caption(delivery: Delivery, index: int, text: str = "") -> Caption:
+    """Return a caption whose id depends on the clip and the window alone."""
+    span = WindowSpan(index, index * NS, (index + 1) * NS)
+    clip = delivery.clip
+    said = text or f"window {index} of {clip.clip_id}"
+    return Caption(
+        f"{clip.clip_id}#{index}", clip.clip_id, clip.source, span, said, CaptionStatus.SUCCESS, "fake", "p", PLAN
+    )
+
+
+def step(delivery: Delivery, first: int, windows: int, *, last: bool) -> Progress:
+    """Return the progress of ``windows`` windows from ``first``."""
+    captions = [caption(delivery, index) for index in range(first, first + windows)]
+    return Progress(delivery, captions, first + windows, PLAN, last=last)
+
+
+async def caption_clip(route: AnyRoute, delivery: Delivery, windows: int, pause: Callable[[], Awaitable[None]]) -> None:
+    """Publish each window of a clip, from where it goes on to its end, or its rejection."""
+    first = delivery.first_window if delivery.plan_hash == PLAN else 0
+    try:
+        descriptor = delivery.clip.media.open()
+    except Poison as fault:
+        await route.publish(Progress.rejected(delivery, fault, next_window=first, plan_hash=PLAN))
+        return
+    import os
+
+    os.close(descriptor)
+    for index in range(first, windows):
+        await pause()
+        await route.publish(step(delivery, index, 1, last=index == windows - 1))
+    if first >= windows:
+        await route.publish(step(delivery, first, 0, last=True))
+    delivery.clip.media.close()
+
+
+async def run_pipeline(route: AnyRoute, windows: int = 3, pause_s: float = 0.0, slots: int = 64) -> None:
+    """Caption whatever the route delivers until it ends."""
+    free = asyncio.Semaphore(slots)
+
+    async def pause() -> None:
+        await asyncio.sleep(pause_s)
+
+    async def one(delivery: Delivery) -> None:
+        try:
+            await caption_clip(route, delivery, windows, pause)
+        finally:
+            free.release()
+
+    async with asyncio.TaskGroup() as clips:
+        async for delivery in route.deliveries():
+            await free.acquire()
+            clips.create_task(one(delivery))
+
+
+@asynccontextmanager
+async def running(route: AnyRoute, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the stand-in beside a test, and stop it cleanly."""
+    task = asyncio.create_task(run_pipeline(route, **options))
+    try:
+        yield task
+    finally:
+        await route.drain()
+        await asyncio.wait_for(task, 30)
+        await route.close()
+
+
+def produce(bootstrap: str, topic: str, values: Sequence[bytes | None], **more: Any) -> None:
+    """Write clips, the n-th with key ``k<n>``."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, max_request_size=20 * 2**20)
+    futures = [producer.send(topic, value, key=b"k%d" % n, **more) for n, value in enumerate(values)]
+    producer.flush(timeout=30)
+    assert all(future.succeeded() for future in futures)
+    producer.close()
+
+
+def read_all(bootstrap: str, topic: str, **more: Any) -> list[Any]:
+    """Return every committed record of a topic."""
+    reader = open_reader(KafkaConnectionSettings(bootstrap_servers=bootstrap), **more)
+    try:
+        from connectors.kafka_client import TopicPartition
+
+        partitions = [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic))]
+        ends = reader.end_offsets(partitions)
+        reader.assign(partitions)
+        records: list[Any] = []
+        while any(reader.position(partition) < ends[partition] for partition in partitions):
+            records += [record for batch in reader.poll(timeout_ms=200).values() for record in batch]
+        return records
+    finally:
+        reader.close()
+
+
+def windows_of(records: Sequence[Any]) -> dict[str, list[int]]:
+    """Return the window indices of each clip, in the order of the topic."""
+    found: dict[str, list[int]] = {}
+    for record in records:
+        message = json.loads(record.value)
+        found.setdefault(message["clip_id"], []).append(message["window"]["index"])
+    return found
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # what is waited for happens in a broker and in other threads
+
+
+def count_captions(bootstrap: str, topics: Collection[str]) -> int:
+    """Count committed captions."""
+    return sum(len(read_all(bootstrap, topic)) for topic in topics)

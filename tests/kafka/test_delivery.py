@@ -1,0 +1,151 @@
+"""Kafka in, Kafka out, on a real broker: every clip ends once, and a restart goes on where the position says."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka_client import TopicPartition, open_reader
+from connectors.kafka_record import ERRORS_PREFIX
+from connectors.kafka_settings import KafkaConnectionSettings
+from connectors.offset_ledger import ClipPosition, PartitionPosition, decode_position
+from tests.kafka.stand_in import (
+    PLAN,
+    caption_clip,
+    make_route,
+    produce,
+    read_all,
+    run_pipeline,
+    running,
+    step,
+    until,
+    windows_of,
+)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+MakeTopic = Callable[..., str]
+
+
+@pytest.fixture(params=[False, True], ids=["at_least_once", "transactional"])
+def transactional(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def topics(make_topic: MakeTopic) -> tuple[str, str]:
+    output = make_topic("captions")
+    make_topic("captions.rejected")
+    return make_topic("clips", partitions=2), output
+
+
+def committed(bootstrap: str, group: str, topic: str, partition: int = 0) -> PartitionPosition | None:
+    reader = open_reader(KafkaConnectionSettings(bootstrap_servers=bootstrap), group_id=group)
+    try:
+        stored = reader.committed(TopicPartition(topic, partition), metadata=True, timeout_ms=20_000)
+        return None if stored is None else decode_position(stored.offset, stored.metadata)
+    finally:
+        reader.close()
+
+
+async def test_every_clip_is_captioned_once_in_order(
+    bootstrap: str, topics: tuple[str, str], tmp_path: Path, transactional: bool
+) -> None:
+    topic, output = topics
+    produce(bootstrap, topic, [b"clip %d" % n for n in range(40)])
+    route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, once=True)
+
+    await run_pipeline(route)
+    await route.close()
+
+    records = read_all(bootstrap, output)
+    found = windows_of(records)
+    assert len(found) == 40
+    assert set(map(tuple, found.values())) == {(0, 1, 2)}
+    assert {record.key for record in records} == {b"k%d" % n for n in range(40)}
+    headers = dict(records[0].headers)
+    assert headers["ce_id"].decode() == json.loads(records[0].value)["caption_id"]
+    ends = [committed(bootstrap, topic, topic, partition) for partition in (0, 1)]
+    assert sum(position.offset for position in ends if position is not None) == 40
+    assert all(position is None or not position.unfinished for position in ends)
+
+
+async def test_a_long_clip_goes_on_at_its_window_and_its_neighbours_are_not_repeated(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
+) -> None:
+    topic, output = make_topic("clips"), make_topic("captions")
+    make_topic("captions.rejected")
+    produce(bootstrap, topic, [b"a film", *[b"clip"] * 20])
+    first = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+    film: list[int] = []
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as clips:
+            async for delivery in first.deliveries():
+                if delivery.handle.offset == 0:
+                    await first.publish(step(delivery, 0, 37, last=False))
+                    film.append(37)
+                else:
+                    clips.create_task(first.publish(step(delivery, 0, 1, last=True)))
+
+    task = asyncio.create_task(work())
+    await until(lambda: (position := committed(bootstrap, topic, topic)) is not None and len(position.unfinished) == 1)
+    assert committed(bootstrap, topic, topic).unfinished == {0: ClipPosition(37, PLAN)}  # type: ignore[union-attr]
+    await first.drain()
+    await task
+    await first.close()
+
+    second = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, once=True)
+    seen = []
+    async for delivery in second.deliveries():
+        seen.append((delivery.handle.offset, delivery.first_window, delivery.plan_hash))
+        await caption_clip(second, delivery, 40, _no_pause)
+    await second.close()
+
+    assert seen == [(0, 37, PLAN)]
+    assert windows_of(read_all(bootstrap, output))[f"{topic}/0/0"] == list(range(40))
+
+
+async def _no_pause() -> None:
+    await asyncio.sleep(0)
+
+
+async def test_null_values_are_skipped_and_bad_records_rejected_with_the_original(
+    bootstrap: str, topics: tuple[str, str], tmp_path: Path, transactional: bool
+) -> None:
+    topic, output = topics
+    produce(bootstrap, topic, [None, b"", b'{"uri": "/etc/passwd"}', b"{", b"clip"], headers=[("color", b"blue")])
+    route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+
+    async with running(route):
+        await until(lambda: len(read_all(bootstrap, f"{output}.rejected")) == 3)
+
+    letters = {record.value: record for record in read_all(bootstrap, f"{output}.rejected")}
+    reasons = {
+        value: dict(record.headers)[f"{ERRORS_PREFIX}exception.class.name"].decode()
+        for value, record in letters.items()
+    }
+    assert reasons == {b"": "empty", b'{"uri": "/etc/passwd"}': "forbidden_path", b"{": "malformed"}
+    assert letters[b"{"].key == b"k3"
+    assert dict(letters[b"{"].headers)["color"] == b"blue"
+    assert set(windows_of(read_all(bootstrap, output))) == {
+        f"{topic}/{record.partition}/{record.offset}"
+        for record in read_all(bootstrap, topic)
+        if record.value == b"clip"
+    }
+
+
+async def test_suspicion_is_durable(
+    bootstrap: str, topics: tuple[str, str], tmp_path: Path, transactional: bool
+) -> None:
+    topic, output = topics
+    produce(bootstrap, topic, [b"killer"])
+    for suspicion in (0, 1, 2):
+        route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+        deliveries = route.deliveries()
+        delivery = await anext(deliveries)
+        assert delivery.suspicion == suspicion
+        await route.suspect(delivery)
+        await route.close()
+        await deliveries.aclose()
