@@ -1,34 +1,26 @@
-"""PyAV, and the only file that imports it: packets of a clip, and its frames by number. Runs in the decoding child.
+"""PyAV, and the only file that imports it. Runs in the decoding child.
 
 Every error of the library is translated here. ``Exception`` is caught on purpose: damaged files make PyAV raise
 ``UnicodeDecodeError``, ``MemoryError`` and others beside its own.
 """
 
 import os
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import av
 import av.logging
-import numpy as np
 
 from connectors.errors import Poison, Reason
 from daemon.container_end import is_cut
 from daemon.media import CONTAINERS, HEAD_BYTES, IMAGES, PROTOCOLS, MediaLimits, is_known, refuse_playlists
-from daemon.packet_index import KEY, SHOWN, PacketIndex
 
 av.logging.set_level(av.logging.PANIC)
 
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
-_NO_TIME = -(2**63)
-_FALLBACK_RATE = Fraction(25)  # what FFmpeg assumes of images and of streams that name no rate
-_PROGRESS_FRAMES = 2000  # a decoding pass says that it is alive so often
 
 
-def open_container(descriptor: int, limits: MediaLimits) -> Any:
+def open_container(descriptor: int, limits: MediaLimits, **more_options: str) -> Any:
     """Open a clip for reading from its start, with the allowed containers and no protocol but the descriptor."""
     head = os.pread(descriptor, HEAD_BYTES, 0)
     refuse_playlists(head)
@@ -38,6 +30,7 @@ def open_container(descriptor: int, limits: MediaLimits) -> Any:
         "format_whitelist": ",".join(CONTAINERS + IMAGES),
         "protocol_whitelist": ",".join(PROTOCOLS),
         "max_pixels": str(limits.max_pixels),
+        **more_options,
     }
     try:
         return av.open("fd:", mode="r", options=options, metadata_errors="replace")
@@ -67,140 +60,6 @@ def video_stream(container: Any) -> Any:
     if stream.codec_context is None:
         raise Poison(Reason.UNSUPPORTED_CODEC, "no decoder for its video")
     return stream
-
-
-@dataclass(frozen=True, slots=True)
-class Packets:
-    """What a demuxing pass found. ``failure`` says why it ended early; ``declared_s`` is the header's word."""
-
-    index: PacketIndex
-    codec: str
-    container: str
-    width: int
-    height: int
-    sample_aspect: Fraction | None
-    declared_s: float
-    cut: bool
-    failure: str
-
-
-class PacketReader:
-    """Reads every packet of the video stream once and decodes none, unless the packets carry no distinct times."""
-
-    def __init__(self, descriptor: int, limits: MediaLimits, alive: Any) -> None:
-        self._descriptor, self._limits, self._alive = descriptor, limits, alive
-        self._pts, self._dts, self._flags = array("q"), array("q"), array("B")
-        self._last_pts, self._last_duration = _NO_TIME, 0
-        self._timeless = False
-        self._failure = ""
-
-    def read(self, *, counted: bool = False) -> Packets:
-        """Return the index; raises :class:`Poison` for what has no frames or is over a limit.
-
-        ``counted`` asks for a decoding pass even where packets carry times: the decoder gives others.
-        """
-        container = open_container(self._descriptor, self._limits)
-        try:
-            stream = video_stream(container)
-            width, height = stream.codec_context.width, stream.codec_context.height
-            self._limits.check_size(width, height)
-            declared = max(
-                float(stream.duration * stream.time_base) if stream.duration else 0.0, (container.duration or 0) / 1e6
-            )
-            time_base = Fraction(stream.time_base)
-            rate = Fraction(stream.average_rate or stream.guessed_rate or _FALLBACK_RATE)
-            names = (stream.codec.canonical_name, container.format.name)
-            aspect = stream.sample_aspect_ratio or None
-            self._demux(container, stream)
-            if counted or self._timeless or _has_twins(self._pts, self._flags):
-                container.close()
-                self._decode()
-            index = self._index(time_base, rate)
-            self._limits.check_length(len(index), index.duration_ns / 1e9)
-            cut = is_cut(self._descriptor, os.fstat(self._descriptor).st_size)
-            return Packets(index, *names, width, height, aspect, declared, cut, self._failure)
-        finally:
-            container.close()
-
-    def _demux(self, container: Any, stream: Any) -> None:
-        hidden_by_first_byte = stream.codec_context.name == "vp8"
-        half = False
-        try:
-            for packet in container.demux(stream):
-                if packet.size == 0:  # the end of the stream
-                    continue
-                shown = not packet.is_discard
-                if hidden_by_first_byte and not memoryview(packet)[0] & 0x10:  # VP8's show_frame bit
-                    shown = False
-                self._add(packet.pts, packet.dts, packet.duration, bool(packet.is_keyframe), shown)
-                if len(self._pts) % _PROGRESS_FRAMES == 0:
-                    self._check_so_far(stream)
-                half = bool(packet.is_corrupt)
-            if half:  # of the last packet, at the end of a cut file
-                for column in (self._pts, self._dts, self._flags):
-                    column.pop()
-        except Poison:
-            raise
-        except Exception as error:
-            self._failure = explain(error)
-
-    def _add(self, pts: int | None, dts: int | None, duration: int | None, key: bool, shown: bool) -> None:
-        if pts is None:
-            self._timeless |= shown
-            pts = _NO_TIME
-        elif shown and pts >= self._last_pts:
-            self._last_pts, self._last_duration = pts, duration or 0
-        self._pts.append(pts)
-        self._dts.append(_NO_TIME if dts is None else dts)
-        self._flags.append(KEY * key | SHOWN * shown)
-
-    def _check_so_far(self, stream: Any) -> None:
-        self._alive()
-        length = (self._last_pts - min(self._pts[:_PROGRESS_FRAMES])) if not self._timeless else 0
-        self._limits.check_length(len(self._pts), float(length * stream.time_base))
-
-    def _decode(self) -> None:
-        """Make the index from decoded frames, in the order in which they come out; positions are numbers then."""
-        self._timeless = True
-        self._pts, self._dts, self._flags = array("q"), array("q"), array("B")
-        with open_container(self._descriptor, self._limits) as container:
-            stream = video_stream(container)
-            for frame in decode_all(container, stream, self._limits):
-                self._pts.append(_NO_TIME if frame.pts is None else frame.pts)
-                self._dts.append(_NO_TIME if frame.dts is None else frame.dts)
-                self._flags.append(KEY * bool(frame.key_frame) | SHOWN)
-                self._last_duration = frame.duration or 0
-                if len(self._pts) % _PROGRESS_FRAMES == 0:
-                    self._check_so_far(stream)
-
-    def _index(self, time_base: Fraction, rate: Fraction) -> PacketIndex:
-        pts, dts = np.array(self._pts, np.int64), np.array(self._dts, np.int64)
-        flags = np.array(self._flags, np.uint8)
-        ticks = self._last_duration
-        if not (flags & SHOWN).any():
-            raise Poison(Reason.NO_FRAMES, "a video stream without one frame")
-        if self._timeless:
-            pts = _rising(dts, pts)
-            if pts is None:
-                time_base, pts, ticks = 1 / rate, np.arange(len(flags), dtype=np.int64), 1
-        shown = np.sort(pts[(flags & SHOWN).astype(bool)])
-        self._limits.check_length(len(shown), (int(shown[-1]) - int(shown[0])) * float(time_base))
-        if ticks <= 0:
-            ticks = int(np.median(np.diff(shown))) if len(shown) > 1 else round(1 / (rate * time_base))
-        return PacketIndex(time_base, pts, dts, flags, max(ticks, 1), counted=self._timeless)
-
-
-def _has_twins(pts: "array[int]", flags: "array[int]") -> bool:
-    shown = np.array(pts, np.int64)[(np.array(flags, np.uint8) & SHOWN).astype(bool)]
-    return len(np.unique(shown)) != len(shown)
-
-
-def _rising(*candidates: Any) -> Any:
-    """Return the first of the columns that has a time for every frame, each later than the one before."""
-    for column in candidates:
-        if len(column) and column[0] != _NO_TIME and (np.diff(column) > 0).all():
-            return column
-    return None
 
 
 def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> None:

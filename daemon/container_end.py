@@ -75,3 +75,12 @@ def _chunks_are_cut(descriptor: int, size_bytes: int) -> bool:
             return False
         at += 8 + length + length % 2
     return at - 1 > size_bytes
+
+
+def declared_avi_s(descriptor: int) -> float:
+    """Return how long an AVI file's header says it lasts, 0 for others. FFmpeg reports what is left of a cut one."""
+    head = os.pread(descriptor, 64, 0)
+    if head[:4] != b"RIFF" or head[8:12] != b"AVI " or head[24:28] != b"avih":
+        return 0.0
+    frame_us, frames = int.from_bytes(head[32:36], "little"), int.from_bytes(head[48:52], "little")
+    return frame_us * frames / 1e6

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.av_decoder import PacketReader
 from daemon.decode_protocol import Header
 from daemon.frame_cursor import FrameCursor
 from daemon.media import MediaLimits
 from daemon.packet_index import PacketIndex
+from daemon.packet_reader import PacketReader
 from daemon.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
@@ -193,8 +193,7 @@ def plan(
     if found is None:
         raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
     number, width, height, turned = found
-    first_key = int(np.argmax(packets.index.keyframes)) if packets.index.keyframes.any() else 0
-    index = packets.index.without_start(min(number, first_key))
+    index = packets.index.without_start(_undecodable_start(packets.index, number, packets.container))
     geometry = fit(width, height, packets.sample_aspect, turned, bound)
     return {
         "codec": packets.codec,
@@ -205,6 +204,19 @@ def plan(
         "cut": packets.cut,
         "failure": packets.failure,
     }, index
+
+
+def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:
+    """Return how many leading frames no player shows: those that refer to pictures from before the clip's start.
+
+    A transport stream may begin anywhere; elsewhere they belong to the open group of the first packet. What is missing
+    for another reason is damage, and keeps its time.
+    """
+    if not index.keyframes.any():
+        return 0
+    first_key = int(np.argmax(index.keyframes))
+    begins_anywhere = container in ("mpegts", "mpeg")
+    return min(first_shown, first_key) if begins_anywhere or index.order[first_key] == 0 else 0
 
 
 def _first_frame(

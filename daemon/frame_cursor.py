@@ -30,6 +30,7 @@ class FrameCursor:
         self._descriptor, self._index, self._limits, self._threads = descriptor, index, limits, threads
         self._wanted: frozenset[int] = frozenset()
         self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
+        self._nothing_before = 0  # from the clip's first packet on, no frame with a lower number comes out
         self.decoded = 0  # frames that came out of the decoder
         self.unknown = 0  # frames with a time stamp that no packet promised
         self._disordered = 0  # frames with a time stamp before that of the frame they came after
@@ -40,8 +41,8 @@ class FrameCursor:
         self._wanted = frozenset(numbers)
 
     def first(self, look_at: int = 1) -> Shown | None:
-        """Return the first frame that comes out; None when none does, or when ``look_at`` come at times not promised."""
-        self._careful = True
+        """Return the first frame that comes out; None when none does, or ``look_at`` come at times not promised."""
+        self._decode_everything()
         first: Shown | None = None
         while (first is None or self.decoded < look_at) and self.unknown < _MAX_UNKNOWN and self._pull():
             first = first or self._held
@@ -49,19 +50,28 @@ class FrameCursor:
 
     def get(self, number: int) -> Shown | None:
         """Return frame ``number``, or the one on screen before it where the decoder does not give it, or None."""
+        if number < self._nothing_before:
+            return None
         shown = self._advance(number)
         if shown is not None:
             return shown
         if self._careful and (before := self._last_before(number)) is not None:
             return before
-        self._careful = True
+        self._decode_everything()
         for steps_back in range(_STEPS_BACK + 1):
             start = self._index.start_of(number, steps_back=steps_back)
             self._jump(start)
             shown = self._pull_until(number) or self._last_before(number)
-            if shown is not None or start == 0:
+            if shown is not None:
                 return shown
+            if start == 0:
+                self._nothing_before = number if self._held is None else self._held[0]
+                break
         return None
+
+    def _decode_everything(self) -> None:
+        self._careful = True
+        self._stream.codec_context.skip_frame = "DEFAULT"
 
     def close(self) -> None:
         """Close the container; the descriptor stays open."""
