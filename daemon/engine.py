@@ -168,6 +168,10 @@ class GuardedEngine:
     async def start(self) -> None:
         """Start the engine, then watch it."""
         await self._engine.start()
+        self.watch()
+
+    def watch(self) -> None:
+        """Watch an engine that has started."""
         self._watchers = [asyncio.create_task(self._watch_death()), asyncio.create_task(self._watch_progress())]
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
@@ -202,7 +206,9 @@ class GuardedEngine:
         self._raise_if_lost()
 
     async def close(self) -> None:
-        """Stop watching, then the engine."""
+        """Stop watching, let every request that waits raise :class:`EngineLost`, then stop the engine."""
+        self._why = "the engine was stopped"
+        self._lost.set()
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)

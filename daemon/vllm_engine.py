@@ -277,6 +277,8 @@ class VllmEngine:
         llm = await self._launched()
         self._llm = self._launching = None
         if llm is not None:
+            if llm.output_handler is not None:
+                llm.output_handler.cancel()  # else it takes the stop for a death, and says so
             stopping = threading.Thread(target=llm.shutdown, kwargs={"timeout": _SHUTDOWN_S / 2}, daemon=True)
             stopping.start()
             await asyncio.to_thread(stopping.join, _SHUTDOWN_S)

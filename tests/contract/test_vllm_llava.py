@@ -1,0 +1,141 @@
+"""A tiny LLaVA in the real vLLM: the contract, transformers' own answers, two devices, and a death."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from connectors.errors import EngineLost, Poison, Reason
+from daemon.engine import GuardedEngine
+from daemon.engine_reaper import marked_processes
+from daemon.model_input import as_images
+from daemon.prompt import Prompt
+from daemon.vllm_engine import VllmEngine
+from tests import tiny_models
+from tests.contract.engine_contract import ASK, EngineContract
+from tests.contract.vllm_engines import MARKS, running
+from tests.windows_of_noise import noise
+
+pytestmark = MARKS
+
+SHAPES = [(1, 56, 56), (4, 56, 56), (8, 120, 160), (3, 160, 90)]
+LONG = Prompt("What is shown?", max_tokens=24, min_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.build("llava", tmp_path_factory.mktemp("models"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(llava: Path) -> AsyncIterator[VllmEngine]:
+    async with running(llava) as one:
+        yield one
+
+
+async def answers(engine: VllmEngine) -> list[tuple[int, ...]]:
+    """Return the token ids of a greedy answer about each shape, all at once."""
+    done = await asyncio.gather(
+        *(engine.describe(noise(*shape, seed=i), LONG, f"clip/{i}/{id(engine)}") for i, shape in enumerate(SHAPES))
+    )
+    return [one.token_ids for one in done]
+
+
+class TestTinyLlava(EngineContract):
+    pass
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_every_frame_is_sixteen_tokens_and_planned(engine: VllmEngine, shape: tuple[int, int, int]) -> None:
+    done = await engine.describe(noise(*shape), ASK, f"clip/0/{shape}")
+
+    assert done.vision_tokens == 16 * shape[0]
+    assert done.prompt_tokens == engine.planner.prompt_tokens(*shape, ASK)
+
+
+async def test_says_what_transformers_says_token_for_token(engine: VllmEngine, llava: Path) -> None:
+    expected = await asyncio.to_thread(transformers_answers, llava)
+
+    assert await answers(engine) == expected
+
+
+def transformers_answers(folder: Path) -> list[tuple[int, ...]]:
+    """Return transformers' greedy answers to the prompts of :func:`answers`."""
+    import torch
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    processor: Any = AutoProcessor.from_pretrained(folder)
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    found = []
+    for seed, shape in enumerate(SHAPES):
+        content = [{"type": "image"}] * shape[0] + [{"type": "text", "text": LONG.text}]
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        inputs = processor(text=text, images=as_images(noise(*shape, seed=seed).frames), return_tensors="pt")
+        limits = {"max_new_tokens": LONG.max_tokens, "min_new_tokens": LONG.min_tokens}
+        with torch.inference_mode():
+            out = model.generate(**inputs, do_sample=False, **limits)
+        found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
+    return found
+
+
+async def test_a_prompt_with_the_models_own_placeholder_is_refused(engine: VllmEngine) -> None:
+    with pytest.raises(Poison) as refused:
+        await engine.describe(noise(2, 56, 56), Prompt("What is in <image>?"), "clip/0/placeholder")
+
+    assert refused.value.reason == Reason.PROMPT
+
+
+async def test_a_stop_string_ends_the_answer(engine: VllmEngine) -> None:
+    whole = await engine.describe(noise(2, 56, 56), LONG, "clip/0/whole")
+    stop = next(char for char in whole.text[3:] if char.isprintable() and char != "\N{REPLACEMENT CHARACTER}")
+
+    done = await engine.describe(noise(2, 56, 56), Prompt(LONG.text, max_tokens=24, stop=(stop,)), "clip/0/stop")
+
+    assert stop not in done.text
+    assert not done.cut_off
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def two_devices(llava: Path) -> AsyncIterator[VllmEngine]:
+    async with running(llava, tensor_parallel_size=2) as one:
+        yield one
+
+
+async def test_two_devices_say_what_one_says_token_for_token(engine: VllmEngine, two_devices: VllmEngine) -> None:
+    assert await answers(two_devices) == await answers(engine)
+
+
+async def test_a_killed_engine_process_is_a_lost_engine_and_leaves_nothing(
+    two_devices: VllmEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard, mark = GuardedEngine(two_devices, 60.0, 60.0), two_devices._reaper.mark
+    guard.watch()
+    endless = Prompt("What is shown?", max_tokens=900, min_tokens=900)
+    pending = [asyncio.create_task(guard.describe(noise(1, 56, 56), endless, f"clip/{i}/{i}")) for i in range(3)]
+    await asyncio.sleep(0.5)
+    assert len(marked_processes(mark)) >= 3  # the core and two workers
+
+    os.kill(_core_process(mark), signal.SIGKILL)
+
+    with pytest.raises(EngineLost):
+        await asyncio.wait_for(guard.wait_dead(), 15)
+    results = await asyncio.gather(*pending, return_exceptions=True)
+    assert [type(result) for result in results] == [EngineLost] * 3
+    with pytest.raises(EngineLost):
+        await guard.describe(noise(1, 56, 56), ASK, "clip/0/late")
+    await guard.close()
+    assert marked_processes(mark) == []
+    caplog.clear()  # what vLLM logged of its death keeps its sockets
+
+
+def _core_process(mark: str) -> int:
+    """Return the engine core among an engine's processes."""
+    names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in marked_processes(mark)}
+    return next(pid for pid, name in names.items() if "EngineCor" in name)

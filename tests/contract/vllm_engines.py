@@ -1,0 +1,50 @@
+"""Tiny models in the real vLLM, for the tests that are marked ``engine``."""
+
+import gc
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.config import VllmSettings
+from daemon.vllm_engine import VllmEngine
+
+# what the modules of tests over the real vLLM are marked with; model libraries warn of themselves when imported
+MARKS = [
+    pytest.mark.engine,
+    pytest.mark.timeout(300),
+    pytest.mark.asyncio(loop_scope="module"),
+    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
+    pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning"),
+]
+MAX_MODEL_LEN = 1024
+MAX_FRAMES = 8
+
+
+def settings(model: Path, **changes: Any) -> VllmSettings:
+    """Return what makes a tiny model start fast and compute exactly."""
+    args = {"enforce-eager": True, "max-num-seqs": 4, **changes.pop("args", {})}
+    return VllmSettings(model=str(model), dtype="float32", max_model_len=MAX_MODEL_LEN, args=args, **changes)
+
+
+@asynccontextmanager
+async def running(model: Path, **changes: Any) -> AsyncIterator[VllmEngine]:
+    """Run a tiny model until the block ends."""
+    engine = VllmEngine(settings(model, **changes), max_frames=MAX_FRAMES)
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.close()
+        del engine
+        collect_quietly()
+
+
+def collect_quietly() -> None:
+    """Collect what vLLM leaves behind now, where nobody minds its warning about an open ZeroMQ context."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

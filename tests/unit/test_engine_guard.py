@@ -1,0 +1,175 @@
+"""The guard: deadlines, stalls and death, over fakes with the fault in their name."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from connectors.errors import EngineLost, Reason, Transient
+from daemon.engine import Completion, GuardedEngine
+from daemon.fake_engine import FakeEngine, FaultScript
+from daemon.prompt import Prompt
+from daemon.windows import FrameSet
+from tests.windows_of_noise import noise
+
+ASK = Prompt("What is shown?")
+WINDOW = noise(1, 2, 2)
+
+
+class SteppingEngine(FakeEngine):
+    """Answers nothing for a while, but reports steps: a long request on a slow machine."""
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        for _ in range(30):
+            await asyncio.sleep(0.02)
+            self.progress += 1
+        return await super().describe(frames, prompt, request_id)
+
+
+class StubbornEngine(FakeEngine):
+    """Does not let go of an aborted request."""
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        while not self._dead.is_set():
+            try:
+                await self._dead.wait()
+            except asyncio.CancelledError:
+                continue
+        raise EngineLost("closed")
+
+
+async def guarded(engine: FakeEngine, *, deadline_s: float = 10.0, stall_s: float = 10.0) -> GuardedEngine:
+    guard = GuardedEngine(engine, deadline_s, stall_s)
+    await guard.start()
+    return guard
+
+
+async def test_an_answer_passes_through() -> None:
+    guard = await guarded(FakeEngine())
+
+    done = await guard.describe(WINDOW, ASK, "a/0/0")
+
+    assert done.text
+    assert (guard.model_id, guard.slots, guard.progress, guard.in_flight) == ("fake", 64, 1, 0)
+    await guard.close()
+
+
+async def test_a_request_past_its_deadline_is_aborted_and_may_be_tried_again() -> None:
+    fake = FakeEngine(script=FaultScript(never_returns=("lost",)))
+    guard = await guarded(fake, deadline_s=0.05)
+
+    with pytest.raises(Transient) as late:
+        await guard.describe(WINDOW, ASK, "lost/0/0")
+
+    assert late.value.reason == Reason.ENGINE_DEADLINE
+    assert fake.aborted == ["lost/0/0"]
+    assert (await guard.describe(WINDOW, ASK, "other/0/1")).text
+    await guard.close()
+
+
+async def test_a_request_that_does_not_let_go_is_left_behind() -> None:
+    guard = await guarded(StubbornEngine(), deadline_s=0.05)
+
+    with pytest.raises(Transient):
+        await asyncio.wait_for(guard.describe(WINDOW, ASK, "a/0/0"), 3)
+
+    assert guard.in_flight == 0
+    await guard.close()
+
+
+async def test_cancelling_aborts_in_the_engine() -> None:
+    fake = FakeEngine(delay_ms=10_000)
+    guard = await guarded(fake)
+    request = asyncio.create_task(guard.describe(WINDOW, ASK, "a/0/0"))
+    await asyncio.sleep(0.01)
+
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+
+    assert request.cancelled()
+    assert fake.aborted == ["a/0/0"]
+    assert guard.in_flight == 0
+    await guard.close()
+
+
+async def test_no_progress_is_a_dead_engine(tmp_path: Path) -> None:
+    fake = FakeEngine(script=FaultScript(hang_at_request=1))
+    with (tmp_path / "stacks").open("w+") as stacks:
+        guard = GuardedEngine(fake, 60.0, 0.3, dump_to=stacks)
+        await guard.start()
+        pending = [asyncio.create_task(guard.describe(WINDOW, ASK, f"a/{i}/{i}")) for i in range(3)]
+        begun_s = asyncio.get_running_loop().time()
+
+        with pytest.raises(EngineLost, match=r"no progress for 0\.3 s with 3 requests in flight"):
+            await guard.wait_dead()
+
+        assert 0.25 < asyncio.get_running_loop().time() - begun_s < 1.0
+        results = await asyncio.gather(*pending, return_exceptions=True)
+        stacks.seek(0)
+        dump = stacks.read()
+    assert [type(result) for result in results] == [EngineLost] * 3
+    assert "most recent call first" in dump
+    assert "describe" in dump
+    await guard.close()
+
+
+async def test_the_engines_own_steps_are_progress() -> None:
+    guard = await guarded(SteppingEngine(), stall_s=0.2)
+
+    assert (await guard.describe(WINDOW, ASK, "a/0/0")).text
+    await guard.close()
+
+
+async def test_time_without_requests_is_no_stall() -> None:
+    guard = await guarded(FakeEngine(), stall_s=0.1)
+
+    await asyncio.sleep(0.4)
+
+    assert (await guard.describe(WINDOW, ASK, "a/0/0")).text
+    await guard.close()
+
+
+async def test_aborted_requests_do_not_hide_a_stall() -> None:
+    guard = await guarded(FakeEngine(script=FaultScript(hang_at_request=1)), deadline_s=0.1, stall_s=0.35)
+    failures = list[type[Exception]]()
+
+    for attempt in range(20):
+        try:
+            await guard.describe(WINDOW, ASK, f"a/0/{attempt}")
+        except (Transient, EngineLost) as error:
+            failures.append(type(error))
+            if isinstance(error, EngineLost):
+                break
+
+    assert failures[-1] is EngineLost
+    assert 2 <= failures.count(Transient) <= 6
+    await guard.close()
+
+
+async def test_a_dead_engine_ends_everything() -> None:
+    fake = FakeEngine(delay_ms=10_000, script=FaultScript(kills=("killer",)))
+    guard = await guarded(fake)
+    pending = asyncio.create_task(guard.describe(WINDOW, ASK, "held/0/0"))
+    await asyncio.sleep(0.01)
+
+    with pytest.raises(EngineLost):
+        await guard.describe(WINDOW, ASK, "killer/0/1")
+    with pytest.raises(EngineLost):
+        await pending
+    with pytest.raises(EngineLost):
+        await guard.wait_dead()
+    with pytest.raises(EngineLost):
+        await guard.describe(WINDOW, ASK, "later/0/2")
+    await guard.close()
+
+
+async def test_closing_ends_what_waits() -> None:
+    guard = await guarded(FakeEngine(delay_ms=10_000))
+    pending = asyncio.create_task(guard.describe(WINDOW, ASK, "a/0/0"))
+    await asyncio.sleep(0.01)
+
+    await guard.close()
+
+    with pytest.raises(EngineLost):
+        await pending
+    await guard.close()
