@@ -1,11 +1,135 @@
-"""The table: which source, sink and route a configuration means."""
+"""The table: which source, sink and route a configuration means.
 
-from typing import Annotated
+| source | sink   | route |
+|--------|--------|-------|
+| folder | folder | :class:`connectors.folder_route.FolderRoute` |
+| kafka  | kafka  | with ``delivery: transactional``, :class:`connectors.kafka_route.TransactionalRoute` |
+| any    | any    | else :class:`connectors.position_route.PositionRoute` |
+
+Kafka's rooms are entered inside functions: a configuration without Kafka never loads its client.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field
 
+from connectors.contract import Media, Route, Sink, Source
+from connectors.errors import ConfigurationError
+from connectors.folder_route import FolderRoute
 from connectors.folder_settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder_sink import FolderSink
+from connectors.folder_source import FolderSource
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.media_ref import open_reference
+from connectors.position_route import PositionRoute
+
+if TYPE_CHECKING:
+    from connectors.kafka_source import SourceBounds
 
 SourceSettings = Annotated[FolderSourceSettings | KafkaSourceSettings, Field(discriminator="kind")]
 SinkSettings = Annotated[FolderSinkSettings | KafkaSinkSettings, Field(discriminator="kind")]
+
+
+class Limits(Protocol):
+    """What of the configuration's ``limits`` the edges keep."""
+
+    @property
+    def max_clips_in_flight(self) -> int: ...  # noqa: D102
+    @property
+    def in_flight_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def max_clip_bytes(self) -> int: ...  # noqa: D102
+
+
+class EdgeSettings(Protocol):
+    """What the edges read of the whole configuration."""
+
+    @property
+    def sources(self) -> Mapping[str, FolderSourceSettings | KafkaSourceSettings]: ...  # noqa: D102
+    @property
+    def sink(self) -> FolderSinkSettings | KafkaSinkSettings: ...  # noqa: D102
+    @property
+    def delivery(self) -> str: ...  # noqa: D102
+    @property
+    def commit_interval_ms(self) -> int: ...  # noqa: D102
+    @property
+    def limits(self) -> Limits: ...  # noqa: D102
+    @property
+    def state_dir(self) -> Path: ...  # noqa: D102
+
+
+def build_sink(settings: FolderSinkSettings | KafkaSinkSettings, sources: Collection[str] = ()) -> Sink:
+    """Return the sink; ``sources`` are the names of those that will write to it."""
+    if isinstance(settings, FolderSinkSettings):
+        return FolderSink(settings)
+    from connectors.kafka_sink import KafkaSink
+
+    return KafkaSink(settings, sources)
+
+
+def build_routes(settings: EdgeSettings, sink: Sink, *, once: bool = False) -> list[Route]:
+    """Return a route for each source; with ``once`` each ends after what its source holds now."""
+    transactional = settings.delivery == "transactional"
+    if transactional:
+        refuse_mixed_transactions(settings)
+    build = _transactional_route if transactional else _settled_route
+    return [build(name, settings, sink, once) for name in settings.sources]
+
+
+def refuse_mixed_transactions(settings: EdgeSettings) -> None:
+    """Raise :class:`ConfigurationError` unless every source and the sink are Kafka on one cluster."""
+    sink = settings.sink
+    if not isinstance(sink, KafkaSinkSettings):
+        raise ConfigurationError("transactional needs a Kafka sink: write at_least_once", path="delivery")
+    for name, source in settings.sources.items():
+        if not isinstance(source, KafkaSourceSettings):
+            raise ConfigurationError(f"transactional needs Kafka sources, and {name} is none", path="delivery")
+        if set(source.bootstrap_servers) != set(sink.bootstrap_servers):
+            message = f"a transaction is within one cluster, and {name} and the sink name different servers"
+            raise ConfigurationError(message, path="delivery")
+
+
+def _settled_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
+    source = settings.sources[name]
+    if isinstance(source, FolderSourceSettings):
+        folder = FolderSource(name, source, max_clip_bytes=settings.limits.max_clip_bytes, once=once)
+        return FolderRoute(folder, sink) if isinstance(sink, FolderSink) else PositionRoute(folder, sink)
+    return PositionRoute(_kafka_source(name, source, settings, once), sink)
+
+
+def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> Source:
+    from connectors.kafka_source import KafkaSource
+
+    return KafkaSource(name, source, _kafka_bounds(settings, once), _reference_opener(source, settings))
+
+
+def _transactional_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
+    from connectors.kafka_route import TransactionalRoute
+
+    source, output = settings.sources[name], settings.sink
+    assert isinstance(source, KafkaSourceSettings)  # noqa: S101 - refused before
+    assert isinstance(output, KafkaSinkSettings)  # noqa: S101 - refused before
+    bounds, opener = _kafka_bounds(settings, once), _reference_opener(source, settings)
+    return TransactionalRoute(name, source, output, bounds, opener, state_dir=settings.state_dir)
+
+
+def _kafka_bounds(settings: EdgeSettings, once: bool) -> "SourceBounds":
+    """Return what one Kafka source may hold: the bytes are shared between them, the slots by the pipeline."""
+    from connectors.kafka_source import SourceBounds
+
+    sharing = sum(isinstance(source, KafkaSourceSettings) for source in settings.sources.values())
+    return SourceBounds(
+        max_clips=settings.limits.max_clips_in_flight,
+        in_flight_bytes=settings.limits.in_flight_bytes // sharing,
+        max_clip_bytes=settings.limits.max_clip_bytes,
+        commit_interval_s=settings.commit_interval_ms / 1000,
+        once=once,
+    )
+
+
+def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings) -> Callable[[str, str], Media]:
+    allowed = source.references
+    return partial(open_reference, roots=allowed.roots, max_clip_bytes=settings.limits.max_clip_bytes)

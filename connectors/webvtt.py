@@ -6,6 +6,7 @@ end or start a block and ``<`` a tag, so texts are escaped and their blank lines
 
 from collections.abc import Iterable
 
+from connectors.caption_text import clean_text
 from connectors.contract import Caption
 
 HEADER = "WEBVTT\n"
@@ -34,6 +35,6 @@ def _timestamp(ms: int) -> str:
 
 
 def _payload(text: str) -> str:
-    escaped = text.replace("\0", "").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    lines = (line.strip() for line in escaped.splitlines())  # every kind of line end that Unicode knows
+    escaped = clean_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    lines = (line.strip() for line in escaped.split("\n"))
     return "\n".join(line for line in lines if line)

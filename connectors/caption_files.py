@@ -1,0 +1,260 @@
+"""The ``.jsonl`` and ``.vtt`` of one clip, both valid after every write; whole lines of the first are the position."""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from connectors import webvtt
+from connectors.beneath import open_folder
+from connectors.contract import Caption, Progress, Rejection
+from connectors.durable_file import write_all, write_whole
+from connectors.wire import caption_to_json, message_from_json, rejection_to_json
+
+log = logging.getLogger(__name__)
+
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the files of a clip hold: windows up to ``next_window``, in the first ``caption_bytes`` of the lines."""
+
+    stem: str
+    clip_id: str
+    plan_hash: str | None = None
+    next_window: int = 0
+    caption_bytes: int = 0
+    jsonl_bytes: int = 0  # with the rejection that may follow the captions
+    vtt_bytes: int = 0
+
+
+class CaptionFiles:
+    """The files of the clips called ``name`` in the folder ``parts`` beneath ``root``.
+
+    The newest clip of a name has the plain file names; files of an earlier clip (another clip_id) are set aside under
+    a name with its id's digest. All calls block; they may come from any thread.
+    """
+
+    def __init__(self, root: Path, parts: Sequence[str], name: str) -> None:
+        self._root, self._parts, self._name = root, parts, name
+        self._lock = threading.Lock()
+        self._recorded: Recorded | None = None
+
+    def position(self, clip_id: str) -> tuple[int, str | None]:
+        """Return the first window that is not durable and the plan it belongs to, with both files recovered."""
+        with self._lock:
+            try:
+                folder = open_folder(self._root, self._parts)
+            except FileNotFoundError:
+                return 0, None
+            try:
+                self._recorded = self._find(folder, clip_id, contiguous=True)
+                return self._recorded.next_window, self._recorded.plan_hash
+            finally:
+                os.close(folder)
+
+    def write(self, progress: Progress) -> None:
+        """Record a progress; windows that are recorded already are not recorded again.
+
+        1. The lines are appended to the ``.jsonl`` and synced; a write that fails is cut off again.
+        2. The cues are appended to the ``.vtt``; it is synced with the clip's last progress, as until then recovery
+           would make it anew.
+        Where the files hold another plan both are replaced, in the same order.
+        """
+        clip_id = progress.delivery.clip.clip_id
+        with self._lock:
+            folder = open_folder(self._root, self._parts, create=True)
+            try:
+                held = self._held(folder, clip_id)
+                self._recorded = None  # until this write is done
+                lines = _lines(progress, progress.captions)
+                if lines and held.plan_hash not in (None, progress.plan_hash):
+                    write_whole(folder, held.stem + ".jsonl", lines)
+                    held = self._load(folder, held.stem, clip_id, contiguous=False) or Recorded(held.stem, clip_id)
+                held = self._append(folder, held, progress)
+                self._recorded = held
+            finally:
+                os.close(folder)
+
+    def _held(self, folder: int, clip_id: str) -> Recorded:
+        """Return what the files hold of this clip, from memory while nothing else touched them."""
+        held = self._recorded
+        if held is not None and held.clip_id == clip_id:
+            sizes = _size(folder, held.stem + ".jsonl"), _size(folder, held.stem + ".vtt")
+            if sizes == (held.jsonl_bytes, held.vtt_bytes):
+                return held
+        held = self._find(folder, clip_id, contiguous=False)
+        if held.jsonl_bytes == 0:
+            self._set_aside(folder, clip_id)
+        return held
+
+    def _append(self, folder: int, held: Recorded, progress: Progress) -> Recorded:
+        new = [caption for caption in progress.captions if caption.window.index >= held.next_window]
+        lines = _lines(progress, new)
+        if not lines and not progress.last:
+            return held
+        if new and new[0].window.index > held.next_window:
+            lost = f"windows {held.next_window} to {new[0].window.index - 1}"
+            log.warning("%s.jsonl misses %s.", held.stem, lost, extra={"clip_id": held.clip_id})
+        _overwrite(folder, held.stem + ".jsonl", held.caption_bytes, lines, sync=True)  # 1
+        cues = ("" if held.vtt_bytes else webvtt.HEADER) + "".join(map(webvtt.block, new))
+        _overwrite(folder, held.stem + ".vtt", held.vtt_bytes, cues.encode(), sync=progress.last)  # 2
+        jsonl_bytes = held.caption_bytes + len(lines)
+        return replace(
+            held,
+            plan_hash=progress.plan_hash,
+            next_window=new[-1].window.index + 1 if new else held.next_window,
+            caption_bytes=jsonl_bytes - len(_rejection_line(progress)),
+            jsonl_bytes=jsonl_bytes,
+            vtt_bytes=held.vtt_bytes + len(cues.encode()),
+        )
+
+    def _find(self, folder: int, clip_id: str, *, contiguous: bool) -> Recorded:
+        for stem in (self._name, self._aside(clip_id)):
+            recorded = self._load(folder, stem, clip_id, contiguous=contiguous)
+            if recorded is not None:
+                return recorded
+        return Recorded(self._name, clip_id)
+
+    def _load(self, folder: int, stem: str, clip_id: str, *, contiguous: bool) -> Recorded | None:
+        """Return what the files of a stem hold of this clip; None where they hold nothing of it.
+
+        1. Half a line, and what follows a line that can't be read, is cut off.
+        2. The ``.vtt`` is made anew where it does not show the captions that are left.
+        """
+        data = _read(folder, stem + ".jsonl")
+        lines = _parse(data)
+        if lines.owner != clip_id:
+            return None
+        if contiguous:
+            lines = lines.without_holes()
+        if lines.whole_bytes < len(data):
+            log.warning("Cut %d bytes of an unfinished write off %s.jsonl.", len(data) - lines.whole_bytes, stem)
+            _overwrite(folder, stem + ".jsonl", lines.whole_bytes, b"", sync=True)  # 1
+        captions = lines.captions
+        shown = webvtt.document(captions).encode()
+        if _read(folder, stem + ".vtt") != shown:
+            write_whole(folder, stem + ".vtt", shown)  # 2
+        plan_hash = captions[-1].plan_hash if captions else None
+        next_window = captions[-1].window.index + 1 if captions else 0
+        return Recorded(stem, clip_id, plan_hash, next_window, lines.caption_bytes, lines.whole_bytes, len(shown))
+
+    def _aside(self, clip_id: str) -> str:
+        return f"{self._name}.{hashlib.sha256(clip_id.encode()).hexdigest()[:12]}"
+
+    def _set_aside(self, folder: int, clip_id: str) -> None:
+        """Rename the files of an earlier clip of the same name: nothing that was captioned is lost."""
+        owner = _parse(_read(folder, self._name + ".jsonl")).owner
+        if owner in (None, clip_id):
+            return
+        for suffix in (".vtt", ".jsonl"):  # the lines last: until they are renamed this is done again
+            try:
+                os.rename(self._name + suffix, self._aside(owner) + suffix, src_dir_fd=folder, dst_dir_fd=folder)
+            except FileNotFoundError:
+                continue
+        os.fsync(folder)
+        log.info("Captions of an earlier %s are kept as %s.jsonl.", self._name, self._aside(owner))
+
+
+def _lines(progress: Progress, captions: Sequence[Caption]) -> bytes:
+    name = progress.delivery.clip.media.name
+    return b"".join(caption_to_json(caption, name) + b"\n" for caption in captions) + _rejection_line(progress)
+
+
+def _rejection_line(progress: Progress) -> bytes:
+    if progress.rejection is None:
+        return b""
+    return rejection_to_json(progress.rejection, progress.delivery.clip.media.name, progress.next_window) + b"\n"
+
+
+@dataclass(slots=True)
+class _Lines:
+    """What the whole lines of a file hold: captions of one clip and plan, and perhaps a rejection after them."""
+
+    captions: list[Caption] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)  # the byte after each caption's line
+    rejection: Rejection | None = None
+    whole_bytes: int = 0
+
+    @property
+    def owner(self) -> str | None:
+        """The clip that the lines are about."""
+        if self.captions:
+            return self.captions[0].clip_id
+        return None if self.rejection is None else self.rejection.clip_id
+
+    @property
+    def caption_bytes(self) -> int:
+        """The size of the captions' lines."""
+        return self.ends[-1] if self.ends else 0
+
+    def without_holes(self) -> "_Lines":
+        """Return the lines up to the first window that is missing."""
+        kept = next((i for i, caption in enumerate(self.captions) if caption.window.index != i), len(self.captions))
+        if kept == len(self.captions):
+            return self
+        return _Lines(self.captions[:kept], self.ends[:kept], None, self.ends[kept - 1] if kept else 0)
+
+
+def _parse(data: bytes) -> _Lines:
+    """Return what the lines hold, up to the first that is cut, can't be read or does not follow the one before."""
+    lines = _Lines()
+    while (line_end := data.find(b"\n", lines.whole_bytes) + 1) > 0:
+        try:
+            message = message_from_json(data[lines.whole_bytes : line_end])
+        except ValueError:
+            break
+        if isinstance(message, Rejection):
+            lines.rejection, lines.whole_bytes = message, line_end
+            break
+        if lines.captions and not _follows(lines.captions[-1], message):
+            break
+        lines.captions.append(message)
+        lines.ends.append(line_end)
+        lines.whole_bytes = line_end
+    return lines
+
+
+def _follows(before: Caption, caption: Caption) -> bool:
+    same = (before.clip_id, before.plan_hash) == (caption.clip_id, caption.plan_hash)
+    return same and caption.window.index > before.window.index
+
+
+def _size(folder: int, name: str) -> int:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read(folder: int, name: str) -> bytes:
+    try:
+        descriptor = os.open(name, _OPEN, dir_fd=folder)
+    except FileNotFoundError:
+        return b""
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+def _overwrite(folder: int, name: str, at: int, data: bytes, *, sync: bool) -> None:
+    """Make ``data`` the content from byte ``at`` on; where that fails the file ends at ``at``."""
+    descriptor = os.open(name, _OPEN | os.O_CREAT, 0o666, dir_fd=folder)
+    try:
+        made = os.fstat(descriptor).st_size == 0
+        os.ftruncate(descriptor, at)
+        os.lseek(descriptor, at, os.SEEK_SET)
+        try:
+            write_all(descriptor, data)
+            if sync:
+                os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, at)
+            raise
+    finally:
+        os.close(descriptor)
+    if made:
+        os.fsync(folder)

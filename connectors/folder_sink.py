@@ -1,0 +1,85 @@
+"""Captions to files: for each clip ``<path>/<source>/<path of the clip>.jsonl`` and ``.vtt``."""
+
+import errno
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from connectors.beneath import is_component
+from connectors.caption_files import CaptionFiles
+from connectors.contract import Clip, Progress
+from connectors.durable_file import DiskPatience
+from connectors.folder_settings import FolderSinkSettings
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NAME_BYTES = 200  # of the 255 a file system takes: suffixes are added, one of them to a temporary file
+_NAME_CLASH = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+
+Name = tuple[str, ...]
+T = TypeVar("T")
+
+
+class FolderSink:
+    """Writes each clip's captions as they come; a full or missing disk is waited for."""
+
+    def __init__(self, settings: FolderSinkSettings) -> None:
+        self._path = settings.path
+        self._open: dict[Name, CaptionFiles] = {}
+        self._patience = DiskPatience()
+
+    @property
+    def waiting_for(self) -> str:
+        """What is waited for now, for people; empty when nothing is."""
+        return self._patience.waiting_for
+
+    async def position(self, clip: Clip) -> tuple[int, str | None]:
+        """Return the first window of a clip that is not durable, and the plan it belongs to."""
+        where = partial(self._with_files, clip, lambda files: files.position(clip.clip_id))
+        return await self._patience.run(where, "Looking for earlier captions", clip_id=clip.clip_id)
+
+    async def write(self, progress: Progress) -> None:
+        """See :class:`connectors.contract.Sink`; the order of effects is that of :meth:`CaptionFiles.write`."""
+        clip = progress.delivery.clip
+        write = partial(self._with_files, clip, lambda files: files.write(progress))
+        await self._patience.run(write, "Writing captions", clip_id=clip.clip_id)
+        if progress.last:
+            self._open.pop(name_beneath(clip), None)
+
+    async def close(self) -> None:
+        """Nothing is kept open between two writes."""
+
+    def _with_files(self, clip: Clip, work: Callable[[CaptionFiles], T]) -> T:
+        """Run ``work`` on the clip's files; where their names clash with a folder or file, on files of another name."""
+        name = name_beneath(clip)
+        try:
+            return work(self._files(name))
+        except OSError as error:
+            if error.errno not in _NAME_CLASH:
+                raise
+            log.warning(
+                "%s can't have captions of its name: %s.", name[-1], error.strerror, extra={"clip_id": clip.clip_id}
+            )
+            return work(self._files((name[0], _digest(name))))
+
+    def _files(self, name: Name) -> CaptionFiles:
+        return self._open.setdefault(name, CaptionFiles(self._path, name[:-1], name[-1]))
+
+
+def name_beneath(clip: Clip) -> Name:
+    """Return where a clip's captions go beneath the sink: never outside of it, whatever the clip is called."""
+    parts = [part for part in clip.media.name.split("/") if part not in ("", ".")] or [clip.clip_id]
+    return tuple(map(_component, (clip.source, *parts)))
+
+
+def _component(part: str) -> str:
+    if is_component(part) and len(os.fsencode(part)) <= _LONGEST_NAME_BYTES:
+        return part
+    return _digest((part,))
+
+
+def _digest(name: Name) -> str:
+    return "_" + hashlib.sha256("/".join(name).encode("utf-8", "surrogateescape")).hexdigest()[:32]
