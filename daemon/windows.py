@@ -173,6 +173,13 @@ def _choose(pts_ns: NDArray[np.int64], span: tuple[int, int], policy: FramePolic
     return times, frames_on_screen(pts_ns, times)
 
 
+def _key_numbers(keyframes: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """Return the numbers of the key frames; a clip that marks none can only be shown from its first frame on."""
+    if keyframes is None:
+        raise ValueError("snap: keyframe needs to know which frames are key frames")
+    return np.flatnonzero(keyframes) if keyframes.any() else np.zeros(1, np.int64)
+
+
 def plan_windows(
     pts_ns: NDArray[np.int64],
     duration_ns: int,
@@ -188,13 +195,11 @@ def plan_windows(
     """
     if len(pts_ns) == 0 or pts_ns[0] != 0 or duration_ns <= pts_ns[-1]:
         raise ValueError(f"time stamps start at 0 and end before the clip does: {pts_ns[:1]}, {duration_ns=}")
+    key_numbers = _key_numbers(keyframes) if frames.snap == "keyframe" else None
     planned = []
     for index, span in enumerate(cut_windows(duration_ns, windows)):
         times, numbers = _choose(pts_ns, span, frames)
-        if frames.snap == "keyframe":
-            if keyframes is None:
-                raise ValueError("snap: keyframe needs to know which frames are key frames")
-            key_numbers = np.flatnonzero(keyframes)
+        if key_numbers is not None:
             at = np.maximum(np.searchsorted(key_numbers, numbers, side="right") - 1, 0)
             numbers = [int(n) for n in key_numbers[at]]
         planned.append(Window(index, *span, times, tuple(numbers)))

@@ -1,0 +1,229 @@
+"""Windows, sample times and NeVA's frame rule: the arithmetic, by example and by property."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from daemon.windows import (
+    NS_PER_S,
+    FramePolicy,
+    FrameSet,
+    Window,
+    WindowPolicy,
+    cut_windows,
+    frames_on_screen,
+    neva_frame_numbers,
+    plan_windows,
+    sample_times,
+)
+
+
+def seconds(*values: float) -> np.ndarray:
+    return np.array([round(value * NS_PER_S) for value in values], np.int64)
+
+
+@st.composite
+def clips(draw: st.DrawFn) -> tuple[np.ndarray, int]:
+    """Time stamps of a clip with any steps, and its duration."""
+    steps = draw(st.lists(st.integers(1, 9 * NS_PER_S), max_size=60))
+    pts_ns = np.cumsum([0, *steps]).astype(np.int64)
+    return pts_ns, int(pts_ns[-1]) + draw(st.integers(1, 9 * NS_PER_S))
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> WindowPolicy:
+    window_ns = draw(st.integers(NS_PER_S // 2, 20 * NS_PER_S))
+    stride_ns = draw(st.integers(window_ns // 8, window_ns))
+    return WindowPolicy(window_ns, stride_ns, draw(st.integers(0, window_ns)), whole=draw(st.booleans()))
+
+
+frame_policies = st.builds(
+    FramePolicy,
+    rule=st.sampled_from(["time", "neva"]),
+    num_frames=st.integers(1, 20),
+    splice=st.sampled_from([None, None, "first", "middle", "last"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("length", "num_frames", "expected"),
+    [
+        (300, 8, [0, 42, 85, 128, 170, 213, 256, 299]),
+        (299, 8, [0, 42, 85, 127, 170, 212, 255, 298]),
+        (100, 8, [0, 14, 28, 42, 56, 70, 84, 99]),
+        (30, 8, [0, 4, 8, 12, 16, 20, 24, 29]),
+        (9, 8, [0, 1, 2, 3, 4, 5, 6, 8]),
+        (150, 4, [0, 49, 99, 149]),
+        (7, 8, [0, 1, 2, 3, 4, 5, 6, 6]),
+        (1, 8, [0] * 8),
+        (300, 1, [0]),
+        (5, -1, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_nevas_golden_indices(length: int, num_frames: int, expected: list[int]) -> None:
+    assert neva_frame_numbers(length, num_frames) == expected
+
+
+@pytest.mark.parametrize(("splice", "expected"), [("first", 0), ("middle", 15), ("last", 29)])
+def test_nevas_single_frames(splice: str, expected: int) -> None:
+    assert neva_frame_numbers(30, 8, splice) == [expected]  # type: ignore[arg-type]
+
+
+def test_neva_counts_frames_of_the_window_alone() -> None:
+    pts_ns = np.arange(100, dtype=np.int64) * NS_PER_S // 10
+
+    windows = plan_windows(pts_ns, 10 * NS_PER_S, WindowPolicy(3 * NS_PER_S, 3 * NS_PER_S, 0), FramePolicy("neva", 8))
+
+    assert windows[1].frame_numbers == tuple(30 + i for i in [0, 4, 8, 12, 16, 20, 24, 29])
+    assert windows[3].frame_numbers == tuple(90 + i for i in [0, 1, 2, 3, 5, 6, 7, 9])
+
+
+def test_neva_shows_what_is_on_screen_through_a_gap() -> None:
+    windows = plan_windows(
+        seconds(0, 1, 9), 10 * NS_PER_S, WindowPolicy(3 * NS_PER_S, 3 * NS_PER_S, 0), FramePolicy("neva", 2)
+    )
+
+    assert [w.frame_numbers for w in windows] == [(0, 1), (1, 1), (1, 1), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "expected"),
+    [
+        (4, [(0, 4)]),
+        (10, [(0, 10)]),
+        (14.9, [(0, 14.9)]),  # a tail of 4.9 s is merged
+        (15, [(0, 10), (10, 15)]),
+        (20, [(0, 10), (10, 20)]),
+        (24, [(0, 10), (10, 24)]),
+    ],
+)
+def test_a_short_tail_is_merged(duration_s: float, expected: list[tuple[float, float]]) -> None:
+    spans = cut_windows(round(duration_s * NS_PER_S), WindowPolicy())
+
+    assert spans == [(round(a * NS_PER_S), round(b * NS_PER_S)) for a, b in expected]
+
+
+def test_sample_times_lie_in_the_middle_of_their_shares() -> None:
+    assert sample_times(0, 8, 4) == (1, 3, 5, 7)
+    assert sample_times(10 * NS_PER_S, 20 * NS_PER_S, 1) == (15 * NS_PER_S,)
+
+
+@given(clips(), policies())
+def test_windows_cover_the_clip_in_order(clip: tuple[np.ndarray, int], policy: WindowPolicy) -> None:
+    spans = cut_windows(clip[1], policy)
+
+    assert spans[0][0] == 0
+    assert spans[-1][1] == clip[1]
+    for (start, end), (next_start, next_end) in itertools.pairwise(spans):
+        assert start < next_start <= end < next_end
+    if not policy.whole:
+        assert [start for start, _ in spans] == [k * policy.stride_ns for k in range(len(spans))]
+        assert all(end - start == policy.window_ns for start, end in spans[:-1])
+        assert len(spans) == 1 or spans[-1][1] - spans[-1][0] >= min(policy.min_tail_ns, policy.window_ns)
+
+
+@given(clips(), policies(), frame_policies)
+def test_every_window_shows_what_was_asked_for(
+    clip: tuple[np.ndarray, int], windows: WindowPolicy, frames: FramePolicy
+) -> None:
+    pts_ns, duration_ns = clip
+
+    planned = plan_windows(pts_ns, duration_ns, windows, frames)
+
+    assert [window.index for window in planned] == list(range(len(planned)))
+    for window in planned:
+        assert len(window.frame_numbers) == frames.frames_in(window.exclusive_end_ns - window.start_ns)
+        assert all(window.start_ns <= t < window.exclusive_end_ns for t in window.sample_ns)
+        assert list(window.frame_numbers) == sorted(window.frame_numbers)
+        assert window.distinct_frames == len(set(window.frame_numbers))
+        for at, number in zip(window.sample_ns, window.frame_numbers, strict=True):
+            assert pts_ns[number] <= at
+            assert number + 1 == len(pts_ns) or pts_ns[number + 1] > at
+
+
+@given(st.integers(0, 10**15), st.integers(1, 10**13), st.integers(1, 200))
+def test_sample_times_are_symmetric_and_inside(start_ns: int, length_ns: int, count: int) -> None:
+    times = sample_times(start_ns, start_ns + length_ns, count)
+
+    assert list(times) == sorted(times)
+    assert start_ns <= times[0]
+    assert times[-1] < start_ns + length_ns
+    for early, late in zip(times, reversed(times), strict=True):
+        assert abs((early - start_ns) - (start_ns + length_ns - late)) <= 1
+
+
+@given(st.integers(1, 5000), st.integers(1, 64))
+def test_nevas_rule_is_linspace_then_padding(length: int, num_frames: int) -> None:
+    chosen = neva_frame_numbers(length, num_frames)
+
+    assert len(chosen) == num_frames
+    assert chosen == sorted(chosen)
+    assert chosen[0] == 0
+    assert num_frames == 1 or chosen[-1] == length - 1
+
+
+@given(clips(), st.lists(st.integers(-NS_PER_S, 10**12), min_size=1, max_size=20))
+def test_the_frame_on_screen_is_the_last_one_before(clip: tuple[np.ndarray, int], times: list[int]) -> None:
+    for time, number in zip(times, frames_on_screen(clip[0], tuple(times)), strict=True):
+        earlier = [k for k, pts in enumerate(clip[0]) if pts <= time]
+        assert number == (earlier[-1] if earlier else 0)
+
+
+@given(clips(), policies(), st.data())
+def test_snapping_shows_key_frames_alone(
+    clip: tuple[np.ndarray, int], windows: WindowPolicy, data: st.DataObject
+) -> None:
+    pts_ns, duration_ns = clip
+    keys = np.array(data.draw(st.lists(st.booleans(), min_size=len(pts_ns), max_size=len(pts_ns))), bool)
+    assume(keys.any())
+
+    exact = plan_windows(pts_ns, duration_ns, windows, FramePolicy(num_frames=4))
+    snapped = plan_windows(pts_ns, duration_ns, windows, FramePolicy(num_frames=4, snap="keyframe"), keys)
+
+    first_key = int(np.argmax(keys))
+    for asked, got in zip(exact, snapped, strict=True):
+        assert asked.sample_ns == got.sample_ns
+        for wanted, number in zip(asked.frame_numbers, got.frame_numbers, strict=True):
+            assert keys[number]
+            assert number <= wanted or number == first_key
+            assert not keys[number + 1 : wanted + 1].any()
+
+
+def test_a_clip_without_key_frames_snaps_to_its_first_frame() -> None:
+    pts_ns = seconds(0, 1, 2)
+
+    (window,) = plan_windows(
+        pts_ns, 3 * NS_PER_S, WindowPolicy(), FramePolicy(num_frames=2, snap="keyframe"), pts_ns < 0
+    )
+
+    assert window.frame_numbers == (0, 0)
+
+
+def test_frames_a_second_are_clamped() -> None:
+    policy = FramePolicy(fps=2.0, min_frames=4, max_frames=16)
+
+    assert [policy.frames_in(round(s * NS_PER_S)) for s in (0.1, 2, 5, 60)] == [4, 4, 10, 16]
+
+
+@pytest.mark.parametrize(
+    ("pts_ns", "duration_ns"), [(seconds(), 1), (seconds(1, 2), 3 * NS_PER_S), (seconds(0, 1), NS_PER_S)]
+)
+def test_impossible_clips_are_refused(pts_ns: np.ndarray, duration_ns: int) -> None:
+    with pytest.raises(ValueError, match="time stamps"):
+        plan_windows(pts_ns, duration_ns, WindowPolicy(), FramePolicy())
+
+
+def test_frame_sets_are_read_only_and_never_printed() -> None:
+    window = Window(0, 0, NS_PER_S, (1, 2), (0, 0))
+    frame_set = FrameSet(window, np.zeros((2, 4, 6, 3), np.uint8), (0, 0))
+
+    assert repr(frame_set).endswith("frames=uint8[2, 4, 6, 3])")
+    with pytest.raises(ValueError, match="read-only"):
+        frame_set.frames[0, 0, 0, 0] = 1
+    with pytest.raises(ValueError, match="samples"):
+        FrameSet(window, np.zeros((1, 4, 6, 3), np.uint8), (0,))
+    with pytest.raises(ValueError, match="uint8"):
+        FrameSet(window, np.zeros((2, 4, 6, 3), np.float32), (0, 0))  # type: ignore[arg-type]
