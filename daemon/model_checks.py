@@ -43,7 +43,7 @@ def resolve_model(settings: VllmSettings) -> tuple[str, str]:
         return settings.model, settings.model
     if not (folder / "config.json").is_file():
         raise ConfigurationError(f"{settings.model} holds no config.json", path="engine.model")
-    if not any(folder.glob(pattern) for pattern in ("*.safetensors", "*.bin", "*.pt", "*.gguf")):
+    if not any(path.suffix in (".safetensors", ".bin", ".pt", ".gguf") for path in folder.iterdir()):
         raise ConfigurationError(f"{settings.model} holds no weights", path="engine.model")
     return str(folder.resolve()), folder.resolve().name
 

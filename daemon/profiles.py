@@ -31,4 +31,5 @@ def profiles() -> Mapping[str, Profile]:
     return {
         name: Profile(partial(conversations.render, name), tuple(conversations.STOP.get(name, ())))
         for name in conversations.TEMPLATES
+        if name not in conversations.NOT_FOR_INFERENCE
     }

@@ -46,6 +46,13 @@ class LoadedModel:
     planner: ModelPlanner
 
 
+def argument_class() -> type[Any]:
+    """Return vLLM's ``AsyncEngineArgs``."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    return AsyncEngineArgs  # type: ignore[no-any-return]
+
+
 def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) -> LoadedModel:
     """Read a model's configuration and processor, and check that they fit the settings and the machine.
 
@@ -59,14 +66,13 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
     set_environment(local_model=config is not None, debug=debug)
     dtype = model_checks.resolve_dtype(settings, model, config)
 
-    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
     def arguments(modality: Modality) -> dict[str, Any]:
         return engine_args(settings, model, max_frames=max_frames, dtype=dtype, modality=modality)
 
     with as_configuration_error("engine"):
-        model_config = AsyncEngineArgs(**arguments("image")).create_model_config()
+        model_config = argument_class()(**arguments("image")).create_model_config()
         if not model_config.is_multimodal_model:
             raise ConfigurationError("it takes neither images nor videos", path="engine.model")
         supported = MULTIMODAL_REGISTRY.get_processing_info(model_config).supported_mm_limits
@@ -74,7 +80,7 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
         if modality not in supported:
             raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
         chosen = arguments(modality)
-        model_config = AsyncEngineArgs(**chosen).create_model_config()
+        model_config = argument_class()(**chosen).create_model_config()
         model_checks.check_parallel(settings, model_config.hf_config.to_dict())
         processor = MULTIMODAL_REGISTRY.create_processor(model_config)
         planner = ModelPlanner(
@@ -178,7 +184,6 @@ class VllmEngine:
         2. SIGINT is blocked in this thread, so the processes inherit it blocked: Ctrl-C drains, it kills no engine.
         3. The processes inherit the reaper's mark, and what the CPU needs, from the environment.
         """
-        from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         wanted = cpu_environment(self._settings, model_checks.cpu_cores()) if model_checks.runs_on_cpu() else {}
@@ -188,7 +193,7 @@ class VllmEngine:
         try:
             with self._reaper, as_configuration_error("engine"):
                 return AsyncLLM.from_engine_args(
-                    AsyncEngineArgs(**loaded.arguments), stat_loggers=[self.statistics.logger]
+                    argument_class()(**loaded.arguments), stat_loggers=[self.statistics.logger]
                 )
         except RuntimeError as error:
             raise EngineLost(f"the engine did not come up: {sentence(error)}") from error

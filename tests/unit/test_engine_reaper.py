@@ -1,0 +1,68 @@
+"""Marked processes end with the engine, or with the daemon."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from daemon.engine_reaper import MARK, EngineReaper, kill_marked, marked_processes
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+DAEMON = """
+import subprocess, sys, time
+from daemon.engine_reaper import EngineReaper
+reaper = EngineReaper()
+with reaper:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print(reaper.mark, flush=True)
+time.sleep(60)
+"""
+
+
+def wait_until_gone(mark: str) -> bool:
+    deadline = time.monotonic() + 5
+    while marked_processes(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not marked_processes(mark)
+
+
+def test_processes_started_inside_are_marked_and_killed_at_the_end() -> None:
+    reaper = EngineReaper()
+    with reaper:
+        inside = subprocess.Popen(SLEEPER)
+    outside = subprocess.Popen(SLEEPER)
+    try:
+        assert MARK not in os.environ
+        deadline = time.monotonic() + 5
+        while marked_processes(reaper.mark) != [inside.pid] and time.monotonic() < deadline:
+            time.sleep(0.01)  # until the child has become its program
+
+        assert marked_processes(reaper.mark) == [inside.pid]
+        assert reaper.close() == 1
+
+        assert inside.wait(5) == -signal.SIGKILL
+        assert outside.poll() is None
+        assert reaper.close() == 0
+    finally:
+        outside.kill()
+        outside.wait()
+
+
+def test_the_engine_ends_with_a_daemon_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", DAEMON], stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        mark = daemon.stdout.readline().strip()
+        try:
+            assert len(marked_processes(mark)) == 1
+
+            daemon.kill()
+            daemon.wait()
+
+            assert wait_until_gone(mark)
+        finally:
+            kill_marked(mark)

@@ -1,0 +1,50 @@
+"""The size that frames are scaled down to never costs the model a pixel it would have kept."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from daemon.frame_bound import frame_bound
+
+
+def processor(**size: int) -> Any:
+    part = SimpleNamespace(size=size)
+    return SimpleNamespace(video_processor=part, image_processor=part)
+
+
+def scaled(bound: tuple[int, int], height: int, width: int) -> tuple[float, float]:
+    factor = min(1.0, bound[0] / width, bound[1] / height)
+    return height * factor, width * factor
+
+
+@pytest.mark.parametrize(("height", "width"), [(1080, 1920), (1920, 1080), (1080, 1080), (1080, 1440)])
+def test_a_fixed_size_is_still_filled_on_both_edges(height: int, width: int) -> None:
+    bound = frame_bound(processor(height=384, width=384), "video")
+
+    assert bound == (683, 683)
+    assert min(scaled(bound, height, width)) >= 384
+
+
+@pytest.mark.parametrize(("height", "width"), [(1080, 1920), (1920, 1080), (1080, 1080)])
+def test_a_budget_of_pixels_is_still_used_up(height: int, width: int) -> None:
+    budget_px = 768 * 28 * 28
+    bound = frame_bound(processor(shortest_edge=3136, longest_edge=budget_px), "video")
+
+    assert bound is not None
+    high, wide = scaled(bound, height, width)
+    assert high * wide >= budget_px * 0.999
+
+
+def test_croppers_images_and_unknown_sizes_get_native_frames() -> None:
+    cropper = processor(height=224, width=224)
+    cropper.video_processor.do_center_crop = True
+
+    assert frame_bound(cropper, "video") is None
+    assert frame_bound(processor(height=224, width=224), "image") is None
+    assert frame_bound(processor(shortest_edge=224), "video") is None
+    assert frame_bound(SimpleNamespace(), "video") is None
+
+
+def test_a_bound_above_any_frame_is_none() -> None:
+    assert frame_bound(processor(shortest_edge=4096, longest_edge=25_165_824), "video") is None

@@ -1,0 +1,143 @@
+"""Models and settings that do not fit are refused before anything is loaded, with the key's path."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.errors import ConfigurationError
+from daemon import model_checks
+from daemon.config import VllmSettings
+
+TEXT = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512, "num_hidden_layers": 4}
+CONFIG = {"text_config": TEXT, "vision_config": {"num_attention_heads": 6}}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    head = json.dumps({"__metadata__": {"format": "pt"}, "w": {"dtype": "F32", "shape": [1]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + b"\0" * 4)
+    return folder
+
+
+def settings(model: Path | str | None, **changes: Any) -> VllmSettings:
+    return VllmSettings(model=None if model is None else str(model), **changes)
+
+
+def test_a_folder_is_called_by_its_name(model: Path) -> None:
+    assert model_checks.resolve_model(settings(model)) == (str(model), "my-model")
+
+
+def test_a_name_on_the_hub_is_called_by_itself() -> None:
+    assert model_checks.resolve_model(settings("who/what")) == ("who/what", "who/what")
+
+
+def test_the_bundled_model_is_called_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path) -> None:
+    model.rename(tmp_path / "bundled")
+    monkeypatch.setattr(model_checks, "files", lambda _: tmp_path)
+
+    assert model_checks.resolve_model(settings("bundled")) == (str(tmp_path / "bundled"), "bundled")
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"),
+    [
+        ("config.json", r"engine\.model: .*holds no config\.json"),
+        ("model.safetensors", r"engine\.model: .*holds no weights"),
+    ],
+)
+def test_a_folder_without_a_model_is_refused(model: Path, gone: str, says: str) -> None:
+    (model / gone).unlink()
+
+    with pytest.raises(ConfigurationError, match=says):
+        model_checks.check_structure(settings(model))
+
+
+def test_no_model_and_no_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"engine\.model: no model is named"):
+        model_checks.resolve_model(settings(None))
+    with pytest.raises(ConfigurationError, match=r"engine\.model: there is no folder"):
+        model_checks.resolve_model(settings(tmp_path / "nowhere"))
+
+
+def test_a_configuration_that_is_not_json_is_refused(model: Path) -> None:
+    (model / "config.json").write_text("{")
+
+    with pytest.raises(ConfigurationError, match=r"engine\.model: its config\.json is not JSON"):
+        model_checks.check_structure(settings(model))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tensor_parallel_size": 3}, r"tensor_parallel_size: the language model has 8 attention heads, which 3"),
+        ({"tensor_parallel_size": 4}, r"tensor_parallel_size: the vision tower has 6 attention heads, which 4"),
+        ({"pipeline_parallel_size": 5}, r"pipeline_parallel_size: the language model has 4 layers, too few for 5"),
+    ],
+)
+def test_heads_and_layers_that_cannot_be_shared_are_refused(changes: dict[str, int], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        model_checks.check_parallel(settings("x", **changes), CONFIG)
+
+
+def test_key_value_heads_are_shared_or_copied() -> None:
+    config = {**TEXT, "num_attention_heads": 12, "num_key_value_heads": 4}
+
+    model_checks.check_parallel(settings("x", tensor_parallel_size=2), config)
+    model_checks.check_parallel(settings("x", tensor_parallel_size=12), config)
+    with pytest.raises(ConfigurationError, match="4 key-value heads, which 6 devices can neither share nor copy"):
+        model_checks.check_parallel(settings("x", tensor_parallel_size=6), config)
+
+
+def test_a_tower_that_is_not_split_needs_no_heads_to_share() -> None:
+    one = settings("x", tensor_parallel_size=4, args={"mm-encoder-tp-mode": "data"})
+
+    model_checks.check_parallel(one, CONFIG)
+
+
+def test_more_ranks_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_checks, "count_devices", lambda: 3)
+
+    model_checks.check_devices(settings("x", tensor_parallel_size=3))
+    with pytest.raises(ConfigurationError, match=r"tensor_parallel_size: .*takes 4 .*, there are 3"):
+        model_checks.check_devices(settings("x", tensor_parallel_size=2, pipeline_parallel_size=2))
+
+
+def test_gpus_are_counted_as_far_as_they_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_checks, "runs_on_cpu", lambda: False)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    assert model_checks.count_devices() == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert model_checks.count_devices() == 0
+
+
+def test_heads_that_the_cpu_has_no_kernels_for_are_refused() -> None:
+    model_checks.check_cpu_model({"text_config": TEXT})
+    with pytest.raises(ConfigurationError, match=r"engine\.model: its heads have 16 channels"):
+        model_checks.check_cpu_model({"text_config": {**TEXT, "hidden_size": 128}})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "on_cpu", "config", "resolved"),
+    [
+        ("auto", True, {"dtype": "float32"}, "float32"),
+        ("auto", True, {"torch_dtype": "bfloat16"}, "auto"),
+        ("auto", True, {"text_config": {"torch_dtype": "float32"}}, "float32"),
+        ("auto", True, {}, "float32"),  # the weights say so
+        ("auto", False, {"dtype": "float32"}, "auto"),
+        ("bfloat16", True, {"dtype": "float32"}, "bfloat16"),
+        ("auto", True, None, "auto"),
+    ],
+)
+def test_float32_stays_float32_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, model: Path, dtype: str, on_cpu: bool, config: Any, resolved: str
+) -> None:
+    monkeypatch.setattr(model_checks, "runs_on_cpu", lambda: on_cpu)
+
+    assert model_checks.resolve_dtype(settings(model, dtype=dtype), str(model), config) == resolved

@@ -1,0 +1,53 @@
+"""Frames as models take them."""
+
+import numpy as np
+
+from daemon.model_input import black_frames, items_of, model_input, offsets_ms, video_metadata
+from daemon.windows import FrameSet, Window
+from tests.windows_of_noise import noise
+
+
+def test_a_video_carries_the_times_of_its_frames_in_milliseconds() -> None:
+    window = noise(4, 8, 8, index=3, window_s=2)
+
+    ((frames, metadata),) = model_input(window.frames, "video", offsets_ms(window), 2000)["video"]
+
+    assert metadata == {
+        "fps": 1000.0,
+        "frames_indices": [250, 750, 1250, 1750],
+        "total_num_frames": 2000,
+        "duration": 2.0,
+        "video_backend": "captiond",
+        "do_sample_frames": False,
+    }
+    assert frames.shape == (4, 8, 8, 3)
+    assert frames.flags.writeable
+    np.testing.assert_array_equal(frames, window.frames)
+
+
+def test_images_are_pictures_in_order() -> None:
+    window = noise(3, 6, 8)
+
+    images = model_input(window.frames, "image", offsets_ms(window), 10_000)["image"]
+
+    assert [image.size for image in images] == [(8, 6)] * 3
+    np.testing.assert_array_equal(np.stack([np.asarray(image) for image in images]), window.frames)
+
+
+def test_a_frame_from_before_its_window_counts_from_its_start() -> None:
+    window = Window(1, 1_000_000_000, 2_000_000_000, (1_250_000_000, 1_750_000_000), (7, 8))
+    frames = FrameSet(window, np.zeros((2, 2, 2, 3), np.uint8), (900_000_000, 1_700_400_000))
+
+    assert offsets_ms(frames) == (0, 700)
+
+
+def test_a_video_is_never_shorter_than_its_last_frame() -> None:
+    assert video_metadata((0, 40), 33)["total_num_frames"] == 41
+
+
+def test_a_window_is_one_video_or_many_images() -> None:
+    assert (items_of("video", 8), items_of("image", 8)) == (1, 8)
+
+
+def test_black_frames_make_a_window() -> None:
+    assert black_frames(3).frames.shape == (3, 64, 64, 3)
