@@ -53,6 +53,8 @@ def explain(error: Exception) -> str:
 def video_stream(container: Any) -> Any:
     """Return the stream to caption; cover pictures do not count."""
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not len(container.streams):
+        raise Poison(Reason.CORRUPT, "what describes its streams can't be read")
     if not streams:
         raise Poison(Reason.NO_VIDEO_STREAM, "no video in it")
     best = container.streams.best("video")
@@ -67,6 +69,7 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
     stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     stream.codec_context.thread_count = threads
     stream.codec_context.thread_type = "AUTO"
+    stream.codec_context.open(strict=False)
     for other in container.streams:
         if other.index != stream.index:
             other.discard = av.stream.Discard.all

@@ -13,6 +13,9 @@ _SEEK_PACKETS = 512  # so many packets are read over (2 to 4 ms) before asking t
 _STEPS_BACK = 2  # groups before its own in which the frame on screen before a missing one is looked for
 _MAX_UNKNOWN = 16  # so many frames at times that no packet named, and the packets' times are not the frames'
 
+# Decoders that leave out frames that nothing refers to, packet by packet. Others decide once (dav1d) or never.
+_SKIPPING_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
+
 Shown = tuple[int, Any]  # a frame's number and the frame
 
 
@@ -83,6 +86,7 @@ class FrameCursor:
         self._container = open_container(self._descriptor, self._limits)
         self._stream = video_stream(self._container)
         start_decoder(self._container, self._stream, self._limits, self._threads)
+        self._careful = self._careful or self._stream.codec.canonical_name not in _SKIPPING_CODECS
         self._packets = packets_of(self._container, self._stream)
         self._pushed_back: Any = None
         self._position = 0  # of the next packet to read
