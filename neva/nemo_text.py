@@ -1,0 +1,179 @@
+"""The language model of a NeMo checkpoint as Hugging Face's Llama or Nemotron: its configuration and its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from connectors.errors import ConfigurationError
+from neva.nemo_names import Weight, layer_name, llava_name
+from neva.nemo_weights import Shape, Tensors
+
+# What each family's configuration says; anything else is another architecture under the same names.
+_FAMILIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "llama": {
+        "normalization": ("rmsnorm",),
+        "activation": ("fast-swiglu", "swiglu"),
+        "rotary_percentage": (1.0,),
+        "bias": (False,),
+    },
+    "nemotron": {"normalization": ("layernorm1p",), "activation": ("squared-relu",), "bias": (False,)},
+}
+_DEFAULTS = {"normalization": "layernorm", "activation": "gelu", "rotary_percentage": 1.0, "bias": True}
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """The sizes of a language model. ``groups`` are those of keys and values, ``head_dim`` is in channels."""
+
+    family: Literal["llama", "nemotron"]
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    groups: int
+    head_dim: int
+    tied: bool
+
+    @property
+    def shape(self) -> Shape:
+        """What joining its ranks must know."""
+        return Shape(self.layers, gated=self.family == "llama")
+
+
+def read_text_model(config: Mapping[str, Any]) -> TextModel:
+    """Return what ``model_config.yaml`` says of the language model.
+
+    Raises:
+        ConfigurationError: it is neither a Llama nor a Nemotron, or uses something that neither has.
+    """
+    given = {**_DEFAULTS, **{key: config[key] for key in _DEFAULTS if config.get(key) is not None}}
+    family = next(
+        (name for name, wants in _FAMILIES.items() if all(given[key] in allowed for key, allowed in wants.items())),
+        None,
+    )
+    if family is None:
+        said = ", ".join(f"{key}: {value}" for key, value in given.items())
+        raise ConfigurationError(f"{said} is neither a Llama nor a Nemotron; no other text model is imported")
+    if config.get("scale_positional_embedding"):
+        raise ConfigurationError("scale_positional_embedding (Llama 3.1's rotary scaling) is not imported")
+    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+    return TextModel(
+        "llama" if family == "llama" else "nemotron",
+        int(config["num_layers"]),
+        hidden,
+        int(config["ffn_hidden_size"]),
+        heads,
+        int(config.get("num_query_groups") or heads),
+        int(config.get("kv_channels") or hidden // heads),
+        bool(config.get("share_embeddings_and_output_weights", False)),
+    )
+
+
+def text_config(config: Mapping[str, Any], text: TextModel, vocab_size: int, tokens: Mapping[str, int | None]) -> Any:
+    """Return the Hugging Face configuration; ``tokens`` are ``bos_token_id`` and the like."""
+    from transformers import LlamaConfig, NemotronConfig
+
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(config.get("rotary_base") or 10_000)}
+    if factor := config.get("seq_len_interpolation_factor"):
+        rope |= {"rope_type": "linear", "factor": float(factor)}
+    common = {
+        "vocab_size": vocab_size,
+        "hidden_size": text.hidden,
+        "intermediate_size": text.intermediate,
+        "num_hidden_layers": text.layers,
+        "num_attention_heads": text.heads,
+        "num_key_value_heads": text.groups,
+        "head_dim": text.head_dim,
+        "max_position_embeddings": int(config.get("encoder_seq_length") or config["max_position_embeddings"]),
+        "tie_word_embeddings": text.tied,
+        **tokens,
+    }
+    epsilon = float(config.get("layernorm_epsilon") or 1e-5)
+    if text.family == "llama":
+        return LlamaConfig(
+            **common,
+            rms_norm_eps=epsilon,
+            rope_parameters=rope,
+            architectures=["LlamaForCausalLM"],
+            attention_bias=False,
+        )
+    share = float(config.get("rotary_percentage") or 1.0)
+    return NemotronConfig(
+        **common,
+        norm_eps=epsilon,
+        rope_parameters=rope | {"partial_rotary_factor": share},
+        partial_rotary_factor=share,
+        architectures=["NemotronForCausalLM"],
+    )
+
+
+def text_tensors(tensors: Tensors, text: TextModel, rows: int) -> dict[str, Any]:
+    """Return the language model's weights under their names in the LLaVA layout, its vocabulary of ``rows`` rows.
+
+    Raises:
+        ConfigurationError: weights are missing, or have another shape than the configuration says.
+    """
+    state: dict[str, Any] = {}
+    for weight, tensor in tensors.items():
+        match weight.part:
+            case "projector" | "tower":
+                continue
+            case "embed" | "head":
+                state[llava_name(weight)] = fit_rows(tensor, rows)
+            case "qkv":
+                state |= _split_qkv(weight, tensor, text)
+            case "fc1" if text.family == "llama":
+                gate, up = tensor.chunk(2, dim=0)
+                state[layer_name(weight.layer, "mlp.gate_proj", weight.rest)] = gate.contiguous()
+                state[layer_name(weight.layer, "mlp.up_proj", weight.rest)] = up.contiguous()
+            case "fc1":
+                state[layer_name(weight.layer, "mlp.up_proj", weight.rest)] = tensor
+            case _:
+                state[llava_name(weight)] = tensor
+    _check_whole(tensors, text)
+    return state
+
+
+def _check_whole(tensors: Tensors, text: TextModel) -> None:
+    wanted = [Weight("embed", "weight"), Weight("norm", "weight")] + ([] if text.tied else [Weight("head", "weight")])
+    parts = ("qkv", "o", "fc1", "fc2", "norm1", "norm2")
+    wanted += [Weight(part, "weight", layer) for layer in range(text.layers) for part in parts]
+    missing = [weight for weight in wanted if weight not in tensors]
+    if missing:
+        first = missing[0]
+        where = "" if first.layer is None else f" of layer {first.layer}"
+        raise ConfigurationError(
+            f"the checkpoint lacks {len(missing)} weights of its language model: {first.part}{where}"
+        )
+
+
+def _split_qkv(weight: Weight, tensor: Any, text: TextModel) -> dict[str, Any]:
+    """Return queries, keys and values, which NeMo keeps together: a group's queries, its key, its value."""
+    of_group = text.heads // text.groups
+    if tensor.shape[0] != (text.heads + 2 * text.groups) * text.head_dim:
+        raise ConfigurationError(
+            f"layer {weight.layer} has {tensor.shape[0]} rows of queries, keys and values, not those of {text.heads} "
+            f"heads in {text.groups} groups of {text.head_dim} channels"
+        )
+    groups = tensor.reshape(text.groups, of_group + 2, text.head_dim, *tensor.shape[1:])
+    parts = {
+        "q_proj": groups[:, :of_group],
+        "k_proj": groups[:, of_group : of_group + 1],
+        "v_proj": groups[:, of_group + 1 :],
+    }
+    return {
+        layer_name(weight.layer, f"self_attn.{name}", weight.rest): part.reshape(-1, *tensor.shape[1:]).contiguous()
+        for name, part in parts.items()
+    }
+
+
+def fit_rows(tensor: Any, rows: int) -> Any:
+    """Return an embedding with ``rows`` rows: NeMo's padding is cut off, and what is missing are copies of row 0.
+
+    Row 0 is the unknown token's: a token that is never an answer, which the model has learned not to say.
+    """
+    import torch
+
+    if tensor.shape[0] >= rows:
+        return tensor[:rows].contiguous()
+    return torch.cat([tensor, tensor[:1].expand(rows - tensor.shape[0], -1)])

@@ -1,0 +1,73 @@
+"""A checkpoint's tokenizer as one of Hugging Face: from the checkpoint itself, or from where the user says."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from connectors.errors import ConfigurationError
+from neva.hf_folder import model_folder
+from neva.nemo_archive import NemoArchive
+
+_INSIDE = "nemo:"  # how a configuration names a file of its own archive
+
+
+def load_tokenizer(archive: NemoArchive, config: Mapping[str, Any], named: str | None, base: Path | None) -> Any:
+    """Return the tokenizer.
+
+    ``named`` is a folder, a SentencePiece ``.model`` or a name that Hugging Face's client knows, and wins. Then come
+    the checkpoint's own file, the name that the checkpoint gives, and the folder of the base model.
+
+    Raises:
+        ConfigurationError: there is none, or it can't be read.
+    """
+    if named is not None:
+        return _from_model(Path(named).read_bytes()) if named.endswith(".model") else _from_folder(named)
+    section: Mapping[str, Any] = config.get("tokenizer") or {}
+    if (inside := str(section.get("model") or "")).startswith(_INSIDE):
+        return _from_model(archive.read(inside.removeprefix(_INSIDE)))
+    if section.get("library") == "huggingface" and section.get("type"):
+        return _from_folder(str(section["type"]))
+    if base is not None:
+        return _from_folder(str(base))
+    raise ConfigurationError(
+        "the checkpoint holds no tokenizer: name a folder or a SentencePiece .model", path="tokenizer"
+    )
+
+
+def _from_folder(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    folder = model_folder(source, key="tokenizer")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{source} holds no tokenizer: {error}", path="tokenizer") from error
+
+
+def _from_model(model: bytes) -> Any:
+    """Return a SentencePiece model as a Llama tokenizer that adds nothing at either end, as NeMo's does."""
+    from transformers import AddedToken, LlamaTokenizer
+
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError as error:
+        message = "SentencePiece is not installed, which the checkpoint's tokenizer is for"
+        raise ConfigurationError(message, path="tokenizer") from error
+    try:
+        pieces = SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise ConfigurationError(f"the tokenizer is no SentencePiece model: {error}", path="tokenizer") from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.model"
+        path.write_bytes(model)
+        tokenizer = LlamaTokenizer.from_pretrained(folder, legacy=True, add_bos_token=False, add_eos_token=False)
+    own = [
+        pieces.id_to_piece(i) for i in range(pieces.get_piece_size()) if pieces.id_to_piece(i).startswith("<extra_id_")
+    ]
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(name, normalized=False) for name in own]})
+    if len(tokenizer) != pieces.get_piece_size():
+        raise ConfigurationError(
+            f"the tokenizer has {pieces.get_piece_size()} pieces, its conversion {len(tokenizer)}", path="tokenizer"
+        )
+    return tokenizer

@@ -1,0 +1,143 @@
+"""The weights of a ``.nemo``: its layouts on disk, and the tensor and pipeline ranks joined to whole tensors.
+
+Read are the layouts that torch alone reads: one file, ``mp_rank_XX`` for tensor ranks, and ``tp_rank_XX_pp_rank_YYY``
+for tensor and pipeline ranks. Files are loaded with ``weights_only``, so a checkpoint holds tensors and runs nothing.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.errors import ConfigurationError
+from neva.nemo_archive import NemoArchive
+from neva.nemo_names import Weight, parse_name
+
+WEIGHTS = "model_weights.ckpt"
+_RANKED = re.compile(r"(?:mp_rank_(\d+)|tp_rank_(\d+)_pp_rank_(\d+))/model_weights\.ckpt")
+_ACROSS_ROWS = frozenset({"embed", "head", "qkv"})
+_ACROSS_COLUMNS = frozenset({"o", "fc2"})
+
+Tensors = dict[Weight, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What joining ranks must know: how many layers there are, and whether fc1 holds a gate beside its values."""
+
+    layers: int
+    gated: bool
+
+
+def find_ranks(archive: NemoArchive) -> list[list[str]]:
+    """Return the names of the weight files, one list a pipeline rank with one name a tensor rank.
+
+    Raises:
+        ConfigurationError: the layout is another one, named with what to do about it, or a rank is missing.
+    """
+    if WEIGHTS in archive.names:
+        return [[WEIGHTS]]
+    ranked = {}
+    for name in archive.names:
+        if (found := _RANKED.fullmatch(name)) is not None:
+            ranked[(int(found[3] or 0), int(found[1] or found[2] or 0))] = name
+    if not ranked:
+        raise ConfigurationError(_other_layout(archive))
+    pipeline, tensor = (1 + max(rank[axis] for rank in ranked) for axis in (0, 1))
+    missing = [(tp, pp) for pp in range(pipeline) for tp in range(tensor) if (pp, tp) not in ranked]
+    if missing or len(ranked) != pipeline * tensor:
+        lacks = ", ".join(f"tensor rank {tp} of pipeline rank {pp}" for tp, pp in missing)
+        raise ConfigurationError(f"{archive.path} lacks {lacks}.")
+    return [[ranked[(pp, tp)] for tp in range(tensor)] for pp in range(pipeline)]
+
+
+def _other_layout(archive: NemoArchive) -> str:
+    """Say what a checkpoint without weight files of a known layout is."""
+    folders = {name.split("/")[0] for name in archive.names}
+    if "model_weights" in folders:
+        kind = "zarr" if any(name.endswith(".zarray") for name in archive.names) else "torch_dist"
+        return (
+            f"{archive.path} holds a distributed checkpoint ({kind}), which takes Megatron to read: turn it into "
+            "Hugging Face's layout with NeMo's own convert_llava_nemo_to_hf.py; captiond serves that as it is."
+        )
+    if {"weights", "context"} <= folders:
+        return f"{archive.path} is a NeMo 2 checkpoint: turn it into Hugging Face's with its export_ckpt."
+    return f"{archive.path} holds no weights: no {WEIGHTS}, mp_rank_XX or tp_rank_XX_pp_rank_YYY."
+
+
+def load_rank(archive: NemoArchive, name: str) -> Tensors:
+    """Return one file's tensors.
+
+    Raises:
+        ConfigurationError: it holds anything but tensors, or weights of another model.
+    """
+    import torch
+
+    try:
+        # NeMo keeps byte buffers of other libraries beside the tensors; they are read, and dropped by their names
+        with archive.open(name) as file, torch.serialization.safe_globals([io.BytesIO]):
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # what is no state of tensors may end in anything
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigurationError(f"{name} in {archive.path} is refused: {first}") from error
+    if not isinstance(loaded, Mapping):
+        raise ConfigurationError(f"{name} in {archive.path} holds no state.")
+    loaded = loaded.get("state_dict", loaded)
+    if {"model0", "model1"} & set(loaded):
+        raise ConfigurationError(
+            f"{name} in {archive.path} is of a virtual pipeline (model0, model1): save it again without "
+            "virtual_pipeline_model_parallel_size."
+        )
+    tensors: Tensors = {}
+    for key, value in loaded.items():
+        weight = parse_name(str(key))
+        if weight is not None and isinstance(value, torch.Tensor):
+            tensors[weight] = value
+    return tensors
+
+
+def read_weights(archive: NemoArchive, shape: Shape) -> Tensors:
+    """Return every weight of the checkpoint, whole."""
+    ranks = find_ranks(archive)
+    whole: Tensors = {}
+    for number, names in enumerate(ranks):
+        joined = join_tensor_ranks([load_rank(archive, name) for name in names], shape)
+        whole |= _numbered(joined, number, len(ranks), shape.layers)
+    return whole
+
+
+def _numbered(tensors: Tensors, rank: int, ranks: int, layers: int) -> Tensors:
+    """Return a pipeline rank's tensors with their layers' numbers in the whole model."""
+    if layers % ranks:
+        raise ConfigurationError(f"{layers} layers can't be shared by {ranks} pipeline ranks.")
+    first = rank * layers // ranks
+    return {
+        weight if weight.layer is None else Weight(weight.part, weight.rest, first + weight.layer): tensor
+        for weight, tensor in tensors.items()
+    }
+
+
+def join_tensor_ranks(ranks: Sequence[Tensors], shape: Shape) -> Tensors:
+    """Return tensor ranks as one; weights that every rank holds whole are the first one's."""
+    first = ranks[0]
+    if any(rank.keys() != first.keys() for rank in ranks):
+        raise ConfigurationError("the tensor ranks hold different weights: they are not of one checkpoint.")
+    if len(ranks) == 1:
+        return first
+    return {weight: _join(weight, [rank[weight] for rank in ranks], shape) for weight in first}
+
+
+def _join(weight: Weight, pieces: list[Any], shape: Shape) -> Any:
+    import torch
+
+    if weight.part in _ACROSS_ROWS:
+        return torch.cat(pieces, dim=0)
+    if weight.part in _ACROSS_COLUMNS:
+        return torch.cat(pieces, dim=1) if weight.rest == "weight" else pieces[0]
+    if weight.part == "fc1":
+        if not shape.gated:
+            return torch.cat(pieces, dim=0)
+        halves = [piece.chunk(2, dim=0) for piece in pieces]  # each rank holds its own gate over its own values
+        return torch.cat([half[side] for side in (0, 1) for half in halves], dim=0)
+    return pieces[0]
