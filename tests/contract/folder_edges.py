@@ -1,0 +1,147 @@
+"""Folders and memory under the contract suites."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from connectors.contract import Caption, Clip, Rejection, Route, Sink, Source
+from connectors.folder_route import FolderRoute
+from connectors.folder_settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder_sink import FolderSink, name_beneath
+from connectors.folder_source import FolderSource
+from connectors.memory import MemoryInbox, MemorySink, MemorySource
+from connectors.position_route import PositionRoute
+from connectors.webvtt import document
+from connectors.wire import message_from_json
+
+LONG_AGO_NS = 1_600_000_000_000_000_000
+
+
+def put_file(inbox: Path, name: str, content: bytes = b"clip", mtime_ns: int = LONG_AGO_NS) -> Path:
+    """Rename a whole file into a folder, as producers do."""
+    target = inbox / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(content)
+    os.utime(part, ns=(mtime_ns, mtime_ns))
+    part.rename(target)
+    return target
+
+
+def read_files(captions: Path, clip: Clip) -> tuple[list[Caption], list[Rejection]]:
+    """Return what the files of a clip hold; both must be valid."""
+    path = captions.joinpath(*name_beneath(clip))
+    data = path.with_name(path.name + ".jsonl").read_bytes()
+    assert data.endswith(b"\n")
+    messages = [message_from_json(line) for line in data.splitlines()]
+    found = [message for message in messages if isinstance(message, Caption)]
+    assert messages[: len(found)] == found
+    assert path.with_name(path.name + ".vtt").read_text() == document(found)
+    return found, [message for message in messages if isinstance(message, Rejection)]
+
+
+class FolderEdge:
+    """A folder source."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inbox = folder / "inbox"
+        self.inbox.mkdir()
+        self.settings = FolderSourceSettings(path=self.inbox, settle_s=0.1, scan_s=0.5)
+
+    async def put(self, name: str) -> None:
+        put_file(self.inbox, name)
+
+    async def open(self, *, once: bool = True) -> Source:
+        return FolderSource("inbox", self.settings, once=once)
+
+    async def kill(self, source: Source) -> None:
+        assert isinstance(source, FolderSource)
+        source.abandon()
+
+
+class MemoryEdge:
+    """A source in memory."""
+
+    def __init__(self) -> None:
+        self.inbox = MemoryInbox()
+
+    async def put(self, name: str) -> None:
+        self.inbox.put(name)
+
+    async def open(self, *, once: bool = True) -> Source:
+        return MemorySource("inbox", self.inbox, once=once)
+
+    async def kill(self, source: Source) -> None:
+        assert isinstance(source, MemorySource)
+
+
+class FolderSinkEdge:
+    """A folder sink, made anew for each opening."""
+
+    def __init__(self, folder: Path) -> None:
+        self.captions = folder / "captions"
+
+    async def open(self) -> Sink:
+        return FolderSink(FolderSinkSettings(path=self.captions))
+
+    async def read(self, clip: Clip) -> tuple[list[Caption], list[Rejection]]:
+        return read_files(self.captions, clip)
+
+
+class MemorySinkEdge:
+    """A sink in memory."""
+
+    def __init__(self) -> None:
+        self.sink = MemorySink()
+
+    async def open(self) -> Sink:
+        return self.sink
+
+    async def read(self, clip: Clip) -> tuple[list[Caption], list[Rejection]]:
+        rejection = self.sink.rejections.get(clip.clip_id)
+        return list(self.sink.captions.get(clip.clip_id, [])), [] if rejection is None else [rejection]
+
+
+class RouteEdge:
+    """Routes of one class between two edges."""
+
+    def __init__(self, source: FolderEdge | MemoryEdge, sink: FolderSinkEdge | MemorySinkEdge, kind: type) -> None:
+        self.source, self.sink, self._kind = source, sink, kind
+        self._opened: dict[int, Source] = {}
+        self._clips: dict[str, Clip] = {}
+
+    async def put(self, name: str) -> None:
+        await self.source.put(name)
+
+    async def open(self, *, once: bool = True, wrap: Callable[[Any], Any] | None = None) -> Route:
+        sink: Any = await self.sink.open()
+        source = await self.source.open(once=once)
+        kind: Any = _noting(self._kind, self._clips)
+        route: Route = kind(source, wrap(sink) if wrap else sink)
+        self._opened[id(route)] = source
+        return route
+
+    async def kill(self, route: Route) -> None:
+        await self.source.kill(self._opened[id(route)])
+
+    async def read(self, name: str) -> tuple[list[Caption], list[Rejection]]:
+        return await self.sink.read(self._clips[name])
+
+
+def _noting(kind: type, clips: dict[str, Clip]) -> type:
+    class Noting(kind):  # type: ignore[misc]
+        async def publish(self, progress: Any) -> None:
+            clips[progress.delivery.clip.media.name] = progress.delivery.clip
+            await super().publish(progress)
+
+    return Noting
+
+
+ROUTES: dict[str, Callable[[Path], RouteEdge]] = {
+    "folder to files": lambda at: RouteEdge(FolderEdge(at), FolderSinkEdge(at), FolderRoute),
+    "folder to memory": lambda at: RouteEdge(FolderEdge(at), MemorySinkEdge(), PositionRoute),
+    "memory to files": lambda at: RouteEdge(MemoryEdge(), FolderSinkEdge(at), PositionRoute),
+    "memory to memory": lambda at: RouteEdge(MemoryEdge(), MemorySinkEdge(), PositionRoute),
+    "memory, recorded": lambda at: RouteEdge(MemoryEdge(), MemorySinkEdge(), FolderRoute),
+}
