@@ -15,7 +15,7 @@ from daemon.supervisor import Household
 
 
 def build_sampler(settings: Settings) -> Sampler:
-    """Return the sampler; frames come at the size that the model's profile names."""
+    """Return the sampler; it is told the size of frames that the model wants when the model is known."""
     return Sampler(settings.limits, settings.timeouts)
 
 
@@ -47,7 +47,7 @@ def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSetti
 def build_household(settings: Settings, *, once: bool = False) -> Household:
     """Return everything a daemon is made of; nothing is started."""
     sampler, engine = build_sampler(settings), build_engine(settings)
-    sink = build_sink(settings.sink)
+    sink = build_sink(settings.sink, settings.sources)
     routes = build_routes(settings, sink, once=once)
     choose = settings_chooser(settings_by_source(settings))
     metrics = Metrics()
@@ -56,6 +56,6 @@ def build_household(settings: Settings, *, once: bool = False) -> Household:
         engine,
         sink,
         routes,
-        lambda: build_pipeline(settings, routes, sampler, engine, choose, metrics),
+        lambda house: build_pipeline(settings, house.routes, house.sampler, house.engine, choose, metrics),
         settings.timeouts.drain_s,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.errors import ConfigurationError
+from connectors.routes import refuse_mixed_transactions
 from daemon.clip_settings import ClipSettings, settings_by_source
 from daemon.config import Settings, VllmSettings
 from daemon.engines import build_planner, check_engine
@@ -35,7 +35,7 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     by_source = settings_by_source(settings)
     lines = [_about_source(name, mine) for name, mine in by_source.items()]
     if settings.delivery == "transactional":
-        _check_transactional(settings)
+        refuse_mixed_transactions(settings)
     check_engine(settings.engine)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
         lines.append("The bundled model knows only moving shapes: engine.model names a real one.")
@@ -52,19 +52,6 @@ def _about_source(name: str, mine: ClipSettings) -> str:
         f"{frames.fps:g} frames a second" if frames.fps else f"{frames.frames_in(windows.window_ns)} frames a window"
     )
     return f"Source {name}: {cut}, {shown}, asked {mine.prompt.text!r}."
-
-
-def _check_transactional(settings: Settings) -> None:
-    """Refuse a promise that only Kafka on both sides of one cluster can keep."""
-    sink = settings.sink
-    servers = getattr(sink, "bootstrap_servers", None)
-    for name, source in settings.sources.items():
-        if servers is None or getattr(source, "bootstrap_servers", None) != servers:
-            raise ConfigurationError(
-                f"delivery: transactional needs every source and the sink on one Kafka cluster; "
-                f"source {name} ({source.kind}) and the sink ({sink.kind}) are not.",
-                path="delivery",
-            )
 
 
 def _ask_processor(settings: Settings, by_source: Mapping[str, ClipSettings]) -> list[str]:

@@ -189,5 +189,5 @@ class Settings(Section):
     limits: LimitsSettings = LimitsSettings()
     timeouts: TimeoutsSettings = TimeoutsSettings()
     state_dir: Path = Path("state")
-    http: HttpSettings = HttpSettings()
+    http: HttpSettings | None = HttpSettings()
     log: LogSettings = LogSettings()

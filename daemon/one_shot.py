@@ -12,15 +12,16 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from connectors.contract import Caption, Progress
-from connectors.errors import CaptiondError, EngineLost, ExitCode, Poison
+from connectors.errors import EngineLost, ExitCode, Poison
 from connectors.terminal import named_clip, terminal_route
-from connectors.webvtt import cue, document
+from connectors.webvtt import HEADER, block
 from connectors.wire import caption_to_json, rejection_to_json
 from daemon.assembly import build_pipeline, build_sampler, clip_settings
 from daemon.clip_settings import ClipSettings
 from daemon.config import Settings
-from daemon.contact_sheet import write_pictures
+from daemon.contact_sheet import PictureFolder
 from daemon.engines import build_engine, build_planner
+from daemon.planner import Planner
 from daemon.sampler import ClipPlan, Sampler
 from daemon.windows import NS_PER_S, FrameSet
 
@@ -61,13 +62,13 @@ class CaptionPrinter:
         if self._form == "text":
             self._out.print(name, style="bold", highlight=False, markup=False)
         elif self._form == "vtt":
-            self._line(document([]).rstrip("\n") + "\n")
+            self._line(HEADER.rstrip("\n"))
 
     def _caption(self, caption: Caption) -> None:
         if self._form == "json":
             self._line(caption_to_json(caption).decode())
         elif self._form == "vtt":
-            self._line(cue(caption))
+            self._line(block(caption).rstrip("\n"))
         else:
             span = f"{clock(caption.window.start_ns)} - {clock(caption.window.exclusive_end_ns)}"
             text = caption.text or f"({caption.status}{': ' + caption.detail if caption.detail else ''})"
@@ -91,6 +92,7 @@ async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitC
         try:
             await sampler.start()
             await engine.start()
+            sampler.fit(engine.planner.frame_bound)
             bar.update(task, description="Captioning")
             await build_pipeline(settings, [route], sampler, engine, clip_settings(settings, SOURCE)).run()
         except* EngineLost as lost:
@@ -102,10 +104,11 @@ async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitC
     return ExitCode.CLIP_FAILED if printer.failed else ExitCode.CLEAN
 
 
-async def _each(settings: Settings, clips: Sequence[Path], use: Callable[..., Any]) -> ExitCode:
+async def _each(settings: Settings, planner: Planner, clips: Sequence[Path], use: Callable[..., Any]) -> ExitCode:
     """Plan each clip and use the plan; 65 when one of them can't be planned."""
     chosen, code = clip_settings(settings, SOURCE), ExitCode.CLEAN
     sampler = build_sampler(settings)
+    sampler.fit(planner.frame_bound)
     await sampler.start()
     try:
         for path in clips:
@@ -141,7 +144,7 @@ async def plan(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode
         else:
             _print_plan(path, planned, row)
 
-    return await _each(settings, clips, show)
+    return await _each(settings, planner, clips, show)
 
 
 def _plan_row(planned: ClipPlan, clip_id: str, tokens: dict[int, int | None]) -> dict[str, Any]:
@@ -187,23 +190,13 @@ async def sample(settings: Settings, clips: Sequence[Path], out: Path) -> ExitCo
 
     async def write(sampler: Sampler, path: Path, clip_id: str, planned: ClipPlan, mine: ClipSettings) -> None:
         folder = out if len(clips) == 1 else out / path.stem
-        shown: list[FrameSet] = []
-        try:
-            async for window in sampler.frame_sets(planned):
-                if isinstance(window, FrameSet):
-                    shown.append(window)
-                    sampler.release(window)
-        finally:
-            await asyncio.to_thread(write_pictures, shown, folder)
-        print(f"{path}: {sum(len(window.pts_ns) for window in shown)} frames in {folder}")
+        pictures, count = PictureFolder(folder), 0
+        async for window in sampler.frame_sets(planned):
+            if isinstance(window, FrameSet):
+                count += len(await asyncio.to_thread(pictures.add, window))
+                sampler.release(window)
+        await asyncio.to_thread(pictures.finish)
+        print(f"{path}: {count} frames in {folder}")
 
-    return await _each(settings, clips, write)
-
-
-def first_fault(error: BaseException) -> CaptiondError | None:
-    """Return the error of ours inside an exception group."""
-    if isinstance(error, CaptiondError):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := first_fault(inner)) is not None), None)
-    return None
+    planner = await asyncio.to_thread(build_planner, settings)
+    return await _each(settings, planner, clips, write)

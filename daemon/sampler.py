@@ -1,10 +1,7 @@
 """From clips to frame sets: plans in a decoding child, windows in order, never far ahead, bytes reserved beforehand."""
 
 import asyncio
-import mmap
 from collections.abc import AsyncIterator
-
-import numpy as np
 
 from connectors.contract import Clip
 from connectors.errors import Poison, Reason, Transient
@@ -38,6 +35,10 @@ class Sampler:
         self.budget = budget or ByteBudget(limits.in_flight_bytes)
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes)
         self._media_limits: Header = {"max_pixels": limits.max_pixels, "max_duration_s": limits.max_duration_s}
+
+    def fit(self, bound: tuple[int, int] | None) -> None:
+        """Scale the frames of clips planned from now on down into (width, height); None leaves them as they are."""
+        self._bound = None if bound is None else FrameBound(*bound)
 
     async def start(self) -> None:
         """Start the decoding children."""
@@ -181,10 +182,10 @@ class Sampler:
             if len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
                 self.budget.release(filling.size_bytes)
                 return UnreadableWindow(window, "none of its frames can be decoded")
-            memory = mmap.mmap(filling.memory, filling.size_bytes, prot=mmap.PROT_READ)
+            memory = filling.map()
         finally:
             filling.close()
-        frames = np.frombuffer(memory, np.uint8).reshape(len(shown), plan.height, plan.width, 3)
+        frames = memory.reshape(len(shown), plan.height, plan.width, 3)
         return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms)
 
 

@@ -33,7 +33,7 @@ class Household:
     engine: Engine
     sink: Sink
     routes: Sequence[Route]
-    make_pipeline: Callable[[], Pipeline]
+    make_pipeline: Callable[["Household"], Pipeline]  # called when the engine has started and knows its slots
     drain_s: float
     manager: ServiceManager = field(default_factory=ServiceManager)
 
@@ -75,6 +75,7 @@ class Supervisor:
         await self._unless_stopped(house.sampler.start())
         stack.push_async_callback(house.engine.close)
         await self._unless_stopped(house.engine.start())
+        house.sampler.fit(house.engine.planner.frame_bound)
         stack.push_async_callback(house.sink.close)
         for route in house.routes:
             stack.push_async_callback(route.close)
@@ -95,7 +96,7 @@ class Supervisor:
             await _end(work, stop)
 
     async def _work(self) -> ExitCode:
-        house, pipeline = self._house, self._house.make_pipeline()
+        house, pipeline = self._house, self._house.make_pipeline(self._house)
         work = asyncio.create_task(pipeline.run())
         death = asyncio.create_task(house.engine.wait_dead())
         stop = asyncio.create_task(self._stop.wait())

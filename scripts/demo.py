@@ -32,10 +32,10 @@ def show(captions: Path) -> int:
         print(f"\n{file.relative_to(captions).with_suffix('')}")
         for line in file.read_text().splitlines():
             message = json.loads(line)
-            if "caption" not in message:
+            if message["type"] != "captiond.caption.v1":
                 continue
             span = message["window"]
-            print(f"  {span['start_ns'] / 1e9:7.2f} s - {span['exclusive_end_ns'] / 1e9:6.2f} s  {message['caption']}")
+            print(f"  {span['start_ns'] / 1e9:7.2f} s - {span['exclusive_end_ns'] / 1e9:6.2f} s  {message['text']}")
             count += 1
     return count
 

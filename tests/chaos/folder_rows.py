@@ -50,7 +50,7 @@ def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS) -> Resu
     folder.mkdir(parents=True)
     names = fill_inbox(folder / "inbox", clips)
     config = write_config(folder)
-    draw = random.Random(f"{point}/{faults}")  # noqa: S311
+    draw = random.Random(f"{point}/{faults}")
     struck, slowest_s = 0, 0.0
     for _ in range(faults):
         begun = time.monotonic()
@@ -68,7 +68,7 @@ def killed_at_random(faults: int, folder: Path, clips: int = CLIPS) -> Result:
     folder.mkdir(parents=True)
     names = fill_inbox(folder / "inbox", clips)
     config = write_config(folder)
-    draw = random.Random(faults)  # noqa: S311
+    draw = random.Random(faults)
     struck, slowest_s = 0, 0.0
     for _ in range(faults):
         before, begun = lines_written(folder / "captions"), time.monotonic()

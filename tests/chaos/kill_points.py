@@ -48,7 +48,7 @@ class Killer:
         if point == self.point:
             self.countdown -= 1
             if self.countdown == 0:
-                threading.Timer(random.uniform(0, at_most_s), os._exit, [EXIT_CODE]).start()  # noqa: S311
+                threading.Timer(random.uniform(0, at_most_s), os._exit, [EXIT_CODE]).start()
 
 
 class Handing:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from daemon import assembly, logs
@@ -24,14 +25,18 @@ def main() -> int:
     killer = Killer(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else Killer("never", 0)
 
     async def work() -> int:
-        parts = assembly.Parts(
-            wrap_source=lambda source: KillingSource(source, killer),
-            wrap_sink=lambda sink: KillingSink(sink, killer),
-            wrap_route=lambda route: KillingRoute(route, killer),
-            wrap_sampler=lambda sampler: KillingSampler(sampler, killer),
-            wrap_engine=lambda engine: KillingEngine(engine, killer),
+        house = assembly.build_household(settings, once=True)
+        for route in house.routes:
+            vars(route).update(
+                _source=KillingSource(vars(route)["_source"], killer), _sink=KillingSink(vars(route)["_sink"], killer)
+            )
+        struck = replace(
+            house,
+            routes=[KillingRoute(route, killer) for route in house.routes],
+            sampler=KillingSampler(house.sampler, killer),
+            engine=KillingEngine(house.engine, killer),
         )
-        return int(await Supervisor(assembly.build_household(settings, once=True, parts=parts)).run())
+        return int(await Supervisor(struck).run())
 
     return asyncio.run(work())
 
