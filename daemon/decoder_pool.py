@@ -44,7 +44,7 @@ class DecoderPool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the children that run."""
-        return [child.pid for child in self._children if child is not None and not child.failed and child.pid]
+        return [child.pid for child in self._children if child is not None and child.is_running and child.pid]
 
     async def start(self) -> None:
         """Start every child."""
@@ -99,7 +99,7 @@ class DecoderPool:
         self, session: Session, make_request: MakeRequest, deadline_s: float, made: asyncio.Event
     ) -> tuple[Header, bytes]:
         async with self._locks[session.slot]:
-            child = await self._ready(session.slot)
+            child = await self._ready(session.slot, session.opened_in)
             is_open = session.opened_in is child
             request, descriptors = make_request(is_open)
             request = {**request, "session": session.number, "open": None if is_open else session.opening}
@@ -122,10 +122,10 @@ class DecoderPool:
                 child.tell({"kind": "forget", "session": number})
         self._forgotten[slot].clear()
 
-    async def _ready(self, slot: int) -> DecoderProcess:
-        """Return the slot's child, a new one where it failed or has done its share."""
+    async def _ready(self, slot: int, opened_in: DecoderProcess | None = None) -> DecoderProcess:
+        """Return the slot's child, a new one where it failed, or has done its share and is asked to open a clip."""
         child = self._children[slot]
-        if child is not None and not child.failed and child.clips < self._clips_a_child:
+        if child is not None and child.is_running and (child is opened_in or child.clips < self._clips_a_child):
             return child
         if child is not None:
             await child.end()

@@ -29,6 +29,11 @@ class DecoderProcess:
         self.clips = 0  # opened in it so far
 
     @property
+    def is_running(self) -> bool:
+        """Whether it can be asked: it has not failed, and has not ended while nobody asked."""
+        return not self.failed and self._process is not None and self._process.returncode is None
+
+    @property
     def pid(self) -> int | None:
         """The child's process id."""
         return self._process.pid if self._process is not None else None

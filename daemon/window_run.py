@@ -1,13 +1,25 @@
 """The windows of one clip between being asked for and being taken: their memory, and what a child is asked to fill."""
 
 import asyncio
+import ctypes
 import fcntl
+import mmap
 import os
+import weakref
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from daemon.clip_plan import ClipPlan
 from daemon.decode_protocol import Header
 from daemon.windows import FrameSet, Window
+
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 WINDOWS_AHEAD = 6  # decoded and not yet taken: enough to keep an engine fed, little enough to hold in memory
 
@@ -39,6 +51,20 @@ class WindowMemory:
             os.close(memory)
             raise
         return cls(memory, size_bytes)
+
+    def map(self) -> NDArray[np.uint8]:
+        """Return the bytes as a read-only array, mapped without a copy until the array is gone.
+
+        :mod:`mmap` would keep a descriptor a window; with hundreds of windows in an engine that is too many.
+        """
+        address = _libc.mmap(None, self.size_bytes, mmap.PROT_READ, mmap.MAP_SHARED, self.memory, 0)
+        if address == _MAP_FAILED:
+            raise OSError(ctypes.get_errno(), "a window's memory can't be mapped")
+        block = (ctypes.c_ubyte * self.size_bytes).from_address(address)
+        weakref.finalize(block, _libc.munmap, address, self.size_bytes).atexit = False
+        array = np.ctypeslib.as_array(block)
+        array.flags.writeable = False
+        return array
 
     def close(self) -> None:
         """Close the descriptor; what is mapped stays."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from connectors.bytes_media import BytesMedia
 from connectors.contract import Clip
@@ -17,10 +18,12 @@ from tests.corpus.broken import PLAYLISTS, audio_only, bomb, cut, damaged, decla
 from tests.corpus.clips import Recipe, make
 from tests.corpus.sampling import FIVE_SECONDS, clip_of, running, sample, wrong_frames
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 FRAGMENTED = Recipe(frames=750, container_options={"movflags": "frag_keyframe+empty_moov"})
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sampler() -> AsyncIterator[Sampler]:
     async with running() as started:
         yield started

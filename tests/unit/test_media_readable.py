@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from daemon.pixels import FrameBound
 from daemon.sampler import Sampler
@@ -18,6 +19,8 @@ from tests.corpus.broken import image
 from tests.corpus.clips import READABLE, Recipe, Truth, make
 from tests.corpus.painted import LEFT_RGB, RIGHT_RGB, read, strip_colours
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 REAL_CLIPS = sorted((Path(__file__).parents[2] / "build" / "clips").glob("*.mp4"))
 
@@ -28,7 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Truth]:
     return {name: make(folder / name, recipe) for name, recipe in READABLE.items()}
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sampler() -> AsyncIterator[Sampler]:
     async with running() as started:
         yield started
