@@ -7,7 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 import yaml
 
@@ -15,6 +14,9 @@ from connectors.errors import CaptiondError, ConfigurationError, ExitCode, Fatal
 from daemon import __version__
 
 app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+# typer carries click under a private name and shows only the errors at the leaves of its tree
+CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="the YAML configuration", show_default=False)]
 MaybeConfigFile = Annotated[
@@ -94,7 +96,7 @@ def caption(
     from daemon import one_shot
 
     if form is CaptionForm.VTT and len(clips) > 1:
-        raise click.UsageError("--format vtt makes one WebVTT document: name one clip.")
+        raise typer.BadParameter("--format vtt makes one WebVTT document: name one clip.")
     loaded = _one_shot_settings(config, settings, model, prompt)
     _exit_with(lambda: one_shot.caption(loaded, _existing(clips), form))
 
@@ -139,7 +141,7 @@ def schema(
 
     known = schemas()
     if name is not None and name not in known:
-        raise click.UsageError(f"no schema {name!r}: there are {', '.join(known)}.")
+        raise typer.BadParameter(f"no schema {name!r}: there are {', '.join(known)}.")
     print(yaml.safe_dump(None) if not known else _json(known if name is None else known[name]))
 
 
@@ -158,7 +160,7 @@ def _json(value: Any) -> str:
 def _existing(clips: list[Path]) -> list[Path]:
     for clip in clips:
         if not clip.is_file():
-            raise click.UsageError(f"{clip} is not a file.")
+            raise typer.BadParameter(f"{clip} is not a file.")
     return clips
 
 
@@ -177,7 +179,7 @@ def _one_shot_settings(config: Path | None, overrides: list[str] | None, model: 
     given += [f"engine.model={json.dumps(model)}"] if model is not None else []
     given += [f"prompt.text={json.dumps(prompt)}"] if prompt is not None else []
     loaded = settings_from(values, given, folder=(config.resolve().parent if config is not None else Path.cwd()))
-    logs.set_up(LogSettings(level="warning", format=loaded.log.format))
+    logs.set_up(LogSettings(level="error", format=loaded.log.format))
     return loaded
 
 
@@ -195,10 +197,10 @@ def main() -> None:
 def _run() -> int:
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except CommandLineError as error:
+        print(f"captiond: {error}", file=sys.stderr)
         return int(ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except ConfigurationError as error:
         print(f"captiond: the configuration is wrong.\n{error}", file=sys.stderr)

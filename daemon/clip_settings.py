@@ -60,8 +60,8 @@ def settings_by_source(settings: Settings) -> dict[str, ClipSettings]:
     found = {}
     for name, source in settings.sources.items():
         path = f"sources.{name}"
-        windows = _under(settings.windows, source.windows, f"{path}.windows", {"policy": _SECONDS, "window_s": _SECONDS})
-        frames = _under(settings.frames, source.frames, f"{path}.frames", {"fps": _COUNT, "num_frames": _RATE})
+        windows = _under(settings.windows, source.windows, f"{path}.windows", _REPLACED)
+        frames = _under(settings.frames, source.frames, f"{path}.frames", _REPLACED)
         prompt = _under(settings.prompt, source.prompt, f"{path}.prompt", {})
         found[name] = ClipSettings(
             windows.to_policy(), frames.to_policy(), prompt_of(prompt, settings.generation), frames.decoder
@@ -82,8 +82,12 @@ def settings_chooser(by_source: Mapping[str, ClipSettings]) -> Callable[[Clip], 
 
 # a source's key that stands for another choice takes these of the top level away instead of contradicting them
 _SECONDS = frozenset({"window_s", "stride_s", "min_tail_s"})
-_COUNT = frozenset({"num_frames"})
-_RATE = frozenset({"fps", "min_frames", "max_frames"})
+_REPLACED = {
+    "policy": _SECONDS,
+    "window_s": _SECONDS,
+    "fps": frozenset({"num_frames"}),
+    "num_frames": frozenset({"fps", "min_frames", "max_frames"}),
+}
 
 
 def _under(top: _Part, own: Mapping[str, Any] | None, path: str, replaced: Mapping[str, frozenset[str]]) -> _Part:

@@ -16,7 +16,6 @@ from tests.chaos.table import Result, Row
 HOUSE = Path(__file__).resolve().parents[2]
 FAULTS_A_LOAD = 20
 CLIPS = 200
-START_S = 20.0  # a process that has not come up by then is no recovery
 FINISH_S = 300.0
 
 
@@ -33,6 +32,16 @@ def daemon(config: Path, *extra: str) -> subprocess.Popen[bytes]:
 def lines_written(captions: Path) -> int:
     """Count what is in the output now."""
     return sum(file.read_bytes().count(b"\n") for file in captions.rglob("*.jsonl")) if captions.is_dir() else 0
+
+
+def watch(process: "subprocess.Popen[bytes]", captions: Path, until_s: float) -> float:
+    """Wait for a process to end, or for ``until_s``; return how long the first new caption took, 0 without one."""
+    before, begun, recovery_s = lines_written(captions), time.monotonic(), 0.0
+    while process.poll() is None and time.monotonic() - begun < until_s:
+        if not recovery_s and lines_written(captions) > before:
+            recovery_s = time.monotonic() - begun
+        time.sleep(0.03)
+    return recovery_s
 
 
 def finish(config: Path, names: list[str], faults: int, slowest_s: float) -> Result:
@@ -53,10 +62,9 @@ def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS) -> Resu
     draw = random.Random(f"{point}/{faults}")
     struck, slowest_s = 0, 0.0
     for _ in range(faults):
-        begun = time.monotonic()
-        code = daemon(config, point, str(draw.randint(1, max(2, clips // 20)))).wait(timeout=FINISH_S)
-        struck += code == EXIT_CODE
-        slowest_s = max(slowest_s, time.monotonic() - begun)
+        process = daemon(config, point, str(draw.randint(1, max(2, clips // 20))))
+        slowest_s = max(slowest_s, watch(process, folder / "captions", FINISH_S))
+        struck += process.wait(timeout=FINISH_S) == EXIT_CODE
     result = finish(config, names, struck, slowest_s)
     if struck == 0:
         result.wrong.append(f"{point} was never passed: nothing was struck")
@@ -71,14 +79,8 @@ def killed_at_random(faults: int, folder: Path, clips: int = CLIPS) -> Result:
     draw = random.Random(faults)
     struck, slowest_s = 0, 0.0
     for _ in range(faults):
-        before, begun = lines_written(folder / "captions"), time.monotonic()
         process = daemon(config)
-        process_end = begun + draw.uniform(0, 3)
-        recovered = False
-        while time.monotonic() < process_end:
-            if not recovered and lines_written(folder / "captions") > before:
-                recovered, slowest_s = True, max(slowest_s, time.monotonic() - begun)
-            time.sleep(0.02)
+        slowest_s = max(slowest_s, watch(process, folder / "captions", draw.uniform(0, 3)))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             struck += 1

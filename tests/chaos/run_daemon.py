@@ -5,6 +5,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from connectors.folder_route import FolderRoute
+from connectors.folder_source import FolderSource
 from daemon import assembly, logs
 from daemon.config_file import load
 from daemon.supervisor import Supervisor
@@ -26,13 +28,14 @@ def main() -> int:
 
     async def work() -> int:
         house = assembly.build_household(settings, once=True)
-        for route in house.routes:
-            vars(route).update(
-                _source=KillingSource(vars(route)["_source"], killer), _sink=KillingSink(vars(route)["_sink"], killer)
-            )
+        sources = [
+            FolderSource(name, source, max_clip_bytes=settings.limits.max_clip_bytes, once=True)
+            for name, source in settings.sources.items()
+        ]
+        sink = KillingSink(house.sink, killer)
         struck = replace(
             house,
-            routes=[KillingRoute(route, killer) for route in house.routes],
+            routes=[KillingRoute(FolderRoute(KillingSource(source, killer), sink), killer) for source in sources],
             sampler=KillingSampler(house.sampler, killer),
             engine=KillingEngine(house.engine, killer),
         )

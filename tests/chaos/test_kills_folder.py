@@ -1,0 +1,28 @@
+"""Row K1 in small: two kills at each of the twelve points, folder to folder."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.folder_rows import killed_at, killed_at_random
+from tests.chaos.kill_points import POINTS
+
+CLIPS = 24
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", POINTS)
+def test_every_window_is_captioned_exactly_once(point: str, tmp_path: Path) -> None:
+    result = killed_at(point, 2, tmp_path / "load", CLIPS)
+
+    assert result.wrong == []
+    assert (result.lost, result.twice) == (0, 0)
+    assert result.windows == CLIPS * 6
+
+
+@pytest.mark.timeout(240)
+def test_killed_at_random(tmp_path: Path) -> None:
+    result = killed_at_random(3, tmp_path / "load", CLIPS)
+
+    assert result.wrong == []
+    assert (result.lost, result.twice) == (0, 0)
