@@ -8,6 +8,7 @@ thread.
 """
 
 import fcntl
+import hashlib
 import itertools
 import logging
 import os
@@ -24,6 +25,7 @@ from connectors.folder_scan import Parts
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
+_LONGEST_NAME_BYTES = 250  # of the 255 a file system takes
 _held_locks: set[int] = set()
 
 
@@ -224,12 +226,24 @@ def _remove_empty(instance: Path) -> None:
 def _names_like(name: str) -> Iterator[str]:
     yield name
     stem, dot, suffix = name.rpartition(".")
+    if not (dot and stem):
+        stem, suffix = name, ""
     for number in itertools.count(1):
-        yield f"{stem}.{number}.{suffix}" if dot and stem else f"{name}.{number}"
+        yield _fitting(stem, f".{number}{dot if suffix else ''}{suffix}")
 
 
 def _reason_name(name: str) -> str:
-    return f"{name}.reason.json"
+    return _fitting(name, ".reason.json")
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """Return a name that a file system takes, with room for a temporary one; a long stem is cut and told apart."""
+    room_bytes = _LONGEST_NAME_BYTES - len(os.fsencode(ending))
+    encoded = os.fsencode(stem)
+    if len(encoded) > room_bytes:
+        digest = hashlib.sha256(encoded).hexdigest()[:12]
+        stem = os.fsdecode(encoded[: max(room_bytes - len(digest), 0)]) + digest
+    return stem + ending
 
 
 def _is_free(folder: int, name: str, clip_id: str) -> bool:

@@ -25,7 +25,7 @@ class FolderRoute(PositionRoute):
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield the source's deliveries; each goes on after the last whole line of its file."""
-        async for delivery in self._source.deliveries():
+        async for delivery in self.source.deliveries():
             yield delivery.resumed(*await self._recording.position(delivery.clip))
 
     async def publish(self, progress: Progress) -> None:
@@ -38,4 +38,4 @@ class FolderRoute(PositionRoute):
         await confirm_unchanged(progress)  # 0
         await self._recording.write(progress)  # 1
         if progress.last:
-            await self._source.settle(progress)  # 2
+            await self.source.settle(progress)  # 2

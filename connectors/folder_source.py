@@ -51,13 +51,18 @@ class FolderSource:
         self._settled_by_s = 0.0
         self._step_lock = threading.Lock()  # a step in a thread may outlive the task that asked for it
         self._pass: Iterator[Delivery] | None = None
-        self._draining = False
+        self._draining, self._taken_over = False, 0
         self._wake, self._stop = asyncio.Event(), asyncio.Event()
 
     @property
     def waiting_for(self) -> str:
         """What is waited for now, for people; empty when nothing is."""
         return self._scan_fault or self._patience.waiting_for
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted since the start: clips taken over from instances that died."""
+        return {"taken_over": self._taken_over}
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield clips as they become whole, those that dead instances left first."""
@@ -117,6 +122,7 @@ class FolderSource:
     def _deliver_all(self) -> Iterator[Delivery]:
         """Claim and yield all that is whole now, in one pass."""
         for parts in self._claims.take_over():
+            self._taken_over += 1
             if parts not in self._claimed:  # it is, where the folder went away for a while and our lock with it
                 yield from self._deliver(parts)
         self._blocked.clear()

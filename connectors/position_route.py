@@ -11,11 +11,11 @@ class PositionRoute:
 
     def __init__(self, source: Source, sink: Sink) -> None:
         self.name = source.name
-        self._source, self._sink = source, sink
+        self.source, self._sink = source, sink
 
     def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield the source's deliveries; each carries the position that the source kept."""
-        return self._source.deliveries()
+        return self.source.deliveries()
 
     async def publish(self, progress: Progress) -> None:
         """Make the captions, the rejection and the position durable.
@@ -25,16 +25,16 @@ class PositionRoute:
         """
         await confirm_unchanged(progress)  # 0
         await self._sink.write(progress)  # 1
-        await self._source.settle(progress)  # 2
+        await self.source.settle(progress)  # 2
 
     async def suspect(self, delivery: Delivery) -> None:
         """See :class:`connectors.contract.Source`."""
-        await self._source.suspect(delivery)
+        await self.source.suspect(delivery)
 
     async def drain(self) -> None:
         """See :class:`connectors.contract.Source`."""
-        await self._source.drain()
+        await self.source.drain()
 
     async def close(self) -> None:
         """Close the source; the sink is closed by whoever made it."""
-        await self._source.close()
+        await self.source.close()
