@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from connectors.kafka_client import (
+    BrokerAway,
     KafkaConsumer,
     KafkaProducer,
     MemberState,
@@ -15,6 +16,7 @@ from connectors.kafka_client import (
     RecordTooLarge,
     TopicPartition,
     abandon_producer,
+    is_reachable,
     translate,
 )
 from connectors.kafka_partitions import Place
@@ -22,6 +24,9 @@ from connectors.kafka_record import OutRecord, Publication
 from connectors.offset_ledger import PartitionPosition, encode_position
 
 log = logging.getLogger(__name__)
+
+PLAIN_COMMIT_S = 3.0  # a commit takes some milliseconds and may be asked for again at any time
+ABORT_S = 3.0  # an abort costs as much as a commit, some 60 ms; a broker that takes longer is away
 
 Positions = Mapping[Place, PartitionPosition]
 
@@ -74,8 +79,10 @@ class OffsetCommitter:
         self, publications: Sequence[Publication], positions: Positions, consumer: KafkaConsumer, limit_s: float
     ) -> None:
         """Commit the positions; the broker refuses them when the group has moved on."""
+        if not is_reachable(consumer):
+            raise BrokerAway("the group's coordinator is away")  # the client would wait for it, and poll nothing
         try:
-            consumer.commit(offsets_of(positions), timeout_ms=int(limit_s * 1000))
+            consumer.commit(offsets_of(positions), timeout_ms=int(min(limit_s, PLAIN_COMMIT_S) * 1000))
         except Exception as error:
             raise translate(error) from error
 
@@ -117,6 +124,8 @@ class TransactionCommitter:
 
         What fails before step 3 is aborted. From step 3 on a failure without the broker's word is :class:`Unknown`.
         """
+        if not is_reachable(consumer):
+            raise BrokerAway("the group's coordinator is away")
         if self._producer is None:
             self.prepare()
         producer: Any = self._producer
@@ -163,9 +172,6 @@ class TransactionCommitter:
     def close(self, limit_s: float) -> None:
         """Let go of the producer; no transaction is open between commits."""
         self._abandon()
-
-
-ABORT_S = 3.0  # an abort costs as much as a commit, some 60 ms; a broker that takes longer is away
 
 
 def _send(producer: KafkaProducer, publications: Sequence[Publication], sent: list[tuple[Publication, Any]]) -> None:

@@ -83,7 +83,8 @@ class GroupMember:
         commit_interval_s: float,
     ) -> None:
         self.name, self.reader, self.queue = name, reader, queue
-        self.waiting_for = "the broker"
+        self._waiting_for = "the broker"
+        self._committing_since_s: float | None = None
         self.skipped = 0
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
@@ -97,6 +98,14 @@ class GroupMember:
         self._commit_at_s = 0.0
         self._away_since_s: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"kafka {name}", daemon=True)
+
+    @property
+    def waiting_for(self) -> str:
+        """What is waited for now; empty when nothing is."""
+        since_s = self._committing_since_s
+        if not self._waiting_for and since_s is not None and time.monotonic() - since_s > AWAY_AFTER_S:
+            return "the broker: a commit is not answered"
+        return self._waiting_for
 
     def start(self) -> None:
         """Start the thread: it connects, and joins the group."""
@@ -140,7 +149,7 @@ class GroupMember:
                     consumer = self._connect()
                 self.queue.committer.prepare()
                 self._subscribe(consumer, _Rebalances(consumer, self._events))
-                self.waiting_for = ""
+                self._waiting_for = ""
                 return consumer
             except KafkaFault as fault:
                 self._closing.wait(self._note_outage(fault))
@@ -157,13 +166,16 @@ class GroupMember:
             self._rebalance(consumer)
             self._take_inbox()
             if len(self.queue) and time.monotonic() >= self._commit_at_s:
-                self._commit_at_s = time.monotonic() + self._interval_s
+                self._committing_since_s = time.monotonic()
+                self._commit_at_s = self._committing_since_s + self._interval_s
                 self.queue.commit(consumer, COMMIT_LIMIT_S)
                 self._tries = 0
         except NotAMember as moved:
             log.info("Source %s: the group is changing (%s).", self.name, moved)
         except KafkaFault as fault:
             self._commit_at_s = time.monotonic() + self._note_outage(fault)
+        finally:
+            self._committing_since_s = None
 
     def _rebalance(self, consumer: KafkaConsumer) -> None:
         """Follow what the group decided, in its order: steps 1 and 2."""
@@ -206,12 +218,12 @@ class GroupMember:
     def _watch(self, consumer: KafkaConsumer) -> None:
         """Tell an outage from the quiet of an empty topic: polling says nothing about either."""
         if is_reachable(consumer):
-            if self._away_since_s is not None and self.waiting_for:
+            if self._away_since_s is not None and self._waiting_for:
                 log.info("Source %s: the broker is back.", self.name)
-            self._away_since_s, self.waiting_for = None, ""
+            self._away_since_s, self._waiting_for = None, ""
         elif self._away_since_s is None:
             self._away_since_s = time.monotonic()
-        elif time.monotonic() - self._away_since_s > AWAY_AFTER_S and not self.waiting_for:
+        elif time.monotonic() - self._away_since_s > AWAY_AFTER_S and not self._waiting_for:
             self._note_outage(None)
 
     def _note_outage(self, fault: KafkaFault | None) -> float:
@@ -220,10 +232,10 @@ class GroupMember:
         self._tries += 1
         if self._tries > 1 or fault is None:
             reason = self._explain_outage() or str(fault or "the group's coordinator is away")
-            if not self.waiting_for or self.waiting_for == "the broker":
+            if not self._waiting_for or self._waiting_for == "the broker":
                 log.warning("Source %s waits for the broker: %s.", self.name, reason)
             self._away_since_s = self._away_since_s or time.monotonic()
-            self.waiting_for = f"the broker: {reason}"
+            self._waiting_for = f"the broker: {reason}"
         return pause_s
 
     def _leave(self, consumer: KafkaConsumer | None) -> None:

@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     from connectors.kafka_client import KafkaAdminClient, NewTopic
 from tests.kafka.broker import Broker, NoBroker
 from tests.kafka.secure_broker import SecureBroker, start_secure_broker
+from tests.kafka.stand_in import Watch
 
 HOW_TO_RUN = (
     "no Kafka broker: {why}. Set KAFKA_BOOTSTRAP to one that runs, or KAFKA_HOME to an unpacked Apache Kafka, or "
@@ -111,6 +112,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 def collect_sockets() -> Iterator[None]:
     """Collect what kafka-python left, within the test that left it."""
     yield
+    Watch.close_all()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

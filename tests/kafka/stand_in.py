@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from connectors.contract import Caption, CaptionStatus, Delivery, Media, Progress, Sink, WindowSpan
 from connectors.errors import Poison, Reason
-from connectors.kafka_client import KafkaProducer, open_reader
+from connectors.kafka_client import KafkaProducer, TopicPartition, open_reader
 from connectors.kafka_route import TransactionalRoute
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka_sink import KafkaSink
@@ -106,8 +108,6 @@ async def caption_clip(route: AnyRoute, delivery: Delivery, windows: int, pause:
     except Poison as fault:
         await route.publish(Progress.rejected(delivery, fault, next_window=first, plan_hash=PLAN))
         return
-    import os
-
     os.close(descriptor)
     for index in range(first, windows):
         await pause()
@@ -161,8 +161,6 @@ def read_all(bootstrap: str, topic: str, **more: Any) -> list[Any]:
     """Return every committed record of a topic."""
     reader = open_reader(KafkaConnectionSettings(bootstrap_servers=bootstrap), **more)
     try:
-        from connectors.kafka_client import TopicPartition
-
         partitions = [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic))]
         ends = reader.end_offsets(partitions)
         reader.assign(partitions)
@@ -184,12 +182,42 @@ def windows_of(records: Sequence[Any]) -> dict[str, list[int]]:
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for a condition."""
+    """Wait for a condition, looked at in a thread so that the pipeline under test goes on meanwhile."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # what is waited for happens in a broker and in other threads
 
 
-def count_captions(bootstrap: str, topics: Collection[str]) -> int:
-    """Count committed captions."""
-    return sum(len(read_all(bootstrap, topic)) for topic in topics)
+class Watch:
+    """Reads a topic as it grows, beside the test: one client for all the looks that a test takes."""
+
+    open_watches: ClassVar[dict[tuple[str, str], "Watch"]] = {}
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.records: list[Any] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, args=(bootstrap, topic), daemon=True)
+        self._thread.start()
+
+    def _read(self, bootstrap: str, topic: str) -> None:
+        reader = open_reader(KafkaConnectionSettings(bootstrap_servers=bootstrap))
+        reader.assign([TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic))])
+        while not self._stop.is_set():
+            for records in reader.poll(timeout_ms=200).values():
+                self.records += records
+        reader.close()
+
+    @classmethod
+    def close_all(cls) -> None:
+        """End every watch of a test."""
+        while cls.open_watches:
+            _, watch = cls.open_watches.popitem()
+            watch._stop.set()
+            watch._thread.join(10)
+
+
+def seen(bootstrap: str, topic: str) -> list[Any]:
+    """Return the committed records of a topic that came so far."""
+    if (bootstrap, topic) not in Watch.open_watches:
+        Watch.open_watches[bootstrap, topic] = Watch(bootstrap, topic)
+    return Watch.open_watches[bootstrap, topic].records
