@@ -25,6 +25,7 @@ from connectors.folder_source import FolderSource
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media_ref import open_reference
 from connectors.position_route import PositionRoute
+from connectors.remote_media import SpoolBudget, is_remote, open_remote
 
 if TYPE_CHECKING:
     from connectors.kafka_source import SourceBounds
@@ -131,5 +132,16 @@ def _kafka_bounds(settings: EdgeSettings, once: bool) -> "SourceBounds":
 
 
 def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings) -> Callable[[str, str], Media]:
-    allowed = source.references
-    return partial(open_reference, roots=allowed.roots, max_clip_bytes=settings.limits.max_clip_bytes)
+    """Return what opens a reference: a file under an allowed folder, or an object under an allowed prefix."""
+    allowed, max_clip_bytes = source.references, settings.limits.max_clip_bytes
+    local = partial(open_reference, roots=allowed.roots, max_clip_bytes=max_clip_bytes)
+    if not allowed.url_prefixes:
+        return local
+    remote = partial(
+        open_remote,
+        prefixes=allowed.url_prefixes,
+        spool=settings.state_dir / "spool",
+        budget=SpoolBudget(settings.limits.in_flight_bytes),
+        max_clip_bytes=max_clip_bytes,
+    )
+    return lambda uri, name: (remote if is_remote(uri, allowed.url_prefixes) else local)(uri, name)

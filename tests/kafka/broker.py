@@ -7,6 +7,7 @@ this folder's ``pom.xml`` (kept in ``build/kafka-libs``).
 """
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -43,6 +44,11 @@ SETTINGS: Mapping[str, str] = {
     "group.min.session.timeout.ms": "1000",
     "log.retention.check.interval.ms": "3600000",
 }
+
+
+def _die_with_parent() -> None:
+    """Have the broker killed when the tests are: it is in a session of its own, so that Ctrl-C reaches them first."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class NoBroker(Exception):
@@ -119,7 +125,9 @@ class Broker:
         before = said.stat().st_size if said.exists() else 0
         with said.open("ab") as out:
             command = [*self._java(), "kafka.Kafka", str(properties)]
-            self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent
+            )
         self._wait_until_it_serves(said, before)
         return self
 
