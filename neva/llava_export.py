@@ -1,7 +1,7 @@
 """The folder that vLLM serves: a Video NeVA in Hugging Face's LLaVA layout, and what it says about itself."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from connectors.errors import ConfigurationError
-from neva.conversations import TEMPLATES, Turn, conversation, own_tokens
+from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
 from neva.nemo_weights import Tensors
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels, processor_config
@@ -138,8 +138,21 @@ def write_llava(
     scaled = processor_config(pixels, crop_px, facts.image_aspect_ratio) | {"processor_class": "LlavaProcessor"}
     (folder / "processor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
     (folder / "preprocessor_config.json").write_text(json.dumps(scaled, indent=2) + "\n")
+    stops = (tokenizer.eos_token, EOS_ALIAS, *STOP.get(facts.conv_template, ()))
+    write_generation_config(folder, tokenizer, [text for text in stops if text])
     save_torch_state_dict({name: _on_its_own(tensor) for name, tensor in state.items()}, folder, max_shard_size="5GB")
     write_facts(folder, facts)
+
+
+def write_generation_config(folder: Path, tokenizer: Any, stops: Sequence[str]) -> None:
+    """Write which tokens end an answer: those of ``stops`` that the vocabulary has as one token."""
+    from transformers import GenerationConfig
+
+    vocabulary = tokenizer.get_vocab()
+    ends = list(dict.fromkeys(vocabulary[text] for text in stops if text in vocabulary))
+    GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=ends or None, pad_token_id=tokenizer.pad_token_id
+    ).save_pretrained(folder)
 
 
 def _on_its_own(tensor: Any) -> Any:

@@ -46,8 +46,12 @@ def _from_folder(source: str) -> Any:
 
 
 def _from_model(model: bytes) -> Any:
-    """Return a SentencePiece model as a Llama tokenizer that adds nothing at either end, as NeMo's does."""
-    from transformers import AddedToken, LlamaTokenizer
+    """Return a SentencePiece model as a Llama tokenizer that adds nothing at either end, as NeMo's does.
+
+    Ids are SentencePiece's own but for one: it puts a lone space before a mark that a text begins with, and this does
+    not.
+    """
+    from transformers import LlamaTokenizer
 
     try:
         from sentencepiece import SentencePieceProcessor
@@ -61,11 +65,7 @@ def _from_model(model: bytes) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.model"
         path.write_bytes(model)
-        tokenizer = LlamaTokenizer.from_pretrained(folder, legacy=True, add_bos_token=False, add_eos_token=False)
-    own = [
-        pieces.id_to_piece(i) for i in range(pieces.get_piece_size()) if pieces.id_to_piece(i).startswith("<extra_id_")
-    ]
-    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(name, normalized=False) for name in own]})
+        tokenizer = LlamaTokenizer.from_pretrained(folder, legacy=False, add_bos_token=False, add_eos_token=False)
     if len(tokenizer) != pieces.get_piece_size():
         raise ConfigurationError(
             f"the tokenizer has {pieces.get_piece_size()} pieces, its conversion {len(tokenizer)}", path="tokenizer"

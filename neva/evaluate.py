@@ -1,0 +1,153 @@
+"""NeVA's evaluation job over captiond's own main loop: prompt file in, answers out.
+
+Questions are clips like any other, so they are decoded ahead, batched in the engine and captioned in whatever order
+they finish. The output is in the order of the prompts, and a job that was cut off goes on where it was.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from connectors.answer_journal import AnswerJournal
+from connectors.contract import Caption, Clip, Rejection
+from connectors.errors import ConfigurationError, ExitCode
+from connectors.position_route import PositionRoute
+from connectors.prompt_file import MediaShelf, PromptFileSink, PromptFileSource, read_records
+from daemon.assembly import build_pipeline, build_sampler
+from daemon.clip_settings import ClipSettings
+from daemon.config import Settings, VllmSettings
+from daemon.engines import build_engine
+from daemon.prompt import Prompt
+from daemon.supervisor import Household, Supervisor
+from neva.evaluate_engine import NevaEngine, daemon_settings, prompt_of
+from neva.evaluate_model import find_model, fingerprint, shown_media
+from neva.evaluate_records import AnswerPrinter, AnswerRecords, Asked, read_questions
+from neva.evaluate_settings import EvaluateSettings
+from neva.media_settings import ModelSettings
+from neva.pixel_values import AspectRatio
+
+log = logging.getLogger(__name__)
+
+SOURCE = "prompt_file"
+
+
+@dataclass(frozen=True)
+class Job:
+    """An evaluation, checked before anything is loaded. ``prepares`` is what frames need beside the processor."""
+
+    settings: EvaluateSettings
+    inner: Settings
+    media: ModelSettings
+    prompt: Prompt
+    asked: list[Asked]
+    output: Path
+    prepares: AspectRatio
+    identity: str
+
+    @classmethod
+    def of(cls, settings: EvaluateSettings) -> "Job":
+        """Read the prompts and find the model.
+
+        Raises:
+            ConfigurationError: settings, prompts or model are wrong.
+        """
+        prompts, output = settings.prompt_file.expanduser(), settings.output_file.expanduser()
+        records = read_records(prompts)
+        if not output.parent.is_dir():
+            raise ConfigurationError(f"there is no folder {output.parent}", path="output_file")
+        model, facts = settings.neva_model_file, ModelSettings.model_validate({})
+        if settings.engine.get("kind", "vllm") == "vllm":
+            model, facts = find_model(settings)
+        media = shown_media(settings, facts)
+        prompt = prompt_of(settings, media)
+        inner = daemon_settings(settings, model, media, SOURCE)
+        if isinstance(inner.engine, VllmSettings):
+            model = inner.engine.model or model
+        prepares = media.image_aspect_ratio if media.image_aspect_ratio != facts.image_aspect_ratio else "square"
+        identity = _identity(settings, media, prompt, prompts, model)
+        return cls(settings, inner, media, prompt, read_questions(records, settings, media), output, prepares, identity)
+
+
+def _identity(settings: EvaluateSettings, media: ModelSettings, prompt: Prompt, prompts: Path, model: str) -> str:
+    """Name everything that the answers depend on."""
+    parts = [
+        hashlib.sha256(prompts.read_bytes()).hexdigest(),
+        media.model_dump(mode="json"),
+        asdict(prompt),
+        fingerprint(Path(model)) if Path(model).exists() else model,
+        settings.model_dump(mode="json", include={"inference", "trainer", "quantization", "decoder", "engine"}),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+async def evaluate(settings: EvaluateSettings, show: Callable[[str], None] = print) -> ExitCode:
+    """Answer every record of the prompt file and write the output file.
+
+    ``show`` gets each answer as NeVA's script prints it. Returns 65 where a record could not be answered; its output
+    says why under ``error``.
+
+    Raises:
+        ConfigurationError: settings, prompts or model are wrong; nothing was loaded.
+    """
+    job = Job.of(settings)
+    shelf = MediaShelf(settings.inference.media_base_path.expanduser(), job.inner.limits.max_clip_bytes)
+    shelf.open()
+    journal = AnswerJournal(job.output.with_name(f"{job.output.name}.journal"), job.identity)
+    try:
+        journal.open()
+        return await _answer(job, shelf, journal, show)
+    finally:
+        journal.close()
+        shelf.close()
+
+
+async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Callable[[str], None]) -> ExitCode:
+    """Run the main loop over what is not answered yet."""
+    engine = NevaEngine(build_engine(job.inner), job.prepares, legacy_bgr=job.media.legacy_bgr)
+    answers = AnswerRecords(job.asked, job.settings, job.media)
+    printer = AnswerPrinter(len(job.asked), job.settings.inference.answer_key, show)
+    printer.skip(sorted(journal.answers))
+
+    def compose(number: int, caption: Caption | None, rejection: Rejection | None) -> dict[str, Any]:
+        logprobs = {} if caption is None else engine.logprobs(caption.clip_id)
+        record = answers.compose(number, caption, rejection) | logprobs
+        printer.take(number, record)
+        return record
+
+    sink = PromptFileSink(job.output, journal, len(job.asked), compose)
+    await sink.finish()
+    if sink.is_complete:  # a crash came between the last answer and the output
+        return ExitCode.CLEAN
+    source = PromptFileSource(SOURCE, [one.question for one in job.asked], shelf, journal)
+    windows, frames = job.media.to_policies()
+    captioned = ClipSettings(windows, frames, job.prompt, job.settings.decoder)
+
+    def choose(clip: Clip) -> ClipSettings:
+        return captioned.asked(clip.attributes["prompt"])
+
+    house = Household(
+        build_sampler(job.inner),
+        engine,
+        sink,
+        [PositionRoute(source, sink)],
+        lambda house: build_pipeline(job.inner, house.routes, house.sampler, house.engine, choose),
+        job.inner.timeouts.drain_s,
+    )
+    return _end(await Supervisor(house).run(), sink, journal, job)
+
+
+def _end(code: ExitCode, sink: PromptFileSink, journal: AnswerJournal, job: Job) -> ExitCode:
+    """Say how the job ended, and return its exit code."""
+    count = len(job.asked)
+    if not sink.is_complete:
+        log.warning("%d of %d records are answered; the same command goes on.", len(journal.answers), count)
+        return code
+    log.info("%s holds %d answers.", job.output, count)
+    if sink.failed:
+        log.warning("%d of %d records could not be answered; their output says why.", sink.failed, count)
+        return ExitCode.CLIP_FAILED if code is ExitCode.CLEAN else code
+    return code

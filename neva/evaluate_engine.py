@@ -1,0 +1,142 @@
+"""The engine of an evaluation: the daemon's own, told by NeVA's keys, with what a model's processor does not do."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectors.errors import ConfigurationError
+from daemon.config import Settings
+from daemon.config_file import settings_from
+from daemon.engine import Completion, Engine
+from daemon.planner import Planner
+from daemon.prompt import Prompt
+from daemon.windows import FrameSet
+from neva.evaluate_model import vllm_quantization
+from neva.evaluate_settings import EvaluateSettings
+from neva.media_settings import ModelSettings
+from neva.pixel_values import CLIP, AspectRatio, prepare_frames
+
+# five prompts may ask about one clip: its frames are embedded once, and its prompt's beginning is computed once
+_ARGS = {"enable_prefix_caching": True, "mm_processor_cache_gb": 1}
+_STAND_IN = "Describe this video."  # until a record's own text takes its place
+_TOP_TOKENS = 5  # how many of the likeliest tokens all_probs reports at each step
+
+
+def daemon_settings(settings: EvaluateSettings, model: str, media: ModelSettings, source: str) -> Settings:
+    """Return the daemon's settings for an evaluation; :class:`ConfigurationError` names a key that is wrong."""
+    engine: dict[str, Any] = {"kind": "vllm", **settings.engine}
+    if engine["kind"] == "vllm":
+        given = dict(engine.get("args") or {})
+        spelled = {str(key).lstrip("-").replace("-", "_") for key in given}
+        engine = {
+            "model": model,
+            "tensor_parallel_size": settings.tensor_model_parallel_size,
+            "pipeline_parallel_size": settings.pipeline_model_parallel_size,
+            "dtype": settings.trainer.dtype,
+            "quantization": vllm_quantization(settings.quantization, model),
+            **engine,
+            "args": {**{key: value for key, value in _ARGS.items() if key not in spelled}, **given},
+        }
+    place = {"kind": "folder", "path": "."}
+    values = {
+        "sources": {source: place},
+        "sink": place,
+        "windows": {"policy": "whole"},
+        "frames": {"rule": "neva", "num_frames": media.frames_shown, "decoder": settings.decoder},
+        "engine": engine,
+        "limits": settings.limits,
+        "timeouts": settings.timeouts,
+    }
+    return settings_from(values, folder=Path.cwd())
+
+
+def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
+    """Return how every record is asked; the text is the record's own.
+
+    Raises:
+        ConfigurationError: log-probabilities are asked for, and no engine of this version reports them.
+    """
+    wanted = settings.inference
+    is_greedy = wanted.greedy or wanted.temperature == 0
+    sampling: dict[str, Any] = {
+        "temperature": 0.0 if is_greedy else wanted.temperature,
+        "top_p": wanted.top_p if 0 < wanted.top_p < 1 and not is_greedy else 1.0,
+        "top_k": 0 if is_greedy else wanted.top_k,
+        # NeVA fills the list of what was said only where it computes log-probabilities, and greedy answers ignore it
+        "repetition_penalty": wanted.repetition_penalty if wanted.compute_logprob and not wanted.greedy else 1.0,
+    }
+    if wanted.all_probs or wanted.compute_logprob:
+        if "logprobs" not in {field.name for field in fields(Prompt)}:
+            key = "all_probs" if wanted.all_probs else "compute_logprob"
+            raise ConfigurationError("the engine reports no log-probabilities", path=f"inference.{key}")
+        sampling["logprobs"] = _TOP_TOKENS if wanted.all_probs else 1
+    return Prompt(
+        _STAND_IN,
+        media.conv_template,
+        max_tokens=wanted.tokens_to_generate,
+        min_tokens=wanted.min_tokens_to_generate,
+        stop=wanted.end_strings,
+        seed=wanted.seed,
+        **sampling,
+    )
+
+
+class NevaEngine:
+    """An engine behind NeVA's own preparation of frames; it keeps the log-probabilities of each clip's answer.
+
+    See :class:`daemon.engine.Engine` for what each method promises.
+    """
+
+    def __init__(self, engine: Engine, aspect_ratio: AspectRatio, *, legacy_bgr: bool) -> None:
+        self._engine, self._aspect_ratio, self._legacy_bgr = engine, aspect_ratio, legacy_bgr
+        self._logprobs: dict[str, Any] = {}
+
+    @property
+    def model_id(self) -> str:
+        """See :class:`daemon.engine.Engine`."""
+        return self._engine.model_id
+
+    @property
+    def slots(self) -> int:
+        """See :class:`daemon.engine.Engine`."""
+        return self._engine.slots
+
+    @property
+    def progress(self) -> int:
+        """See :class:`daemon.engine.Engine`."""
+        return self._engine.progress
+
+    @property
+    def planner(self) -> Planner:
+        """See :class:`daemon.engine.Engine`."""
+        return self._engine.planner
+
+    async def start(self) -> None:
+        """Load the model."""
+        await self._engine.start()
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        """Prepare the frames, then ask the model."""
+        shown = prepare_frames(frames.frames, self._aspect_ratio, CLIP, legacy_bgr=self._legacy_bgr)
+        if shown is not frames.frames:
+            shown = np.ascontiguousarray(shown)
+            frames = FrameSet(frames.window, shown, frames.pts_ns, frames.substituted, frames.decode_ms)
+        done = await self._engine.describe(frames, prompt, request_id)
+        if getattr(prompt, "logprobs", None) is not None:
+            self._logprobs[request_id.partition("/")[0]] = getattr(done, "logprobs", ())
+        return done
+
+    def logprobs(self, clip_id: str) -> dict[str, Any]:
+        """Return the log-probabilities of a clip's answer as keys of its record, once."""
+        found = self._logprobs.pop(clip_id, None)
+        return {} if found is None else {"logprobs": found}
+
+    async def wait_dead(self) -> None:
+        """Raise :class:`connectors.errors.EngineLost` when the engine has died."""
+        await self._engine.wait_dead()
+
+    async def close(self) -> None:
+        """Stop the model."""
+        await self._engine.close()

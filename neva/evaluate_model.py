@@ -1,0 +1,128 @@
+"""Which model an evaluation asks: the bundled one, a folder that vLLM serves, or a NeMo checkpoint, imported once."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from connectors.errors import ConfigurationError
+from daemon.model_checks import BUNDLED, bundled_model, runs_on_cpu
+from neva.evaluate_settings import EvaluateSettings, QuantizationSettings
+from neva.import_nemo import ImportRequest, import_nemo
+from neva.llava_export import FACTS, read_facts
+from neva.media_settings import ModelSettings, without_ignored
+from neva.nemo_archive import CONFIG
+
+log = logging.getLogger(__name__)
+
+_BUNDLED_TEMPLATE = "v1"  # the conversation that it was trained in and that NeVA has too
+
+
+def find_model(settings: EvaluateSettings) -> tuple[str, ModelSettings]:
+    """Return the model for ``engine.model``, and what it says about itself.
+
+    A ``.nemo``, or the folder of an extracted one, is imported into ``import_nemo.cache_dir`` the first time.
+
+    Raises:
+        ConfigurationError: there is no such model, or it can't be imported.
+    """
+    named = settings.neva_model_file
+    if named == BUNDLED:
+        facts = read_facts(bundled_model())
+        return named, facts if (bundled_model() / FACTS).is_file() else _with(facts, conv_template=_BUNDLED_TEMPLATE)
+    path = Path(named).expanduser()
+    if path.is_file() or (path / CONFIG).is_file():
+        folder = _imported(settings, path)
+        return str(folder), read_facts(folder)
+    if path.is_dir():
+        if settings.base_model_file is not None:
+            log.info("base_model_file is ignored: %s holds its language model.", named)
+        return str(path.resolve()), read_facts(path)
+    if named.startswith(("/", ".", "~")) or named.count("/") != 1:
+        raise ConfigurationError(f"there is no {named}", path="neva_model_file")
+    return named, ModelSettings.model_validate({})
+
+
+def _imported(settings: EvaluateSettings, source: Path) -> Path:
+    """Return the imported model of a checkpoint; what it is made of names its folder."""
+    options = settings.import_nemo
+    made_of: list[Any] = [fingerprint(source), settings.base_model_file and fingerprint(Path(settings.base_model_file))]
+    made_of += [options.vision_tower, options.tokenizer, options.legacy_bgr]
+    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+    folder = options.cache_dir.expanduser() / f"{source.stem}-{name}"
+    if (folder / FACTS).is_file():
+        return folder
+    log.info("Importing %s.", source)
+    return import_nemo(
+        ImportRequest(
+            source, folder, settings.base_model_file, options.vision_tower, options.tokenizer, options.legacy_bgr
+        )
+    )
+
+
+def fingerprint(path: Path) -> list[Any]:
+    """Return what changes when a file, or any file of a folder, does: path, sizes and times."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    return [str(path.resolve()), status]
+
+
+def shown_media(settings: EvaluateSettings, facts: ModelSettings) -> ModelSettings:
+    """Return what the model is shown: the checkpoint's own facts, under the ``data`` keys of the command line.
+
+    Raises:
+        ConfigurationError: naming the key that is none, or that the model can't follow.
+    """
+    wanted = without_ignored(dict(settings.data))
+    unknown = sorted(wanted.keys() - ModelSettings.model_fields.keys())
+    if unknown:
+        raise ConfigurationError("unknown key", path=f"data.{unknown[0]}")
+    media = _with(facts, **wanted, media_type=settings.inference.media_type)
+    if facts.image_aspect_ratio == "pad" and media.image_aspect_ratio == "square":
+        raise ConfigurationError(
+            "the model's own processor pads; import the model again", path="data.image_aspect_ratio"
+        )
+    return media
+
+
+def _with(facts: ModelSettings, **changes: Any) -> ModelSettings:
+    values = {**facts.model_dump(), **changes}
+    if values["media_type"] == "image":
+        values["splice_single_frame"] = None  # chooses among the frames of videos alone
+    try:
+        return ModelSettings.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        path = ".".join(["data", *(str(part) for part in fault["loc"])])
+        raise ConfigurationError(fault["msg"].removeprefix("Value error, "), path=path) from error
+
+
+def vllm_quantization(wanted: QuantizationSettings, model: str) -> str | None:
+    """Return what vLLM calls the quantisation; None where the model is served as it is.
+
+    Raises:
+        ConfigurationError: with the reason why vLLM can't, and what to do.
+    """
+    if not wanted.enable or wanted.algorithm is None:
+        return None
+    path = "quantization.algorithm"
+    if wanted.algorithm == "int8":
+        raise ConfigurationError("int8 is none of NeVA's evaluation either: awq, fp8 and int8_sq are", path=path)
+    if wanted.algorithm == "fp8":
+        if runs_on_cpu():
+            raise ConfigurationError("fp8 needs a GPU; the vLLM that is installed is for the CPU", path=path)
+        return "fp8"
+    config = Path(model) / "config.json"
+    held = json.loads(config.read_text()).get("quantization_config") if config.is_file() else None
+    method = (held or {}).get("quant_method")
+    methods = {"awq": ("awq", "awq_marlin"), "int8_sq": ("compressed-tensors",)}[wanted.algorithm]
+    if method in methods:
+        return None  # vLLM reads it from the model itself
+    raise ConfigurationError(
+        f"vLLM does not turn a model into {wanted.algorithm} while it loads: quantise it beforehand (llm-compressor, "
+        f"ModelOpt) and name the quantised folder, or take fp8; this model is {method or 'not quantised'}",
+        path=path,
+    )

@@ -1,0 +1,131 @@
+"""Records of a prompt file as questions, and answers as NeVA's records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.contract import Caption, Rejection
+from connectors.errors import ConfigurationError, Poison
+from connectors.prompt_file import Question
+from daemon.profiles import AUTO
+from neva.conversations import NOT_FOR_INFERENCE, VIDEO, Turn, conversation
+from neva.evaluate_settings import EvaluateSettings
+from neva.media_settings import ModelSettings
+from neva.responses import clean_answer
+from neva.token_span import insert_media_token, marked, media_token
+
+_TEXT_KEYS = ("prompt", "text", "question")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and what the output says of it: the user's text with its media token."""
+
+    question: Question
+    prompt: str
+
+
+def read_questions(
+    records: Sequence[Mapping[str, Any]], settings: EvaluateSettings, media: ModelSettings
+) -> list[Asked]:
+    """Return every record's question.
+
+    Raises:
+        ConfigurationError: naming the record that lacks its media, its text or its one media token.
+    """
+    if media.conv_template in NOT_FOR_INFERENCE:
+        raise ConfigurationError(f"{media.conv_template} is for training alone", path="data.conv_template")
+    asked = []
+    for number, record in enumerate(records):
+        name = record.get(media.media_type)
+        text = next((record[key] for key in _TEXT_KEYS if record.get(key)), None)
+        if not isinstance(name, str) or not isinstance(text, str):
+            lacks = f"{media.media_type!r}" if not isinstance(name, str) else " or ".join(map(repr, _TEXT_KEYS))
+            raise ConfigurationError(f"record {number + 1} lacks {lacks}", path="prompt_file")
+        try:
+            prompt = insert_media_token(
+                text, settings.inference.insert_media_token, media.media_type, separate=settings.add_media_sep
+            )
+        except Poison as fault:
+            raise ConfigurationError(f"record {number + 1}: {fault.detail}", path="prompt_file") from fault
+        asked.append(Asked(Question(number, record, name, model_text(prompt, media)), prompt))
+    return asked
+
+
+def model_text(prompt: str, media: ModelSettings) -> str:
+    """Return the user's text as the daemon's prompts have it: ``<video>`` where the frames are, of videos or images."""
+    token = media_token(media.media_type)
+    if media.conv_template == AUTO:
+        return prompt.replace(token, "").strip()  # the model's own template puts the frames in
+    text = prompt.replace(token, f"{token}\n") if media.media_type == "image" else prompt
+    if media.use_im_start_end:
+        text = marked(text, media.model_type, media.media_type)
+    return text.replace(token, VIDEO)
+
+
+class AnswerRecords:
+    """Makes the output's records."""
+
+    def __init__(self, asked: Sequence[Asked], settings: EvaluateSettings, media: ModelSettings) -> None:
+        self._asked, self._media = asked, media
+        self._key, self._model_id = settings.inference.answer_key, settings.neva_model_file
+        self._ends = settings.inference.end_strings
+
+    def compose(self, number: int, caption: Caption | None, rejection: Rejection | None) -> dict[str, Any]:
+        """Return a record's output: its own keys, then NeVA's, in NeVA's order; ``error`` where there is no answer."""
+        asked = self._asked[number]
+        said = "" if caption is None else caption.text
+        answer = clean_answer(self._media.conv_template, said, self._ends)
+        record = {
+            **asked.question.record,
+            "prompt": asked.prompt,
+            "full_text": self._full_text(asked.prompt, said),
+            self._key: answer,
+            "model_id": self._model_id,
+        }
+        record.setdefault("answer_id", 0)
+        record.setdefault("metadata", {})
+        if rejection is not None:
+            record["error"] = f"{rejection.reason}: {rejection.detail}"
+        elif caption is not None and caption.status == "error":
+            record["error"] = caption.detail
+        return record
+
+    def _full_text(self, prompt: str, said: str) -> str:
+        """Return the whole conversation, its media span as one token."""
+        template = self._media.conv_template
+        whole = prompt if template == AUTO else conversation(template, [Turn(prompt)])
+        return whole + ("" if not said or whole.endswith(("\n", " ")) else " ") + said
+
+
+class AnswerPrinter:
+    """Prints answers as NeVA's script does, in the order of the prompts, as soon as those before them are there."""
+
+    def __init__(self, count: int, answer_key: str, show: Callable[[str], None]) -> None:
+        self._count, self._key, self._show = count, answer_key, show
+        self._waiting: dict[int, Mapping[str, Any] | None] = {}
+        self._next = 0
+
+    def skip(self, numbers: Sequence[int]) -> None:
+        """Leave out records that an earlier run answered."""
+        self._waiting |= dict.fromkeys(numbers)
+        self._print_ready()
+
+    def take(self, number: int, record: Mapping[str, Any]) -> None:
+        """Take an answer."""
+        self._waiting[number] = record
+        self._print_ready()
+
+    def _print_ready(self) -> None:
+        while self._next in self._waiting:
+            record = self._waiting.pop(self._next)
+            self._next += 1
+            if record is not None:
+                self._show(self._render(self._next, record))
+
+    def _render(self, place: int, record: Mapping[str, Any]) -> str:
+        last = f"ERROR: {record['error']}" if "error" in record else f"CLEAN RESPONSE: {record[self._key]}"
+        return (
+            f"------------- PROMPT {place} of {self._count} ------------ \n"
+            f"{record['full_text']}\n\n{last}\n{'-' * 44}\n"
+        )
