@@ -4,6 +4,7 @@ import ast
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +40,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # frames go as arrays; should a URL ever get in, it leads nowhere else
     "VLLM_LOGGING_LEVEL": "WARNING",
-    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a fork would copy our descriptors and threads' locks
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy our descriptors, and hide the reaper's mark
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
@@ -89,15 +90,45 @@ def checked_args(args: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def engine_args(settings: VllmSettings, model: str, *, max_frames: int, dtype: str, modality: str) -> dict[str, Any]:
-    """Return the arguments of ``AsyncEngineArgs`` for these settings.
+def check_types(args: Mapping[str, Any], argument_class: type[Any]) -> None:
+    """Refuse values of ``engine.args`` that do not have the type of vLLM's field.
 
-    ``model`` is a folder or a name, ``dtype`` the resolved precision and ``modality`` what frames go as: one video of
-    ``max_frames`` frames, or as many images.
+    vLLM itself finds some of them late and without their name. ``argument_class`` is ``AsyncEngineArgs``; types that
+    only vLLM understands are left to it.
+
+    Raises:
+        ConfigurationError: naming the key.
     """
-    limits: dict[str, Any] = {modality: max_frames}
-    if modality == "video":
-        limits = {"video": {"count": 1, "num_frames": max_frames}, "image": 0}
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    types: dict[str, Any] = {field.name: field.type for field in fields(argument_class)}
+    for given, value in args.items():
+        kind = types.get(given.lstrip("-").replace("-", "_"))
+        try:
+            TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]["msg"]
+            raise ConfigurationError(f"{value!r} does not fit: {fault}", path=f"engine.args.{given}") from error
+        except (PydanticUserError, NameError):
+            continue
+
+
+def media_limits(modality: str, max_frames: int, frame_bound: tuple[int, int] | None) -> dict[str, Any]:
+    """Return vLLM's ``limit_mm_per_prompt``: one video of ``max_frames`` frames, or as many images.
+
+    ``frame_bound`` (width, height) keeps vLLM from making room for frames larger than the sampler gives.
+    """
+    if modality == "image":
+        return {"image": max_frames}
+    size = {} if frame_bound is None else {"width": frame_bound[0], "height": frame_bound[1]}
+    return {"video": {"count": 1, "num_frames": max_frames, **size}, "image": 0}
+
+
+def engine_args(settings: VllmSettings, model: str, *, dtype: str) -> dict[str, Any]:
+    """Return the arguments of ``AsyncEngineArgs``, but for the limits, which only the model's processor knows.
+
+    ``model`` is a folder or a name, ``dtype`` the resolved precision.
+    """
     return {
         **DEFAULTS,
         **checked_args(settings.args),
@@ -107,7 +138,6 @@ def engine_args(settings: VllmSettings, model: str, *, max_frames: int, dtype: s
         "dtype": dtype,
         "quantization": settings.quantization,
         "max_model_len": settings.max_model_len,
-        "limit_mm_per_prompt": limits,
     }
 
 

@@ -1,4 +1,4 @@
-"""The largest frame that is of use to a model: what the sampler scales down to, so that less memory is moved."""
+"""What a model's processor says of the frames it can use: how large, so that no more is moved, and how many."""
 
 import math
 from collections.abc import Mapping
@@ -32,3 +32,9 @@ def _useful_edge(size: Mapping[str, Any]) -> int | None:
     if budget_px > _LARGEST_EDGE_PX:  # Qwen's processors keep pixels under this name
         return math.ceil(math.sqrt(budget_px * _WIDEST))
     return None
+
+
+def least_frames(processor: Any, modality: Modality) -> int:
+    """Return how many frames a video must have: models that merge frames in pairs may refuse a single one."""
+    part = getattr(processor, "video_processor", None)
+    return int(getattr(part, "temporal_patch_size", None) or 1) if modality == "video" else 1

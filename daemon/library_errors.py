@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from connectors.errors import ConfigurationError
 
 _PATH = re.compile(r"(?<![\w.])/[\w.@~+-]+(?:/[\w.@~+-]+)+")
-_LONGEST = 500  # characters; some libraries put whole configurations into their messages
+_LONGEST = 300  # characters; some libraries put whole inputs into their messages, and the fault into the cause
 
 
 def sentence(error: BaseException) -> str:
-    """Return an error's own words, on one line and without paths of the machine."""
+    """Return an error's own words, or those of its cause where they are shorter, on one line and without paths."""
     text = " ".join(_PATH.sub("...", str(error)).split())
+    if len(text) > _LONGEST and error.__cause__ is not None:
+        return sentence(error.__cause__)
     return text[:_LONGEST] or type(error).__name__
 
 

@@ -1,5 +1,6 @@
 """A window's frames as a multimodal model takes them: one video with true times, or a list of images."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,12 +49,28 @@ def as_images(frames: NDArray[np.uint8]) -> "list[Image]":
     return [Image.fromarray(frame) for frame in frames]
 
 
-def model_input(frames: NDArray[np.uint8], modality: Modality, offsets: tuple[int, ...], length_ms: int) -> Any:
-    """Return vLLM's ``multi_modal_data`` for ``uint8[N, H, W, 3]`` RGB frames."""
-    if modality == "image":
-        return {"image": as_images(frames)}
-    # a copy: processors make tensors of the frames, and torch warns of arrays that are read-only
-    return {"video": [(np.array(frames), video_metadata(offsets, length_ms))]}
+@dataclass(frozen=True, slots=True)
+class MediaForm:
+    """How a model takes a window: as one video, or as an image a frame.
+
+    A video of fewer than ``least_frames`` frames is refused by some models' processors; its last frame is repeated.
+    """
+
+    modality: Modality
+    least_frames: int = 1
+
+    def items(self, num_frames: int) -> int:
+        """Return how many placeholders a window of ``num_frames`` needs."""
+        return num_frames if self.modality == "image" else 1
+
+    def media(self, frames: NDArray[np.uint8], offsets: tuple[int, ...], length_ms: int) -> Any:
+        """Return vLLM's ``multi_modal_data`` for ``uint8[N, H, W, 3]`` RGB frames, shown at ``offsets`` (ms)."""
+        if self.modality == "image":
+            return {"image": as_images(frames)}
+        missing = max(0, self.least_frames - len(frames))
+        # always a copy: processors make tensors of the frames, and torch warns of arrays that are read-only
+        shown = np.concatenate([frames, *[frames[-1:]] * missing])
+        return {"video": [(shown, video_metadata(offsets + offsets[-1:] * missing, length_ms))]}
 
 
 def black_frames(num_frames: int, height: int = 64, width: int = 64) -> FrameSet:
@@ -61,8 +78,3 @@ def black_frames(num_frames: int, height: int = 64, width: int = 64) -> FrameSet
     times = tuple(k * _NS_PER_TICK for k in range(num_frames))
     window = Window(0, 0, num_frames * _NS_PER_TICK, times, tuple(range(num_frames)))
     return FrameSet(window, np.zeros((num_frames, height, width, 3), np.uint8), times)
-
-
-def items_of(modality: Modality, num_frames: int) -> int:
-    """Return how many placeholders a window of ``num_frames`` needs."""
-    return num_frames if modality == "image" else 1

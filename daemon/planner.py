@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from connectors.errors import Poison, Reason
-from daemon.model_input import items_of, model_input
+from daemon.library_errors import sentence
+from daemon.model_input import MediaForm
 from daemon.prompt import Prompt, PromptEncoder
 
 _NOMINAL_STEP_MS = 1000  # between frames, where nobody says when they are shown
@@ -61,12 +62,13 @@ class ModelPlanner:
     def __init__(
         self,
         encoder: PromptEncoder,
+        form: MediaForm,
         process: Callable[[list[int], Any], tuple[int, int]],
         *,
         max_model_len: int,
         frame_bound: tuple[int, int] | None,
     ) -> None:
-        self.encoder, self._process = encoder, process
+        self.encoder, self.form, self._process = encoder, form, process
         self.max_model_len: int | None = max_model_len
         self.frame_bound = frame_bound
         self._plans: dict[tuple[object, ...], PlannedTokens] = {}
@@ -90,14 +92,13 @@ class ModelPlanner:
     def _plan(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets: tuple[int, ...]
     ) -> PlannedTokens:
-        modality = self.encoder.placeholder.modality
-        ids = self.encoder.encode(prompt, items_of(modality, num_frames))
+        ids = self.encoder.encode(prompt, self.form.items(num_frames))
         black = np.zeros((num_frames, height, width, 3), np.uint8)
-        media = model_input(black, modality, offsets, offsets[-1] + _NOMINAL_STEP_MS)
+        media = self.form.media(black, offsets, offsets[-1] + _NOMINAL_STEP_MS)
         try:
             return PlannedTokens(*self._process(ids, media))
         except (ValueError, RuntimeError) as error:  # what processors raise for frames they can't take
-            detail = f"the model's processor refuses {num_frames} frames of {width} x {height}: {error}"
+            detail = f"the model's processor refuses {num_frames} frames of {width} x {height}: {sentence(error)}"
             raise Poison(Reason.ENGINE_REFUSED, detail, origin="prompt") from error
 
     def prompt_tokens(

@@ -19,11 +19,11 @@ from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Tr
 from daemon import model_checks
 from daemon.config import VllmSettings
 from daemon.engine import Completion, EngineStatistics
-from daemon.engine_args import checked_args, cpu_environment, engine_args, set_environment
+from daemon.engine_args import check_types, checked_args, cpu_environment, engine_args, media_limits, set_environment
 from daemon.engine_reaper import EngineReaper, kill_marked
-from daemon.frame_bound import frame_bound
+from daemon.frame_bound import frame_bound, least_frames
 from daemon.library_errors import as_configuration_error, sentence
-from daemon.model_input import black_frames, items_of, model_input, offsets_ms
+from daemon.model_input import MediaForm, black_frames, offsets_ms
 from daemon.planner import ModelPlanner, check_context
 from daemon.prompt import ChatTemplate, Modality, Placeholder, Prompt, PromptEncoder
 from daemon.vllm_output import completion, vision_tokens
@@ -38,10 +38,8 @@ _NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model's configuration as vLLM reads it, without weights, and the arguments that make its engine."""
+    """What is known of a model without its weights: its planner, and the arguments that make its engine."""
 
-    config: Any
-    processor: Any
     arguments: Mapping[str, Any]
     planner: ModelPlanner
 
@@ -64,32 +62,32 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
     model_checks.check_structure(settings)
     config = model_checks.local_config(model)
     set_environment(local_model=config is not None, debug=debug)
-    dtype = model_checks.resolve_dtype(settings, model, config)
+    arguments = engine_args(settings, model, dtype=model_checks.resolve_dtype(settings, model, config))
 
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
-    def arguments(modality: Modality) -> dict[str, Any]:
-        return engine_args(settings, model, max_frames=max_frames, dtype=dtype, modality=modality)
-
+    check_types(settings.args, argument_class())
     with as_configuration_error("engine"):
-        model_config = argument_class()(**arguments("image")).create_model_config()
+        model_config = argument_class()(**arguments).create_engine_config().model_config
         if not model_config.is_multimodal_model:
             raise ConfigurationError("it takes neither images nor videos", path="engine.model")
-        supported = MULTIMODAL_REGISTRY.get_processing_info(model_config).supported_mm_limits
+        processor = MULTIMODAL_REGISTRY.create_processor(model_config)
+        supported = processor.info.supported_mm_limits
         modality: Modality = "video" if "video" in supported else "image"
         if modality not in supported:
             raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
-        chosen = arguments(modality)
-        model_config = argument_class()(**chosen).create_model_config()
         model_checks.check_parallel(settings, model_config.hf_config.to_dict())
-        processor = MULTIMODAL_REGISTRY.create_processor(model_config)
+        hf_processor = processor.info.get_hf_processor()
+        bound = frame_bound(hf_processor, modality)
         planner = ModelPlanner(
             _encoder(model_config, processor, modality),
+            MediaForm(modality, least_frames(hf_processor, modality)),
             _counter(processor),
             max_model_len=model_config.max_model_len,
-            frame_bound=frame_bound(processor.info.get_hf_processor(), modality),
+            frame_bound=bound,
         )
-    return LoadedModel(model_config, processor, chosen, planner)
+    limits = media_limits(modality, max_frames, bound)
+    return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
 
 
 def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
@@ -227,11 +225,10 @@ class VllmEngine:
 
     async def _render(self, frames: FrameSet, prompt: Prompt) -> Any:
         """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
-        encoder, window = self.planner.encoder, frames.window
-        modality = encoder.placeholder.modality
-        ids = encoder.encode(prompt, items_of(modality, len(frames.frames)))
+        form, window = self.planner.form, frames.window
+        ids = self.planner.encoder.encode(prompt, form.items(len(frames.frames)))
         length_ms = (window.exclusive_end_ns - window.start_ns) // _NS_PER_MS
-        media = model_input(frames.frames, modality, offsets_ms(frames), length_ms)
+        media = form.media(frames.frames, offsets_ms(frames), length_ms)
         one = {"prompt_token_ids": ids, "multi_modal_data": media}
         (rendered,) = await self._llm.renderer.render_cmpl_async([one])
         return rendered

@@ -206,10 +206,57 @@ def build_qwen2_5_vl(folder: Path) -> Path:
     return folder
 
 
+def build_qwen3_vl(folder: Path) -> Path:
+    """Write a Qwen3-VL, which writes the time of every second frame into the prompt."""
+    import torch
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = _qwen_tokenizer()
+    vision = {
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 16,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0],
+    }
+    rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+    text = TEXT | {"vocab_size": len(tokenizer), "head_dim": 32, "rope_scaling": rope}
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, **_qwen_ids(tokenizer))
+    pixels = {"shortest_edge": 32 * 32, "longest_edge": 8 * 128 * 128}
+    sizes = {"patch_size": 16, "merge_size": 2, "size": pixels}
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(**sizes), tokenizer, Qwen3VLVideoProcessor(**sizes), chat_template=QWEN_TEMPLATE
+    )
+    _save(folder, Qwen3VLForConditionalGeneration(config).float().eval(), processor)
+    return folder
+
+
+def build_llama(folder: Path) -> Path:
+    """Write a Llama: a model of text alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = byte_tokenizer([], IMAGE_TEMPLATE)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **TEXT))
+    _save(folder, model.float().eval(), tokenizer)
+    return folder
+
+
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "llava": build_llava,
     "llava_onevision": build_llava_onevision,
     "qwen2_5_vl": build_qwen2_5_vl,
+    "qwen3_vl": build_qwen3_vl,
+    "llama": build_llama,
 }
 
 

@@ -1,15 +1,18 @@
 """Tiny models that take videos, in the real vLLM: the contract, and tokens planned as they are counted."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.prompt import Prompt
-from daemon.vllm_engine import VllmEngine
+from daemon.vllm_engine import VllmEngine, load_model
 from tests import tiny_models
 from tests.contract.engine_contract import ASK, EngineContract
-from tests.contract.vllm_engines import MARKS, running
+from tests.contract.vllm_engines import MARKS, running, settings
 from tests.windows_of_noise import noise
 
 pytestmark = MARKS
@@ -54,3 +57,50 @@ async def test_later_windows_of_a_clip_are_planned_too(engine: VllmEngine) -> No
     done = await engine.describe(window, ASK, "clip/360/0")
 
     assert done.prompt_tokens == engine.planner.prompt_tokens(4, 56, 56, ASK)
+
+
+def test_a_model_that_writes_times_into_its_prompt_is_planned_with_them(tmp_path: Path) -> None:
+    folder = tiny_models.build("qwen3_vl", tmp_path)
+    planner = load_model(settings(folder), 8).planner
+
+    near = planner.plan(4, 64, 64, ASK, (500, 1500, 2500, 3500))
+    far = planner.plan(4, 64, 64, ASK, (60_500, 100_500, 140_500, 180_500))
+
+    assert far.prompt_tokens == near.prompt_tokens + 3  # "<80.5 seconds>" and "<160.5 seconds>" for "<1.0" and "<3.0"
+    assert far.vision_tokens == near.vision_tokens
+
+
+def test_an_overflow_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    planner = load_model(settings(tiny_models.build("qwen2_5_vl", tmp_path)), 8).planner
+
+    planner.check(ASK, 8, 112, 112)
+    with pytest.raises(Poison, match=r"are more than the model's 1024") as over:
+        planner.check(Prompt("What?", max_tokens=1000), 8, 112, 112)
+
+    assert over.value.reason == Reason.OVER_CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tensor_parallel_size": 3}, r"engine\.tensor_parallel_size"),
+        ({"args": {"max-num-seqz": 1}}, r"engine\.args\.max-num-seqz: .*did you mean max_num_seqs"),
+        ({"args": {"max-num-seqs": "many"}}, r"engine\.args\.max-num-seqs: 'many' does not fit: .*integer"),
+        ({"args": {"gpu_memory_utilization": 7}}, r"gpu_memory_utilization"),
+        ({"quantization": "nonsense"}, r"engine: .*quantization"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_loaded(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    folder = tiny_models.build("llava", tmp_path)
+
+    with pytest.raises(ConfigurationError, match=says):
+        load_model(settings(folder, **changes), 8)
+
+
+def test_a_model_of_text_alone_is_refused(tmp_path: Path) -> None:
+    folder = tiny_models.build("llama", tmp_path)
+
+    with pytest.raises(ConfigurationError, match=r"engine\.model: it takes neither images nor videos"):
+        load_model(settings(folder), 8)

@@ -11,14 +11,16 @@ import pytest
 import pytest_asyncio
 
 from connectors.errors import EngineLost, Poison, Reason
+from daemon.config import OpenAISettings
 from daemon.engine import GuardedEngine
 from daemon.engine_reaper import marked_processes
 from daemon.model_input import as_images
 from daemon.prompt import Prompt
+from daemon.remote_engine import RemoteEngine
 from daemon.vllm_engine import VllmEngine
 from tests import tiny_models
 from tests.contract.engine_contract import ASK, EngineContract
-from tests.contract.vllm_engines import MARKS, running
+from tests.contract.vllm_engines import MARKS, collect_quietly, running, serving, settings
 from tests.windows_of_noise import noise
 
 pytestmark = MARKS
@@ -112,6 +114,14 @@ async def test_two_devices_say_what_one_says_token_for_token(engine: VllmEngine,
     assert await answers(two_devices) == await answers(engine)
 
 
+async def test_the_terminals_ctrl_c_does_not_reach_the_engine(two_devices: VllmEngine) -> None:
+    for pid in marked_processes(two_devices._reaper.mark):
+        os.kill(pid, signal.SIGINT)
+    await asyncio.sleep(0.2)
+
+    assert (await two_devices.describe(noise(1, 56, 56), ASK, "clip/0/sigint")).output_tokens > 0
+
+
 async def test_a_killed_engine_process_is_a_lost_engine_and_leaves_nothing(
     two_devices: VllmEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,6 +143,35 @@ async def test_a_killed_engine_process_is_a_lost_engine_and_leaves_nothing(
     await guard.close()
     assert marked_processes(mark) == []
     caplog.clear()  # what vLLM logged of its death keeps its sockets
+
+
+async def test_a_stop_while_the_model_loads_leaves_nothing(llava: Path) -> None:
+    engine = VllmEngine(settings(llava), max_frames=1)
+    start = asyncio.create_task(engine.start())
+    while not marked_processes(engine._reaper.mark):
+        await asyncio.sleep(0.1)
+
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    await engine.close()
+
+    assert marked_processes(engine._reaper.mark) == []
+    collect_quietly()
+
+
+async def test_a_server_says_what_the_engine_here_says(engine: VllmEngine, llava: Path) -> None:
+    async with serving(llava) as url:
+        server = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny"), request_deadline_s=60.0)
+        try:
+            await asyncio.wait_for(server.start(), 150)
+            for seed, shape in enumerate(SHAPES):
+                here = await engine.describe(noise(*shape, seed=seed), LONG, f"clip/{seed}/here")
+                there = await server.describe(noise(*shape, seed=seed), LONG, f"clip/{seed}/there")
+
+                assert there.text == here.text
+                assert (there.prompt_tokens, there.output_tokens) == (here.prompt_tokens, here.output_tokens)
+        finally:
+            await server.close()
 
 
 def _core_process(mark: str) -> int:

@@ -1,6 +1,11 @@
 """Tiny models in the real vLLM, for the tests that are marked ``engine``."""
 
+import asyncio
 import gc
+import os
+import signal
+import socket
+import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +15,7 @@ from typing import Any
 import pytest
 
 from daemon.config import VllmSettings
+from daemon.engine_args import ENVIRONMENT
 from daemon.vllm_engine import VllmEngine
 
 # what the modules of tests over the real vLLM are marked with; model libraries warn of themselves when imported
@@ -41,6 +47,34 @@ async def running(model: Path, **changes: Any) -> AsyncIterator[VllmEngine]:
         await engine.close()
         del engine
         collect_quietly()
+
+
+@asynccontextmanager
+async def serving(model: Path) -> AsyncIterator[str]:
+    """Run vLLM's own server over a tiny model, called ``tiny``, on loopback; its address comes before it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {
+        "model": model,
+        "served-model-name": "tiny",
+        "host": "127.0.0.1",
+        "port": port,
+        "dtype": "float32",
+        "max-model-len": MAX_MODEL_LEN,
+        "max-num-seqs": 4,
+        "limit-mm-per-prompt": f'{{"image": {MAX_FRAMES}}}',
+    }
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    environment = {**os.environ, **ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+    server = await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True)
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        await server.wait()
 
 
 def collect_quietly() -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon.config import VllmSettings
-from daemon.engine_args import checked_args, cpu_environment, engine_args, known_arguments, set_environment
+from daemon.engine_args import (
+    checked_args,
+    cpu_environment,
+    engine_args,
+    known_arguments,
+    media_limits,
+    set_environment,
+)
 
 
 def test_vllms_names_are_read_from_its_source() -> None:
@@ -52,16 +59,20 @@ def test_wrong_names_are_refused_with_their_path(args: dict[str, object], says: 
 
 
 def test_caches_are_off_unless_they_are_asked_for() -> None:
-    usual = engine_args(VllmSettings(), "m", max_frames=8, dtype="float32", modality="image")
-    asked = engine_args(
-        VllmSettings(args={"enable-prefix-caching": True}), "m", max_frames=8, dtype="auto", modality="video"
-    )
+    usual = engine_args(VllmSettings(), "m", dtype="float32")
+    asked = engine_args(VllmSettings(args={"enable-prefix-caching": True}), "m", dtype="auto")
 
     assert (usual["mm_processor_cache_gb"], usual["enable_prefix_caching"]) == (0, False)
     assert usual["trust_remote_code"] is False
-    assert usual["limit_mm_per_prompt"] == {"image": 8}
     assert asked["enable_prefix_caching"] is True
-    assert asked["limit_mm_per_prompt"] == {"video": {"count": 1, "num_frames": 8}, "image": 0}
+
+
+def test_the_limits_are_the_windows_own() -> None:
+    video = {"count": 1, "num_frames": 8}
+
+    assert media_limits("image", 8, None) == {"image": 8}
+    assert media_limits("video", 8, None) == {"video": video, "image": 0}
+    assert media_limits("video", 8, (640, 480)) == {"video": {**video, "width": 640, "height": 480}, "image": 0}
 
 
 def test_ranks_on_the_cpu_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

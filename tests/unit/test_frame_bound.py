@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from daemon.frame_bound import frame_bound
+from daemon.frame_bound import frame_bound, least_frames
 
 
 def processor(**size: int) -> Any:
@@ -48,3 +48,10 @@ def test_croppers_images_and_unknown_sizes_get_native_frames() -> None:
 
 def test_a_bound_above_any_frame_is_none() -> None:
     assert frame_bound(processor(shortest_edge=4096, longest_edge=25_165_824), "video") is None
+
+
+def test_frames_that_are_merged_in_pairs_come_in_pairs() -> None:
+    pairs = SimpleNamespace(video_processor=SimpleNamespace(temporal_patch_size=2))
+
+    assert (least_frames(pairs, "video"), least_frames(pairs, "image")) == (2, 1)
+    assert least_frames(SimpleNamespace(), "video") == 1

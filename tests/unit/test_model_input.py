@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from daemon.model_input import black_frames, items_of, model_input, offsets_ms, video_metadata
+from daemon.model_input import MediaForm, black_frames, offsets_ms, video_metadata
 from daemon.windows import FrameSet, Window
 from tests.windows_of_noise import noise
 
@@ -10,7 +10,7 @@ from tests.windows_of_noise import noise
 def test_a_video_carries_the_times_of_its_frames_in_milliseconds() -> None:
     window = noise(4, 8, 8, index=3, window_s=2)
 
-    ((frames, metadata),) = model_input(window.frames, "video", offsets_ms(window), 2000)["video"]
+    ((frames, metadata),) = MediaForm("video").media(window.frames, offsets_ms(window), 2000)["video"]
 
     assert metadata == {
         "fps": 1000.0,
@@ -28,7 +28,7 @@ def test_a_video_carries_the_times_of_its_frames_in_milliseconds() -> None:
 def test_images_are_pictures_in_order() -> None:
     window = noise(3, 6, 8)
 
-    images = model_input(window.frames, "image", offsets_ms(window), 10_000)["image"]
+    images = MediaForm("image").media(window.frames, offsets_ms(window), 10_000)["image"]
 
     assert [image.size for image in images] == [(8, 6)] * 3
     np.testing.assert_array_equal(np.stack([np.asarray(image) for image in images]), window.frames)
@@ -46,7 +46,17 @@ def test_a_video_is_never_shorter_than_its_last_frame() -> None:
 
 
 def test_a_window_is_one_video_or_many_images() -> None:
-    assert (items_of("video", 8), items_of("image", 8)) == (1, 8)
+    assert (MediaForm("video").items(8), MediaForm("image").items(8)) == (1, 8)
+
+
+def test_a_video_that_is_too_short_repeats_its_last_frame() -> None:
+    window = noise(1, 8, 8)
+
+    ((frames, metadata),) = MediaForm("video", least_frames=2).media(window.frames, (500,), 1000)["video"]
+
+    assert frames.shape == (2, 8, 8, 3)
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert metadata["frames_indices"] == [500, 500]
 
 
 def test_black_frames_make_a_window() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from connectors.errors import Poison, Reason
+from daemon.model_input import MediaForm
 from daemon.planner import ModelPlanner, UnknownPlanner, check_context
 from daemon.prompt import Prompt
 from tests.unit.test_prompt import encoder
@@ -25,7 +26,7 @@ class PatchProcessor:
 
 
 def planner(processor: PatchProcessor, max_model_len: int = 100) -> ModelPlanner:
-    return ModelPlanner(encoder(), processor, max_model_len=max_model_len, frame_bound=None)
+    return ModelPlanner(encoder(), MediaForm("image"), processor, max_model_len=max_model_len, frame_bound=None)
 
 
 def test_tokens_are_the_texts_and_the_frames() -> None:
