@@ -64,7 +64,8 @@ def settings_from(values: Mapping[str, Any], overrides: Iterable[str] = (), *, f
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise _as_configuration_error(error, merged) from error
-    return _absolute(settings, folder)
+    absolute: Settings = _absolute(settings, folder)
+    return absolute
 
 
 def set_key(values: dict[str, Any], override: str) -> None:

@@ -1,7 +1,7 @@
 """From clips to frame sets: plans in a decoding child, windows in order, never far ahead, bytes reserved beforehand."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from connectors.contract import Clip
 from connectors.errors import Poison, Reason, Transient
@@ -84,7 +84,9 @@ class Sampler:
             media.close()
             raise
 
-    async def frame_sets(self, plan: ClipPlan, first_window: int = 0) -> AsyncIterator[FrameSet | UnreadableWindow]:
+    async def frame_sets(
+        self, plan: ClipPlan, first_window: int = 0
+    ) -> AsyncGenerator[FrameSet | UnreadableWindow, None]:
         """Yield the windows in order from ``first_window``; close the iterator when it is left early.
 
         Raises, after the last window that can be read, :class:`Poison` where the clip can't be read further, and

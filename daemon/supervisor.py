@@ -12,6 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from connectors.contract import Route, Sink
 from connectors.errors import EngineLost, ExitCode, Fatal
@@ -133,7 +134,7 @@ class Supervisor:
             await _end(work)
 
 
-async def _end(*tasks: asyncio.Future[object] | asyncio.Task[None] | asyncio.Future[None]) -> None:
+async def _end(*tasks: asyncio.Future[Any]) -> None:
     """Cancel what still runs and wait for it; how it ended is its owner's business."""
     for task in tasks:
         task.cancel()
