@@ -103,7 +103,7 @@ def check_types(args: Mapping[str, Any], argument_class: type[Any]) -> None:
 
     types: dict[str, Any] = {field.name: field.type for field in fields(argument_class)}
     for given, value in args.items():
-        kind = types.get(given.lstrip("-").replace("-", "_"))
+        kind: Any = types.get(given.lstrip("-").replace("-", "_"), Any)
         try:
             TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
