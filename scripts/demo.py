@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from neva.shapes import HELD_OUT_SEEDS, scene_of, write_clip, write_story
+from neva.shapes import HELD_OUT_SEEDS, film_of, write_demo_clips, write_film
 
 HOUSE = Path(__file__).resolve().parent.parent
 DEMO = HOUSE / "build" / "demo"
@@ -15,12 +15,9 @@ REAL_CLIPS = HOUSE / "build" / "clips"
 
 def fill_inbox(inbox: Path) -> None:
     """Draw three short clips and one of three scenes, and add the real clips."""
-    (inbox / "shapes").mkdir(parents=True)
+    write_demo_clips(inbox / "shapes", 3)
+    write_film(inbox / "shapes" / "film.mp4", film_of(HELD_OUT_SEEDS[100:103], scene_s=10.0))
     (inbox / "real").mkdir()
-    scenes = [scene_of(HELD_OUT_SEEDS[n]) for n in range(6)]
-    for number, scene in enumerate(scenes[:3]):
-        write_clip(inbox / "shapes" / f"shape{number}.mp4", scene)
-    write_story(inbox / "shapes" / "story.mp4", scenes[3:], scene_s=10.0)
     for clip in sorted(REAL_CLIPS.glob("*.mp4")):
         shutil.copy(clip, inbox / "real" / clip.name)
 

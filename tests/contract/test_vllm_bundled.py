@@ -1,0 +1,95 @@
+"""The model that ships, in the real vLLM: what transformers says, on two devices too, and mostly the truth."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+import neva
+from daemon.model_input import as_images
+from daemon.prompt import Prompt
+from daemon.vllm_engine import VllmEngine
+from daemon.windows import FramePolicy, FrameSet, WindowPolicy
+from neva.shapes import caption_of, random_scene, write_clip
+from tests.contract.vllm_engines import MARKS, running
+from tests.corpus.sampling import clip_of
+from tests.corpus.sampling import running as sampling
+
+pytestmark = MARKS
+
+FOLDER = Path(neva.__file__).parent / "bundled"
+SEEDS = range(18_000_000, 18_000_050)  # held out, and not those that the model card scores
+ASK = Prompt("Describe this video.", max_tokens=24)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def windows(tmp_path_factory: pytest.TempPathFactory) -> list[FrameSet]:
+    """Draw and encode fifty clips and read them back through the sampler."""
+    folder, found = tmp_path_factory.mktemp("held-out"), []
+    async with sampling() as sampler:
+        for seed in SEEDS:
+            path = folder / f"{seed}.mp4"
+            write_clip(path, random_scene(seed))
+            plan = await sampler.plan(clip_of(path), WindowPolicy(whole=True), FramePolicy())
+            async with aclosing(sampler.frame_sets(plan)) as sets:
+                async for window in sets:
+                    assert isinstance(window, FrameSet)
+                    sampler.release(window)
+                    found.append(window)
+            plan.close()
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def said(windows: list[FrameSet]) -> AsyncIterator[list[tuple[str, tuple[int, ...]]]]:
+    async with running(FOLDER, args={"max-num-seqs": 16}) as engine:
+        yield await answers(engine, windows)
+
+
+async def answers(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the text and the token ids of each window's greedy answer."""
+    done = await asyncio.gather(*(engine.describe(one, ASK, f"clip/{i}/0") for i, one in enumerate(windows)))
+    return [(one.text.strip(), one.token_ids) for one in done]
+
+
+async def test_says_what_transformers_says_token_for_token(
+    said: list[tuple[str, tuple[int, ...]]], windows: list[FrameSet]
+) -> None:
+    expected = await asyncio.to_thread(transformers_answers, windows)
+
+    assert [ids for _, ids in said] == expected
+
+
+async def test_held_out_clips_are_captioned_to_the_word(said: list[tuple[str, tuple[int, ...]]]) -> None:
+    right = [text == caption_of(random_scene(seed)) for seed, (text, _) in zip(SEEDS, said, strict=True)]
+
+    assert sum(right) >= 0.98 * len(right)
+
+
+async def test_two_devices_say_what_one_says(said: list[tuple[str, tuple[int, ...]]], windows: list[FrameSet]) -> None:
+    async with running(FOLDER, tensor_parallel_size=2) as engine:
+        assert await answers(engine, windows[:20]) == said[:20]
+
+
+def transformers_answers(windows: list[FrameSet]) -> list[tuple[int, ...]]:
+    """Return transformers' greedy answers in float32."""
+    import torch
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    processor: Any = AutoProcessor.from_pretrained(FOLDER)
+    model = LlavaForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    found = []
+    for window in windows:
+        content = [{"type": "image"}] * len(window.frames) + [{"type": "text", "text": ASK.text}]
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        inputs = processor(text=text, images=as_images(window.frames), return_tensors="pt")
+        with torch.inference_mode():
+            out = model.generate(**inputs, do_sample=False, max_new_tokens=ASK.max_tokens)
+        found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
+    return found
