@@ -35,7 +35,13 @@ bench: setup ## measure, as ratios against a peer in the same run
 model: setup ## train the bundled model again (about an hour on two cores)
 	@.venv/bin/captiond pretrain -c config/demo-model.yaml
 
+install: setup ## install the service (root; DESTDIR and PREFIX as usual); again to upgrade
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install
+
+uninstall: ## remove the service, but not its configuration and data
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install uninstall
+
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test lint type chaos chaos-quick bench model clean
+.PHONY: help setup demo test lint type chaos chaos-quick bench model install uninstall clean

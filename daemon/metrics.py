@@ -1,8 +1,18 @@
-"""Every metric of captiond, in one table."""
+"""Every metric of captiond, in one table.
 
-from typing import TypeVar
+The pipeline counts as it goes; what is a state rather than an event (queues, bytes held, the engine's own figures) is
+read from the running parts when somebody asks, by the function given to :meth:`Metrics.read_from`.
+"""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from daemon.engine import Completion
 from daemon.windows import FrameSet
@@ -10,42 +20,121 @@ from daemon.windows import FrameSet
 _STAGE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
-# name, kind, labels, help: docs/operate.md names the same ones, and a test holds the two together
-TABLE: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
-    ("captiond_clips_received_total", "counter", ("source",), "Clips taken from a source."),
-    ("captiond_clips_done_total", "counter", ("source",), "Clips whose every window is published."),
-    ("captiond_clips_rejected_total", "counter", ("source", "reason"), "Clips that ended with a rejection."),
-    ("captiond_captions_total", "counter", ("source", "status"), "Windows published."),
-    ("captiond_frames_substituted_total", "counter", ("source",), "Frames that the one before stands in for."),
-    ("captiond_tokens_total", "counter", ("source", "kind"), "Tokens: prompt, vision and output."),
-    ("captiond_stage_seconds", "histogram", ("source", "stage"), "Time of one window in a stage."),
-    ("captiond_clips_in_flight", "gauge", (), "Clips being worked on."),
-    ("captiond_engine_requests_in_flight", "gauge", (), "Windows that the engine holds."),
-    ("captiond_in_flight_bytes", "gauge", (), "Bytes held against limits.in_flight_bytes."),
+Readings = Mapping[str, Mapping[tuple[str, ...], float]]  # name of a row -> its labels' values -> its value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric. With ``read`` its value is asked for at each scrape; else the pipeline counts it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+    read: bool = False
+
+
+# docs/operate.md names the same ones, and a test holds the two together
+TABLE: tuple[Row, ...] = (
+    Row("captiond_clips_received_total", "counter", ("source",), "Clips taken from a source."),
+    Row("captiond_clip_bytes_total", "counter", ("source",), "Encoded bytes of the clips taken from a source."),
+    Row("captiond_clips_done_total", "counter", ("source",), "Clips whose every window is published."),
+    Row("captiond_clips_rejected_total", "counter", ("source", "reason"), "Clips that ended with a rejection."),
+    Row("captiond_clip_retries_total", "counter", ("source", "reason"), "Attempts at a clip that are made again."),
+    Row("captiond_captions_total", "counter", ("source", "status"), "Windows published."),
+    Row("captiond_frames_substituted_total", "counter", ("source",), "Frames that the one before stands in for."),
+    Row("captiond_tokens_total", "counter", ("source", "kind"), "Tokens: prompt, vision and output."),
+    Row("captiond_stage_seconds", "histogram", ("source", "stage"), "Time in plan, decode, queue, engine and publish."),
+    Row("captiond_engine_busy_seconds_total", "counter", (), "Time in which the engine held at least one window."),
+    Row("captiond_reloads_total", "counter", ("result",), "Reloads: applied, unchanged or refused."),
+    Row("captiond_clips_waiting", "gauge", ("source",), "Clips that wait for a slot."),
+    Row("captiond_clips_in_flight", "gauge", ("source",), "Clips being worked on."),
+    Row("captiond_windows_waiting", "gauge", ("source",), "Decoded windows that wait for a slot of the engine."),
+    Row("captiond_engine_requests_in_flight", "gauge", (), "Windows that the engine holds."),
+    Row("captiond_engine_slots", "gauge", (), "Windows that keep the engine busy.", read=True),
+    Row("captiond_engine_progress_total", "counter", (), "Steps and completions of the engine.", read=True),
+    Row("captiond_engine_queue", "gauge", ("state",), "vLLM's own requests: running and waiting.", read=True),
+    Row("captiond_engine_kv_cache_ratio", "gauge", (), "Share of vLLM's KV cache in use.", read=True),
+    Row("captiond_in_flight_bytes", "gauge", ("kind",), "Bytes held: encoded clips, and frames.", read=True),
+    Row("captiond_in_flight_bytes_limit", "gauge", (), "limits.in_flight_bytes.", read=True),
+    Row("captiond_decoders", "gauge", (), "Decoding processes that run.", read=True),
+    Row("captiond_source_lag", "gauge", ("source",), "Clips there that nobody has taken yet.", read=True),
+    Row("captiond_source_events_total", "counter", ("source", "event"), "What a source counts by itself.", read=True),
+    Row(
+        "captiond_waiting", "gauge", ("edge",), "1 while this source, the sink or the engine is waited for.", read=True
+    ),
+    Row("captiond_ready", "gauge", (), "1 while clips are captioned and nothing is waited for.", read=True),
+    Row("captiond_restarts_total", "counter", ("ended",), "Starts after another run, by how that ended.", read=True),
+    Row("captiond_build_info", "gauge", ("version", "model"), "1: the version and the model.", read=True),
 )
 
 
 class Metrics:
     """The metrics of one daemon, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.clips_received = self._make(Counter, "captiond_clips_received_total")
+        self.clip_bytes = self._make(Counter, "captiond_clip_bytes_total")
         self.clips_done = self._make(Counter, "captiond_clips_done_total")
         self.clips_rejected = self._make(Counter, "captiond_clips_rejected_total")
+        self.clip_retries = self._make(Counter, "captiond_clip_retries_total")
         self.captions = self._make(Counter, "captiond_captions_total")
         self.frames_substituted = self._make(Counter, "captiond_frames_substituted_total")
         self.tokens = self._make(Counter, "captiond_tokens_total")
         self.stage_seconds = self._make(Histogram, "captiond_stage_seconds")
+        self.engine_busy = self._make(Counter, "captiond_engine_busy_seconds_total")
+        self.reloads = self._make(Counter, "captiond_reloads_total")
+        self.clips_waiting = self._make(Gauge, "captiond_clips_waiting")
         self.clips_in_flight = self._make(Gauge, "captiond_clips_in_flight")
+        self.windows_waiting = self._make(Gauge, "captiond_windows_waiting")
         self.engine_requests = self._make(Gauge, "captiond_engine_requests_in_flight")
-        self.in_flight_bytes = self._make(Gauge, "captiond_in_flight_bytes")
+        ProcessCollector(registry=self.registry)
+        self._clock, self._requests, self._busy_since_s = clock, 0, 0.0
 
     def _make(self, kind: type[_Kind], name: str) -> _Kind:
-        _, _, labels, text = next(row for row in TABLE if row[0] == name)
-        if issubclass(kind, Histogram):
-            return kind(name, text, labels, registry=self.registry, buckets=_STAGE_BUCKETS_S)
-        return kind(name, text, labels, registry=self.registry)
+        row = next(row for row in TABLE if row.name == name)
+        more: dict[str, Any] = {"buckets": _STAGE_BUCKETS_S} if kind is Histogram else {}
+        return kind(row.name, row.text, row.labels, registry=self.registry, **more)
+
+    def read_from(self, read: Callable[[], Readings]) -> None:
+        """Ask ``read`` at each scrape for the rows that are states."""
+        self.registry.register(_ReadAtScrape(read))
+
+    def total(self, counter: Counter | Gauge) -> float:
+        """Return the sum over all labels."""
+        (family,) = counter.collect()
+        return sum(sample.value for sample in family.samples if not sample.name.endswith("_created"))
+
+    @contextmanager
+    def in_engine(self) -> Iterator[None]:
+        """Count a window that the engine holds, and the time in which it holds any."""
+        if self._requests == 0:
+            self._busy_since_s = self._clock()
+        self._requests += 1
+        self.engine_requests.set(self._requests)
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            self.engine_requests.set(self._requests)
+            if self._requests == 0:
+                self.engine_busy.inc(self._clock() - self._busy_since_s)
+
+    @property
+    def requests(self) -> int:
+        """How many windows the engine holds now."""
+        return self._requests
+
+    @contextmanager
+    def stage(self, source: str, stage: str) -> Iterator[None]:
+        """Time one stage that is not part of a window's own timing."""
+        begun_s = self._clock()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(source, stage).observe(self._clock() - begun_s)
 
     def observe_window(self, source: str, frames: FrameSet, done: Completion) -> None:
         """Count what one answered window cost."""
@@ -59,3 +148,27 @@ class Metrics:
             self.tokens.labels(source, kind).inc(tokens)
         if frames.substituted:
             self.frames_substituted.labels(source).inc(frames.substituted)
+
+
+class _ReadAtScrape(Collector):
+    """The rows of the table that are read, with the values of the moment."""
+
+    def __init__(self, read: Callable[[], Readings]) -> None:
+        self._read = read
+
+    def describe(self) -> list[Metric]:
+        """Name nothing beforehand: the values are not there before the parts are."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield a family for each row that has a value."""
+        values = self._read()
+        for row in TABLE:
+            if not row.read or not values.get(row.name):
+                continue
+            family = (CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily)(
+                row.name, row.text, labels=row.labels
+            )
+            for labels, value in values[row.name].items():
+                family.add_metric(labels, value)
+            yield family

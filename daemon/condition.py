@@ -1,0 +1,197 @@
+"""How the running daemon is: one view for the status line, the status page, `/readyz`, `/metrics` and `status`.
+
+It only reads. What a part waits for is that part's own account: a source, the sink and an engine have a ``waiting_for``
+(an engine of servers calls it ``away``), empty while nothing is waited for.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from connectors.contract import Route, Sink
+from daemon import __version__
+from daemon.engine import Engine
+from daemon.metrics import Metrics, Readings
+from daemon.sampler import Sampler
+
+RATE_SPAN_S = 60.0  # rates are over the last minute, or over the time since the start where that is less
+
+
+class Phase(StrEnum):
+    """Where in its life the daemon is."""
+
+    STARTING = "starting"  # decoders and the model are loaded
+    READY = "ready"
+    DRAINING = "draining"  # windows in flight are finished, nothing new is taken
+    STOPPED = "stopped"
+
+
+@dataclass
+class Rates:
+    """Clips and windows per second over a sliding span. Looking at them is what moves the span."""
+
+    clock: Callable[[], float] = time.monotonic
+    _seen: deque[tuple[float, float, float]] = field(default_factory=deque)
+
+    def note(self, clips: float, windows: float) -> tuple[float, float]:
+        """Note the totals of now and return both rates."""
+        now_s = self.clock()
+        self._seen.append((now_s, clips, windows))
+        while len(self._seen) > 2 and now_s - self._seen[1][0] >= RATE_SPAN_S:
+            self._seen.popleft()
+        then_s, clips_then, windows_then = self._seen[0]
+        if now_s <= then_s:
+            return 0.0, 0.0
+        return (clips - clips_then) / (now_s - then_s), (windows - windows_then) / (now_s - then_s)
+
+
+class Condition:
+    """Reads the parts of a daemon. ``phase`` is the supervisor's to set."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sampler: Sampler,
+        sink: Sink,
+        routes: Sequence[Route],
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine, self.sampler, self.sink, self.routes, self.metrics = engine, sampler, sink, routes, metrics
+        self.phase = Phase.STARTING
+        self.last_reload = ""  # the sentence that answered the last one
+        self.restarts: dict[str, int] = {}  # how earlier runs ended -> how often
+        self._clock, self._begun_s, self._rates = clock, clock(), Rates(clock)
+        metrics.read_from(self.readings)
+
+    def waiting_for(self) -> dict[str, str]:
+        """Return what is waited for, by edge: a source's name, ``sink`` or ``engine``."""
+        accounts = {route.name: _account(route) or _account(getattr(route, "source", None)) for route in self.routes}
+        accounts |= {"sink": _account(self.sink), "engine": _account(self.engine)}
+        return {edge: text for edge, text in accounts.items() if text}
+
+    def not_ready(self) -> str:
+        """Return why the daemon captions nothing now; empty while it is ready."""
+        if self.phase is not Phase.READY:
+            return str(self.phase)
+        return "; ".join(f"{edge} waits for {text}" for edge, text in self.waiting_for().items())
+
+    def in_flight(self) -> int:
+        """Return how many clips are being worked on."""
+        return int(self.metrics.total(self.metrics.clips_in_flight))
+
+    def steps(self) -> int:
+        """Return a count that rises with everything the main loop gets done."""
+        count = self.metrics
+        counters = (count.clips_received, count.clips_done, count.clips_rejected, count.clip_retries, count.captions)
+        return int(sum(count.total(counter) for counter in counters) + sum(count.total(c) for c in (count.tokens,)))
+
+    def line(self) -> str:
+        """Return the one line that the service manager shows."""
+        if self.phase is Phase.STARTING:
+            return "Starting: the model is loaded" + "".join(f"; {text}" for text in self.waiting_for().values())
+        clips_per_s, windows_per_s = self._per_second()
+        done = f"{self.in_flight()} clips in flight, {clips_per_s:.2f} clips/s, {windows_per_s:.1f} windows/s"
+        if self.phase is not Phase.READY:
+            return f"{self.phase.capitalize()}: {done}"
+        waits = self.not_ready() or ("" if self.in_flight() else "waits for clips")
+        return (
+            f"Ready: {done}" + (f"; {waits}" if waits else "") + (f"; {self.last_reload}" if self.last_reload else "")
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything a person asks about, as plain values."""
+        clips_per_s, windows_per_s = self._per_second()
+        count, total = self.metrics, self.metrics.total
+        budget = self.sampler.budget
+        return {
+            "version": __version__,
+            "phase": str(self.phase),
+            "ready": not self.not_ready(),
+            "why_not_ready": self.not_ready(),
+            "waiting_for": self.waiting_for(),
+            "up_s": round(self._clock() - self._begun_s, 1),
+            "model": self.engine.model_id,
+            "clips": {
+                "received": int(total(count.clips_received)),
+                "done": int(total(count.clips_done)),
+                "rejected": int(total(count.clips_rejected)),
+                "in_flight": self.in_flight(),
+                "waiting": int(total(count.clips_waiting)),
+            },
+            "windows": {
+                "captioned": int(total(count.captions)),
+                "waiting": int(total(count.windows_waiting)),
+                "in_engine": count.requests,
+                "engine_slots": self.engine.slots,
+            },
+            "per_second": {"clips": round(clips_per_s, 3), "windows": round(windows_per_s, 3)},
+            "in_flight_bytes": {"held": budget.held_bytes, "limit": budget.limit_bytes},
+            "sources": {route.name: self._source(route.name) for route in self.routes},
+            "restarts": dict(self.restarts),
+            "last_reload": self.last_reload,
+        }
+
+    def _source(self, name: str) -> dict[str, int]:
+        count = self.metrics
+        return {
+            "received": _of(count.clips_received, name),
+            "done": _of(count.clips_done, name),
+            "rejected": _of(count.clips_rejected, name),
+            "in_flight": _of(count.clips_in_flight, name),
+        }
+
+    def _per_second(self) -> tuple[float, float]:
+        count = self.metrics
+        ended = count.total(count.clips_done) + count.total(count.clips_rejected)
+        return self._rates.note(ended, count.total(count.captions))
+
+    def readings(self) -> Readings:
+        """Return the metrics that are states, as they are now."""
+        engine, budget, waiting = self.engine, self.sampler.budget, self.waiting_for()
+        frames_bytes = budget.held_bytes - budget.encoded_held_bytes
+        edges = [*(route.name for route in self.routes), "sink", "engine"]
+        found: dict[str, dict[tuple[str, ...], float]] = {
+            "captiond_engine_slots": {(): engine.slots},
+            "captiond_engine_progress_total": {(): engine.progress},
+            "captiond_in_flight_bytes": {("encoded",): budget.encoded_held_bytes, ("frames",): frames_bytes},
+            "captiond_in_flight_bytes_limit": {(): budget.limit_bytes},
+            "captiond_decoders": {(): len(self.sampler.pool.pids)},
+            "captiond_source_lag": self._lags(),
+            "captiond_source_events_total": self._events(),
+            "captiond_waiting": {(edge,): float(edge in waiting) for edge in edges},
+            "captiond_ready": {(): float(not self.not_ready())},
+            "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
+            "captiond_build_info": {(__version__, engine.model_id): 1.0},
+        }
+        statistics = getattr(engine, "statistics", None)
+        if statistics is not None:
+            found["captiond_engine_queue"] = {("running",): statistics.running, ("waiting",): statistics.waiting}
+            found["captiond_engine_kv_cache_ratio"] = {(): statistics.kv_cache_usage}
+        return found
+
+    def _lags(self) -> dict[tuple[str, ...], float]:
+        lags = {route.name: _from_route(route, "lag") for route in self.routes}
+        return {(name,): float(lag) for name, lag in lags.items() if lag is not None}
+
+    def _events(self) -> dict[tuple[str, ...], float]:
+        counted = {route.name: _from_route(route, "counters") or {} for route in self.routes}
+        return {(name, event): float(n) for name, events in counted.items() for event, n in events.items()}
+
+
+def _account(part: object) -> str:
+    return str(getattr(part, "waiting_for", "") or getattr(part, "away", ""))
+
+
+def _from_route(route: Route, name: str) -> Any:
+    """Return an attribute that only some routes or their sources have."""
+    return getattr(route, name, getattr(getattr(route, "source", None), name, None))
+
+
+def _of(counter: Any, source: str) -> int:
+    (family,) = counter.collect()
+    return int(sum(sample.value for sample in family.samples if sample.labels.get("source") == source))

@@ -1,0 +1,99 @@
+"""Reading the configuration again while clips are captioned (SIGHUP).
+
+Prompts, windows, frames and the generation's settings take effect with the next clip; a clip in flight keeps what it
+started with. Anything else needs a restart, and then nothing at all is changed: a file is in force as a whole or not.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from connectors.errors import ConfigurationError, Poison
+from daemon.clip_settings import ClipSettings, settings_by_source
+from daemon.config import Settings
+from daemon.engine import Engine
+from daemon.engines import most_frames
+
+_RELOADABLE = ("windows", "frames", "prompt", "generation")
+_OF_A_SOURCE = ("windows", "frames", "prompt")
+
+# what the engine's planner is asked about where no clip is at hand
+_PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
+
+
+class Outcome(StrEnum):
+    """How a reload ended; the metric's label."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass
+class Reloader:
+    """Holds the configuration in force. ``by_source`` is what the pipeline looks each new clip's settings up in."""
+
+    settings: Settings
+    read: Callable[[], Settings]
+    by_source: dict[str, ClipSettings]
+    engine: Engine
+
+    def __post_init__(self) -> None:
+        self._most_frames = most_frames(self.settings)  # what the engine was started for
+
+    def reload(self) -> tuple[Outcome, str]:
+        """Read the file again and return what became of it, with a sentence.
+
+        Asks the model's processor, so it is called in a thread.
+        """
+        try:
+            fresh = self.read()
+            changed = list(differences(self.settings.model_dump(), fresh.model_dump()))
+            if not changed:
+                return Outcome.UNCHANGED, "The configuration is as it was."
+            fixed = [key for key in changed if not is_reloadable(key)]
+            if fixed:
+                needs = "needs" if len(fixed) == 1 else "need"
+                return Outcome.REFUSED, f"Not reloaded: {_listed(fixed)} {needs} a restart."
+            by_source = settings_by_source(fresh)
+            self._check(fresh, by_source)
+        except ConfigurationError as error:
+            return Outcome.REFUSED, f"Not reloaded, the configuration is wrong: {' '.join(str(error).split())}."
+        self.settings = fresh
+        self.by_source.update(by_source)
+        return Outcome.APPLIED, f"Reloaded: {_listed(changed)} changed; clips in flight keep what they started with."
+
+    def _check(self, fresh: Settings, by_source: Mapping[str, ClipSettings]) -> None:
+        """Refuse what the running engine can't do."""
+        most = most_frames(fresh)
+        if most > self._most_frames:
+            message = f"{most} frames a window need a restart: the engine was started for {self._most_frames}"
+            raise ConfigurationError(message, path="frames")
+        for name, mine in by_source.items():
+            frames = mine.frames.frames_in(mine.windows.window_ns)
+            try:
+                self.engine.planner.check(mine.prompt, frames, _PROBE_HEIGHT, _PROBE_WIDTH)
+            except Poison as fault:
+                raise ConfigurationError(fault.detail, path=f"sources.{name}.prompt") from fault
+
+
+def is_reloadable(key: str) -> bool:
+    """Return whether a changed key takes effect without a restart."""
+    parts = key.split(".")
+    if parts[0] == "sources":
+        return len(parts) > 2 and parts[2] in _OF_A_SOURCE
+    return parts[0] in _RELOADABLE
+
+
+def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Yield the dotted keys whose values differ."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in [*before, *(key for key in after if key not in before)]:
+            yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+    elif before != after:
+        yield path
+
+
+def _listed(keys: list[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{', '.join(keys[:-1])} and {keys[-1]}"

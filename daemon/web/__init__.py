@@ -1,0 +1,1 @@
+"""What the daemon says about itself over HTTP: it answers, and takes no orders."""
