@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,11 +57,13 @@ def run(
     from daemon.config_file import load
     from daemon.supervisor import Supervisor
 
-    loaded = load(config, [*(settings or ()), *(overrides or ())])
+    given = [*(settings or ()), *(overrides or ())]
+    loaded = load(config, given)
     logs.set_up(loaded.log)
 
     async def work() -> ExitCode:
-        return await Supervisor(assembly.build_household(loaded, once=once)).run()
+        house = assembly.build_household(loaded, once=once, read_again=lambda: load(config, given))
+        return await Supervisor(house).run()
 
     _exit_with(work)
 
@@ -146,6 +149,26 @@ def schema(
 
 
 @app.command()
+def status(
+    config: MaybeConfigFile = None,
+    listen: Annotated[str | None, typer.Option("--listen", metavar="HOST:PORT", help="instead of http.listen")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    settings: Set = None,
+) -> None:
+    """Print how a running daemon is; exit 1 when it is not ready or does not answer."""
+    from daemon import status as terminal_status
+    from daemon.config import HttpSettings
+    from daemon.config_file import load
+
+    http = load(config, settings or ()).http if config is not None else HttpSettings()
+    at = listen or (http.listen if http is not None else None)
+    if at is None:
+        raise ConfigurationError("the daemon serves no status: name an address", path="http.listen")
+    if (code := terminal_status.show(at, as_json=as_json)) != 0:
+        raise typer.Exit(code)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(__version__)
@@ -187,6 +210,11 @@ def _exit_with(work: Callable[[], Coroutine[Any, Any, ExitCode]]) -> None:
     code = asyncio.run(work())
     if code is not ExitCode.CLEAN:
         raise typer.Exit(int(code))
+
+
+# the model family brings its own commands; nothing of it but their names is loaded before one of them runs
+for _commands in ("neva.commands", "neva.evaluate_commands"):
+    import_module(_commands).register(app)
 
 
 def main() -> None:

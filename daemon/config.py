@@ -8,7 +8,7 @@ The sections are frozen pydantic models; an unknown key, a wrong type or two set
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from connectors.routes import SinkSettings, SourceSettings
 from connectors.settings import Bytes, Section
@@ -139,6 +139,11 @@ class FakeSettings(Section):
 EngineSettings = Annotated[VllmSettings | OpenAISettings | FakeSettings, Field(discriminator="kind")]
 
 
+def _vllm_unless_said(values: Any) -> Any:
+    """Let an engine without a kind be vLLM."""
+    return {"kind": "vllm", **values} if isinstance(values, dict) else values
+
+
 class LimitsSettings(Section):
     """What captiond holds and accepts at most."""
 
@@ -183,7 +188,7 @@ class Settings(Section):
     frames: FramesSettings = FramesSettings()
     prompt: PromptSettings = PromptSettings()
     generation: GenerationSettings = GenerationSettings()
-    engine: EngineSettings = VllmSettings()
+    engine: Annotated[EngineSettings, BeforeValidator(_vllm_unless_said)] = VllmSettings()
     delivery: Literal["at_least_once", "transactional"] = "at_least_once"
     commit_interval_ms: PositiveInt = 100
     limits: LimitsSettings = LimitsSettings()

@@ -26,6 +26,10 @@ def test_defaults_work() -> None:
     assert settings.engine.kind == "vllm"
 
 
+def test_an_engine_without_a_kind_is_vllm() -> None:
+    assert read(engine={"model": "somewhere"}).engine.kind == "vllm"
+
+
 def test_relative_paths_are_relative_to_the_file() -> None:
     settings = read()
 
