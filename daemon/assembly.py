@@ -4,14 +4,19 @@ from collections.abc import Callable, Sequence
 
 from connectors.contract import Clip, Route
 from connectors.routes import build_routes, build_sink
+from daemon.attendant import Attendant
 from daemon.clip_settings import ClipSettings, settings_by_source, settings_chooser
+from daemon.condition import Condition
 from daemon.config import Settings
 from daemon.engine import Engine
 from daemon.engines import build_engine
 from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
+from daemon.reload import Reloader
 from daemon.sampler import Sampler
+from daemon.sdnotify import ServiceManager
 from daemon.supervisor import Household
+from daemon.watchdog import Watchdog
 
 
 def build_sampler(settings: Settings) -> Sampler:
@@ -44,13 +49,25 @@ def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSetti
     return settings_chooser({source: settings_by_source(settings)[source]})
 
 
-def build_household(settings: Settings, *, once: bool = False) -> Household:
-    """Return everything a daemon is made of; nothing is started."""
+def build_household(
+    settings: Settings, *, once: bool = False, read_again: Callable[[], Settings] | None = None
+) -> Household:
+    """Return everything a daemon is made of; nothing is started.
+
+    A daemon that stays, not one that runs ``once``, serves its status and reloads what ``read_again`` returns.
+    """
     sampler, engine = build_sampler(settings), build_engine(settings)
     sink = build_sink(settings.sink, settings.sources)
     routes = build_routes(settings, sink, once=once)
-    choose = settings_chooser(settings_by_source(settings))
-    metrics = Metrics()
+    by_source = settings_by_source(settings)
+    choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
+    attendant = None
+    if not once:
+        condition = Condition(engine, sampler, sink, routes, metrics)
+        watchdog = Watchdog(condition, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
+        reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
+        listen = settings.http.listen if settings.http is not None else None
+        attendant = Attendant(condition, watchdog, manager, reloader, listen)
     return Household(
         sampler,
         engine,
@@ -58,4 +75,6 @@ def build_household(settings: Settings, *, once: bool = False) -> Household:
         routes,
         lambda house: build_pipeline(settings, house.routes, house.sampler, house.engine, choose, metrics),
         settings.timeouts.drain_s,
+        manager,
+        attendant,
     )

@@ -88,7 +88,7 @@ class Condition:
         """Return a count that rises with everything the main loop gets done."""
         count = self.metrics
         counters = (count.clips_received, count.clips_done, count.clips_rejected, count.clip_retries, count.captions)
-        return int(sum(count.total(counter) for counter in counters) + sum(count.total(c) for c in (count.tokens,)))
+        return int(sum(count.total(counter) for counter in (*counters, count.tokens)))
 
     def line(self) -> str:
         """Return the one line that the service manager shows."""
@@ -156,6 +156,7 @@ class Condition:
         frames_bytes = budget.held_bytes - budget.encoded_held_bytes
         edges = [*(route.name for route in self.routes), "sink", "engine"]
         found: dict[str, dict[tuple[str, ...], float]] = {
+            "captiond_engine_busy_seconds_total": {(): self.metrics.engine_busy_s},
             "captiond_engine_slots": {(): engine.slots},
             "captiond_engine_progress_total": {(): engine.progress},
             "captiond_in_flight_bytes": {("encoded",): budget.encoded_held_bytes, ("frames",): frames_bytes},

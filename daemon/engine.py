@@ -161,6 +161,11 @@ class GuardedEngine:
         return self._engine.planner
 
     @property
+    def statistics(self) -> EngineStatistics | None:
+        """What the engine last said about itself; None for one that says nothing."""
+        return getattr(self._engine, "statistics", None)
+
+    @property
     def in_flight(self) -> int:
         """How many requests the engine holds now."""
         return self._in_flight

@@ -45,7 +45,7 @@ TABLE: tuple[Row, ...] = (
     Row("captiond_frames_substituted_total", "counter", ("source",), "Frames that the one before stands in for."),
     Row("captiond_tokens_total", "counter", ("source", "kind"), "Tokens: prompt, vision and output."),
     Row("captiond_stage_seconds", "histogram", ("source", "stage"), "Time in plan, decode, queue, engine and publish."),
-    Row("captiond_engine_busy_seconds_total", "counter", (), "Time in which the engine held at least one window."),
+    Row("captiond_engine_busy_seconds_total", "counter", (), "Time in which the engine held any window.", read=True),
     Row("captiond_reloads_total", "counter", ("result",), "Reloads: applied, unchanged or refused."),
     Row("captiond_clips_waiting", "gauge", ("source",), "Clips that wait for a slot."),
     Row("captiond_clips_in_flight", "gauge", ("source",), "Clips being worked on."),
@@ -84,14 +84,13 @@ class Metrics:
         self.frames_substituted = self._make(Counter, "captiond_frames_substituted_total")
         self.tokens = self._make(Counter, "captiond_tokens_total")
         self.stage_seconds = self._make(Histogram, "captiond_stage_seconds")
-        self.engine_busy = self._make(Counter, "captiond_engine_busy_seconds_total")
         self.reloads = self._make(Counter, "captiond_reloads_total")
         self.clips_waiting = self._make(Gauge, "captiond_clips_waiting")
         self.clips_in_flight = self._make(Gauge, "captiond_clips_in_flight")
         self.windows_waiting = self._make(Gauge, "captiond_windows_waiting")
         self.engine_requests = self._make(Gauge, "captiond_engine_requests_in_flight")
         ProcessCollector(registry=self.registry)
-        self._clock, self._requests, self._busy_since_s = clock, 0, 0.0
+        self._clock, self._requests, self._busy_since_s, self._busy_before_s = clock, 0, 0.0, 0.0
 
     def _make(self, kind: type[_Kind], name: str) -> _Kind:
         row = next(row for row in TABLE if row.name == name)
@@ -107,6 +106,12 @@ class Metrics:
         (family,) = counter.collect()
         return sum(sample.value for sample in family.samples if not sample.name.endswith("_created"))
 
+    def clip_taken(self, source: str, size_bytes: int) -> None:
+        """Count a clip that is worked on from now on."""
+        self.clips_received.labels(source).inc()
+        self.clip_bytes.labels(source).inc(size_bytes)
+        self.clips_in_flight.labels(source).inc()
+
     @contextmanager
     def in_engine(self) -> Iterator[None]:
         """Count a window that the engine holds, and the time in which it holds any."""
@@ -120,7 +125,12 @@ class Metrics:
             self._requests -= 1
             self.engine_requests.set(self._requests)
             if self._requests == 0:
-                self.engine_busy.inc(self._clock() - self._busy_since_s)
+                self._busy_before_s += self._clock() - self._busy_since_s
+
+    @property
+    def engine_busy_s(self) -> float:
+        """In how much time so far the engine held any window."""
+        return self._busy_before_s + (self._clock() - self._busy_since_s if self._requests else 0.0)
 
     @property
     def requests(self) -> int:

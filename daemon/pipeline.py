@@ -57,7 +57,8 @@ class Pipeline:
     async def _take(self, route: Route, clips: asyncio.TaskGroup) -> None:
         async for delivery in route.deliveries():
             alone = delivery.suspicion > 0
-            await self.slots.acquire(route.name, alone=alone)  # a full pipeline asks for no further delivery
+            with self.metrics.clips_waiting.labels(route.name).track_inprogress():
+                await self.slots.acquire(route.name, alone=alone)  # a full pipeline asks for no further delivery
             clips.create_task(self.caption_clip(delivery, route), name=f"caption {delivery.clip.clip_id}")
 
     async def drain(self) -> None:
@@ -74,7 +75,7 @@ class Pipeline:
         """
         run = ClipRun(delivery, self.settings_of(delivery.clip), self.engine.model_id)
         self._runs[run] = route
-        self.metrics.clips_received.labels(route.name).inc()
+        self.metrics.clip_taken(route.name, delivery.clip.media.size_bytes)
         try:
             if delivery.suspicion > 1:
                 raise Poison(Reason.ENGINE_KILLER, "the engine died twice with this clip, then alone", origin="engine")
@@ -83,6 +84,7 @@ class Pipeline:
                     return await self._describe_clip(run, route)
                 except Transient as fault:
                     run.failed(fault, self.max_attempts)
+                    self.metrics.clip_retries.labels(route.name, fault.reason).inc()
                     log.warning("Trying again: %s.", fault.detail, extra=_fields(run))
                     await self._back_off(run.attempts)
         except Poison as fault:
@@ -91,6 +93,7 @@ class Pipeline:
             await route.publish(run.rejected(fault))
         finally:
             del self._runs[run]
+            self.metrics.clips_in_flight.labels(route.name).dec()
             delivery.clip.media.close()
             self.slots.release(route.name)
 
@@ -109,7 +112,8 @@ class Pipeline:
         2. The finished windows at the head are published together; each publish moves the position.
         3. The publish of the last window, after the feeder ended well, also finishes the clip.
         """
-        plan = await self.sampler.plan(run.clip, run.settings.windows, run.settings.frames, run.settings.decoder)
+        with self.metrics.stage(route.name, "plan"):
+            plan = await self.sampler.plan(run.clip, run.settings.windows, run.settings.frames, run.settings.decoder)
         ahead = InOrder()
         feeder = asyncio.create_task(self._feed(run, plan, ahead))
         try:
@@ -134,7 +138,8 @@ class Pipeline:
             plan.close()
 
     async def _publish(self, run: ClipRun, route: Route, progress: Progress) -> None:
-        await route.publish(progress)
+        with self.metrics.stage(route.name, "publish"):
+            await route.publish(progress)
         run.published(progress)
         for caption in progress.captions:
             self.metrics.captions.labels(route.name, caption.status).inc()
@@ -147,7 +152,9 @@ class Pipeline:
         try:
             async with aclosing(self.sampler.frame_sets(plan, run.next_window)) as windows:
                 async for window in windows:
-                    if not await self._slot_or_drain(window):
+                    with self.metrics.windows_waiting.labels(run.clip.source).track_inprogress():
+                        go_on = await self._slot_or_drain(window)
+                    if not go_on:
                         break
                     request = asyncio.create_task(self._describe(run, window))
                     request.add_done_callback(partial(self._give_back, window))
@@ -185,7 +192,8 @@ class Pipeline:
             return run.unreadable(window)
         run.in_engine += 1
         try:
-            done = await self.engine.describe(window, run.settings.prompt, run.request_id(window.window))
+            with self.metrics.in_engine():
+                done = await self.engine.describe(window, run.settings.prompt, run.request_id(window.window))
         except EngineLost:
             self.note_suspects()
             raise

@@ -28,10 +28,10 @@ class ServiceManager:
 
     def status(self, text: str) -> None:
         """What ``systemctl status`` shows: one line."""
-        self._send(f"STATUS={text}")
+        self._send("STATUS=" + " ".join(text.split()))
 
-    def extend_start(self, by_s: float) -> None:
-        """Ask for more time while a model loads."""
+    def extend(self, by_s: float) -> None:
+        """Ask for this much time from now on, while a model loads or a stop drains."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(by_s * 1e6)}")
 
     def alive(self) -> None:

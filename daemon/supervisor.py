@@ -16,6 +16,7 @@ from typing import Any
 
 from connectors.contract import Route, Sink
 from connectors.errors import EngineLost, ExitCode, Fatal
+from daemon.attendant import Attendant
 from daemon.engine import Engine
 from daemon.pipeline import Pipeline
 from daemon.sampler import Sampler
@@ -37,6 +38,7 @@ class Household:
     make_pipeline: Callable[["Household"], Pipeline]  # called when the engine has started and knows its slots
     drain_s: float
     manager: ServiceManager = field(default_factory=ServiceManager)
+    attendant: Attendant | None = None  # a job that ends by itself needs none
 
 
 class Stop(Exception):
@@ -52,17 +54,26 @@ class Supervisor:
 
     async def run(self) -> ExitCode:
         """Start everything, caption until the sources end or a signal comes, stop everything."""
-        with _Signals(self.stop):
+        attendant, code = self._house.attendant, None
+        with _Signals(self.stop, attendant.hang_up if attendant is not None else None):
             try:
-                async with AsyncExitStack() as stack:
-                    await self._start(stack)
-                    return await self._work()
-            except Stop:
-                return ExitCode.CLEAN
-            except BaseExceptionGroup as errors:
-                return _exit_code(errors)
-            except Fatal as error:
-                return _exit_code(error)
+                code = await self._live()
+            finally:
+                if attendant is not None:
+                    await attendant.close(code)
+        return code
+
+    async def _live(self) -> ExitCode:
+        try:
+            async with AsyncExitStack() as stack:
+                await self._start(stack)
+                return await self._work()
+        except Stop:
+            return ExitCode.CLEAN
+        except BaseExceptionGroup as errors:
+            return _exit_code(errors)
+        except Fatal as error:
+            return _exit_code(error)
 
     def stop(self) -> None:
         """Begin a stop; called again, end it at once."""
@@ -72,6 +83,8 @@ class Supervisor:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         house = self._house
+        if house.attendant is not None:
+            await house.attendant.start()
         stack.push_async_callback(house.sampler.close)
         await self._unless_stopped(house.sampler.start())
         stack.push_async_callback(house.engine.close)
@@ -80,7 +93,8 @@ class Supervisor:
         stack.push_async_callback(house.sink.close)
         for route in house.routes:
             stack.push_async_callback(route.close)
-        house.manager.ready()
+        if house.attendant is not None:
+            house.attendant.ready()
         log.info("Ready: %s answers, %d source(s) are read.", house.engine.model_id, len(house.routes))
 
     async def _unless_stopped(self, step: Awaitable[None]) -> None:
@@ -88,7 +102,7 @@ class Supervisor:
         work, stop = asyncio.ensure_future(step), asyncio.create_task(self._stop.wait())
         try:
             while not work.done() and not stop.done():
-                self._house.manager.extend_start(3 * _LOADING_STEP_S)
+                self._house.manager.extend(3 * _LOADING_STEP_S)
                 await asyncio.wait({work, stop}, timeout=_LOADING_STEP_S, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 raise Stop
@@ -123,7 +137,8 @@ class Supervisor:
     async def _drain(self, pipeline: Pipeline, work: asyncio.Task[None], death: asyncio.Task[None]) -> None:
         """Finish the windows in flight, within the time there is."""
         log.info("Stopping: the windows in flight are finished within %g s.", self._house.drain_s)
-        self._house.manager.stopping()
+        if self._house.attendant is not None:
+            self._house.attendant.draining(self._house.drain_s)
         now = asyncio.create_task(self._stop_now.wait())
         await pipeline.drain()
         await asyncio.wait({work, death, now}, timeout=self._house.drain_s, return_when=asyncio.FIRST_COMPLETED)
@@ -156,15 +171,17 @@ def _exit_code(error: BaseException, *, quiet: bool = False) -> ExitCode:
 
 
 class _Signals:
-    """SIGTERM and SIGINT call ``stop`` while this is open."""
+    """SIGTERM and SIGINT call ``stop``, and SIGHUP calls ``hang_up`` where there is one, while this is open."""
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
+    def __init__(self, stop: Callable[[], None], hang_up: Callable[[], None] | None) -> None:
+        self._handlers = {signal.SIGTERM: stop, signal.SIGINT: stop}
+        if hang_up is not None:
+            self._handlers[signal.SIGHUP] = hang_up
 
     def __enter__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        for number, handler in self._handlers.items():
+            asyncio.get_running_loop().add_signal_handler(number, handler)
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self._handlers:
             asyncio.get_running_loop().remove_signal_handler(number)
