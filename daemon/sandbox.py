@@ -14,18 +14,21 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _SECCOMP_MODE_FILTER = 2
-_ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | 1  # 1 is EPERM
+_ALLOW, _KILL, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x80000000, 0x00050000 | 1, 0x00050000 | 38  # EPERM, ENOSYS
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF: ld [k], jeq, jge, jset, ret
 _X32_CALLS = 0x40000000  # a second numbering on x86-64, which would pass the table by
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
 _MAX_OPEN_FILES = 1024  # one descriptor a clip, two while it is read, one a window
 _OOM_SCORE = 900  # the kernel ends a decoder before it ends the program
+_CLONE_THREAD = 0x10000
+_CLONE3 = 435  # its arguments lie in memory, out of the filter's sight; C libraries fall back to clone
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 # System calls by number: those that reach the network, start programs, change files or look into other processes.
 _REFUSED = {
     "x86_64": {
         "audit": 0xC000003E,
+        "clone": 56,
         "openat": 257,
         "openat_flags": 2,
         # socket connect accept bind listen socketpair execve ptrace rename mkdir rmdir creat link unlink symlink
@@ -43,6 +46,7 @@ _REFUSED = {
     },
     "aarch64": {
         "audit": 0xC00000B7,
+        "clone": 220,
         "openat": 56,
         "openat_flags": 2,
         # socket socketpair bind listen accept connect execve ptrace mount umount2 kill tkill openat2 io_uring_setup
@@ -97,7 +101,7 @@ def _prctl(option: int, argument: int, pointer: int = 0) -> None:
 
 
 def _filter_system_calls() -> None:
-    """Refuse the system calls above with EPERM, and opening any file for writing."""
+    """Refuse the system calls above with EPERM, new processes, and opening any file for writing."""
     table = _REFUSED[platform.machine()]
     program = _program(table)
     code = b"".join(struct.pack("<HBBI", *step) for step in program)
@@ -108,7 +112,7 @@ def _filter_system_calls() -> None:
 
 
 def _program(table: dict) -> list[tuple[int, int, int, int]]:  # type: ignore[type-arg]
-    """Return the filter as BPF steps ``(code, jump when true, jump when false, operand)``."""
+    """Return the filter as BPF steps ``(code, jump when true, jump when false, operand)``; threads may be started."""
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_EQUAL, 1, 0, table["audit"]),
@@ -116,6 +120,14 @@ def _program(table: dict) -> list[tuple[int, int, int, int]]:  # type: ignore[ty
         (_LOAD, 0, 0, _NUMBER_AT),
         (_AT_LEAST, 0, 1, _X32_CALLS),
         (_RETURN, 0, 0, _REFUSE),
+    ]
+    steps += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _UNKNOWN)]
+    steps += [
+        (_EQUAL, 0, 4, table["clone"]),
+        (_LOAD, 0, 0, _ARGUMENTS_AT),
+        (_ANY_BIT, 1, 0, _CLONE_THREAD),
+        (_RETURN, 0, 0, _REFUSE),
+        (_RETURN, 0, 0, _ALLOW),
     ]
     for number in table["numbers"]:
         steps += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]

@@ -1,0 +1,57 @@
+"""Pictures of what the model sees."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from daemon.contact_sheet import SHEET_NAME, PictureFolder, write_pictures
+from tests.windows_of_noise import noise
+
+
+def opened(path: Path | None) -> np.ndarray:
+    assert path is not None
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_each_frame_is_a_picture_named_by_its_time(tmp_path: Path) -> None:
+    windows = [noise(3, 48, 64, index=k, seed=k) for k in range(2)]
+
+    paths = write_pictures(windows, tmp_path / "out")
+
+    assert [p.name for p in paths[:3]] == [
+        "w0000_f00_1666666666.png",
+        "w0000_f01_5000000000.png",
+        "w0000_f02_8333333333.png",
+    ]
+    assert paths[3].name.startswith("w0001_f00_")
+    for window, start in zip(windows, (0, 3), strict=True):
+        for frame, path in zip(window.frames, paths[start : start + 3], strict=True):
+            np.testing.assert_array_equal(opened(path), frame)
+    assert (tmp_path / "out" / SHEET_NAME).exists()
+
+
+def test_the_sheet_shows_a_row_for_each_window(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path)
+    for k in range(3):
+        folder.add(noise(4, 90, 160, index=k))
+
+    sheet = opened(folder.finish())
+
+    assert sheet.shape[1] >= 4 * 160
+    assert sheet.shape[0] >= 3 * (90 + 32)
+    assert sheet.std() > 10
+
+
+def test_a_long_clip_gives_a_sheet_that_can_be_opened(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path)
+    for k in range(200):
+        folder.add(noise(1, 160, 90, index=k))
+
+    assert opened(folder.finish()).shape[0] <= 16_100
+
+
+def test_nothing_to_show_is_no_sheet(tmp_path: Path) -> None:
+    assert write_pictures([], tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

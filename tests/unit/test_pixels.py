@@ -1,0 +1,144 @@
+"""Sizes, turning, ranges and matrices."""
+
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.pixels import FrameBound, Geometry, Orientation, fit, write_rgb
+
+
+@given(
+    st.integers(1, 8192),
+    st.integers(1, 8192),
+    st.fractions(Fraction(1, 4), 4),
+    st.booleans(),
+    st.none() | st.builds(FrameBound, st.integers(1, 4096), st.integers(1, 4096)),
+)
+def test_no_side_ever_grows(width: int, height: int, aspect: Fraction, turned: bool, bound: FrameBound | None) -> None:
+    size = fit(width, height, aspect, turned, bound)
+
+    stored = (height, width) if turned else (width, height)
+    assert 1 <= size.width <= stored[0]
+    assert 1 <= size.height <= stored[1]
+    if bound is not None:
+        assert size.width <= bound.max_width
+        assert size.height <= bound.max_height
+
+
+@pytest.mark.parametrize(
+    ("stored", "aspect", "turned", "bound", "expected"),
+    [
+        ((1920, 1080), None, False, None, (1920, 1080)),
+        ((1920, 1080), None, False, FrameBound(640, 640), (640, 360)),
+        ((1920, 1080), None, True, FrameBound(640, 640), (360, 640)),
+        ((720, 576), Fraction(16, 15), False, None, (720, 540)),
+        ((720, 480), Fraction(8, 9), False, None, (640, 480)),
+        ((320, 240), None, False, FrameBound(640, 640), (320, 240)),
+        ((4000, 2), None, False, FrameBound(100, 100), (100, 1)),
+    ],
+)
+def test_sizes(
+    stored: tuple[int, int], aspect: Fraction | None, turned: bool, bound: FrameBound | None, expected: tuple[int, int]
+) -> None:
+    assert fit(*stored, aspect, turned, bound) == Geometry(*expected)
+
+
+def matrix(a: int, b: int, c: int, d: int) -> bytes:
+    return np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], np.int32).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("display", "expected"),
+    [
+        (matrix(1, 0, 0, 1), [[1, 2], [3, 4]]),
+        (matrix(0, 1, -1, 0), [[3, 1], [4, 2]]),  # a quarter turn clockwise
+        (matrix(-1, 0, 0, -1), [[4, 3], [2, 1]]),
+        (matrix(0, -1, 1, 0), [[2, 4], [1, 3]]),
+        (matrix(-1, 0, 0, 1), [[2, 1], [4, 3]]),
+        (matrix(0, 1, 1, 0), [[1, 3], [2, 4]]),
+        (b"", [[1, 2], [3, 4]]),
+    ],
+)
+def test_display_matrices(display: bytes, expected: list[list[int]]) -> None:
+    stored = np.repeat(np.array([[1, 2], [3, 4]], np.uint8)[:, :, None], 3, axis=2)
+
+    upright = Orientation.from_display_matrix(display).apply(stored)
+
+    assert upright[:, :, 0].tolist() == expected
+
+
+def flat(width: int, height: int, y: int, u: int, v: int, **attributes: int) -> av.VideoFrame:
+    """Return a frame of one colour."""
+    frame = av.VideoFrame(width, height, "yuv420p")
+    for plane, value in zip(frame.planes, (y, u, v), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    for name, value in attributes.items():
+        setattr(frame, name, value)
+    return frame
+
+
+def colour(frame: av.VideoFrame) -> list[int]:
+    out = np.zeros((frame.height, frame.width, 3), np.uint8)
+    write_rgb(frame, out)
+    return [int(c) for c in out[out.shape[0] // 2, out.shape[1] // 2]]
+
+
+def expected_rgb(y: int, u: int, v: int, kr: float, kb: float, limited: bool) -> list[int]:
+    """Return what the standard says."""
+    floor, luma_span, chroma_span = (16, 219, 224) if limited else (0, 255, 255)
+    luma, blue, red = (y - floor) / luma_span, (u - 128) / chroma_span, (v - 128) / chroma_span
+    r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+    g = (luma - kr * r - kb * b) / (1 - kr - kb)
+    return [round(255 * min(max(c, 0), 1)) for c in (r, g, b)]
+
+
+BT709, BT601 = (0.2126, 0.0722), (0.299, 0.114)
+
+
+@pytest.mark.parametrize(
+    ("height", "attributes", "weights", "limited"),
+    [
+        (480, {}, BT601, True),
+        (718, {}, BT601, True),
+        (720, {}, BT709, True),
+        (1080, {}, BT709, True),
+        (1080, {"colorspace": 5}, BT601, True),
+        (1080, {"colorspace": 6}, BT601, True),
+        (480, {"colorspace": 1}, BT709, True),
+        (480, {"color_range": 2}, BT601, False),
+        (720, {"color_range": 1}, BT709, True),
+        (720, {"colorspace": 1, "color_range": 2}, BT709, False),
+    ],
+)
+@pytest.mark.parametrize("yuv", [(120, 90, 200), (200, 140, 100), (60, 128, 128)])
+def test_matrix_and_range_are_the_streams(
+    height: int, attributes: dict[str, int], weights: tuple[float, float], limited: bool, yuv: tuple[int, int, int]
+) -> None:
+    got = colour(flat(64, height, *yuv, **attributes))
+
+    assert np.abs(np.array(got) - expected_rgb(*yuv, *weights, limited)).max() <= 1
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_scaling_is_ffmpegs_bicubic(tmp_path: Path) -> None:
+    picture = np.random.default_rng(3).integers(0, 255, (90, 160, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv444p", dst_colorspace="itu601")
+    out = np.zeros((123, 218, 3), np.uint8)
+    write_rgb(frame, out)
+
+    raw = frame.to_ndarray().tobytes()
+    flags = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+    scale = f"scale=218:123:flags={flags}:in_color_matrix=bt601:in_range=limited:out_range=full,format=rgb24"
+    command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv444p", "-s", "640x360", "-i", "-"]
+    command += ["-vf", scale, "-f", "rawvideo", "-"]
+    theirs = subprocess.run(command, input=raw, capture_output=True, check=True).stdout
+
+    difference = np.abs(out.astype(int) - np.frombuffer(theirs, np.uint8).reshape(out.shape).astype(int))
+    assert difference.max() <= 2
