@@ -184,7 +184,7 @@ def windows_of(records: Sequence[Any]) -> dict[str, list[int]]:
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait for a condition, looked at in a thread so that the pipeline under test goes on meanwhile."""
     async with asyncio.timeout(timeout_s):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110
+        while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.02)  # what is waited for happens in a broker and in other threads
 
 

@@ -112,6 +112,7 @@ async def test_a_revoked_partition_is_fenced_before_the_group_hears_that_it_is_f
     async with running(first, windows=1, pause_s=0.05, slots=8):
         await asyncio.sleep(1.0)
         async with running(second, windows=1, pause_s=0.05, slots=8):
+            await until(lambda: "partitions revoked." in caplog.text, 60)
             await until(lambda: len(seen(bootstrap, output)) >= 100, 60)
 
     said = [record.getMessage() for record in caplog.records]

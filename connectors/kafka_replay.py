@@ -1,0 +1,134 @@
+"""Sends dead letters through again.
+
+A dead letter goes back to the topic that it came from, or to ``to``, with its original key, value and headers; its
+clip's id, the window to go on at and a count of its replays travel in headers of their own. The replay is a member of a
+consumer group, so a second call sends only what came since the first.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.kafka_client import (
+    BrokerAway,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+    open_producer,
+    open_reader,
+    translate,
+)
+from connectors.kafka_probe import check_topics, probe_connection
+from connectors.kafka_record import ERRORS_PREFIX, REPLAY_PREFIX
+from connectors.kafka_settings import KafkaSinkSettings
+
+log = logging.getLogger(__name__)
+
+BATCH = 100  # letters that are acknowledged and committed together; a crash repeats at most these
+ANSWER_MS = 10_000  # from the group's coordinator
+SEND_S = 15.0  # a batch that is not acknowledged by then is not committed, and is replayed by the next call
+POLL_MS = 500
+
+
+@dataclass
+class Replayed:
+    """What a replay did: letters sent again, and letters that can't be, with the first reason."""
+
+    sent: int = 0
+    left: int = 0
+    why_left: str = ""
+
+
+def replay(settings: KafkaSinkSettings, source: str, *, to: str | None = None, limit: int | None = None) -> Replayed:
+    """Send the dead letters of ``source`` that are there now through again, at most ``limit``; returns what it did.
+
+    1. A batch is read, up to the end that the dead-letter topic had at the start.
+    2. Each letter that has its value is sent to its topic; all are acknowledged.
+    3. The replay's own position is committed. A crash before that replays the batch again: clips keep their ids.
+    """
+    topic = settings.dead_letter_topic_for(source)
+    try:
+        count = check_topics(settings, [topic], "READ", path="sink.dead_letter_topic")[topic]
+        reader = open_reader(settings, path="sink", group_id=f"captiond-replay-{topic}", max_poll_records=BATCH)
+    except BrokerAway as away:
+        raise BrokerAway(probe_connection(settings, path="sink") or str(away)) from away
+    producer = None
+    try:
+        producer = open_producer(settings, client_id="captiond-replay", path="sink")
+        partitions = [TopicPartition(topic, number) for number in range(count)]
+        return _replay_all(reader, producer, partitions, to=to, limit=limit)
+    except Exception as error:
+        raise translate(error, path="sink") from error
+    finally:
+        reader.close(autocommit=False)
+        if producer is not None:
+            producer.close(timeout=SEND_S)
+
+
+def _replay_all(
+    reader: KafkaConsumer,
+    producer: KafkaProducer,
+    partitions: list[TopicPartition],
+    *,
+    to: str | None,
+    limit: int | None,
+) -> Replayed:
+    reader.assign(partitions)
+    ends = reader.end_offsets(partitions, timeout_ms=ANSWER_MS)
+    done = Replayed()
+    while any((reader.position(at, timeout_ms=ANSWER_MS) or 0) < ends[at] for at in partitions):
+        room = BATCH if limit is None else min(BATCH, limit - done.sent)
+        if room <= 0:
+            break
+        polled = reader.poll(timeout_ms=POLL_MS, max_records=room)  # 1
+        futures = []
+        for record in (record for records in polled.values() for record in records):
+            target = _target(record, to)
+            if target is None:
+                done.left += 1
+                done.why_left = done.why_left or _why_left(record)
+            else:
+                futures.append(producer.send(target, record.value, record.key, replay_headers(record.headers)))
+        producer.flush(timeout=SEND_S)  # 2
+        for future in futures:
+            future.get(timeout=0)
+        done.sent += len(futures)
+        positions = {at: OffsetAndMetadata(records[-1].offset + 1, "", -1) for at, records in polled.items()}
+        if positions:
+            reader.commit(positions, timeout_ms=ANSWER_MS)  # 3
+    return done
+
+
+def _target(record: Any, to: str | None) -> str | None:
+    """Return the topic that a letter goes to; None where it has no clip any more, or never was a record."""
+    if record.value is None:
+        return None
+    original = _errors(record.headers).get("topic")
+    return None if original is None else (to or original)
+
+
+def _why_left(record: Any) -> str:
+    if record.value is None:
+        return "its clip was too large for the dead-letter topic; the original is where its headers say"
+    return "it is no record of a Kafka source: put its file into the folder again"
+
+
+def _errors(headers: Any) -> Mapping[str, str]:
+    return {
+        name.removeprefix(ERRORS_PREFIX): value.decode(errors="replace")
+        for name, value in headers
+        if name.startswith(ERRORS_PREFIX)
+    }
+
+
+def replay_headers(headers: Any) -> list[tuple[str, bytes]]:
+    """Return the original headers, with what the replayed clip goes on with and how often it was replayed."""
+    errors, given = _errors(headers), dict(headers)
+    counted = given.get(REPLAY_PREFIX + "count", b"0")
+    count = int(counted) + 1 if counted.isdigit() else 1
+    ours = {"clip_id": errors.get("clip_id", ""), "first_window": errors.get("first_window", "0")}
+    ours |= {"plan_hash": errors.get("plan_hash", ""), "count": str(count)}
+    kept = [(name, value) for name, value in headers if not name.startswith((ERRORS_PREFIX, REPLAY_PREFIX))]
+    return kept + [(REPLAY_PREFIX + name, value.encode()) for name, value in ours.items() if value]
