@@ -1,1 +1,1 @@
-"""The Video NeVA model family: conversations, frames, evaluation, checkpoints and training."""
+"""The Video NeVA model family: its frame rule, conversations, evaluation, checkpoints and training."""

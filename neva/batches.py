@@ -1,0 +1,79 @@
+"""Batches of shape clips for training, each a function of the seed and the step alone, so that a run can resume."""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neva.shape_data import ShapeClips
+from neva.tokenizer import IMAGE, encode_around_media
+from neva.training_prompts import draw_prompts
+from neva.training_tasks import CaptionBatch
+
+_IGNORED = -100  # a target that is not asked for, as torch's cross-entropy has it
+
+
+class ShapeBatches:
+    """Draws batches from ``clips`` for a model with ``patches`` tokens a frame."""
+
+    def __init__(self, clips: ShapeClips, tokenizer: Any, image_processor: Any, patches: int, seed: int) -> None:
+        self._clips = clips
+        self._tokenizer = tokenizer
+        self.patches = patches
+        self._seed = seed
+        self._mean = torch.tensor(image_processor.image_mean) * 255
+        self._deviation = torch.tensor(image_processor.image_std) * 255
+
+    def pixels(self, frames: NDArray[np.uint8]) -> torch.Tensor:
+        """Return ``uint8[M, S, S, 3]`` on the scale of the model's processor, ``float[M, 3, S, S]``."""
+        scaled = (torch.from_numpy(frames).float() - self._mean) / self._deviation
+        return scaled.permute(0, 3, 1, 2).contiguous()
+
+    def single_frames(self, step: int, count: int) -> tuple[torch.Tensor, ...]:
+        """Return pixels, colour, shape and centre of ``count`` single frames."""
+        rng = np.random.default_rng([self._seed, 1, step])
+        picked = self._clips.augmented(rng.integers(len(self._clips), size=count), rng, one_frame=True)
+        return (
+            self.pixels(picked.frames[:, 0]),
+            torch.from_numpy(picked.colour),
+            torch.from_numpy(picked.shape),
+            torch.from_numpy(picked.centres[:, 0]),
+        )
+
+    def captioned(self, step: int, count: int) -> CaptionBatch:
+        """Return ``count`` whole clips with prompts and answers."""
+        rng = np.random.default_rng([self._seed, 2, step])
+        clips = self._clips.augmented(rng.integers(len(self._clips), size=count), rng)
+        frames = clips.frames.shape[1]
+        image_id = self._tokenizer.convert_tokens_to_ids(IMAGE)
+        span = [image_id] * (self.patches * frames)
+        rows, targets, ends = [], [], []
+        for i, (before, after) in enumerate(draw_prompts(rng, count)):
+            prompt = encode_around_media(self._tokenizer, before, after, span)
+            answer = self._tokenizer(clips.caption(i), add_special_tokens=False)["input_ids"]
+            answer = [*answer, self._tokenizer.eos_token_id]
+            rows.append(prompt + answer)
+            targets.append([_IGNORED] * len(prompt) + answer)
+            ends.append(prompt.index(image_id) + self.patches * np.arange(1, frames + 1) - 1)
+        return CaptionBatch(
+            pixels=self.pixels(clips.frames.reshape(-1, *clips.frames.shape[2:])),
+            ids=_padded(rows, self._tokenizer.pad_token_id),
+            targets=_padded(targets, _IGNORED),
+            frame_ends=torch.from_numpy(np.stack(ends)),
+            colour=torch.from_numpy(clips.colour),
+            shape=torch.from_numpy(clips.shape),
+            centres=torch.from_numpy(clips.centres),
+        )
+
+
+def to_device(batch: CaptionBatch, device: torch.device) -> CaptionBatch:
+    """Return the batch with every tensor on ``device``."""
+    return CaptionBatch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+
+
+def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    """Return ``int64[B, T]``, each row filled up on the right with ``value``."""
+    length = max(len(row) for row in rows)
+    return torch.tensor([row + [value] * (length - len(row)) for row in rows])

@@ -1,0 +1,31 @@
+"""Checkpoints of a training run: one file a stage, replaced whole, bound to the settings it was made with."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+def save_checkpoint(path: Path, step: int, kept: Mapping[str, Any], learned_from: str) -> None:
+    """Write ``step`` and the state of everything in ``kept``, so that a run cut short while writing keeps the last."""
+    part = path.with_suffix(".part")
+    state = {name: whole.state_dict() for name, whole in kept.items()}
+    torch.save({"step": step, "learned_from": learned_from, "state": state}, part)
+    part.replace(path)
+
+
+def load_checkpoint(path: Path, kept: Mapping[str, Any], learned_from: str) -> int:
+    """Load the state of everything in ``kept`` and return the step to go on with; 0 without a fitting checkpoint."""
+    if not path.exists():
+        return 0
+    stored = torch.load(path, weights_only=True)
+    if stored.get("learned_from") != learned_from:
+        log.warning("%s was made with other settings: training starts anew.", path)
+        return 0
+    for name, whole in kept.items():
+        whole.load_state_dict(stored["state"][name])
+    return int(stored["step"])

@@ -1,0 +1,34 @@
+"""The frames of a short clip exactly as the daemon shows them, for training and scoring on whole clips.
+
+Sample times, the frame on screen at each and the way to RGB are the daemon's own functions. Only the reading differs: one
+pass in this process, which is fast for short clips and meant for those that the project made.
+"""
+
+import io
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.pixels import write_rgb
+from daemon.windows import NS_PER_S, frames_on_screen, sample_times
+
+
+def read_clip_frames(clip: bytes, count: int) -> tuple[NDArray[np.uint8], list[float]]:
+    """Return ``uint8[count, H, W, 3]`` RGB and when each frame shown begins, as a fraction of the clip, 0 to 1."""
+    with av.open(io.BytesIO(clip), "r") as container:
+        stream = container.streams.video[0]
+        base = stream.time_base
+        frames = [frame for frame in container.decode(stream) if frame.pts is not None]
+    if not frames or base is None:
+        raise ValueError("the clip has no frame with a time stamp")
+    ns_per_tick = base * NS_PER_S
+    first = frames[0].pts or 0
+    pts_ns = np.array([int(((frame.pts or 0) - first) * ns_per_tick) for frame in frames], dtype=np.int64)
+    last_ns = int((frames[-1].duration or 0) * ns_per_tick) or int(pts_ns[-1]) // max(1, len(frames) - 1)
+    duration_ns = int(pts_ns[-1]) + max(1, last_ns)
+    shown = frames_on_screen(pts_ns, sample_times(0, duration_ns, count))
+    rgb = np.empty((count, frames[0].height, frames[0].width, 3), dtype=np.uint8)
+    for k, number in enumerate(shown):
+        write_rgb(frames[number], rgb[k])
+    return rgb, [int(pts_ns[number]) / duration_ns for number in shown]

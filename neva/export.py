@@ -1,0 +1,49 @@
+"""Writing a trained model as a folder that transformers and vLLM both load."""
+
+from pathlib import Path
+from typing import Any
+
+# transformers 5 saves a CLIP tower without the inner name that vLLM knows it by; transformers reads either.
+_SAVED, _SERVED = "vision_tower.", "vision_tower.vision_model."
+
+
+def export_model(folder: Path, llava: Any, processor: Any) -> None:
+    """Write configuration, float32 weights, tokenizer, processor and chat template of ``llava`` into ``folder``."""
+    from safetensors.torch import save_file
+    from transformers import GenerationConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    llava.config.architectures = ["LlavaForConditionalGeneration"]
+    llava.config.dtype = "float32"
+    llava.config.save_pretrained(folder)
+    tokenizer = processor.tokenizer
+    GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,
+    ).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    weights = {
+        served_name(name): tensor.detach().cpu().float().contiguous() for name, tensor in llava.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner reads
+
+
+def served_name(name: str) -> str:
+    """Return the name that a weight of transformers' LLaVA has in the layout that vLLM reads.
+
+    >>> served_name("model.vision_tower.encoder.layers.0.mlp.fc1.bias")
+    'vision_tower.vision_model.encoder.layers.0.mlp.fc1.bias'
+    >>> served_name("model.language_model.norm.weight")
+    'language_model.model.norm.weight'
+    """
+    if name.startswith("lm_head."):
+        return f"language_model.{name}"
+    name = name.removeprefix("model.")
+    if name.startswith("language_model."):
+        return name.replace("language_model.", "language_model.model.", 1)
+    if name.startswith(_SAVED) and not name.startswith(_SERVED):
+        return name.replace(_SAVED, _SERVED, 1)
+    return name

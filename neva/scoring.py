@@ -1,0 +1,69 @@
+"""How many captions of held-out clips are right: to the word, and colour, shape and motion apart."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from neva.shape_data import ShapeClips
+from neva.shapes import COLOURS, MOTIONS, SHAPES
+from neva.tokenizer import IMAGE, encode_around_media
+from neva.training_prompts import CHAT, DEFAULT_QUESTION
+
+_LONGEST_ANSWER = 24  # tokens; the longest caption has fewer
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Shares of right answers, 0 to 1, and how often which label was taken for which."""
+
+    clips: int
+    caption: float
+    colour: float
+    shape: float
+    motion: float
+    confusions: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [f"{name} {100 * getattr(self, name):.2f} %" for name in ("caption", "colour", "shape", "motion")]
+        return f"{self.clips} clips: {', '.join(parts)}"
+
+
+def prompt_ids(tokenizer: Any, patches: int, question: str = DEFAULT_QUESTION) -> list[int]:
+    """Return the chat template's prompt for a span of ``patches`` image tokens and ``question``."""
+    span = [tokenizer.convert_tokens_to_ids(IMAGE)] * patches
+    return encode_around_media(tokenizer, CHAT.before, CHAT.separator + question + CHAT.after, span)
+
+
+@torch.inference_mode()  # type: ignore[untyped-decorator]
+def caption_clips(llava: Any, tokenizer: Any, pixels: torch.Tensor, ids: list[int]) -> list[str]:
+    """Return the greedy answer for each clip of ``pixels[B, F, 3, S, S]``, all asked with the same ``ids``."""
+    count = len(pixels)
+    prompt = torch.tensor([ids] * count, device=pixels.device)
+    answers = llava.generate(
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        pixel_values=pixels.flatten(0, 1),
+        do_sample=False,
+        max_new_tokens=_LONGEST_ANSWER,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return list(tokenizer.batch_decode(answers[:, len(ids) :], skip_special_tokens=True))
+
+
+def score_captions(answers: list[str], clips: ShapeClips) -> Score:
+    """Compare one answer a clip with what is on it."""
+    right, confusions = Counter[str](), Counter[str]()
+    tables = {"colour": tuple(COLOURS), "shape": SHAPES, "motion": tuple(MOTIONS)}
+    for i, answer in enumerate(answers):
+        right["caption"] += answer == clips.caption(i)
+        for name, words in tables.items():
+            true = words[int(getattr(clips, name)[i])]
+            said = next((word for word in words if f" {word}" in answer), "nothing")
+            right[name] += said == true
+            if said != true:
+                confusions[f"{true} -> {said}"] += 1
+    shares = {name: right[name] / len(answers) for name in ("caption", *tables)}
+    return Score(len(answers), **shares, confusions=dict(confusions.most_common()))
