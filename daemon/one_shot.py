@@ -82,6 +82,9 @@ class CaptionPrinter:
 
 async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode:
     """Caption files and print what the model says; 65 when one of them could not be captioned to its end."""
+    if form != "json":  # for a person each clip's captions stand together; its windows still go side by side
+        limits = settings.limits.model_copy(update={"max_clips_in_flight": 1})
+        settings = settings.model_copy(update={"limits": limits})
     out, err = Console(), Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with ProgressBar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
