@@ -79,9 +79,9 @@ class AnswerJournal:
 
     async def answer(self, number: int, record: Mapping[str, Any], *, keep: bool = True) -> None:
         """Make a record's answer durable; with ``keep`` off (a failure) another run tries the record again."""
-        self.answers[number] = record
         if keep:
             await self._write({"answer": number, "record": record})
+        self.answers[number] = record  # not before it is durable: when all are here, nothing is on its way
 
     async def suspect(self, number: int) -> None:
         """Make it durable that an engine died with this record."""

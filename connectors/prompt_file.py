@@ -5,6 +5,7 @@ asks something about it, and becomes one clip. Answers come in any order and are
 the output; when the last one is there, the output is written whole, in the order of the prompts.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -190,7 +191,7 @@ class PromptFileSink:
     def __init__(self, output: Path, journal: AnswerJournal, count: int, compose: Compose) -> None:
         self._output, self._journal, self._count, self._compose = output, journal, count, compose
         self._captions: dict[int, Caption] = {}
-        self._patience = DiskPatience()
+        self._patience, self._turn = DiskPatience(), asyncio.Lock()
         self.failed = 0
         self.is_complete = False
 
@@ -214,13 +215,14 @@ class PromptFileSink:
 
     async def finish(self) -> None:
         """Write the output where every record has its answer."""
-        if self.is_complete or len(self._journal.answers) < self._count:
-            return
-        records = [self._journal.answers[number] for number in range(self._count)]
-        data = render_records(records, as_list=self._output.suffix == ".json")
-        await self._patience.run(lambda: _write_output(self._output, data), "Writing the output")  # 2
-        self._journal.remove()  # 3
-        self.is_complete = True
+        async with self._turn:
+            if self.is_complete or len(self._journal.answers) < self._count:
+                return
+            records = [self._journal.answers[number] for number in range(self._count)]
+            data = render_records(records, as_list=self._output.suffix == ".json")
+            await self._patience.run(lambda: _write_output(self._output, data), "Writing the output")  # 2
+            self._journal.remove()  # 3
+            self.is_complete = True
 
     async def close(self) -> None:
         """Close the journal; it stays where the job is not done."""

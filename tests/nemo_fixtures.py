@@ -15,7 +15,7 @@ import yaml
 
 from tests.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
 
-HIDDEN, HEADS, GROUPS, HEAD_DIM, INNER, LAYERS, TOWER = 64, 4, 2, 16, 96, 4, 32
+HIDDEN, HEADS, GROUPS, HEAD_DIM, INNER, LAYERS, TOWER = 128, 4, 2, 32, 96, 4, 64  # heads that vLLM takes on the CPU
 MARKS = [f"<extra_id_{n}>" for n in range(8)]
 State = dict[str, torch.Tensor]
 ADAPTER = "model.embedding.word_embeddings.adapter_layer.mm_projector_adapter.mm_projector"

@@ -360,7 +360,7 @@ def test_parts_that_do_not_fit_are_named(parts: Parts, tmp_path: Path) -> None:
     }
     checkpoint = parts.checkpoint(made.to_mcore(parts.language) | wide)
 
-    with pytest.raises(ConfigurationError, match="the projector takes 48 channels, the tower gives 32"):
+    with pytest.raises(ConfigurationError, match="the projector takes 48 channels, the tower gives 64"):
         import_nemo(ImportRequest(checkpoint.as_tar(tmp_path / "a.nemo"), tmp_path / "model"))
 
 
@@ -372,7 +372,8 @@ def test_a_sentencepiece_tokenizer_comes_out_of_the_archive(parts: Parts, tmp_pa
         model_writer=model,
         vocab_size=60,
         model_type="bpe",
-        byte_fallback=False,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
         hard_vocab_limit=False,
         user_defined_symbols=made.MARKS,
         minloglevel=2,

@@ -147,6 +147,16 @@ async def test_answers_in_any_order_come_out_in_the_prompts(tmp_path: Path) -> N
     assert [delivery.clip.attributes["prompt"] for delivery in (first, second, third)] == ["Q0", "Q1", "Q2"]
 
 
+async def test_answers_that_come_all_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path, 30)
+    deliveries = await bench.deliveries()
+
+    await asyncio.gather(*(bench.sink.write(done(delivery, "x")) for delivery in deliveries))
+
+    assert len(bench.records()) == 30
+    assert "waits for the disk" not in caplog.text
+
+
 async def test_a_list_is_written_with_an_indent(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 1, suffix=".json")
     (only,) = await bench.deliveries()
