@@ -145,3 +145,16 @@ def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings) -> Ca
         max_clip_bytes=max_clip_bytes,
     )
     return lambda uri, name: (remote if is_remote(uri, allowed.url_prefixes) else local)(uri, name)
+
+
+def replay_dead_letters(settings: EdgeSettings, sources: Collection[str], *, to: str | None, limit: int | None) -> str:
+    """Send dead letters through again and return what was done as a sentence; needs a Kafka sink."""
+    sink = settings.sink
+    if not isinstance(sink, KafkaSinkSettings):
+        raise ConfigurationError("only a Kafka sink has dead letters; a folder's are in failed/", path="sink.kind")
+    from connectors.kafka_replay import replay
+
+    topics = {sink.dead_letter_topic_for(name): name for name in sources}
+    done = [replay(sink, name, to=to, limit=limit) for name in topics.values()]
+    left = next((f" Not sent: {one.left}, because {one.why_left}." for one in done if one.left), "")
+    return f"Sent {sum(one.sent for one in done)} dead letters through again.{left}"

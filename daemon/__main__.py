@@ -169,6 +169,26 @@ def status(
 
 
 @app.command()
+def replay(
+    config: ConfigFile,
+    source: Annotated[str | None, typer.Option("--source", help="the dead letters of this source alone")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="this topic instead of the one they came from")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="at most so many")] = None,
+    settings: Set = None,
+) -> None:
+    """Send dead letters through again."""
+    from connectors.routes import replay_dead_letters
+    from daemon import logs
+    from daemon.config_file import load
+
+    loaded = load(config, settings or ())
+    logs.set_up(loaded.log)
+    if source is not None and source not in loaded.sources:
+        raise typer.BadParameter(f"no source {source!r}: there are {', '.join(loaded.sources)}.")
+    print(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(__version__)
