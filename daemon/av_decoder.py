@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import av.logging
+from av.video.reformatter import VideoReformatter
 
 from connectors.errors import Poison, Reason
 from daemon.container_end import is_cut
@@ -62,6 +63,11 @@ def video_stream(container: Any) -> Any:
     if stream.codec_context is None:
         raise Poison(Reason.UNSUPPORTED_CODEC, "no decoder for its video")
     return stream
+
+
+def new_scaler() -> Any:
+    """Return what scales and converts frames; one for each clip, since it keeps what it worked out."""
+    return VideoReformatter()
 
 
 def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> None:

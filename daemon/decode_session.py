@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
+from daemon.av_decoder import new_scaler
 from daemon.decode_protocol import Header
 from daemon.frame_cursor import FrameCursor
 from daemon.media import MediaLimits
@@ -46,6 +47,7 @@ class AvWriter:
 
     def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits) -> None:
         self._cursor = FrameCursor(descriptor, index, limits)
+        self._scaler = new_scaler()
         self.cost_bytes = 0
         self.want = self._cursor.want
         self.close = self._cursor.close
@@ -56,7 +58,7 @@ class AvWriter:
         if shown is None:
             return -1
         self.cost_bytes = shown[1].width * shown[1].height * 2 * _FRAMES_HELD
-        write_rgb(shown[1], out)
+        write_rgb(shown[1], out, self._scaler)
         return shown[0]
 
 

@@ -94,8 +94,10 @@ def fit(width: int, height: int, sample_aspect: Fraction | None, turned: bool, b
     return Geometry(max(1, round(shown_width * scale)), max(1, round(shown_height * scale)))
 
 
-def write_rgb(frame: Any, out: NDArray[np.uint8]) -> None:
+def write_rgb(frame: Any, out: NDArray[np.uint8], scaler: Any) -> None:
     """Write a decoded frame into ``out``, ``uint8[H, W, 3]``, upright and scaled to its size.
+
+    ``scaler`` is a ``VideoReformatter``, kept from frame to frame: setting one up costs more than a small frame does.
 
     Range and matrix are the stream's; where it does not say, limited range, and BT.709 from 720 lines up, else BT.601.
     """
@@ -109,7 +111,8 @@ def write_rgb(frame: Any, out: NDArray[np.uint8]) -> None:
             matrix = _BT709 if frame.height >= _HD_LINES else _BT601
         if value_range == _RANGE_UNSAID:
             value_range = _FULL if frame.format.name.startswith("yuvj") else _LIMITED
-    rgb = frame.reformat(
+    rgb = scaler.reformat(
+        frame,
         width,
         height,
         format="rgb24",

@@ -81,6 +81,23 @@ def make(path, recipe):
     return Truth(path, times, times[-1] + last, tuple(range(recipe.hidden, len(ticks))), size)
 
 
+def repeat(path, truth, times):
+    """Write a clip that shows another one many times, without encoding it again; its bar codes repeat."""
+    path = Path(f"{path}{truth.path.suffix}")
+    with av.open(str(truth.path)) as source, av.open(str(path), "w") as container:
+        stream = source.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        length = max(packet.pts + packet.duration for packet in packets) - min(packet.pts for packet in packets)
+        stamps = [(packet.pts, packet.dts) for packet in packets]
+        for turn in range(times):
+            for packet, (pts, dts) in zip(packets, stamps, strict=True):
+                packet.stream, packet.pts, packet.dts = copy, pts + turn * length, dts + turn * length
+                packet.time_base = stream.time_base
+                container.mux(packet)
+    return path
+
+
 def _stored(upright, recipe):
     """Return the picture as it is stored, so that the display matrix brings it upright."""
     if recipe.mirrored:

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,7 +87,7 @@ def flat(width: int, height: int, y: int, u: int, v: int, **attributes: int) -> 
 
 def colour(frame: av.VideoFrame) -> list[int]:
     out = np.zeros((frame.height, frame.width, 3), np.uint8)
-    write_rgb(frame, out)
+    write_rgb(frame, out, VideoReformatter())
     return [int(c) for c in out[out.shape[0] // 2, out.shape[1] // 2]]
 
 
@@ -131,7 +132,7 @@ def test_scaling_is_ffmpegs_bicubic(tmp_path: Path) -> None:
     picture = np.random.default_rng(3).integers(0, 255, (90, 160, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
     frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv444p", dst_colorspace="itu601")
     out = np.zeros((123, 218, 3), np.uint8)
-    write_rgb(frame, out)
+    write_rgb(frame, out, VideoReformatter())
 
     raw = frame.to_ndarray().tobytes()
     flags = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
