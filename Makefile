@@ -32,6 +32,9 @@ chaos-quick: setup ## the rows that CI runs
 bench: setup ## measure, as ratios against a peer in the same run
 	@$(PYTHON_IN_VENV) -m bench
 
+kafka: setup ## start a real Apache Kafka by hand and print its address
+	@$(PYTHON_IN_VENV) -m tests.kafka.broker
+
 model: setup ## train the bundled model again (about an hour on two cores)
 	@.venv/bin/captiond pretrain -c config/demo-model.yaml
 
@@ -44,4 +47,4 @@ uninstall: ## remove the service, but not its configuration and data
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test lint type chaos chaos-quick bench model install uninstall clean
+.PHONY: help setup demo test lint type chaos chaos-quick bench kafka model install uninstall clean

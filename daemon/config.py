@@ -44,8 +44,10 @@ class WindowsSettings(Section):
 
     def to_policy(self) -> WindowPolicy:
         """Return the same in integer nanoseconds."""
-        ns = [round(s * NS_PER_S) for s in (self.window_s, self.stride_s, self.min_tail_s)]
-        return WindowPolicy(*ns, whole=self.policy == "whole")
+        window_ns, stride_ns, min_tail_ns = (
+            round(seconds * NS_PER_S) for seconds in (self.window_s, self.stride_s, self.min_tail_s)
+        )
+        return WindowPolicy(window_ns, stride_ns, min_tail_ns, whole=self.policy == "whole")
 
 
 class FramesSettings(Section):
