@@ -1,0 +1,43 @@
+"""One machine for all tests of this folder; a skip where there can be none, a failure where CI says there must."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.machine import HOUSE, Machine, why_not
+from tests.systemd.service import Service
+
+# beside .venv, so that the environment is linked and not copied
+TREE = HOUSE / "build" / "systemd-tree"
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    if (reason := why_not()) is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs a systemd to test under: {reason}")
+        pytest.skip(f"no systemd can be started here: {reason}")
+    given = {**os.environ, "DESTDIR": str(TREE), "PREFIX": "", "COPY": "cp -al", "GPU": "no"}
+    subprocess.run([HOUSE / "scripts" / "install"], env=given, check=True, stdout=subprocess.DEVNULL)
+    under_test = Machine(TREE, tmp_path_factory.mktemp("machine"), name=f"captiond-{os.getpid()}")
+    try:
+        under_test.start()
+        under_test.run("systemd-sysusers", "captiond.conf")
+        under_test.run("systemd-tmpfiles", "--create", "captiond.conf")
+        yield under_test
+    finally:
+        under_test.stop()
+
+
+@pytest.fixture
+def service(machine: Machine, tmp_path: Path) -> Iterator[Service]:
+    """A service with the fake engine that has not been started, its folders empty."""
+    fresh = Service(machine, tmp_path)
+    fresh.clear()
+    fresh.configure()
+    yield fresh
+    machine.run("systemctl", "stop", fresh.unit, check=False)
+    machine.run("systemctl", "reset-failed", fresh.unit, check=False)

@@ -1,0 +1,121 @@
+"""The installed service in a machine: its configuration, its clips, and what systemd says about it."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from tests.systemd.machine import Machine
+
+STATE = ("ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus", "StatusText", "MainPID")
+LIMIT_S = 90.0
+
+
+@dataclass
+class Service:
+    """``captiond.service``, or ``captiond@NAME.service`` with its own folders and port."""
+
+    machine: Machine
+    scratch: Path
+    name: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What systemd calls it."""
+        return f"captiond@{self.name}.service" if self.name else "captiond.service"
+
+    @property
+    def home(self) -> str:
+        """Where its state is."""
+        return f"/var/lib/captiond-{self.name}" if self.name else "/var/lib/captiond"
+
+    def configure(self, *, engine: str = "{kind: fake, delay_ms: 20}", more: str = "") -> None:
+        """Write its configuration."""
+        self.machine.path(f"/etc/captiond/{self.name or 'captiond'}.yaml").write_text(
+            f"sources:\n  inbox: {{kind: folder, path: {self.home}/inbox, settle_s: 0.1, scan_s: 1.0}}\n"
+            f"sink: {{kind: folder, path: {self.home}/captions}}\n"
+            "windows: {window_s: 1.0, stride_s: 1.0, min_tail_s: 0.5}\nframes: {num_frames: 2}\n"
+            f"engine: {engine}\nhttp: {{listen: '127.0.0.1:{18500 + len(self.name)}'}}\n"
+            f"log: {{format: journal}}\n{more}"
+        )
+
+    def drop_in(self, text: str) -> None:
+        """Override the unit for this test."""
+        folder = self.machine.path(f"/run/systemd/system/{self.unit}.d")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "test.conf").write_text(text)
+        self.machine.run("systemctl", "daemon-reload")
+
+    def clear(self) -> None:
+        """Empty its folders and undo its drop-in."""
+        shutil.rmtree(self.machine.path(f"/run/systemd/system/{self.unit}.d"), ignore_errors=True)
+        self.machine.run("systemctl", "daemon-reload")
+        self.machine.run("rm", "-rf", self.home, "/var/log/journal")
+        self.machine.run("systemd-tmpfiles", "--create", "captiond.conf")
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.machine.run("systemctl", "start", self.unit)
+
+    def state(self) -> dict[str, str]:
+        """Return what systemd reports."""
+        return self.machine.show(self.unit, *STATE)
+
+    def wait_for(self, **expected: str) -> dict[str, str]:
+        """Wait until systemd reports these properties."""
+        deadline_s = time.monotonic() + LIMIT_S
+        state = self.state()
+        while any(not state[key].startswith(value) for key, value in expected.items()):
+            if time.monotonic() > deadline_s:
+                raise AssertionError(f"still {state}, not {expected}\n{self.machine.journal(self.unit)[-4000:]}")
+            time.sleep(0.2)
+            state = self.state()
+        return state
+
+    def put(self, count: int, first: int = 0) -> list[str]:
+        """Put clips into the inbox, each of six windows, by rename; return their names."""
+        clip = self.scratch / "clip.mp4"
+        if not clip.exists():
+            write_load_clip(clip)
+        names = [f"c{number:03d}.mp4" for number in range(first, first + count)]
+        inbox = self.machine.path(f"{self.home}/inbox")
+        for name in names:
+            shutil.copy(clip, inbox / f"{name}.part")
+            (inbox / f"{name}.part").chmod(0o644)
+            (inbox / f"{name}.part").rename(inbox / name)
+        return names
+
+    def captions(self, name: str) -> list[dict[str, object]]:
+        """Return what is written for a clip."""
+        path = self.machine.path(f"{self.home}/captions/inbox/{name}.jsonl")
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def written(self) -> int:
+        """Return how many captions there are."""
+        folder = self.machine.path(f"{self.home}/captions/inbox")
+        return sum(file.read_bytes().count(b"\n") for file in folder.glob("*.jsonl")) if folder.is_dir() else 0
+
+    def wait_written(self, at_least: int) -> None:
+        """Wait until so many captions are there."""
+        deadline_s = time.monotonic() + LIMIT_S
+        while self.written() < at_least:
+            if time.monotonic() > deadline_s:
+                log = self.machine.journal(self.unit)[-4000:]
+                raise AssertionError(f"{self.written()} of {at_least} captions; {self.state()}\n{log}")
+            time.sleep(0.05)
+
+    def wait_done(self, names: list[str]) -> None:
+        """Wait until every clip is in done/, then check that each of its windows is captioned exactly once."""
+        done = self.machine.path(f"{self.home}/inbox/done")
+        deadline_s = time.monotonic() + LIMIT_S
+        while not all((done / name).exists() for name in names):
+            if time.monotonic() > deadline_s:
+                missing = [name for name in names if not (done / name).exists()]
+                raise AssertionError(f"not done: {missing}\n{self.machine.journal(self.unit)[-4000:]}")
+            time.sleep(0.1)
+        for name in names:
+            indices = Counter(message["window"]["index"] for message in self.captions(name))  # type: ignore[index]
+            assert indices == Counter(range(WINDOWS_EACH)), f"{name}: {indices}"
