@@ -1,7 +1,7 @@
 """The frames of a short clip exactly as the daemon shows them, for training and scoring on whole clips.
 
-Sample times, the frame on screen at each and the way to RGB are the daemon's own functions. Only the reading differs: one
-pass in this process, which is fast for short clips and meant for those that the project made.
+Sample times, the frame on screen at each and the way to RGB are the daemon's own functions. Only the reading differs:
+one pass in this process, which is fast for short clips and meant for those that the project made.
 """
 
 import io
@@ -10,6 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.av_decoder import new_scaler
 from daemon.pixels import write_rgb
 from daemon.windows import NS_PER_S, frames_on_screen, sample_times
 
@@ -28,7 +29,8 @@ def read_clip_frames(clip: bytes, count: int) -> tuple[NDArray[np.uint8], list[f
     last_ns = int((frames[-1].duration or 0) * ns_per_tick) or int(pts_ns[-1]) // max(1, len(frames) - 1)
     duration_ns = int(pts_ns[-1]) + max(1, last_ns)
     shown = frames_on_screen(pts_ns, sample_times(0, duration_ns, count))
+    scaler = new_scaler()
     rgb = np.empty((count, frames[0].height, frames[0].width, 3), dtype=np.uint8)
     for k, number in enumerate(shown):
-        write_rgb(frames[number], rgb[k])
+        write_rgb(frames[number], rgb[k], scaler)
     return rgb, [int(pts_ns[number]) / duration_ns for number in shown]
