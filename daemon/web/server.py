@@ -77,6 +77,7 @@ def _listener(listen: str) -> socket.socket:
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, int(port)))
+        opened.listen()  # from here on the address is taken
     except (OSError, OverflowError) as error:
         opened.close()
         reason = getattr(error, "strerror", None) or str(error)

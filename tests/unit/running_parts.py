@@ -1,0 +1,48 @@
+"""Parts of a daemon that stand still, for what only looks at them."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from daemon.condition import Condition
+from daemon.fake_engine import FakeEngine
+from daemon.metrics import Metrics
+from daemon.sdnotify import ServiceManager
+
+
+@dataclass
+class Clock:
+    """Time that only a test moves."""
+
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Heard(ServiceManager):
+    """A service manager that remembers what it is told."""
+
+    def __init__(self, watchdog_s: float | None = 60.0) -> None:
+        super().__init__("")
+        self.watchdog_s = watchdog_s
+        self.words: list[str] = []
+
+    def _send(self, message: str) -> None:
+        self.words.append(message)
+
+
+@dataclass
+class Parts:
+    """A condition over parts whose accounts a test writes."""
+
+    clock: Clock = field(default_factory=Clock)
+    route: Any = field(default_factory=lambda: SimpleNamespace(name="inbox", waiting_for="", lag=7))
+    sink: Any = field(default_factory=lambda: SimpleNamespace(waiting_for=""))
+    engine: FakeEngine = field(default_factory=FakeEngine)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.clock)
+        budget = SimpleNamespace(held_bytes=300, encoded_held_bytes=100, limit_bytes=1000)
+        sampler: Any = SimpleNamespace(budget=budget, pool=SimpleNamespace(pids=[1, 2]))
+        self.condition = Condition(self.engine, sampler, self.sink, [self.route], self.metrics, clock=self.clock)

@@ -1,0 +1,101 @@
+"""What a reload takes, what it refuses, and with which words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.errors import ConfigurationError, ExitCode
+from daemon.clip_settings import settings_by_source
+from daemon.config import Settings
+from daemon.config_file import settings_from
+from daemon.fake_engine import FakeEngine
+from daemon.reload import Outcome, Reloader
+from daemon.run_record import RunRecord
+
+PLAIN: dict[str, Any] = {
+    "sources": {"inbox": {"kind": "folder", "path": "inbox"}},
+    "sink": {"kind": "folder", "path": "captions"},
+    "engine": {"kind": "fake"},
+}
+
+
+def settings(**more: Any) -> Settings:
+    return settings_from({**PLAIN, **more}, folder=Path("/nowhere"))
+
+
+def reloader(fresh: Settings | Exception) -> Reloader:
+    def read() -> Settings:
+        if isinstance(fresh, Exception):
+            raise fresh
+        return fresh
+
+    running = settings()
+    return Reloader(running, read, settings_by_source(running), FakeEngine())
+
+
+def test_prompts_windows_and_generation_take_effect() -> None:
+    reload = reloader(settings(prompt={"text": "Who?"}, windows={"window_s": 4.0}, generation={"max_tokens": 9}))
+
+    outcome, sentence = reload.reload()
+
+    mine = reload.by_source["inbox"]
+    assert outcome is Outcome.APPLIED
+    assert (mine.prompt.text, mine.prompt.max_tokens, mine.windows.window_ns) == ("Who?", 9, 4_000_000_000)
+    assert sentence.endswith("clips in flight keep what they started with.")
+    assert reload.reload()[0] is Outcome.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"engine": {"kind": "fake", "slots": 3}}, "engine.slots"),
+        ({"sink": {"kind": "folder", "path": "elsewhere"}}, "sink.path"),
+        ({"sources": {"inbox": {"kind": "folder", "path": "other"}}}, "sources.inbox.path"),
+        ({"timeouts": {"drain_s": 1.0}}, "timeouts.drain_s"),
+        ({"http": None}, "http"),
+    ],
+)
+def test_anything_else_needs_a_restart_and_then_nothing_changes(more: dict[str, Any], key: str) -> None:
+    reload = reloader(settings(prompt={"text": "Who?"}, **more))
+
+    outcome, sentence = reload.reload()
+
+    assert (outcome, sentence) == (Outcome.REFUSED, f"Not reloaded: {key} needs a restart.")
+    assert reload.by_source["inbox"].prompt.text != "Who?"
+
+
+def test_a_new_source_needs_a_restart() -> None:
+    two = {**PLAIN["sources"], "doors": {"kind": "folder", "path": "doors"}}
+
+    assert reloader(settings(sources=two)).reload() == (Outcome.REFUSED, "Not reloaded: sources.doors needs a restart.")
+
+
+def test_a_broken_file_is_refused_with_its_sentence() -> None:
+    outcome, sentence = reloader(ConfigurationError("unknown key", path="promt")).reload()
+
+    assert (outcome, sentence) == (Outcome.REFUSED, "Not reloaded, the configuration is wrong: promt: unknown key.")
+
+
+def test_more_frames_than_the_engine_was_started_for_need_a_restart() -> None:
+    outcome, sentence = reloader(settings(frames={"num_frames": 64})).reload()
+
+    assert outcome is Outcome.REFUSED
+    assert "64 frames a window need a restart: the engine was started for 8" in sentence
+
+
+def test_a_prompt_that_the_model_can_not_take_is_refused() -> None:
+    outcome, sentence = reloader(settings(generation={"max_tokens": 200_000})).reload()
+
+    assert outcome is Outcome.REFUSED
+    assert "sources.inbox.prompt" in sentence
+
+
+def test_how_earlier_runs_ended_is_counted(tmp_path: Path) -> None:
+    for code in (ExitCode.ENGINE_LOST, ExitCode.ENGINE_LOST, None):
+        record = RunRecord(tmp_path)
+        record.begin()
+        if code is not None:
+            record.end(code)
+
+    assert RunRecord(tmp_path).begin() == {"engine_lost": 2, "killed": 1}
