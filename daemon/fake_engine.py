@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from daemon.windows import FrameSet
 
 _TOKENS_A_FRAME = 16
 _MAX_MODEL_LEN = 131_072
+_COURTESY_S = 0.25  # how long a request waits for a later one to be answered first
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class FakeEngine:
         self.requests: list[str] = []  # the ids of all that came, in order
         self.aborted: list[str] = []
         self._dead, self._hangs = asyncio.Event(), False
+        self._finished = defaultdict[int, asyncio.Event](asyncio.Event)
 
     async def start(self) -> None:
         """Start nothing: there is no model."""
@@ -86,6 +89,10 @@ class FakeEngine:
         except asyncio.CancelledError:
             self.aborted.append(request_id)
             raise
+        finally:
+            if self.script.reverse_by:
+                self._finished[number].set()
+                self._finished.pop(number + 1, None)
         if self._named(self.script.fails, request_id):
             raise Transient("the script says so", reason="engine_refused", origin="engine")
         self.progress += 1
@@ -124,9 +131,9 @@ class FakeEngine:
         if self._hangs or self._named(self.script.never_returns, request_id):
             await self._dead.wait()
         delay_ms = next((ms for name, ms in self.script.delays_ms.items() if name in request_id), self._delay_ms)
-        if self.script.reverse_by:
-            place = (number - 1) % self.script.reverse_by
-            delay_ms += (self.script.reverse_by - place) * max(self._delay_ms, 1.0)
+        if self.script.reverse_by and number % self.script.reverse_by:
+            with contextlib.suppress(TimeoutError):  # no later request is there to go first
+                await asyncio.wait_for(self._finished[number + 1].wait(), _COURTESY_S)
         if delay_ms:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._dead.wait(), delay_ms / 1000)
