@@ -19,7 +19,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, NewTopic
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.sasl import get_sasl_mechanism
@@ -31,6 +31,7 @@ from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings
 
 __all__ = [
     "BrokerAway",
+    "ConfigResource",
     "ConsumerRebalanceListener",
     "KafkaAdminClient",
     "KafkaConsumer",
@@ -69,6 +70,7 @@ BOOTSTRAP_MS = 5_000  # a broker that is there answers within this; the caller w
 RECONNECT_MS = 2_000  # the client's own 30 s would be most of the time that a recovery may take
 METADATA_AGE_MS = 30_000  # new partitions, and new topics that a pattern fits, are seen after this
 MAX_REQUEST_BYTES = 16 * 2**20  # dead letters carry their clip; where a topic takes less, the broker says so
+BATCH_BYTES = 128 * 2**10  # captions of one commit interval share a batch and so a compression
 MIN_FETCH_BYTES = 2**20  # a fetch below the brokers' usual limit of a record would fetch records one by one
 MAX_FETCH_BYTES = 50 * 2**20  # the client's own default
 
@@ -230,16 +232,25 @@ def open_reader(settings: KafkaConnectionSettings, *, path: str = "", **more: An
 
 
 def open_producer(
-    settings: KafkaSinkSettings, *, client_id: str, path: str, transactional_id: str | None = None
+    settings: KafkaSinkSettings,
+    *,
+    client_id: str,
+    path: str,
+    transactional_id: str | None = None,
+    batch_bytes: int = BATCH_BYTES,
 ) -> KafkaProducer:
-    """Return an idempotent producer that has reached a broker; with ``transactional_id``, one for transactions."""
+    """Return an idempotent producer that has reached a broker; with ``transactional_id``, one for transactions.
+
+    ``batch_bytes`` is below what any output topic takes: when a broker refuses a batch, the client splits it, and that
+    leaves records without an answer.
+    """
     check_client_settings(settings.producer, KafkaProducer, path=f"{path}.producer")
     known = connection_settings(settings, path=path) | {
         "client_id": client_id,
         "max_request_size": MAX_REQUEST_BYTES,
         "max_block_ms": DELIVERY_MS,
         "metadata_max_age_ms": METADATA_AGE_MS,
-        "batch_size": 128 * 1024,  # captions of one commit interval share a batch and so a compression
+        "batch_size": batch_bytes,
     }
     ours: dict[str, Any] = {
         "acks": "all",

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from connectors.kafka_client import (
     BrokerAway,
     KafkaConsumer,
-    KafkaProducer,
     MemberState,
     NotAMember,
     OffsetAndMetadata,
@@ -20,7 +19,8 @@ from connectors.kafka_client import (
     translate,
 )
 from connectors.kafka_partitions import Place
-from connectors.kafka_record import OutRecord, Publication
+from connectors.kafka_producer import Output
+from connectors.kafka_record import Publication
 from connectors.offset_ledger import PartitionPosition, encode_position
 
 log = logging.getLogger(__name__)
@@ -98,20 +98,20 @@ class TransactionCommitter:
     transactional id, which ends what the old one left open, one way or the other, before it returns.
     """
 
-    def __init__(self, open_producer: Callable[[], KafkaProducer]) -> None:
-        self._open_producer = open_producer
-        self._producer: KafkaProducer | None = None
+    def __init__(self, open_output: Callable[[], Output]) -> None:
+        self._open_output = open_output
+        self._output: Output | None = None
 
     def prepare(self) -> None:
         """Make the producer and end what an earlier one with the same transactional id left open."""
         self._abandon()
-        producer = self._open_producer()
+        output = self._open_output()
         try:
-            producer.init_transactions()
+            output.producer.init_transactions()
         except Exception as error:
-            abandon_producer(producer)
+            abandon_producer(output.producer)
             raise translate(error) from error
-        self._producer = producer
+        self._output = output
 
     def commit(
         self, publications: Sequence[Publication], positions: Positions, consumer: KafkaConsumer, limit_s: float
@@ -126,14 +126,16 @@ class TransactionCommitter:
         """
         if not is_reachable(consumer):
             raise BrokerAway("the group's coordinator is away")
-        if self._producer is None:
+        if self._output is None:
             self.prepare()
-        producer: Any = self._producer
+        output = self._output
+        assert output is not None  # noqa: S101 - prepare makes one or raises
+        producer: Any = output.producer
         deadline_s = time.monotonic() + limit_s
         sent: list[tuple[Publication, Any]] = []
         try:
             producer.begin_transaction()
-            _send(producer, publications, sent)  # 1
+            _send(output, publications, sent)  # 1
             group = consumer.group_metadata()
             if group.generation_id < 0 or group.state != MemberState.STABLE:
                 raise NotAMember("the group is changing")  # without a generation the broker would not fence us
@@ -157,7 +159,9 @@ class TransactionCommitter:
 
     def _abort(self) -> None:
         """Abort the open transaction; a producer that can't is abandoned, and its successor's start aborts it."""
-        producer: Any = self._producer
+        if self._output is None:
+            return
+        producer: Any = self._output.producer
         try:
             _wait(producer, producer._transaction_manager.begin_abort(), time.monotonic() + ABORT_S)
         except Exception as error:
@@ -165,30 +169,25 @@ class TransactionCommitter:
             self._abandon()
 
     def _abandon(self) -> None:
-        if self._producer is not None:
-            abandon_producer(self._producer)
-            self._producer = None
+        if self._output is not None:
+            abandon_producer(self._output.producer)
+            self._output = None
 
     def close(self, limit_s: float) -> None:
         """Let go of the producer; no transaction is open between commits."""
         self._abandon()
 
 
-def _send(producer: KafkaProducer, publications: Sequence[Publication], sent: list[tuple[Publication, Any]]) -> None:
+def _send(output: Output, publications: Sequence[Publication], sent: list[tuple[Publication, Any]]) -> None:
     for publication in publications:
         for record in publication.records:
             try:
-                sent.append((publication, send_record(producer, record)))
+                sent.append((publication, output.send(record)))
             except Exception as error:
                 fault = translate(error)
                 if isinstance(fault, RecordTooLarge):
                     raise TooLarge([publication], str(fault)) from error
                 raise
-
-
-def send_record(producer: KafkaProducer, record: OutRecord) -> Any:
-    """Give the client a record and return its future."""
-    return producer.send(record.topic, record.value, record.key, list(record.headers))
 
 
 def _wait(producer: Any, result: Any, deadline_s: float) -> None:

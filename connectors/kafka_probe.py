@@ -10,15 +10,17 @@ import socket
 import ssl
 import struct
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client import connection_settings, get_sasl_mechanism, open_admin
+from connectors.kafka_client import ConfigResource, connection_settings, get_sasl_mechanism, open_admin
 from connectors.kafka_settings import KafkaConnectionSettings
 
 log = logging.getLogger(__name__)
 
 PROBE_S = 5.0  # a broker in reach accepts and answers well within this, also while it is busy
+BROKER_RECORD_BYTES = 1_048_588  # Kafka's default of max.message.bytes
 _SASL_HANDSHAKE, _SASL_AUTHENTICATE, _API_VERSIONS = 17, 36, 18  # numbers of Kafka's requests
 _UNSUPPORTED_MECHANISM = 33  # Kafka's error code
 _MAX_ANSWER_BYTES = 2**20  # answers here take some hundred bytes; whatever sends more is no broker
@@ -176,3 +178,37 @@ def check_topics(
             raise ConfigurationError(f"there is no topic {name!r}, and captiond creates none", path=path)
         partitions[name] = len(topic.get("partitions", ()))
     return partitions
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTopic:
+    """What an output topic takes: records up to ``max_record_bytes``; a compacted one keeps the last of a key alone."""
+
+    max_record_bytes: int = BROKER_RECORD_BYTES
+    is_compacted: bool = False
+
+
+def describe_outputs(
+    settings: KafkaConnectionSettings, topics: Collection[str], *, path: str
+) -> dict[str, OutputTopic]:
+    """Return what each topic takes; where the user may not ask, the brokers' own default is assumed."""
+    asked = [ConfigResource("TOPIC", name, ["max.message.bytes", "cleanup.policy"]) for name in topics]
+    admin = open_admin(settings, path=path)
+    try:
+        found: dict[str, Any] = next(iter(admin.describe_configs(asked, config_filter="all").values()), {})
+        return {name: _output_topic(found.get(name, {})) for name in topics}
+    except Exception as error:
+        log.info("What the output topics take can't be asked (%s); the brokers' defaults are assumed.", error)
+        return {name: OutputTopic() for name in topics}
+    finally:
+        admin.close()
+
+
+def _output_topic(configs: dict[str, Any]) -> OutputTopic:
+    def value(key: str, default: str) -> str:
+        given = configs.get(key, default)
+        return str(given.get("value", default) if isinstance(given, dict) else given)
+
+    return OutputTopic(
+        int(value("max.message.bytes", str(BROKER_RECORD_BYTES))), "compact" in value("cleanup.policy", "delete")
+    )

@@ -14,11 +14,10 @@ from pathlib import Path
 from connectors.contract import Delivery, Media, Progress
 from connectors.errors import ConfigurationError
 from connectors.file_media import confirm_unchanged
-from connectors.kafka_client import KafkaProducer
 from connectors.kafka_commit import TransactionCommitter
 from connectors.kafka_output import records_of
+from connectors.kafka_producer import Output, connect_output
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
-from connectors.kafka_sink import connect_producer
 from connectors.kafka_source import KafkaSource, SourceBounds
 
 MAX_SLOTS = 64  # daemons of one group on one host that share a state_dir; more would be a mistake in the unit
@@ -72,8 +71,8 @@ class TransactionalRoute:
         self._slot = TransactionalSlot(state_dir, source.group(name))
         self.source = KafkaSource(name, source, bounds, open_reference, TransactionCommitter(self._connect))
 
-    def _connect(self) -> KafkaProducer:
-        return connect_producer(self._sink, self._topics_of, self._slot.transactional_id)
+    def _connect(self) -> Output:
+        return connect_output(self._sink, self._topics_of, self._slot.transactional_id)
 
     @property
     def waiting_for(self) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,13 @@ from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.kafka_client import (
     DELIVERY_MS,
     BrokerAway,
-    KafkaProducer,
     RecordTooLarge,
     abandon_producer,
-    open_producer,
     translate,
 )
-from connectors.kafka_commit import send_record
 from connectors.kafka_commit_queue import answer
 from connectors.kafka_output import records_of
-from connectors.kafka_probe import check_topics, probe_connection
+from connectors.kafka_producer import Output, connect_output, explain_outage
 from connectors.kafka_record import OutRecord
 from connectors.kafka_settings import KafkaSinkSettings
 
@@ -55,7 +52,7 @@ class KafkaSink:
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._tries = 0
-        self._producer: KafkaProducer | None = None
+        self._output: Output | None = None
         self._thread: threading.Thread | None = None
 
     async def write(self, progress: Progress) -> None:
@@ -97,15 +94,15 @@ class KafkaSink:
                 batch.append(following)
             while batch and not self._closing.is_set():
                 batch = self._try(batch)
-        if self._producer is not None:
-            abandon_producer(self._producer)
+        if self._output is not None:
+            abandon_producer(self._output.producer)
 
     def _try(self, batch: list[_Write]) -> list[_Write]:
         """Send a batch and return what must be sent again."""
         try:
-            if self._producer is None:
-                self._producer = connect_producer(self.settings, self._sources)
-            again = self._send(self._producer, batch)
+            if self._output is None:
+                self._output = connect_output(self.settings, self._sources)
+            again = self._send(self._output, batch)
         except ConfigurationError as error:
             _answer(batch, error)
             return []
@@ -115,7 +112,7 @@ class KafkaSink:
         self._tries, self.waiting_for = 0, ""
         return again
 
-    def _send(self, producer: KafkaProducer, batch: list[_Write]) -> list[_Write]:
+    def _send(self, output: Output, batch: list[_Write]) -> list[_Write]:
         """Send all, wait for all, answer those that are whole.
 
         1. Every record is given to the client, in order.
@@ -126,8 +123,8 @@ class KafkaSink:
         for write in batch:
             sent.append((write, []))
             for record in write.records:
-                sent[-1][1].append(_send_or_fault(producer, record))  # 1
-        producer.flush(timeout=ACKNOWLEDGE_S)  # 2
+                sent[-1][1].append(_send_or_fault(output, record))  # 1
+        output.producer.flush(timeout=ACKNOWLEDGE_S)  # 2
         done, again, fault = [], [], None
         for write, results in sent:  # 3
             faults = [found for result in results if (found := _fault_of(result)) is not None]
@@ -147,9 +144,9 @@ class KafkaSink:
     def _wait(self, error: Exception) -> None:
         """Note an outage, get rid of a producer that is of no more use, and back off."""
         fault = translate(error, path="sink")
-        if not isinstance(fault, BrokerAway) and self._producer is not None:
-            abandon_producer(self._producer)
-            self._producer = None
+        if not isinstance(fault, BrokerAway) and self._output is not None:
+            abandon_producer(self._output.producer)
+            self._output = None
         self._tries += 1
         if self._tries > 1:
             reason = explain_outage(self.settings) or str(fault)
@@ -159,35 +156,9 @@ class KafkaSink:
         self._closing.wait(BACK_OFF_S[min(self._tries, len(BACK_OFF_S)) - 1])
 
 
-def connect_producer(
-    settings: KafkaSinkSettings,
-    sources: Collection[str],
-    transactional_id: str | None = None,
-    producer_of: Callable[..., KafkaProducer] = open_producer,
-) -> KafkaProducer:
-    """Reach a broker and look that every output topic is there and may be written."""
+def _send_or_fault(output: Output, record: OutRecord) -> Any:
     try:
-        captions = {settings.topic_for(source) for source in sources}
-        letters = {settings.dead_letter_topic_for(source) for source in sources}
-        check_topics(settings, captions, "WRITE", path="sink.topic")
-        check_topics(settings, letters, "WRITE", path="sink.dead_letter_topic")
-        return producer_of(settings, client_id="captiond-sink", path="sink", transactional_id=transactional_id)
-    except BrokerAway:
-        probe_connection(settings, path="sink")  # raises where waiting can't help
-        raise
-
-
-def explain_outage(settings: KafkaSinkSettings) -> str:
-    """Return what stands in the way of a broker that was reached before."""
-    try:
-        return probe_connection(settings, path="sink")
-    except ConfigurationError as error:
-        return str(error)
-
-
-def _send_or_fault(producer: KafkaProducer, record: OutRecord) -> Any:
-    try:
-        return send_record(producer, record)
+        return output.send(record)
     except Exception as error:
         fault = translate(error, path="sink")
         if isinstance(fault, RecordTooLarge):
