@@ -370,7 +370,8 @@ def test_a_sentencepiece_tokenizer_comes_out_of_the_archive(parts: Parts, tmp_pa
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["a red square moves to the left", "a blue circle moves down"] * 20),
         model_writer=model,
-        vocab_size=60,
+        vocab_size=400,
+        byte_fallback=True,
         model_type="bpe",
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
