@@ -157,6 +157,16 @@ def produce(bootstrap: str, topic: str, values: Sequence[bytes | None], **more: 
     producer.close()
 
 
+def produce_one(bootstrap: str, topic: str, name: str) -> None:
+    """Write one clip with its name as the key, through one producer for the whole session."""
+    if bootstrap not in _PRODUCERS:
+        _PRODUCERS[bootstrap] = KafkaProducer(bootstrap_servers=bootstrap)
+    _PRODUCERS[bootstrap].send(topic, b"clip " + name.encode(), key=name.encode()).get(timeout=30)
+
+
+_PRODUCERS: dict[str, KafkaProducer] = {}
+
+
 def read_all(bootstrap: str, topic: str, **more: Any) -> list[Any]:
     """Return every committed record of a topic."""
     reader = open_reader(KafkaConnectionSettings(bootstrap_servers=bootstrap), **more)
