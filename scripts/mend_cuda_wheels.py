@@ -6,8 +6,8 @@ audio, so torchaudio and torchcodec are uninstalled where they do not import: bo
 
 torchvision is needed, but only its pure-torch transforms: declaring the two missing operator schemas before its first
 import is enough. vLLM spawns processes that import transformers before any hook of ours could run, so the declaration
-hangs on the interpreter itself: a ``.pth`` file that installs a one-shot import hook. Where all three import, nothing is
-changed.
+hangs on the interpreter itself: a ``.pth`` file that installs a one-shot import hook. Where all three import, nothing
+is changed.
 """
 
 import subprocess
