@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from tests import nemo_fixtures as made  # noqa: E402
-from tests.nemo_fixtures import Checkpoint  # noqa: E402
-from tests.pipeline.test_evaluate import COMMAND, HOUSE  # noqa: E402
-from tests.pipeline.test_neva_frames import write_clip  # noqa: E402
+from tests import nemo_fixtures as made
+from tests.nemo_fixtures import Checkpoint
+from tests.pipeline.test_evaluate import COMMAND, HOUSE
+from tests.pipeline.test_neva_frames import write_clip
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(560)]
 
