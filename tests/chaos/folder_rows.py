@@ -75,7 +75,7 @@ def killed_at_random(faults: int, folder: Path, clips: int = CLIPS) -> Result:
     """Strike one load with SIGKILL, 0 to 3 s after each process was started."""
     folder.mkdir(parents=True)
     names = fill_inbox(folder / "inbox", clips)
-    config = write_config(folder)
+    config = write_config(folder, delay_ms=400.0)  # slow enough that the load outlasts its faults
     draw = random.Random(faults)
     struck, slowest_s = 0, 0.0
     for _ in range(faults):
