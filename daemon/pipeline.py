@@ -177,8 +177,10 @@ class Pipeline:
             return False
         return True
 
-    def _give_back(self, window: FrameSet | UnreadableWindow, _request: object = None) -> None:
+    def _give_back(self, window: FrameSet | UnreadableWindow, request: "asyncio.Task[Caption] | None" = None) -> None:
         """Give back a window's slot and bytes. Runs even for a request that was cancelled before it began."""
+        if request is not None and not request.cancelled():
+            request.exception()  # seen: when the engine dies, one clip's request tells it and nobody reads the others
         self.engine_slots.release()
         self._release(window)
 

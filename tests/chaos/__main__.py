@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos import folder_rows
+from tests.chaos import engine_rows, folder_rows
 from tests.chaos.table import Row, run_rows
 
 
@@ -16,9 +16,10 @@ def main() -> int:
     parser.add_argument("--runs", type=int, help="how many faults a row strikes")
     parser.add_argument("--quick", action="store_true", help="the counts of CI")
     asked = parser.parse_args()
-    rows = [row for row in folder_rows.ROWS if asked.row is None or row.name.lower().startswith(asked.row.lower())]
+    every = (*folder_rows.ROWS, *engine_rows.ROWS)
+    rows = [row for row in every if asked.row is None or row.name.lower().startswith(asked.row.lower())]
     if not rows:
-        print(f"There is no row {asked.row!r}: {', '.join(row.name for row in folder_rows.ROWS)}.", file=sys.stderr)
+        print(f"There is no row {asked.row!r}: {', '.join(row.name for row in every)}.", file=sys.stderr)
         return 64
 
     def runs_of(row: Row) -> int:

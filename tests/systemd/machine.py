@@ -101,7 +101,8 @@ class Machine:
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._make_groups()
         enter = " ".join(f"echo $$ > {group}/cgroup.procs;" for group in self.groups)
-        unshare = f"exec unshare {' '.join(_NAMESPACES)} --fork --kill-child --mount-proc"
+        # whatever ends this process ends the machine
+        unshare = f"exec setpriv --pdeathsig KILL unshare {' '.join(_NAMESPACES)} --fork --kill-child --mount-proc"
         with (self.scratch / "systemd.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [

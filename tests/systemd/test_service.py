@@ -85,6 +85,7 @@ def test_an_engine_that_dies_is_started_again_and_nothing_is_lost(service: Servi
 
     state = service.wait_for(ActiveState="active", NRestarts="1")
     assert state["Result"] == "success"
+    assert "never retrieved" not in service.machine.journal(service.unit)
     assert 'captiond_restarts_total{ended="engine_lost"} 1.0' in service.machine.run(
         "/opt/captiond/bin/python", "-c", _METRICS
     )

@@ -4,7 +4,7 @@ import pytest
 
 from tests.systemd.service import Service
 
-pytestmark = [pytest.mark.systemd, pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.systemd, pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 BUNDLED = "{kind: vllm, model: bundled}"
 
@@ -28,8 +28,9 @@ def test_the_bundled_model_from_start_to_stop_with_its_engine_killed_in_between(
     service.wait_written(2 * 6 + 3)
     (core,) = engine_processes(service)
     service.machine.run("kill", "-KILL", core)
-    service.wait_for(NRestarts="1")
+    service.wait_for(NRestarts="1", ActiveState="active")
     service.wait_done(names)
+    assert "never retrieved" not in service.machine.journal(service.unit)
 
     more = service.put(6, first=20)
     service.wait_written(8 * 6 + 3)
