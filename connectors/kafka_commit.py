@@ -143,8 +143,7 @@ class TransactionCommitter:
             _wait(producer, manager.send_offsets_to_transaction(offsets_of(positions), group), deadline_s)  # 2
             result = manager.begin_commit()  # 3
         except Exception as error:
-            self._abort()
-            raise _explain(error, sent) from error
+            raise self._undo(error, sent) from error
         self._finish(producer, result, deadline_s, sent)
 
     def _finish(self, producer: Any, result: Any, deadline_s: float, sent: list[tuple[Publication, Any]]) -> None:
@@ -152,10 +151,22 @@ class TransactionCommitter:
             _wait(producer, result, deadline_s)
         except Exception as error:
             if any(future.is_done and future.failed() for _, future in sent):
-                self._abort()  # a record failed, so the transaction can't have been committed
-                raise _explain(error, sent) from error
+                raise self._undo(error, sent) from error  # then the transaction can't have been committed
             self._abandon()
             raise Unknown(str(error)) from error
+
+    def _undo(self, error: Exception, sent: list[tuple[Publication, Any]]) -> Exception:
+        """End a transaction that did not happen, and return why.
+
+        Only a producer whose group moved on or whose record was too large is in order and goes on after an abort. One
+        that gave records up is replaced: kafka-python 3.0.12 can leave the partition of an expired batch muted.
+        """
+        fault = _explain(error, sent)
+        if isinstance(fault, NotAMember | TooLarge):
+            self._abort()
+        else:
+            self._abandon()
+        return fault
 
     def _abort(self) -> None:
         """Abort the open transaction; a producer that can't is abandoned, and its successor's start aborts it."""

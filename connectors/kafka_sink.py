@@ -142,9 +142,13 @@ class KafkaSink:
         return again
 
     def _wait(self, error: Exception) -> None:
-        """Note an outage, get rid of a producer that is of no more use, and back off."""
+        """Note an outage, let go of the producer, and back off.
+
+        A producer that gave a record up is of no more use: kafka-python 3.0.12 can leave the partition of an expired
+        batch muted, and then sends nothing to it any more and says nothing about it.
+        """
         fault = translate(error, path="sink")
-        if not isinstance(fault, BrokerAway) and self._output is not None:
+        if self._output is not None:
             abandon_producer(self._output.producer)
             self._output = None
         self._tries += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from connectors.contract import Caption, CaptionStatus, Delivery, Media, Progress, Sink, WindowSpan
-from connectors.errors import Poison, Reason
+from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.kafka_client import KafkaProducer, TopicPartition, open_reader
 from connectors.kafka_route import TransactionalRoute
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
@@ -130,10 +130,13 @@ async def run_pipeline(route: AnyRoute, windows: int = 3, pause_s: float = 0.0, 
         finally:
             free.release()
 
-    async with asyncio.TaskGroup() as clips:
-        async for delivery in route.deliveries():
-            await free.acquire()
-            clips.create_task(one(delivery))
+    try:
+        async with asyncio.TaskGroup() as clips:
+            async for delivery in route.deliveries():
+                await free.acquire()
+                clips.create_task(one(delivery))
+    except* ConfigurationError as wrong:
+        raise wrong.exceptions[0] from None
 
 
 @asynccontextmanager
