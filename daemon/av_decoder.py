@@ -13,7 +13,6 @@ import av.logging
 from av.video.reformatter import VideoReformatter
 
 from connectors.errors import Poison, Reason
-from daemon.container_end import is_cut
 from daemon.media import CONTAINERS, HEAD_BYTES, IMAGES, PROTOCOLS, MediaLimits, is_known, refuse_playlists
 
 av.logging.set_level(av.logging.PANIC)
@@ -38,11 +37,8 @@ def open_container(descriptor: int, limits: MediaLimits, **more_options: str) ->
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "opening it takes more memory than a decoder has") from None
     except Exception as error:
-        size_bytes = os.fstat(descriptor).st_size
         if not is_known(head):
             raise Poison(Reason.NOT_A_VIDEO, "no allowed container recognises the bytes") from error
-        if is_cut(descriptor, size_bytes):
-            raise Poison(Reason.TRUNCATED, f"truncated at {size_bytes:,} bytes, before what describes it") from error
         raise Poison(Reason.CORRUPT, f"the container can't be read: {explain(error)}") from error
 
 
@@ -75,7 +71,10 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
     stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     stream.codec_context.thread_count = threads
     stream.codec_context.thread_type = "AUTO"
-    stream.codec_context.open(strict=False)
+    try:
+        stream.codec_context.open(strict=False)
+    except Exception as error:
+        raise Poison(Reason.CORRUPT, f"its decoder can't be set up: {explain(error)}") from error
     for other in container.streams:
         if other.index != stream.index:
             other.discard = av.stream.Discard.all

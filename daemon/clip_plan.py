@@ -12,6 +12,9 @@ from daemon.media import OpenMedia
 from daemon.packet_index import PacketIndex
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 
+_MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes
+_WINDOWS_A_FRAME = 20  # above that, a picture that stands still for so many windows on average is no video
+
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
@@ -92,12 +95,21 @@ def readable_windows(
 ) -> tuple[Window, ...]:
     """Return a clip's windows; of one that ends before its time, the whole ones, which more bytes would not change."""
     if fault is None:
+        _check_worth(index, windows)
         return plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
     if windows.whole or index.duration_ns < windows.window_ns:
         raise fault
     unmerged = replace(windows, min_tail_ns=0)
     planned = plan_windows(index.pts_ns, index.duration_ns, unmerged, frames, index.keyframes)
     return tuple(w for w in planned if w.exclusive_end_ns - w.start_ns == windows.window_ns)
+
+
+def _check_worth(index: PacketIndex, windows: WindowPolicy) -> None:
+    """Refuse a clip that a few frames, one of them at a damaged time, stretch over hours of the same picture."""
+    count = 1 if windows.whole else -(-index.duration_ns // windows.stride_ns)
+    if count > _MANY_WINDOWS and count > _WINDOWS_A_FRAME * len(index):
+        hours = index.duration_ns / NS_PER_S / 3600
+        raise Poison(Reason.OVER_BUDGET, f"{count:,} windows for {len(index):,} frames, spread over {hours:.1f} hours")
 
 
 def early_end(index: PacketIndex, cut: bool, failure: str, declared_s: float) -> Poison | None:

@@ -26,6 +26,8 @@ def _boxes_are_cut(descriptor: int, size_bytes: int) -> bool:
     for _ in range(_MAX_BOXES):
         header = os.pread(descriptor, _BOX_HEADER, at)
         if len(header) < 8:
+            if header:
+                return True
             break
         length = int.from_bytes(header[:4], "big")
         if length == 1:
@@ -47,6 +49,8 @@ def _segment_is_cut(head: bytes, size_bytes: int) -> bool:
     if header_bytes is None:
         return False
     at += header_bytes
+    if at + 12 > size_bytes:  # the segment's own header is not whole
+        return True
     if head[at : at + 4] != b"\x18S\x80g":
         return False
     segment_bytes, at = _element_size(head, at + 4)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.av_decoder import new_scaler
+from daemon.container_end import is_cut
 from daemon.decode_protocol import Header
 from daemon.frame_cursor import FrameCursor
 from daemon.media import MediaLimits
@@ -21,6 +22,7 @@ from daemon.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
+_MAY_BE_CUT = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
@@ -186,7 +188,22 @@ class Sessions:
 def plan(
     descriptor: int, limits: MediaLimits, bound: FrameBound | None, alive: Callable[[], None]
 ) -> tuple[Header, PacketIndex]:
-    """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from."""
+    """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
+
+    What is missing from a file that its container says is longer is missing because it was cut.
+    """
+    try:
+        return _plan(descriptor, limits, bound, alive)
+    except Poison as poison:
+        size_bytes = os.fstat(descriptor).st_size
+        if poison.reason in _MAY_BE_CUT and is_cut(descriptor, size_bytes):
+            raise Poison(Reason.TRUNCATED, f"truncated at {size_bytes:,} bytes: {poison.detail}") from poison
+        raise
+
+
+def _plan(
+    descriptor: int, limits: MediaLimits, bound: FrameBound | None, alive: Callable[[], None]
+) -> tuple[Header, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
     if found is None and not packets.index.counted:

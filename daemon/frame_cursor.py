@@ -33,6 +33,7 @@ class FrameCursor:
         self._descriptor, self._index, self._limits, self._threads = descriptor, index, limits, threads
         self._wanted: frozenset[int] = frozenset()
         self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
+        self._may_seek = not index.counted
         self._nothing_before = 0  # from the clip's first packet on, no frame with a lower number comes out
         self.decoded = 0  # frames that came out of the decoder
         self.unknown = 0  # frames with a time stamp that no packet promised
@@ -53,6 +54,14 @@ class FrameCursor:
 
     def get(self, number: int) -> Shown | None:
         """Return frame ``number``, or the one on screen before it where the decoder does not give it, or None."""
+        try:
+            return self._get(number)
+        except _LostPlaceError:  # after a seek, the container gave other packets than in the first pass
+            self._may_seek = False
+            self._reopen()
+            return self._get(number)
+
+    def _get(self, number: int) -> Shown | None:
         if number < self._nothing_before:
             return None
         shown = self._advance(number)
@@ -90,6 +99,7 @@ class FrameCursor:
         self._packets = packets_of(self._container, self._stream)
         self._pushed_back: Any = None
         self._position = 0  # of the next packet to read
+        self._has_sought = False  # then each packet is held to the index
         self._count = -1  # number of the last frame that came out, where frames are counted
 
     def _forget(self) -> None:
@@ -165,7 +175,7 @@ class FrameCursor:
         packet = packet or next(self._packets, None)
         if packet is None or self._position >= len(self._index.pts):
             return None if self._position >= len(self._index.pts) and not self._index.counted else packet
-        if not self._index.counted and packet.pts is not None and packet.pts != self._index.pts[self._position]:
+        if self._has_sought and packet.pts is not None and packet.pts != self._index.pts[self._position]:
             raise _LostPlaceError
         self._position += 1
         return packet
@@ -178,11 +188,14 @@ class FrameCursor:
                 self._seek(position)
             self._skip_to(position)
         except _LostPlaceError:
-            self.close()
-            self._open()
+            self._reopen()
             self._skip_to(position)
         self._stream.codec_context.flush_buffers()
         self._forget()
+
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
 
     def _skip_to(self, position: int) -> None:
         while self._position < position and self._read() is not None:
@@ -190,8 +203,9 @@ class FrameCursor:
 
     def _seek(self, position: int) -> None:
         """Ask the container for a key frame at or before a packet, and find out by its time stamp where that is."""
-        if self._index.counted or position == 0:
+        if not self._may_seek or position == 0:
             raise _LostPlaceError
+        self._has_sought = True
         ticks = min(int(self._index.dts[position]), int(self._index.pts[position]))
         if ticks < -(2**62):
             ticks = int(self._index.pts[position])

@@ -63,8 +63,11 @@ class PacketReader:
             time_base = Fraction(stream.time_base)
             rate = Fraction(stream.average_rate or stream.guessed_rate or _FALLBACK_RATE)
             names = (stream.codec.canonical_name, container.format.name)
+            promised = stream.frames  # where the container lists them
             aspect = stream.sample_aspect_ratio or None
             self._demux(container, stream)
+            if promised and not self._pts:
+                raise Poison(Reason.TRUNCATED, f"truncated before the first of {promised:,} frames")
             if counted or self._timeless or _has_twins(self._pts, self._flags):
                 container.close()
                 self._decode()

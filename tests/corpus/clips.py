@@ -52,10 +52,25 @@ class Recipe:
     muxer: str | None = None
 
 
+_encoded: dict[str, bytes] = {}  # what recipes gave, so that none is encoded twice in one run
+
+
 def make(path, recipe):
     """Write a clip by a recipe and return its truth."""
     path = Path(f"{path}.{recipe.suffix}")
     ticks = recipe.ticks or tuple(range(recipe.frames))
+    if repr(recipe) not in _encoded:
+        _encode(path, recipe, ticks)
+        _encoded[repr(recipe)] = path.read_bytes()
+    path.write_bytes(_encoded[repr(recipe)])
+    shown = ticks[recipe.hidden :]
+    times = tuple((tick - shown[0]) * NS // recipe.clock for tick in shown)
+    last = times[-1] - times[-2] if len(times) > 1 else NS // RATE
+    size = recipe.size[:: -1 if recipe.turned % 180 else 1]
+    return Truth(path, times, times[-1] + last, tuple(range(recipe.hidden, len(ticks))), size)
+
+
+def _encode(path, recipe, ticks):
     options = {"bf": "3", "g": "25", **recipe.options} if recipe.codec == "libx264" else dict(recipe.options)
     with av.open(str(path), "w", format=recipe.muxer, options=recipe.container_options) as container:
         stream = container.add_stream(recipe.codec, rate=recipe.clock, options=options)
@@ -74,11 +89,6 @@ def make(path, recipe):
             frame.pts, frame.time_base = tick, Fraction(1, recipe.clock)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    shown = ticks[recipe.hidden :]
-    times = tuple((tick - shown[0]) * NS // recipe.clock for tick in shown)
-    last = times[-1] - times[-2] if len(times) > 1 else NS // RATE
-    size = recipe.size[:: -1 if recipe.turned % 180 else 1]
-    return Truth(path, times, times[-1] + last, tuple(range(recipe.hidden, len(ticks))), size)
 
 
 def repeat(path, truth, times):
