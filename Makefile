@@ -14,7 +14,10 @@ demo: setup ## caption generated and real clips with the bundled model, folder t
 	@$(PYTHON_IN_VENV) scripts/demo.py
 
 test: setup ## run the tests
-	@$(PYTHON_IN_VENV) -m pytest -m "not systemd"
+	@$(PYTHON_IN_VENV) -m pytest -m "not systemd and not kafka"
+
+test-kafka: setup ## run the tests against a real Apache Kafka (Java; jars by Maven where KAFKA_HOME names none)
+	@$(PYTHON_IN_VENV) -m pytest -m kafka
 
 test-service: setup ## run the tests of the service under a real systemd, as root (several minutes)
 	@$(PYTHON_IN_VENV) -m pytest -m systemd
@@ -50,4 +53,4 @@ uninstall: ## remove the service, but not its configuration and data
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test test-service lint type chaos chaos-quick bench kafka model install uninstall clean
+.PHONY: help setup demo test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean
