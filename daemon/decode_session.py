@@ -15,7 +15,7 @@ from daemon.av_decoder import new_scaler
 from daemon.container_end import is_cut
 from daemon.decode_protocol import Header
 from daemon.frame_cursor import FrameCursor
-from daemon.media import MediaLimits
+from daemon.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.packet_index import PacketIndex
 from daemon.packet_reader import PacketReader
 from daemon.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
@@ -198,6 +198,8 @@ def plan(
         size_bytes = os.fstat(descriptor).st_size
         if poison.reason in _MAY_BE_CUT and is_cut(descriptor, size_bytes):
             raise Poison(Reason.TRUNCATED, f"truncated at {size_bytes:,} bytes: {poison.detail}") from poison
+        if poison.reason == Reason.NO_FRAMES and is_animated_webp(os.pread(descriptor, HEAD_BYTES, 0)):
+            raise Poison(Reason.UNSUPPORTED_CODEC, "an animated WebP picture") from poison
         raise
 
 

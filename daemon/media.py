@@ -66,6 +66,11 @@ def is_known(head: bytes) -> bool:
     return any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES) or head[:1] == head[188:189] == b"G"
 
 
+def is_animated_webp(head: bytes) -> bool:
+    """Return whether a WebP file holds an animation, which FFmpeg's decoder passes over without a word."""
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
+
+
 def refuse_playlists(head: bytes) -> None:
     """Refuse text that would send a demuxer elsewhere: playlists, session descriptions, shortcuts."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()

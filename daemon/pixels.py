@@ -49,6 +49,12 @@ class Orientation:
             return cls(False, a < 0, d < 0)
         return cls(True, c < 0, b < 0)
 
+    @classmethod
+    def from_degrees(cls, degrees: int) -> "Orientation":
+        """Return a turn against the clock, rounded to a multiple of 90 degrees."""
+        quarters = round(degrees / 90) % 4
+        return (cls(), cls(True, False, True), cls(False, True, True), cls(True, True, False))[quarters]
+
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a view of ``uint8[H, W, 3]`` the right way up."""
         if self.transpose:
@@ -71,7 +77,10 @@ class Geometry:
 
 def orientation_of(frame: Any) -> Orientation:
     """Return how a decoded frame must be turned."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV stumbles over kinds of side data that it does not know, such as a photo's EXIF
+        return Orientation.from_degrees(frame.rotation)
     return Orientation.from_display_matrix(bytes(matrix)) if matrix is not None else Orientation()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from connectors.bytes_media import BytesMedia
 from connectors.contract import Clip
@@ -41,9 +42,16 @@ HOPELESS: dict[str, tuple[Callable[[Path], Path], Reason]] = {
     "bomb_mjpeg": (lambda at: bomb(at / "bomb"), Reason.OVER_BUDGET),
     "cut_before_its_index": (lambda at: cut(at / "cut", 0.5, Recipe()), Reason.TRUNCATED),
     "cut_at_10": (lambda at: cut(at / "cut", 0.1), Reason.TRUNCATED),
+    "animated_webp": (lambda at: _animation(at / "moves.webp"), Reason.UNSUPPORTED_CODEC),
     "damaged_index": (lambda at: _without_sizes(at / "index"), Reason.CORRUPT),
     "all_frames_damaged": (lambda at: damaged(at / "zeroed", 0, 1, Recipe()).path, Reason.NO_FRAMES),
 }
+
+
+def _animation(path: Path) -> Path:
+    pictures = [Image.new("RGB", (64, 64), (level, 0, 0)) for level in (50, 150, 250)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    return path
 
 
 def _without_sizes(path: Path) -> Path:

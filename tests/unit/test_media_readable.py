@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from daemon.pixels import FrameBound
 from daemon.sampler import Sampler
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.broken import image
 from tests.corpus.clips import READABLE, Recipe, Truth, make
-from tests.corpus.painted import LEFT_RGB, RIGHT_RGB, read, strip_colours
+from tests.corpus.painted import LEFT_RGB, RIGHT_RGB, paint, read, strip_colours
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -127,6 +128,34 @@ async def test_a_picture_is_a_clip_of_one_frame(
     outcome = await sample(sampler, image(tmp_path / "picture", codec, suffix, pixels, 777))
 
     assert outcome.numbers() == [[777] * 8]
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
+async def test_a_photo_is_turned_by_its_exif(orientation: int, turns: int, tmp_path: Path, sampler: Sampler) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.rot90(paint(4711), turns)  # EXIF turns it back, clockwise
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "photo.jpg", exif=exif, quality=95)
+
+    outcome = await sample(sampler, tmp_path / "photo.jpg")
+
+    assert outcome.numbers() == [[4711] * 8]
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGBA", "LA", "I;16"])
+async def test_pictures_of_any_kind_keep_their_grey(mode: str, tmp_path: Path, sampler: Sampler) -> None:
+    grey = np.full((64, 64, 3), 200, np.uint8)
+    sixteen_bits = np.full((64, 64), 200 * 257, np.uint16)
+    colours = (
+        Image.fromarray(grey).quantize(4) if mode == "P" else Image.fromarray(grey).convert(mode.replace(";16", ""))
+    )
+    picture = Image.fromarray(sixteen_bits) if mode == "I;16" else colours
+    picture.save(tmp_path / "grey.png")
+
+    (window,) = (await sample(sampler, tmp_path / "grey.png")).windows
+
+    assert isinstance(window, FrameSet)
+    assert np.abs(window.frames.astype(int) - 200).max() <= 1
 
 
 async def test_narrow_pixels_are_made_square_by_shrinking(tmp_path: Path, sampler: Sampler) -> None:

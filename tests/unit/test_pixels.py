@@ -75,6 +75,22 @@ def test_display_matrices(display: bytes, expected: list[list[int]]) -> None:
     assert upright[:, :, 0].tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [
+        (0, [[1, 2], [3, 4]]),
+        (90, [[2, 4], [1, 3]]),
+        (180, [[4, 3], [2, 1]]),
+        (-90, [[3, 1], [4, 2]]),
+        (-180, [[4, 3], [2, 1]]),
+    ],
+)
+def test_turns_against_the_clock(degrees: int, expected: list[list[int]]) -> None:
+    stored = np.repeat(np.array([[1, 2], [3, 4]], np.uint8)[:, :, None], 3, axis=2)
+
+    assert Orientation.from_degrees(degrees).apply(stored)[:, :, 0].tolist() == expected
+
+
 def flat(width: int, height: int, y: int, u: int, v: int, **attributes: int) -> av.VideoFrame:
     """Return a frame of one colour."""
     frame = av.VideoFrame(width, height, "yuv420p")
