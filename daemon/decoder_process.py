@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ class DecoderProcess:
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
         self._process: asyncio.subprocess.Process | None = None
+        self._pidfd = -1  # a process id may be another's by the time a signal is sent
         self._socket: socket.socket | None = None
         self.failed = False
         self.refused_measures: list[str] = []
@@ -53,6 +55,7 @@ class DecoderProcess:
                 pass_fds=[theirs.fileno()],
                 env=environment,
             )
+            self._pidfd = os.pidfd_open(self._process.pid)
         finally:
             theirs.close()
         ready, _ = await self._reply(_START_S)
@@ -91,9 +94,13 @@ class DecoderProcess:
             self._socket.close()
             self._socket = None
         if self._process is not None and self._process.returncode is None:
+            # Popen.kill would reap a child that is dead already, under the eyes of asyncio's own watcher.
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             await self._process.wait()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
