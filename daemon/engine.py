@@ -117,28 +117,11 @@ class StepLogger:
         """Say nothing."""
 
 
-class GuardedEngine:
-    """An engine whose requests end, one way or the other.
+class EngineAround:
+    """An engine around another one: what it says of itself is what the inner one says."""
 
-    1. A request that takes longer than ``request_deadline_s`` is aborted: :class:`Transient`, reason
-       ``engine_deadline``.
-    2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
-       the stacks of all threads and tasks go to ``dump_to`` first.
-    3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
-       :class:`EngineLost`, and so does :meth:`wait_dead`.
-
-    Time without requests never counts as a stall, and an aborted request does not count as progress.
-    """
-
-    def __init__(
-        self, engine: Engine, request_deadline_s: float, stall_s: float, *, dump_to: TextIO | None = None
-    ) -> None:
-        self._engine, self._request_deadline_s, self._stall_s = engine, request_deadline_s, stall_s
-        self._dump_to = dump_to
-        self._in_flight = 0
-        self._lost = asyncio.Event()
-        self._why = "the engine died"
-        self._watchers: list[asyncio.Task[None]] = []
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     @property
     def model_id(self) -> str:
@@ -159,6 +142,31 @@ class GuardedEngine:
     def planner(self) -> Planner:
         """See :class:`Engine`."""
         return self._engine.planner
+
+
+class GuardedEngine(EngineAround):
+    """An engine whose requests end, one way or the other.
+
+    1. A request that takes longer than ``request_deadline_s`` is aborted: :class:`Transient`, reason
+       ``engine_deadline``.
+    2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
+       the stacks of all threads and tasks go to ``dump_to`` first.
+    3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
+       :class:`EngineLost`, and so does :meth:`wait_dead`.
+
+    Time without requests never counts as a stall, and an aborted request does not count as progress.
+    """
+
+    def __init__(
+        self, engine: Engine, request_deadline_s: float, stall_s: float, *, dump_to: TextIO | None = None
+    ) -> None:
+        super().__init__(engine)
+        self._request_deadline_s, self._stall_s = request_deadline_s, stall_s
+        self._dump_to = dump_to
+        self._in_flight = 0
+        self._lost = asyncio.Event()
+        self._why = "the engine died"
+        self._watchers: list[asyncio.Task[None]] = []
 
     @property
     def statistics(self) -> EngineStatistics | None:

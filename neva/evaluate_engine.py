@@ -9,8 +9,7 @@ import numpy as np
 from connectors.errors import ConfigurationError
 from daemon.config import Settings
 from daemon.config_file import settings_from
-from daemon.engine import Completion, Engine
-from daemon.planner import Planner
+from daemon.engine import Completion, Engine, EngineAround
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 from neva.evaluate_model import vllm_quantization
@@ -83,35 +82,16 @@ def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
     )
 
 
-class NevaEngine:
+class NevaEngine(EngineAround):
     """An engine behind NeVA's own preparation of frames; it keeps the log-probabilities of each clip's answer.
 
     See :class:`daemon.engine.Engine` for what each method promises.
     """
 
     def __init__(self, engine: Engine, aspect_ratio: AspectRatio, *, legacy_bgr: bool) -> None:
-        self._engine, self._aspect_ratio, self._legacy_bgr = engine, aspect_ratio, legacy_bgr
+        super().__init__(engine)
+        self._aspect_ratio, self._legacy_bgr = aspect_ratio, legacy_bgr
         self._logprobs: dict[str, Any] = {}
-
-    @property
-    def model_id(self) -> str:
-        """See :class:`daemon.engine.Engine`."""
-        return self._engine.model_id
-
-    @property
-    def slots(self) -> int:
-        """See :class:`daemon.engine.Engine`."""
-        return self._engine.slots
-
-    @property
-    def progress(self) -> int:
-        """See :class:`daemon.engine.Engine`."""
-        return self._engine.progress
-
-    @property
-    def planner(self) -> Planner:
-        """See :class:`daemon.engine.Engine`."""
-        return self._engine.planner
 
     async def start(self) -> None:
         """Load the model."""
