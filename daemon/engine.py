@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _LOOKS_PER_STALL = 20  # a stall is noticed within this share of stall_s ...
 _LONGEST_LOOK_S = 1.0  # ... and within a second
+_LATE_LOOK = 2.0  # a look that is later says that this process did not run, and nothing of the engine
 _ABORT_S = 1.0  # how long an aborted request may take to let go; it is left behind then
 
 
@@ -147,14 +148,16 @@ class EngineAround:
 class GuardedEngine(EngineAround):
     """An engine whose requests end, one way or the other.
 
-    1. A request that takes longer than ``request_deadline_s`` is aborted: :class:`Transient`, reason
-       ``engine_deadline``.
+    1. A request that takes longer than ``request_deadline_s`` while the engine gets on with others is aborted:
+       :class:`Transient`, reason ``engine_deadline``. One during which nothing at all moved is given as long again,
+       until something moves or the engine counts as dead: a hanging engine is no clip's fault.
     2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
        the stacks of all threads and tasks go to ``dump_to`` first.
     3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
        :class:`EngineLost`, and so does :meth:`wait_dead`.
 
-    Time without requests never counts as a stall, and an aborted request does not count as progress.
+    Time without requests never counts as a stall, nor does time in which this process did not run, and an aborted
+    request does not count as progress.
     """
 
     def __init__(
@@ -188,13 +191,13 @@ class GuardedEngine(EngineAround):
         self._watchers = [asyncio.create_task(self._watch_death()), asyncio.create_task(self._watch_progress())]
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
-        """Return the model's answer, or raise within ``request_deadline_s``."""
+        """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s``."""
         self._raise_if_lost()
         request = asyncio.create_task(self._engine.describe(frames, prompt, request_id))
         lost = asyncio.create_task(self._lost.wait())
         self._in_flight += 1
         try:
-            await asyncio.wait({request, lost}, timeout=self._request_deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            await self._until_late({request, lost})
             if request.done():
                 return self._answer(request)
             self._raise_if_lost()
@@ -204,6 +207,15 @@ class GuardedEngine(EngineAround):
             self._in_flight -= 1
             lost.cancel()
             await _let_go(request)
+
+    async def _until_late(self, ends: "set[asyncio.Task[Any]]") -> None:
+        """Wait for one of ``ends``, or for a deadline to pass in which the engine got on with something else."""
+        while True:
+            seen = self.progress
+            limit_s = self._request_deadline_s
+            done, _ = await asyncio.wait(ends, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if done or self.progress != seen:
+                return
 
     def _answer(self, request: "asyncio.Task[Completion]") -> Completion:
         """Return a finished request's answer. One that found the engine dead tells everybody else."""
@@ -256,7 +268,7 @@ class GuardedEngine(EngineAround):
             if now != seen:
                 stalled_s = 0.0
             elif self._in_flight:
-                stalled_s += now_s - looked_s
+                stalled_s += min(now_s - looked_s, _LATE_LOOK * look_s)
             seen, looked_s = now, now_s
         self._dump_stacks()
         self._lose(f"no progress for {self._stall_s:g} s with {self._in_flight} requests in flight")

@@ -20,7 +20,7 @@ from tests.chaos.table import Result, Row
 CLIPS = 40
 ENGINE_LOST = 75
 EXIT_S = 15.0  # from a fault to the exit of the program, the start of Python included
-STALL_S = 3.0  # 180 s of the configuration, sixty times faster
+STALL_S, DEADLINE_S = 3.0, 2.0  # the configuration's 180 and 120 s, sixty times faster
 
 
 def run_once(config: Path, *extra: str) -> int:
@@ -35,7 +35,7 @@ def load(folder: Path, clips: int = CLIPS, *, delay_ms: float = 10.0) -> tuple[P
     names = fill_inbox(folder / "inbox", clips)
     (folder / "faults.yaml").write_text("{}\n")
     config = write_config(folder, delay_ms=delay_ms, script="faults.yaml")
-    more = f"timeouts: {{stall_s: {STALL_S}, request_deadline_s: 1.0, max_attempts: 3}}\n"
+    more = f"timeouts: {{stall_s: {STALL_S}, request_deadline_s: {DEADLINE_S}, max_attempts: 3}}\n"
     config.write_text(config.read_text() + more)
     return config, names
 
@@ -98,10 +98,10 @@ def e2(faults: int, folder: Path) -> Result:
 def one_bad_clip(folder: Path, fault: str, deaths: int, reason: str) -> Result:
     """One clip with a fault among many: it alone is rejected, with its reason, after so many deaths.
 
-    Where nobody dies, the others must be at work through three deadlines and the pauses between them, some 6 s: an
+    Where nobody dies, the others must be at work through three deadlines and the pauses between them, some 9 s: an
     engine that holds nothing but what never returns counts as dead.
     """
-    config, names = load(folder, clips=12) if deaths else load(folder, clips=80, delay_ms=200.0)
+    config, names = load(folder, clips=12) if deaths else load(folder, clips=80, delay_ms=500.0)
     known, _ = load(folder / "known", clips=1)
     bad = names[5]
     # a clip's id holds its path, size and time of change, so a copy that keeps them has the same one
