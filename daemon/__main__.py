@@ -136,6 +136,23 @@ def sample(
 
 
 @app.command()
+def bench(
+    clips: Clips,
+    windows: Annotated[int, typer.Option("--windows", min=1, help="at least so many in each round")] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="the engine alone and the pipeline take turns")] = 3,
+    form: Annotated[PlanForm, typer.Option("--format", help="what is printed")] = PlanForm.TABLE,
+    config: MaybeConfigFile = None,
+    model: Model = None,
+    settings: Set = None,
+) -> None:
+    """Measure captions a second on this model and these clips, and what holds them up."""
+    from daemon import throughput
+
+    loaded = _one_shot_settings(config, settings, model, None)
+    _exit_with(lambda: throughput.bench(loaded, _existing(clips), windows, rounds, form))
+
+
+@app.command()
 def schema(
     name: Annotated[str | None, typer.Argument(help="caption, rejection or reference; all of them if left out")] = None,
 ) -> None:

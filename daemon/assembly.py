@@ -1,8 +1,11 @@
 """From settings to the parts of a running program: the one place where rooms are joined."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from connectors.contract import Clip, Route
+from connectors.errors import EngineLost
 from connectors.routes import build_routes, build_sink
 from daemon.attendant import Attendant
 from daemon.clip_settings import ClipSettings, settings_by_source, settings_chooser
@@ -47,6 +50,21 @@ def build_pipeline(
 def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:
     """Return the chooser of a one-shot command, whose clips all come from ``source``."""
     return settings_chooser({source: settings_by_source(settings)[source]})
+
+
+@asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
+    """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is."""
+    sampler, engine = build_sampler(settings), build_engine(settings)
+    try:
+        await sampler.start()
+        await engine.start()
+        sampler.fit(engine.planner.frame_bound)
+        yield sampler, engine
+    except* EngineLost as lost:
+        raise lost.exceptions[0] from None
+    finally:
+        await asyncio.gather(engine.close(), sampler.close())
 
 
 def build_household(

@@ -12,15 +12,15 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from connectors.contract import Caption, Progress
-from connectors.errors import EngineLost, ExitCode, Poison
+from connectors.errors import ExitCode, Poison
 from connectors.terminal import named_clip, terminal_route
 from connectors.webvtt import HEADER, block
 from connectors.wire import caption_to_json, rejection_to_json
-from daemon.assembly import build_pipeline, build_sampler, clip_settings
+from daemon.assembly import build_pipeline, build_sampler, clip_settings, started
 from daemon.clip_settings import ClipSettings
 from daemon.config import Settings
 from daemon.contact_sheet import PictureFolder
-from daemon.engines import build_engine, build_planner
+from daemon.engines import build_planner
 from daemon.planner import Planner
 from daemon.sampler import ClipPlan, Sampler
 from daemon.windows import NS_PER_S, FrameSet
@@ -91,17 +91,9 @@ async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitC
         task = bar.add_task("Loading the model")
         printer = CaptionPrinter(form, out, lambda text: bar.update(task, description=text))
         route = terminal_route(SOURCE, clips, printer)
-        sampler, engine = build_sampler(settings), build_engine(settings)
-        try:
-            await sampler.start()
-            await engine.start()
-            sampler.fit(engine.planner.frame_bound)
+        async with started(settings) as (sampler, engine):
             bar.update(task, description="Captioning")
             await build_pipeline(settings, [route], sampler, engine, clip_settings(settings, SOURCE)).run()
-        except* EngineLost as lost:
-            raise lost.exceptions[0] from None
-        finally:
-            await asyncio.gather(engine.close(), sampler.close())
     for line in printer.failed:
         err.print(f"Not captioned to its end: {line}.", style="red", highlight=False, markup=False)
     return ExitCode.CLIP_FAILED if printer.failed else ExitCode.CLEAN

@@ -1,0 +1,214 @@
+"""`captiond bench`: how much of the model's speed reaches the captions, on the user's own model and clips.
+
+Two measurements over the same windows take turns: the engine alone, given frames that are decoded already, and the
+whole pipeline, from files to captions. Their quotient is the efficiency; it says what decoding and everything around
+the engine cost, whatever the machine does besides.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from connectors.contract import CaptionStatus, Progress
+from connectors.errors import ExitCode, Poison, Reason
+from connectors.terminal import named_clip, terminal_route
+from daemon.assembly import build_pipeline, clip_settings, started
+from daemon.clip_settings import ClipSettings
+from daemon.config import Settings
+from daemon.engine import Completion, Engine
+from daemon.metrics import Metrics
+from daemon.one_shot import SOURCE
+from daemon.prompt import Prompt
+from daemon.sampler import ClipPlan, Sampler
+from daemon.windows import NS_PER_S, FrameSet
+
+_ENGINE_BOUND = 0.8  # from this efficiency on the engine is the bottleneck
+_DECODERS_BOUND = 0.8  # from this share of busy decoders on they are
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one way of working did: over all its rounds, in seconds of wall time."""
+
+    windows: int = 0
+    output_tokens: int = 0
+    prompt_tokens: int = 0
+    took_s: float = 0.0
+    decode_s: float = 0.0  # of the decoders' time, added up over the decoders
+    video_s: float = 0.0  # of media time captioned
+    rejected: int = 0
+
+    def __add__(self, other: "Rate") -> "Rate":
+        mine, theirs = asdict(self), asdict(other)
+        return Rate(**{name: mine[name] + theirs[name] for name in mine})
+
+    @property
+    def windows_per_s(self) -> float:
+        """Windows a second."""
+        return self.windows / self.took_s
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Tokens of captions a second."""
+        return self.output_tokens / self.took_s
+
+
+@dataclass(frozen=True)
+class Held:
+    """Decoded windows to give to the engine again and again, and how many there are in all clips together."""
+
+    frame_sets: list[tuple[FrameSet, Prompt]]
+    windows: int
+
+
+async def bench(settings: Settings, clips: Sequence[Path], windows: int, rounds: int, form: str) -> ExitCode:
+    """Measure and print; 65 when a clip could not be captioned to its end."""
+    async with started(settings) as (sampler, engine):
+        held = await _decode(settings, sampler, clips)
+        repeats = math.ceil(windows / held.windows)
+        alone, whole = Rate(), Rate()
+        for _ in range(rounds):
+            alone += await _engine_alone(engine, held, repeats * held.windows)
+            whole += await _whole(settings, sampler, engine, list(clips) * repeats)
+    if form == "json":
+        print(json.dumps(_report(settings, alone, whole)))
+    else:
+        _show(settings, alone, whole)
+    return ExitCode.CLIP_FAILED if whole.rejected else ExitCode.CLEAN
+
+
+async def _decode(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -> Held:
+    """Decode the clips' windows, and keep as many as half of ``limits.in_flight_bytes`` holds."""
+    choose, held, windows = clip_settings(settings, SOURCE), list[tuple[FrameSet, Prompt]](), 0
+    room_bytes = settings.limits.in_flight_bytes // 2
+    for path in clips:
+        clip = named_clip(SOURCE, path)
+        mine: ClipSettings = choose(clip)
+        try:
+            plan = await sampler.plan(clip, mine.windows, mine.frames, mine.decoder)
+        except Poison:
+            continue  # the pipeline meets it too, and counts it
+        windows += len(plan.windows)
+        with contextlib.closing(plan), contextlib.suppress(Poison):
+            async for frame_set in _copies(sampler, plan, room_bytes, at_least_one=not held):
+                held.append((frame_set, mine.prompt))
+                room_bytes -= frame_set.frames.nbytes
+    if not held:
+        raise Poison(Reason.NO_FRAMES, "no window of these clips can be decoded", origin="sampler")
+    return Held(held, windows)
+
+
+async def _copies(sampler: Sampler, plan: ClipPlan, room_bytes: int, *, at_least_one: bool) -> AsyncIterator[FrameSet]:
+    """Yield frames in memory of their own, as many as there is room for: the budget stays the pipeline's."""
+    async with aclosing(sampler.frame_sets(plan)) as frame_sets:
+        async for frame_set in frame_sets:
+            if not isinstance(frame_set, FrameSet):
+                continue
+            frames = frame_set.frames.copy()
+            frames.flags.writeable = False
+            sampler.release(frame_set)
+            room_bytes -= frames.nbytes
+            if room_bytes < 0 and not at_least_one:
+                return
+            at_least_one = False
+            yield replace(frame_set, frames=frames)
+
+
+async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:
+    """Give decoded windows to the engine, as many at once as it takes."""
+    work = iter(list(itertools.islice(itertools.cycle(held.frame_sets), windows)))
+    done: list[Completion] = []
+    names = itertools.count()
+
+    async def one_lane() -> None:
+        for frame_set, prompt in work:
+            done.append(await engine.describe(frame_set, prompt, f"bench/{next(names)}"))
+
+    begun_s = time.monotonic()
+    async with asyncio.TaskGroup() as lanes:
+        for _ in range(min(engine.slots, windows)):
+            lanes.create_task(one_lane())
+    took_s = time.monotonic() - begun_s
+    return Rate(len(done), sum(d.output_tokens for d in done), sum(d.prompt_tokens for d in done), took_s)
+
+
+async def _whole(settings: Settings, sampler: Sampler, engine: Engine, clips: Sequence[Path]) -> Rate:
+    """Caption the clips as the daemon does, with captions that go nowhere."""
+    seen = Rate()
+
+    def count(progress: Progress) -> None:
+        nonlocal seen
+        captions = [each for each in progress.captions if each.status is not CaptionStatus.ERROR]
+        seen += Rate(
+            windows=len(captions),
+            output_tokens=sum(each.usage.output_tokens for each in captions),
+            prompt_tokens=sum(each.usage.prompt_tokens for each in captions),
+            decode_s=sum(each.timing_ms.get("decode", 0.0) for each in captions) / 1000,
+            video_s=sum(each.window.exclusive_end_ns - each.window.start_ns for each in captions) / NS_PER_S,
+            rejected=progress.rejection is not None,
+        )
+
+    route = terminal_route(SOURCE, clips, count)
+    pipeline = build_pipeline(settings, [route], sampler, engine, clip_settings(settings, SOURCE), Metrics())
+    begun_s = time.monotonic()
+    await pipeline.run()
+    return replace(seen, took_s=time.monotonic() - begun_s)
+
+
+def _report(settings: Settings, alone: Rate, whole: Rate) -> dict[str, object]:
+    efficiency = whole.output_tokens_per_s / alone.output_tokens_per_s if alone.output_tokens else math.nan
+    decoders_busy = whole.decode_s / (whole.took_s * settings.limits.decoders)
+    return {
+        "engine_alone": asdict(alone) | {"windows_per_s": alone.windows_per_s},
+        "whole_pipeline": asdict(whole) | {"windows_per_s": whole.windows_per_s},
+        "efficiency": efficiency,
+        "decoders_busy": decoders_busy,
+        "bottleneck": _bottleneck(efficiency, decoders_busy),
+    }
+
+
+def _bottleneck(efficiency: float, decoders_busy: float) -> str:
+    if efficiency >= _ENGINE_BOUND:
+        return "engine"
+    return "decoders" if decoders_busy >= _DECODERS_BOUND else "neither"
+
+
+_ADVICE = {
+    "engine": "the engine: a faster or a second one makes captions faster, nothing else does",
+    "decoders": "the decoders: raise limits.decoders while there are cores, or show fewer frames (frames, snap)",
+    "neither": "neither the engine nor the decoders: give more clips at once, or look for what else uses the machine",
+}
+
+
+def _show(settings: Settings, alone: Rate, whole: Rate) -> None:
+    console = Console()
+    table = Table("", "windows", "windows/s", "output tok/s", "prompt tok/s", "x real time")
+    for name, rate in (("engine alone", alone), ("whole pipeline", whole)):
+        table.add_row(
+            name,
+            str(rate.windows),
+            f"{rate.windows_per_s:.2f}",
+            f"{rate.output_tokens_per_s:.1f}",
+            f"{rate.prompt_tokens / rate.took_s:.1f}",
+            f"{rate.video_s / rate.took_s:.1f}" if rate.video_s else "-",
+        )
+    console.print(table)
+    report = _report(settings, alone, whole)
+    console.print(
+        f"Efficiency {report['efficiency']:.2f}, the pipeline against the engine alone; decoders "
+        f"{report['decoders_busy']:.0%} busy.\n"
+        f"The bottleneck is {_ADVICE[str(report['bottleneck'])]}.",
+        highlight=False,
+    )
+    if whole.rejected:
+        console.print(f"{whole.rejected} clip(s) could not be captioned to the end.", style="red", highlight=False)
