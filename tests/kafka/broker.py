@@ -25,6 +25,7 @@ CLUSTER_ID = "Y2FwdGlvbmQtdGVzdHMtMQ"
 START_DEADLINE_S = 90.0  # 5 s on two idle cores; a busy machine takes several times that
 STOP_DEADLINE_S = 30.0
 HEAP = "-Xmx384m"
+TRY_IT_TOPICS = ("clips", "captions", "captions.rejected")  # those of config/kafka.yaml
 
 SETTINGS: Mapping[str, str] = {
     "process.roles": "broker,controller",
@@ -211,11 +212,12 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             broker.start()
-            print(
-                f"Kafka serves at {broker.bootstrap}. Run the tests against it with KAFKA_BOOTSTRAP={broker.bootstrap}"
-            )
-            print(f"Make a topic: java -cp '{broker.jars}/*' org.apache.kafka.tools.TopicCommand")
-            print(f"    --bootstrap-server {broker.bootstrap} --create --topic clips", flush=True)
+            for topic in TRY_IT_TOPICS:
+                broker.tool("TopicCommand", "--bootstrap-server", broker.bootstrap, "--create", "--topic", topic)
+            print(f"Kafka serves at {broker.bootstrap}, with the topics {', '.join(TRY_IT_TOPICS)}, until Ctrl-C.")
+            print(f"The tests run against it with KAFKA_BOOTSTRAP={broker.bootstrap}. Another topic is made with:")
+            print(f"  java -cp '{broker.jars}/*' org.apache.kafka.tools.TopicCommand", end=" ")
+            print(f"--bootstrap-server {broker.bootstrap} --create --topic NAME", flush=True)
             signal.pause()
         except KeyboardInterrupt:
             pass
