@@ -71,6 +71,16 @@ class FolderScan:
     def whole_files(self) -> Iterator[Parts]:
         """Yield the path of each whole file, folder by folder in the order of names, in one pass over everything."""
         unsettled: dict[Parts, _Seen] = {}
+        for entry, parts in self._files():
+            if self._is_whole(entry, parts, unsettled):
+                yield parts
+        self._unsettled = unsettled
+
+    def count(self) -> int:
+        """Return how many files there are, whole or not, without a look at any of them."""
+        return sum(1 for _ in self._files())
+
+    def _files(self) -> Iterator[tuple["os.DirEntry[str]", Parts]]:
         folders: list[Parts] = [()]
         while folders:
             folder = folders.pop()
@@ -79,10 +89,9 @@ class FolderScan:
                 parts = (*folder, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     inner.append(parts)
-                elif fits_pattern(parts, self._pattern) and self._is_whole(entry, parts, unsettled):
-                    yield parts
+                elif fits_pattern(parts, self._pattern):
+                    yield entry, parts
             folders += reversed(inner)
-        self._unsettled = unsettled
 
     def _list(self, folder: Parts) -> list["os.DirEntry[str]"]:
         try:

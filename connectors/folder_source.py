@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
@@ -51,6 +52,7 @@ class FolderSource:
         self._settled_by_s = 0.0
         self._step_lock = threading.Lock()  # a step in a thread may outlive the task that asked for it
         self._pass: Iterator[Delivery] | None = None
+        self._waiting: int | None = None  # files in the folder, when they were last counted, less what was taken since
         self._draining, self._taken_over = False, 0
         self._wake, self._stop = asyncio.Event(), asyncio.Event()
 
@@ -64,11 +66,16 @@ class FolderSource:
         """What was counted since the start: clips taken over from instances that died."""
         return {"taken_over": self._taken_over}
 
+    @property
+    def lag(self) -> dict[tuple[str, str], int]:
+        """How many files wait in the folder, under the empty topic and partition; they are counted each ``scan_s``."""
+        return {} if self._waiting is None else {("", ""): self._waiting}
+
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield clips as they become whole, those that dead instances left first."""
         if self._draining:
             return
-        watcher = self._start_watching()
+        watcher, counter = self._start_watching(), asyncio.create_task(self._count(), name=f"count {self.name}")
         try:
             while not self._draining:
                 self._wake.clear()
@@ -78,6 +85,7 @@ class FolderSource:
                     return
                 await self._pause()
         finally:
+            counter.cancel()
             self._stop.set()
             if watcher is not None:
                 await watcher
@@ -87,6 +95,13 @@ class FolderSource:
             return None
         watch = watch_folder(self._settings.path, self._wake.set, self._stop, self._settings.scan_s)
         return asyncio.create_task(watch, name=f"watch {self.name}")
+
+    async def _count(self) -> None:
+        """Count what waits, apart from the passes: a pass over a full folder takes as long as its clips do."""
+        while not self._once:
+            with suppress(OSError):  # the pass says so
+                self._waiting = await asyncio.to_thread(self._scan.count)
+            await asyncio.sleep(self._settings.scan_s)
 
     async def _next(self) -> Delivery | None:
         """Return the next delivery of this pass; None at its end. A delivery that a drain overtakes is given back."""
@@ -132,6 +147,7 @@ class FolderSource:
             if self._claims.is_claimed(parts):
                 self._blocked.add(parts)
             elif self._claims.claim(parts):
+                self._waiting = max(self._waiting - 1, 0) if self._waiting is not None else None
                 yield from self._deliver(parts)
 
     def _deliver(self, parts: Parts) -> Iterator[Delivery]:

@@ -50,6 +50,7 @@ __all__ = [
     "get_sasl_mechanism",
     "is_joined",
     "is_reachable",
+    "lag_of",
     "open_admin",
     "open_consumer",
     "open_producer",
@@ -315,16 +316,28 @@ def is_joined(consumer: KafkaConsumer) -> bool:
     return bool(consumer.group_metadata().state == MemberState.STABLE)
 
 
+def lag_of(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
+    """Return how many offsets lie between the position and the end that the last fetch saw; None before there is one.
+
+    It asks nobody. A partition that goes while it is asked about has none either.
+    """
+    try:
+        end, position = consumer.highwater(partition), consumer.position(partition, timeout_ms=0)
+    except kafka_errors.KafkaError:
+        return None
+    return None if end is None or position is None else max(end - position, 0)
+
+
 def poll_once(consumer: KafkaConsumer, wait_s: float, max_records: int) -> dict[TopicPartition, list[Any]]:
     """Poll for one round, at most ``wait_s``.
 
     ``KafkaConsumer.poll`` goes round until records come. When the first round revokes partitions, its second tells the
     group that they are free, before the caller has committed for them. One round ends before that.
-    """
-    polled: dict[TopicPartition, list[Any]] = consumer._poll_once(Timer(int(wait_s * 1000)), max_records)
-    return polled
 
     Records that came for a partition while it was paused are kept aside. kafka-python 3.0.12 takes them up again only
     while it holds nothing else, and counts what is used up as something: the partition would then stand still for ever.
+    """
     fetcher = consumer._fetcher
     fetcher._next_partition_records = fetcher._next_partition_records or None
+    polled: dict[TopicPartition, list[Any]] = consumer._poll_once(Timer(int(wait_s * 1000)), max_records)
+    return polled

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from connectors.kafka_client import KafkaConsumer, TopicPartition, poll_once, translate
+from connectors.kafka_client import KafkaConsumer, TopicPartition, lag_of, poll_once, translate
 from connectors.kafka_partitions import Partitions, Place
 from connectors.kafka_record import Publication
 from connectors.offset_ledger import ClipPosition, PartitionPosition, decode_position
@@ -17,6 +17,7 @@ from connectors.offset_ledger import ClipPosition, PartitionPosition, decode_pos
 log = logging.getLogger(__name__)
 
 POSITION_MS = 5_000  # an answer from the group's coordinator; when it is over the partition stays paused a while longer
+LAG_S = 1.0  # how often the lag is looked at; it costs no request
 IDLE_MEMBER_S = 5.0  # a second round follows the first within a second, unless another member is slow to answer
 
 HandOut = Callable[[Any, ClipPosition, int], Any]
@@ -30,6 +31,8 @@ class PartitionReader:
         self.partitions, self.once = partitions, once
         self.lost_to_retention = 0
         self.draining = False
+        self.lag: dict[Place, int] = {}  # of each partition, what was not handed out when it was last looked at
+        self._lag_at_s = 0.0
         self._hand_out, self._path = hand_out, path
         self._unplaced: set[TopicPartition] = set()
         self._ends: dict[Place, int] = {}
@@ -90,7 +93,14 @@ class PartitionReader:
             polled = poll_once(consumer, wait_s, max(self.partitions.room, 1))
         except Exception as error:
             raise translate(error, path=self._path) from error
+        self._note_lag(consumer)
         return [out for partition, records in polled.items() for out in self._take(consumer, partition, records)]
+
+    def _note_lag(self, consumer: KafkaConsumer) -> None:
+        if time.monotonic() >= self._lag_at_s:
+            self._lag_at_s = time.monotonic() + LAG_S
+            lags = {tuple(place): lag_of(consumer, place) for place in consumer.assignment() - self._unplaced}
+            self.lag = {place: lag for place, lag in lags.items() if lag is not None}
 
     def _take(self, consumer: KafkaConsumer, partition: TopicPartition, records: Sequence[Any]) -> list[Any]:
         """Hand the records of one partition out, up to the first that has to wait."""

@@ -75,6 +75,11 @@ class TransactionalRoute:
         return connect_output(self._sink, self._topics_of, self._slot.transactional_id)
 
     @property
+    def lag(self) -> dict[tuple[str, str], int]:
+        """See :class:`KafkaSource`."""
+        return self.source.lag
+
+    @property
     def waiting_for(self) -> str:
         """See :class:`KafkaSource`."""
         return self.source.waiting_for

@@ -93,6 +93,12 @@ class KafkaSource:
             "commits": member.queue.commits if member else 0,
         }
 
+    @property
+    def lag(self) -> dict[tuple[str, str], int]:
+        """How many records were not handed out yet, by topic and partition."""
+        lag = self._member.reader.lag if self._member is not None else {}
+        return {(topic, str(partition)): count for (topic, partition), count in lag.items()}
+
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Join the group, and yield clips until :meth:`drain`; what only a person can mend is raised."""
         if self._draining:

@@ -176,8 +176,8 @@ class Condition:
         return found
 
     def _lags(self) -> dict[tuple[str, ...], float]:
-        lags = {route.name: _from_route(route, "lag") for route in self.routes}
-        return {(name,): float(lag) for name, lag in lags.items() if lag is not None}
+        lags = {route.name: _from_route(route, "lag") or {} for route in self.routes}
+        return {(name, *place): float(lag) for name, by_place in lags.items() for place, lag in by_place.items()}
 
     def _events(self) -> dict[tuple[str, ...], float]:
         counted = {route.name: _from_route(route, "counters") or {} for route in self.routes}

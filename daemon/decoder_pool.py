@@ -47,8 +47,11 @@ class DecoderPool:
         return [child.pid for child in self._children if child is not None and child.is_running and child.pid]
 
     async def start(self) -> None:
-        """Start every child."""
-        await asyncio.gather(*(self._ready(slot) for slot in range(len(self._children))))
+        """Start every child; :class:`Transient` when one does not come up, after the others have."""
+        starts = [self._ready(slot) for slot in range(len(self._children))]
+        for started in await asyncio.gather(*starts, return_exceptions=True):
+            if isinstance(started, BaseException):
+                raise started
 
     async def close(self) -> None:
         """End every child and wait for it."""

@@ -7,11 +7,9 @@ import time
 from typing import Any
 
 from daemon.config import LogSettings
+from daemon.journal import JournalHandler
 
 FIELDS = ("source", "clip_id", "window", "topic", "partition", "offset", "reason")
-
-# sd-daemon(3): the journal reads a line's priority from this prefix
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -29,17 +27,14 @@ class TextFormatter(logging.Formatter):
         return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
 
 
-class JournalFormatter(TextFormatter):
-    """The same without a time, with a priority in front."""
+class JournalFormatter(logging.Formatter):
+    """The same without time and level, which are fields of the journal's own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; the prefix is repeated on each line of a longer message."""
+        """Return the text, of as many lines as the error has."""
         fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
         text = record.getMessage() + (f" [{fields}]" if fields else "")
-        if record.exc_info:
-            text += f"\n{self.formatException(record.exc_info)}"
-        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(prefix + line for line in text.splitlines())
+        return text + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,8 +62,9 @@ _FORMATTERS: dict[str, type[logging.Formatter]] = {
 
 
 def set_up(settings: LogSettings) -> None:
-    """Send every log line of this process to stderr in the format asked for."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send every log record of this process to stderr in the format asked for, or to the journal as an entry."""
+    native = settings.format == "journal"
+    handler: logging.Handler = JournalHandler(FIELDS) if native else logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[settings.format]())
     root = logging.getLogger()
     root.handlers[:] = [handler]

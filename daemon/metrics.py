@@ -58,7 +58,13 @@ TABLE: tuple[Row, ...] = (
     Row("captiond_in_flight_bytes", "gauge", ("kind",), "Bytes held: encoded clips, and frames.", read=True),
     Row("captiond_in_flight_bytes_limit", "gauge", (), "limits.in_flight_bytes.", read=True),
     Row("captiond_decoders", "gauge", (), "Decoding processes that run.", read=True),
-    Row("captiond_source_lag", "gauge", ("source",), "Clips there that nobody has taken yet.", read=True),
+    Row(
+        "captiond_source_lag",
+        "gauge",
+        ("source", "topic", "partition"),
+        "Clips there that are not taken yet: files in a folder, or the end of a partition less the position.",
+        read=True,
+    ),
     Row("captiond_source_events_total", "counter", ("source", "event"), "What a source counts by itself.", read=True),
     Row(
         "captiond_waiting", "gauge", ("edge",), "1 while this source, the sink or the engine is waited for.", read=True

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from connectors.contract import Clip
-from connectors.errors import Poison, Reason, Transient
+from connectors.errors import Fatal, Poison, Reason, Transient
 from daemon.byte_budget import ByteBudget
 from daemon.clip_plan import ClipPlan, early_end, read_answer, readable_windows
 from daemon.config import LimitsSettings, TimeoutsSettings
@@ -41,8 +41,11 @@ class Sampler:
         self._bound = None if bound is None else FrameBound(*bound)
 
     async def start(self) -> None:
-        """Start the decoding children."""
-        await self.pool.start()
+        """Start the decoding children; :class:`Fatal` when one does not come up, for nothing could be read."""
+        try:
+            await self.pool.start()
+        except Transient as fault:
+            raise Fatal(f"a decoder does not start: {fault.detail}") from fault
 
     async def close(self) -> None:
         """End the decoding children. Plans that are still open must be closed by their owners."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from connectors.kafka_settings import KafkaConnectionSettings
 from connectors.offset_ledger import ClipPosition, PartitionPosition, decode_position
 from tests.kafka.stand_in import (
     PLAN,
+    AtLeastOnce,
     caption_clip,
     make_route,
     produce,
@@ -150,3 +152,25 @@ async def test_suspicion_is_durable(
         await route.suspect(delivery)
         await route.close()
         await deliveries.aclose()
+
+
+async def test_the_lag_is_what_was_not_handed_out(bootstrap: str, topics: tuple[str, str], tmp_path: Path) -> None:
+    topic, output = topics
+    produce(bootstrap, topic, [b"clip %d" % n for n in range(10)], partition=1)
+    route = make_route(bootstrap, topic, output, tmp_path, transactional=False, max_clips=3)
+    assert isinstance(route, AtLeastOnce)
+    assert route.source.lag == {}
+
+    async with aclosing(route.deliveries()) as deliveries:
+        taken = [await anext(deliveries) for _ in range(3)]
+        await until(lambda: route.source.lag == {(topic, "0"): 0, (topic, "1"): 7})
+        for delivery in taken:
+            await caption_clip(route, delivery, 1, _at_once)
+        for _ in range(3):
+            await anext(deliveries)
+        await until(lambda: route.source.lag == {(topic, "0"): 0, (topic, "1"): 4})
+    await route.close()
+
+
+async def _at_once() -> None:
+    """Pause between windows, not at all."""

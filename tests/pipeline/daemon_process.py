@@ -18,6 +18,7 @@ class FolderJob:
     engine: str = "{kind: fake}"
     more: str = "windows: {window_s: 1.0}\nframes: {num_frames: 2}\n"
     timeout_s: float = 120.0
+    listen: str | None = None
 
     def __post_init__(self) -> None:
         self.inbox.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ class FolderJob:
         path.write_text(
             "sources:\n  inbox: {kind: folder, path: inbox, settle_s: 0.1, scan_s: 1.0}\n"
             f"sink: {{kind: folder, path: captions}}\nengine: {self.engine}\n{self.more}"
-            "http: null\nlog: {level: info}\n"
+            f"http: {f'{{listen: {self.listen!r}}}' if self.listen else 'null'}\nlog: {{level: info}}\n"
         )
         return path
 

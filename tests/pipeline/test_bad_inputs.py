@@ -132,3 +132,19 @@ def test_a_clip_that_vanishes_while_it_is_read_ends_with_a_reason(tmp_path: Path
 
     assert job.reason("goes.mp4")["reason"] == "vanished"
     assert (job.done / "stays.mp4").is_file()
+
+
+def test_a_decoder_that_does_not_start_ends_the_program_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = FolderJob(tmp_path)
+    make(tmp_path / "inbox" / "clip", READABLE["h264"])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "av.py").write_text("raise SystemExit('a library is missing')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+
+    said = job.run_once(expect=70)
+
+    assert "ERROR   a decoder does not start: the decoder died" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "inbox" / "clip.mp4").is_file()

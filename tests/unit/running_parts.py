@@ -37,7 +37,7 @@ class Parts:
     """A condition over parts whose accounts a test writes."""
 
     clock: Clock = field(default_factory=Clock)
-    route: Any = field(default_factory=lambda: SimpleNamespace(name="inbox", waiting_for="", lag=7))
+    route: Any = field(default_factory=lambda: SimpleNamespace(name="inbox", waiting_for="", lag={("clips", "3"): 7}))
     sink: Any = field(default_factory=lambda: SimpleNamespace(waiting_for=""))
     engine: FakeEngine = field(default_factory=FakeEngine)
 

@@ -536,3 +536,22 @@ async def test_the_longest_name(tmp_path: Path) -> None:
     write_now(put_path, b"xyz")
     assert await finish_all(source_of(tmp_path, pattern="*.mp4")) == [name]
     assert len(os.listdir(tmp_path / "done")) == 2
+
+
+async def test_what_waits_in_the_folder_is_counted(tmp_path: Path) -> None:
+    for number in range(5):
+        put_file(tmp_path, f"sub/{number}.mp4")
+    (tmp_path / "unfinished.mp4.part").write_bytes(b"x")
+    source = source_of(tmp_path, once=False)
+    assert source.lag == {}
+
+    deliveries = source.deliveries()
+    first = await anext(deliveries)
+    while source.lag != {("", ""): 4}:
+        await asyncio.sleep(0.02)
+    await anext(deliveries)
+    await source.settle(done(first))
+
+    assert source.lag == {("", ""): 3}
+    await source.close()
+    await deliveries.aclose()

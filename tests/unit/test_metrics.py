@@ -37,6 +37,14 @@ def test_the_guide_names_every_metric_and_no_other() -> None:
     assert named == {row.name for row in TABLE}
 
 
+def test_no_page_names_a_metric_that_is_not_there() -> None:
+    endings = ("", "_bucket", "_sum", "_count")
+    known = {row.name + ending for row in TABLE for ending in endings}
+
+    for page in [*HOUSE.glob("*.md"), *(HOUSE / "docs").rglob("*.md")]:
+        assert set(_NAME.findall(page.read_text())) <= known, page
+
+
 def test_everything_that_is_scraped_is_in_the_table() -> None:
     parts = Parts()
     parts.metrics.clip_taken("inbox", 10)
@@ -54,7 +62,7 @@ def test_states_are_read_when_they_are_asked_for() -> None:
     found = scraped(parts.metrics)
 
     assert ({"kind": "frames"}, 200.0) in found["captiond_in_flight_bytes"]
-    assert found["captiond_source_lag"] == [({"source": "inbox"}, 7.0)]
+    assert found["captiond_source_lag"] == [({"source": "inbox", "topic": "clips", "partition": "3"}, 7.0)]
     assert ({"edge": "sink"}, 1.0) in found["captiond_waiting"]
     assert found["captiond_restarts_total"] == [({"ended": "engine_lost"}, 2.0)]
     assert found["captiond_ready"] == [({}, 0.0)]
