@@ -1,6 +1,5 @@
 """What the model sees, as pictures: a PNG for each frame, and one sheet with a row for each window."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,11 +79,3 @@ def _row_height(thumbs: list[tuple[str, Image.Image]]) -> int:
 
 def _row_width(thumbs: list[tuple[str, Image.Image]]) -> int:
     return sum(thumb.width + _GAP_PX for _, thumb in thumbs) + _GAP_PX
-
-
-def write_pictures(frame_sets: Iterable[FrameSet], out: Path) -> list[Path]:
-    """Write every frame as PNG, and one contact sheet, into ``out``; return the frames' paths."""
-    folder = PictureFolder(out)
-    paths = [path for frame_set in frame_sets for path in folder.add(frame_set)]
-    folder.finish()
-    return paths

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from daemon.contact_sheet import SHEET_NAME, PictureFolder, write_pictures
+from daemon.contact_sheet import SHEET_NAME, PictureFolder
 from tests.windows_of_noise import noise
 
 
@@ -18,7 +18,9 @@ def opened(path: Path | None) -> np.ndarray:
 def test_each_frame_is_a_picture_named_by_its_time(tmp_path: Path) -> None:
     windows = [noise(3, 48, 64, index=k, seed=k) for k in range(2)]
 
-    paths = write_pictures(windows, tmp_path / "out")
+    folder = PictureFolder(tmp_path / "out")
+    paths = [path for window in windows for path in folder.add(window)]
+    folder.finish()
 
     assert [p.name for p in paths[:3]] == [
         "w0000_f00_1666666666.png",
@@ -53,5 +55,5 @@ def test_a_long_clip_gives_a_sheet_that_can_be_opened(tmp_path: Path) -> None:
 
 
 def test_nothing_to_show_is_no_sheet(tmp_path: Path) -> None:
-    assert write_pictures([], tmp_path) == []
+    assert PictureFolder(tmp_path).finish() is None
     assert list(tmp_path.iterdir()) == []
