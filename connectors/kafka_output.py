@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 
+from opentelemetry.propagate import inject
+
 from connectors.contract import Progress
 from connectors.errors import Poison
 from connectors.kafka_client import MAX_REQUEST_BYTES
@@ -18,11 +20,19 @@ def records_of(progress: Progress, settings: KafkaSinkSettings) -> tuple[OutReco
     clip = progress.delivery.clip
     key = _key_of(progress)
     topic = settings.topic_for(clip.source)
+    trace = _trace_headers()
     captions = tuple(
-        OutRecord(topic, key, caption_to_json(caption, clip.media.name), tuple(caption_headers(caption)))
+        OutRecord(topic, key, caption_to_json(caption, clip.media.name), (*caption_headers(caption), *trace))
         for caption in progress.captions
     )
     return captions if progress.rejection is None else (*captions, _dead_letter(progress, settings))
+
+
+def _trace_headers() -> Headers:
+    """Return the W3C trace context of what is being published: the clip's own where nobody records spans."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return tuple((name, value.encode()) for name, value in carrier.items())
 
 
 def _key_of(progress: Progress) -> bytes:

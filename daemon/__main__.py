@@ -53,13 +53,14 @@ def run(
     settings: Set = None,
 ) -> None:
     """Run the daemon."""
-    from daemon import assembly, logs
+    from daemon import assembly, logs, tracing
     from daemon.config_file import load
     from daemon.supervisor import Supervisor
 
     given = [*(settings or ()), *(overrides or ())]
     loaded = load(config, given)
     logs.set_up(loaded.log)
+    tracing.set_up()
 
     async def work() -> ExitCode:
         house = assembly.build_household(loaded, once=once, read_again=lambda: load(config, given))

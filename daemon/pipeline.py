@@ -1,7 +1,8 @@
 """The main loop: clips in, windows through the engine, captions out, in window order.
 
-`Pipeline.run` takes deliveries while there are slots; `caption_clip` names every way a clip can end; `_describe_clip`
-keeps windows in flight and publishes the finished ones at the head. Only `Route.publish` acknowledges anything.
+`Pipeline.run` takes deliveries while there are slots; `_bring_to_an_end` names every way a clip can end;
+`_describe_clip` keeps windows in flight and publishes the finished ones at the head. Only `Route.publish` acknowledges
+anything.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from functools import partial
 
 from connectors.contract import Caption, Clip, Delivery, Progress, Route
 from connectors.errors import EngineLost, Poison, Reason, Transient
+from daemon import tracing
 from daemon.clip_run import ClipRun
 from daemon.clip_settings import ClipSettings
 from daemon.engine import Engine
@@ -68,34 +70,42 @@ class Pipeline:
             await route.drain()
 
     async def caption_clip(self, delivery: Delivery, route: Route) -> None:
-        """Caption one clip, from its first window that is not durable to one of its ends.
-
-        The ends: a caption for each window; a rejection, after the captions of what could be read; a stop, with the
-        position kept; a dead engine, which ends the program.
-        """
+        """Caption one clip, from its first window that is not durable to one of its ends; its slot is free after it."""
         run = ClipRun(delivery, self.settings_of(delivery.clip), self.engine.model_id)
         self._runs[run] = route
         self.metrics.clip_taken(route.name, delivery.clip.media.size_bytes)
         try:
-            if delivery.suspicion > 1:
-                raise Poison(Reason.ENGINE_KILLER, "the engine died twice with this clip, then alone", origin="engine")
-            while not self.draining.is_set():
-                try:
-                    return await self._describe_clip(run, route)
-                except Transient as fault:
-                    run.failed(fault, self.max_attempts)
-                    self.metrics.clip_retries.labels(route.name, fault.reason).inc()
-                    log.warning("Trying again: %s.", fault.detail, extra=_fields(run))
-                    await self._back_off(run.attempts)
-        except Poison as fault:
-            log.warning("Rejected as %s: %s.", fault.reason, fault.detail, extra=_fields(run))
-            self.metrics.clips_rejected.labels(route.name, fault.reason).inc()
-            await route.publish(run.rejected(fault))
+            with tracing.clip_span(delivery.clip, run.next_window):
+                await self._bring_to_an_end(run, route)
         finally:
             del self._runs[run]
             self.metrics.clips_in_flight.labels(route.name).dec()
             delivery.clip.media.close()
             self.slots.release(route.name)
+
+    async def _bring_to_an_end(self, run: ClipRun, route: Route) -> None:
+        """Bring a clip to one of its ends.
+
+        A caption for each window; a rejection, after the captions of what could be read; a stop, with the position
+        kept; a dead engine, which ends the program.
+        """
+        try:
+            if run.delivery.suspicion > 1:
+                raise Poison(Reason.ENGINE_KILLER, "the engine died twice with this clip, then alone", origin="engine")
+            while not self.draining.is_set():
+                try:
+                    return await self._describe_clip(run, route)
+                except Transient as fault:
+                    tracing.fault(fault)
+                    run.failed(fault, self.max_attempts)
+                    self.metrics.clip_retries.labels(route.name, fault.reason).inc()
+                    log.warning("Trying again: %s.", fault.detail, extra=_fields(run))
+                    await self._back_off(run.attempts)
+        except Poison as fault:
+            tracing.fault(fault)
+            log.warning("Rejected as %s: %s.", fault.reason, fault.detail, extra=_fields(run))
+            self.metrics.clips_rejected.labels(route.name, fault.reason).inc()
+            await route.publish(run.rejected(fault))
 
     async def _back_off(self, attempts: int) -> None:
         pause = asyncio.timeout(BACK_OFF_S[min(attempts, len(BACK_OFF_S)) - 1])
@@ -112,7 +122,7 @@ class Pipeline:
         2. The finished windows at the head are published together; each publish moves the position.
         3. The publish of the last window, after the feeder ended well, also finishes the clip.
         """
-        with self.metrics.stage(route.name, "plan"):
+        with self.metrics.stage(route.name, "plan"), tracing.span("plan"):
             plan = await self.sampler.plan(run.clip, run.settings.windows, run.settings.frames, run.settings.decoder)
         ahead = InOrder()
         feeder = asyncio.create_task(self._feed(run, plan, ahead))
@@ -138,7 +148,7 @@ class Pipeline:
             plan.close()
 
     async def _publish(self, run: ClipRun, route: Route, progress: Progress) -> None:
-        with self.metrics.stage(route.name, "publish"):
+        with self.metrics.stage(route.name, "publish"), tracing.span("publish"):
             await route.publish(progress)
         run.published(progress)
         for caption in progress.captions:
@@ -194,8 +204,9 @@ class Pipeline:
             return run.unreadable(window)
         run.in_engine += 1
         try:
-            with self.metrics.in_engine():
+            with self.metrics.in_engine(), tracing.span("describe window") as span:
                 done = await self.engine.describe(window, run.settings.prompt, run.request_id(window.window))
+                tracing.described(span, window, done)
         except EngineLost:
             self.note_suspects()
             raise

@@ -1,0 +1,87 @@
+"""Spans of clips and windows, through OpenTelemetry.
+
+A clip's span continues the trace that the clip came with (W3C ``traceparent``), and its captions carry that trace on.
+Without a collector in the environment the spans are no-ops, and the trace context passes through unchanged.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.propagate import extract
+
+from connectors.contract import Clip
+from connectors.errors import ConfigurationError, Poison, Transient
+from daemon import __version__
+from daemon.engine import Completion
+from daemon.windows import FrameSet
+
+_COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_TRACER = trace.get_tracer("captiond", __version__)
+
+
+def set_up() -> None:
+    """Export spans to the collector that OpenTelemetry's own variables name, over OTLP on HTTP; else do nothing."""
+    named = [os.environ[name] for name in _COLLECTOR if os.environ.get(name)]
+    if not named or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    if protocol != "http/protobuf":
+        raise ConfigurationError(f"{protocol!r} is not spoken, only http/protobuf", path="OTEL_EXPORTER_OTLP_PROTOCOL")
+    mine = Resource({SERVICE_NAME: "captiond", SERVICE_VERSION: __version__})
+    provider = TracerProvider(resource=Resource.create().merge(mine).merge(OTELResourceDetector().detect()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+@contextmanager
+def clip_span(clip: Clip, first_window: int) -> Iterator[None]:
+    """Hold the span of one delivery, from its slot to its end; a rejection is an error with its reason."""
+    about: dict[str, str | int] = {
+        "captiond.clip_id": clip.clip_id,
+        "captiond.source": clip.source,
+        "captiond.first_window": first_window,
+        "captiond.clip_bytes": clip.media.size_bytes,
+    }
+    arrived = extract(clip.attributes)
+    with _TRACER.start_as_current_span("caption clip", context=arrived, kind=trace.SpanKind.CONSUMER, attributes=about):
+        yield
+
+
+def fault(error: Poison | Transient) -> None:
+    """Note on the current span what went wrong."""
+    span = trace.get_current_span()
+    span.set_attribute("captiond.reason", error.reason)
+    if isinstance(error, Poison):
+        span.set_status(trace.StatusCode.ERROR, error.reason)
+    else:
+        span.add_event("try again", {"captiond.reason": error.reason})
+
+
+@contextmanager
+def span(name: str) -> Iterator[trace.Span]:
+    """Hold a child span of the clip's: plan, describe window, publish."""
+    with _TRACER.start_as_current_span(name) as current:
+        yield current
+
+
+def described(current: trace.Span, frames: FrameSet, done: Completion) -> None:
+    """Note on a window's span what it cost."""
+    if current.is_recording():
+        current.set_attributes(
+            {
+                "captiond.window": frames.window.index,
+                "captiond.frames": len(frames.pts_ns),
+                "captiond.decode_ms": frames.decode_ms,
+                "captiond.queue_ms": done.queue_ms,
+                "captiond.engine_ms": done.engine_ms,
+                "gen_ai.usage.input_tokens": done.prompt_tokens,
+                "gen_ai.usage.output_tokens": done.output_tokens,
+            }
+        )

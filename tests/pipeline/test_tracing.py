@@ -1,0 +1,121 @@
+"""Traces go through: from the clip's own context, over its windows, to what is written and to a collector."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from connectors.bytes_media import BytesMedia
+from connectors.contract import Clip, Delivery
+from connectors.kafka_output import records_of
+from connectors.kafka_settings import KafkaSinkSettings
+from connectors.memory import MemoryInbox, MemorySink
+from daemon import tracing
+from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from tests.contract.progress import done
+from tests.pipeline.daemon_process import FolderJob
+from tests.pipeline.test_main_loop import house
+
+ARRIVED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """Record spans in memory."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_TRACER", provider.get_tracer("test"))
+    yield exporter
+    provider.shutdown()
+
+
+def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
+    return [span for span in exporter.get_finished_spans() if span.name == name]
+
+
+async def test_a_clips_span_continues_its_trace_and_holds_its_windows(
+    tmp_path: Path, spans: InMemorySpanExporter
+) -> None:
+    write_load_clip(tmp_path / "six.mp4")
+    inbox, sink = MemoryInbox(), MemorySink()
+    inbox.put("six", (tmp_path / "six.mp4").read_bytes(), traceparent=ARRIVED)
+    inbox.put("broken", b"no video")
+    async with house(inbox, sink) as (pipeline, _):
+        await pipeline.run()
+    broken, clip = sorted(named(spans, "caption clip"), key=lambda span: span.status.is_ok)
+    assert clip.context.trace_id == TRACE_ID
+    assert clip.parent is not None
+    assert clip.parent.span_id == 0x00F067AA0BA902B7
+    mine = [span for span in spans.get_finished_spans() if span.parent and span.parent.span_id == clip.context.span_id]
+    windows = [span for span in mine if span.name == "describe window"]
+    assert sorted(span.attributes["captiond.window"] for span in windows if span.attributes) == [*range(WINDOWS_EACH)]
+    assert {"plan", "publish", "describe window"} == {span.name for span in mine}
+    assert clip.status.is_ok is True
+    assert broken.status.is_ok is False
+    assert broken.attributes is not None
+    assert broken.attributes["captiond.reason"] == "not_a_video"
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_is_published_carries_the_trace(recorded: bool, request: pytest.FixtureRequest) -> None:
+    if recorded:
+        request.getfixturevalue("spans")
+    clip = Clip("clip", "clips", BytesMedia("clips/0/0", b"x"), 0, {"traceparent": ARRIVED})
+    settings = KafkaSinkSettings(bootstrap_servers="127.0.0.1:1", topic="captions", dead_letter_topic="rejected")
+    with tracing.clip_span(clip, 0):
+        (record,) = records_of(done(Delivery(clip), windows=1), settings)
+    version, trace_id, span_id, _ = dict(record.headers)["traceparent"].decode().split("-")
+    assert (version, int(trace_id, 16)) == ("00", TRACE_ID)
+    assert (span_id == "00f067aa0ba902b7") is not recorded, "a recorded span is the parent; else the clip's own is"
+
+
+class Collector(HTTPServer):
+    """Takes spans over OTLP on HTTP, as a real collector does."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), CollectorHandler)
+        self.requests: list[ExportTraceServiceRequest] = []
+
+
+class CollectorHandler(BaseHTTPRequestHandler):
+    """Parses what is posted."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            raise NotImplementedError
+        assert isinstance(self.server, Collector)
+        assert self.path == "/v1/traces"
+        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_daemon_sends_its_spans_to_the_collector_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = Collector()
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    job = FolderJob(tmp_path)
+    write_load_clip(job.inbox / "six.mp4")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
+    job.run_once()
+    collector.shutdown()
+    collector.server_close()
+    (request,) = collector.requests
+    (resource,) = request.resource_spans
+    attributes = {one.key: one.value.string_value for one in resource.resource.attributes}
+    assert attributes["service.name"] == "captiond"
+    names = [span.name for scope in resource.scope_spans for span in scope.spans]
+    assert names.count("describe window") == WINDOWS_EACH
+    assert names.count("caption clip") == 1
