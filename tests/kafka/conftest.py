@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # how kafka-python reads its schemas; only at import
-    from connectors.kafka_client import KafkaAdminClient, NewTopic
+from connectors.kafka_client import KafkaAdminClient, NewTopic
 from tests.kafka.broker import Broker, NoBroker
 from tests.kafka.secure_broker import SecureBroker, start_secure_broker
 from tests.kafka.stand_in import Watch
@@ -29,7 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
-            item.add_marker(pytest.mark.filterwarnings("ignore:(open|read)_text is deprecated:DeprecationWarning"))
 
 
 def skip_or_fail(why: object) -> None:
