@@ -22,8 +22,20 @@ _ABORT_S = 1.0  # how long an aborted request may take to let go; it is left beh
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's natural log-probability; ``top`` are the likeliest tokens at its step, likeliest first."""
+
+    token: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. ``cut_off`` says that it ended at ``max_tokens``; times are in milliseconds."""
+    """One answer. ``cut_off`` says that it ended at ``max_tokens``; times are in milliseconds.
+
+    ``logprobs`` holds one entry for each of the ``output_tokens`` where the prompt asks for them.
+    """
 
     text: str
     cut_off: bool
@@ -33,6 +45,7 @@ class Completion:
     queue_ms: float = 0.0
     engine_ms: float = 0.0
     token_ids: tuple[int, ...] = field(default=(), repr=False)
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
 
 
 class Engine(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, fields
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from connectors.errors import ConfigurationError, EngineLost, Transient
-from daemon.engine import Completion
+from daemon.engine import Completion, TokenLogprob
 from daemon.planner import UnknownPlanner, check_context
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
@@ -104,6 +105,7 @@ class FakeEngine:
             len(frames.frames) * _TOKENS_A_FRAME,
             len(words),
             engine_ms=(time.monotonic() - begun) * 1000,
+            logprobs=() if prompt.logprobs is None else tuple(_logprob(word, prompt.logprobs) for word in words),
         )
 
     def _strike(self, number: int, request_id: str) -> None:
@@ -171,6 +173,12 @@ class FakeEngine:
     async def close(self) -> None:
         """Leave nothing behind: what still waits finds the engine dead."""
         self._dead.set()
+
+
+def _logprob(word: str, top: int) -> TokenLogprob:
+    """Return a word as the likeliest of tokens whose probabilities halve."""
+    ranked = [TokenLogprob(word if rank == 0 else f"{word}~{rank}", (rank + 1) * math.log(0.5)) for rank in range(top)]
+    return TokenLogprob(word, math.log(0.5), tuple(ranked))
 
 
 class FakePlanner(UnknownPlanner):

@@ -18,7 +18,8 @@ class Prompt:
     """The question, how it is wrapped, and how the answer is generated.
 
     ``template`` is ``auto`` (the model's own chat template) or the name of one of NeVA's conversations. Sampling
-    settings mean what :class:`daemon.config.GenerationSettings` says.
+    settings mean what :class:`daemon.config.GenerationSettings` says. With ``logprobs`` the answer's tokens come with
+    their log-probabilities, and with those of so many of the likeliest tokens at each step (0 to 20).
     """
 
     text: str
@@ -32,11 +33,20 @@ class Prompt:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    logprobs: int | None = None
 
     @cached_property
     def hash(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over every field: what messages call ``prompt_hash``."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What ends an answer: strings in its text, and tokens that its text does not show."""
+
+    texts: tuple[str, ...] = ()
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +107,17 @@ class PromptEncoder:
             raise _poison(f"the prompt shows {MEDIA_TOKEN} {text.count(MEDIA_TOKEN)} times; once is needed")
         return text.replace(MEDIA_TOKEN, self.placeholder.text * items)
 
-    def stop(self, prompt: Prompt) -> list[str]:
-        """Return the strings that end the answer: the prompt's own and its template's."""
+    def stop(self, prompt: Prompt) -> Stop:
+        """Return what ends the answer: the prompt's own strings and its template's.
+
+        One that is a special token of the model is known by its id, for special tokens are not in the text.
+        """
         own = () if prompt.template == AUTO else self._profile(prompt.template).stop
-        return [*prompt.stop, *(text for text in own if text not in prompt.stop)]
+        wanted, special = dict.fromkeys((*prompt.stop, *own)), self._tokenizer.get_added_vocab()
+        return Stop(
+            tuple(text for text in wanted if text not in special),
+            tuple(special[text] for text in wanted if text in special),
+        )
 
     def _profile(self, name: str) -> Profile:
         table = profiles() if self._table is None else self._table

@@ -17,7 +17,7 @@ import httpx
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config import OpenAISettings
-from daemon.engine import Completion
+from daemon.engine import Completion, TokenLogprob
 from daemon.library_errors import sentence
 from daemon.model_input import as_images
 from daemon.planner import UnknownPlanner
@@ -162,6 +162,8 @@ class RemoteEngine:
         pictures = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in as_images(frames.frames)]
         system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
         extras = {name: getattr(prompt, name) for name, usual in _EXTRAS.items() if getattr(prompt, name) != usual}
+        if prompt.logprobs is not None:
+            extras |= {"logprobs": True, "top_logprobs": prompt.logprobs}
         return {
             "model": self.model_id,
             "messages": [*system, {"role": "user", "content": [*pictures, {"type": "text", "text": prompt.text}]}],
@@ -205,8 +207,14 @@ def _completion(answer: httpx.Response, queue_ms: float, engine_ms: float) -> Co
         body = answer.json()
         choice, usage = body["choices"][0], body.get("usage") or {}
         text, cut_off = choice["message"]["content"] or "", choice.get("finish_reason") == "length"
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        steps = (choice.get("logprobs") or {}).get("content") or ()
+        logprobs = tuple(_logprob(one, tuple(map(_logprob, one.get("top_logprobs") or ()))) for one in steps)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         detail = "the server's answer is no chat completion"
         raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine") from error
     tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    return Completion(text, cut_off, tokens[0], 0, tokens[1], queue_ms, engine_ms)
+    return Completion(text, cut_off, tokens[0], 0, tokens[1], queue_ms, engine_ms, logprobs=logprobs)
+
+
+def _logprob(step: dict[str, Any], top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+    return TokenLogprob(str(step["token"]), float(step["logprob"]), top)

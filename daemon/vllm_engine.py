@@ -221,7 +221,7 @@ class VllmEngine:
         if final is None:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")
         self.statistics.completions += 1
-        return completion(final, prompt_tokens, vision_tokens(rendered))
+        return completion(final, prompt_tokens, vision_tokens(rendered), top=prompt.logprobs)
 
     async def _render(self, frames: FrameSet, prompt: Prompt) -> Any:
         """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
@@ -236,6 +236,7 @@ class VllmEngine:
     def _sampling(self, prompt: Prompt) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+        stop = self.planner.encoder.stop(prompt)
         return SamplingParams(
             max_tokens=prompt.max_tokens,
             min_tokens=prompt.min_tokens,
@@ -243,8 +244,10 @@ class VllmEngine:
             top_p=prompt.top_p,
             top_k=prompt.top_k,
             repetition_penalty=prompt.repetition_penalty,
-            stop=self.planner.encoder.stop(prompt),
+            stop=list(stop.texts),
+            stop_token_ids=list(stop.token_ids),
             seed=prompt.seed,
+            logprobs=prompt.logprobs,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 

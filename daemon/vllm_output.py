@@ -1,8 +1,9 @@
 """What vLLM's rendered prompts and final outputs hold, in our words. Imports no vLLM."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from daemon.engine import Completion
+from daemon.engine import Completion, TokenLogprob
 
 
 def vision_tokens(rendered: Any) -> int:
@@ -11,8 +12,8 @@ def vision_tokens(rendered: Any) -> int:
     return sum(int(one.get_num_embeds()) for one in ranges)
 
 
-def completion(output: Any, prompt_tokens: int, vision_tokens: int) -> Completion:
-    """Return vLLM's final output as ours."""
+def completion(output: Any, prompt_tokens: int, vision_tokens: int, *, top: int | None = None) -> Completion:
+    """Return vLLM's final output as ours, with the log-probabilities of ``top`` tokens a step where it is given."""
     answer, metrics = output.outputs[0], output.metrics
     queue_ms = engine_ms = 0.0
     if metrics is not None:
@@ -27,4 +28,13 @@ def completion(output: Any, prompt_tokens: int, vision_tokens: int) -> Completio
         queue_ms,
         engine_ms,
         tuple(answer.token_ids),
+        () if top is None else tuple(_logprobs(answer, top)),
     )
+
+
+def _logprobs(answer: Any, top: int) -> Iterator[TokenLogprob]:
+    """Yield each token's log-probability; vLLM adds the answer's token to the likeliest where it is none of them."""
+    for token_id, step in zip(answer.token_ids, answer.logprobs or (), strict=False):
+        ranked = sorted(step.values(), key=lambda one: one.rank)[:top]
+        likeliest = tuple(TokenLogprob(one.decoded_token, one.logprob) for one in ranked)
+        yield TokenLogprob(step[token_id].decoded_token, step[token_id].logprob, likeliest)

@@ -1,15 +1,13 @@
 """The engine of an evaluation: the daemon's own, told by NeVA's keys, with what a model's processor does not do."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from connectors.errors import ConfigurationError
 from daemon.config import Settings
 from daemon.config_file import settings_from
-from daemon.engine import Completion, Engine, EngineAround
+from daemon.engine import Completion, Engine, EngineAround, TokenLogprob
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 from neva.evaluate_model import vllm_quantization
@@ -52,11 +50,7 @@ def daemon_settings(settings: EvaluateSettings, model: str, media: ModelSettings
 
 
 def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
-    """Return how every record is asked; the text is the record's own.
-
-    Raises:
-        ConfigurationError: log-probabilities are asked for, and no engine of this version reports them.
-    """
+    """Return how every record is asked; the text is the record's own."""
     wanted = settings.inference
     is_greedy = wanted.greedy or wanted.temperature == 0
     sampling: dict[str, Any] = {
@@ -67,10 +61,7 @@ def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
         "repetition_penalty": wanted.repetition_penalty if wanted.compute_logprob and not wanted.greedy else 1.0,
     }
     if wanted.all_probs or wanted.compute_logprob:
-        if "logprobs" not in {field.name for field in fields(Prompt)}:
-            key = "all_probs" if wanted.all_probs else "compute_logprob"
-            raise ConfigurationError("the engine reports no log-probabilities", path=f"inference.{key}")
-        sampling["logprobs"] = _TOP_TOKENS if wanted.all_probs else 1
+        sampling["logprobs"] = _TOP_TOKENS if wanted.all_probs else 0
     return Prompt(
         _STAND_IN,
         media.conv_template,
@@ -91,7 +82,7 @@ class NevaEngine(EngineAround):
     def __init__(self, engine: Engine, aspect_ratio: AspectRatio, *, legacy_bgr: bool) -> None:
         super().__init__(engine)
         self._aspect_ratio, self._legacy_bgr = aspect_ratio, legacy_bgr
-        self._logprobs: dict[str, Any] = {}
+        self._logprobs: dict[str, list[dict[str, Any]]] = {}
 
     async def start(self) -> None:
         """Load the model."""
@@ -104,8 +95,8 @@ class NevaEngine(EngineAround):
             shown = np.ascontiguousarray(shown)
             frames = FrameSet(frames.window, shown, frames.pts_ns, frames.substituted, frames.decode_ms)
         done = await self._engine.describe(frames, prompt, request_id)
-        if getattr(prompt, "logprobs", None) is not None:
-            self._logprobs[request_id.partition("/")[0]] = getattr(done, "logprobs", ())
+        if prompt.logprobs is not None:
+            self._logprobs[request_id.partition("/")[0]] = [_as_record(token) for token in done.logprobs]
         return done
 
     def logprobs(self, clip_id: str) -> dict[str, Any]:
@@ -120,3 +111,11 @@ class NevaEngine(EngineAround):
     async def close(self) -> None:
         """Stop the model."""
         await self._engine.close()
+
+
+def _as_record(token: TokenLogprob) -> dict[str, Any]:
+    """Return a token's log-probability under the names that OpenAI's interface has for it."""
+    record: dict[str, Any] = {"token": token.token, "logprob": token.logprob}
+    if token.top:
+        record["top_logprobs"] = [_as_record(one) for one in token.top]
+    return record

@@ -1,6 +1,8 @@
 """What every engine does. A test module gives an ``engine`` fixture of module scope and inherits from the class."""
 
 import asyncio
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +50,23 @@ class EngineContract:
 
         assert done.cut_off
         assert done.output_tokens == 1
+
+    async def test_log_probabilities_come_where_they_are_asked_for(self, engine: Engine) -> None:
+        plain = await engine.describe(noise(*self.shape), ASK, "clip/0/12")
+        own = await engine.describe(noise(*self.shape), replace(ASK, logprobs=0), "clip/0/13")
+        five = await engine.describe(noise(*self.shape), replace(ASK, logprobs=5), "clip/0/14")
+
+        assert plain.text == own.text == five.text
+        assert plain.logprobs == ()
+        assert len(own.logprobs) == own.output_tokens
+        assert {token.top for token in own.logprobs} == {()}
+        assert len(five.logprobs) == five.output_tokens
+        for token in five.logprobs:
+            ranked = [one.logprob for one in token.top]
+            assert len(ranked) == 5
+            assert ranked == sorted(ranked, reverse=True)
+            assert sum(map(math.exp, ranked)) <= 1.0 + 1e-5
+            assert (token.token, token.logprob) == (token.top[0].token, token.top[0].logprob)  # greedy: the likeliest
 
     async def test_answers_more_requests_than_it_has_slots(self, engine: Engine) -> None:
         count = engine.slots + 3

@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -104,6 +106,28 @@ async def test_a_stop_string_ends_the_answer(engine: VllmEngine) -> None:
     assert not done.cut_off
 
 
+async def test_a_special_token_ends_the_answer_though_its_text_does_not_show_it(engine: VllmEngine) -> None:
+    tokenizer = engine.planner.encoder._tokenizer
+    asked = replace(LONG, min_tokens=0, repetition_penalty=8.0, max_tokens=300)  # no token twice: specials come too
+    whole = await engine.describe(noise(2, 56, 56), asked, "clip/0/special")
+    special = next(token for token in whole.token_ids if token in tokenizer.get_added_vocab().values())
+    name = tokenizer.convert_ids_to_tokens(special)
+
+    done = await engine.describe(noise(2, 56, 56), replace(asked, stop=(name,)), "clip/0/special-stop")
+
+    assert name not in done.text
+    assert done.token_ids == whole.token_ids[: whole.token_ids.index(special) + 1]
+    assert not done.cut_off
+
+
+async def test_a_repetition_penalty_reaches_the_sampler(engine: VllmEngine) -> None:
+    plain = await engine.describe(noise(2, 56, 56), LONG, "clip/0/repeats")
+    penalised = await engine.describe(noise(2, 56, 56), replace(LONG, repetition_penalty=8.0), "clip/0/penalised")
+
+    assert len(set(plain.token_ids)) < len(plain.token_ids)
+    assert len(set(penalised.token_ids)) == len(penalised.token_ids)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def two_devices(llava: Path) -> AsyncIterator[VllmEngine]:
     async with running(llava, tensor_parallel_size=2) as one:
@@ -170,6 +194,11 @@ async def test_a_server_says_what_the_engine_here_says(engine: VllmEngine, llava
 
                 assert there.text == here.text
                 assert (there.prompt_tokens, there.output_tokens) == (here.prompt_tokens, here.output_tokens)
+            asked = replace(LONG, logprobs=3)
+            here = await engine.describe(noise(2, 56, 56), asked, "clip/0/here")
+            there = await server.describe(noise(2, 56, 56), asked, "clip/0/there")
+            found = [[[top.logprob for top in token.top] for token in one.logprobs] for one in (here, there)]
+            np.testing.assert_allclose(found[0], found[1], atol=1e-4)
         finally:
             await server.close()
 

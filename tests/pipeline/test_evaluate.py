@@ -107,6 +107,21 @@ async def test_the_first_generations_key_and_lists(desk: Desk) -> None:
     assert (record["answer_id"], record["metadata"], record["own"]) == ("x", {"a": 1}, [1])
 
 
+async def test_log_probabilities_stand_in_the_record(desk: Desk) -> None:
+    desk.prompts([ask("0.mp4")])
+    short = ["inference.insert_media_token=right", "inference.tokens_to_generate=3"]
+
+    await desk.run(*short, "inference.compute_logprob=True")
+    (own,) = desk.records()
+    await desk.run(*short, "inference.all_probs=True")
+    (likeliest,) = desk.records()
+
+    assert list(own)[-1] == "logprobs"
+    assert [token["token"] for token in own["logprobs"]] == own["pred_answer"].split() == ["Window", "0", "shows"]
+    assert all(token.keys() == {"token", "logprob"} for token in own["logprobs"])
+    assert [len(token["top_logprobs"]) for token in likeliest["logprobs"]] == [5, 5, 5]
+
+
 async def test_the_order_is_the_prompts_whatever_is_done_first(desk: Desk) -> None:
     script = desk.folder / "script.yaml"
     script.write_text("reverse_by: 6\n")

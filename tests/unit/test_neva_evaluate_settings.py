@@ -144,6 +144,16 @@ def test_sampling_is_what_neva_really_does() -> None:
     assert sampling("inference.top_p=1.0")[1] == 1.0
 
 
+def test_log_probabilities_and_the_penalty_that_comes_with_them() -> None:
+    media = ModelSettings.model_validate({"conv_template": "v1"})
+    asked = {"": None, "compute_logprob": 0, "all_probs": 5}
+
+    found = {key: prompt_of(read(*[f"inference.{key}=True"] if key else []), media) for key in asked}
+
+    assert {key: prompt.logprobs for key, prompt in found.items()} == asked
+    assert [prompt.repetition_penalty for prompt in found.values()] == [1.0, 1.2, 1.0]
+
+
 def test_the_prompt_carries_template_and_ends() -> None:
     prompt = prompt_of(
         read("inference.tokens_to_generate=9", "inference.min_tokens_to_generate=2", 'inference.end_strings=["END"]'),

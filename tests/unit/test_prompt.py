@@ -8,7 +8,7 @@ import pytest
 
 from connectors.errors import Poison, Reason
 from daemon.profiles import Profile, profiles
-from daemon.prompt import ChatTemplate, Placeholder, Prompt, PromptEncoder
+from daemon.prompt import ChatTemplate, Placeholder, Prompt, PromptEncoder, Stop
 
 IMAGE_ID, VIDEO_ID = 1000, 1001
 SPECIAL = {"<image>": IMAGE_ID, "<video>": VIDEO_ID}
@@ -21,6 +21,9 @@ class CharacterTokenizer:
         assert not add_special_tokens
         pieces = re.split("(<image>|<video>)", text)
         return [i for piece in pieces for i in ([SPECIAL[piece]] if piece in SPECIAL else map(ord, piece))]
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return SPECIAL
 
     def apply_chat_template(self, messages: list[Any], *, chat_template: str, **_: Any) -> str:
         if chat_template == "refuses system" and messages[0]["role"] == "system":
@@ -53,10 +56,11 @@ def test_the_hash_is_over_every_field() -> None:
         replace(prompt, max_tokens=1),
         replace(prompt, stop=(".",)),
         replace(prompt, seed=1),
+        replace(prompt, logprobs=0),
     ]
 
     assert re.fullmatch("[0-9a-f]{16}", prompt.hash)
-    assert len({one.hash for one in [prompt, *changed]}) == 7
+    assert len({one.hash for one in [prompt, *changed]}) == 8
     assert prompt.hash == Prompt("What happens?").hash
 
 
@@ -82,9 +86,15 @@ def test_a_conversation_shows_the_frames_where_its_media_token_stands() -> None:
 def test_a_conversations_stop_strings_join_the_prompts_own() -> None:
     prompt = Prompt("What", template="shout", stop=("?", "!"))
 
-    assert encoder().stop(prompt) == ["?", "!"]
-    assert encoder().stop(replace(prompt, stop=())) == ["!"]
-    assert encoder().stop(Prompt("What", stop=("?",))) == ["?"]
+    assert encoder().stop(prompt) == Stop(("?", "!"))
+    assert encoder().stop(replace(prompt, stop=())) == Stop(("!",))
+    assert encoder().stop(Prompt("What", stop=("?",))) == Stop(("?",))
+
+
+def test_a_special_token_ends_the_answer_by_its_id() -> None:
+    prompt = Prompt("What", stop=("<video>", ".", "<image>", "."))
+
+    assert encoder().stop(prompt) == Stop((".",), (VIDEO_ID, IMAGE_ID))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon import remote_engine
 from daemon.config import OpenAISettings
+from daemon.engine import TokenLogprob
 from daemon.prompt import Prompt
 from daemon.remote_engine import RemoteEngine
 from tests.windows_of_noise import noise
@@ -88,6 +90,21 @@ async def test_frames_are_sent_whole_in_front_of_the_question(servers: Servers) 
     np.testing.assert_array_equal(pixels, WINDOW.frames)
     usual = {"max_tokens": 256, "temperature": 0.0, "top_p": 1.0}
     assert body == {"model": "shapes", **usual, "top_k": 3, "stop": ["."]}
+    await engine.close()
+
+
+async def test_log_probabilities_are_asked_for_and_read(servers: Servers) -> None:
+    engine = await started(servers)
+    likeliest = [{"token": "A", "logprob": -0.1}, {"token": "The", "logprob": -2.5}]
+    content = [{"token": "A", "logprob": -0.1, "bytes": [65], "top_logprobs": likeliest}]
+    choice = {"message": {"content": "A"}, "finish_reason": "stop", "logprobs": {"content": content}}
+    servers.reply = dict.fromkeys(("one", "two"), lambda: httpx.Response(200, json={"choices": [choice]}))
+
+    done = await engine.describe(WINDOW, replace(ASK, logprobs=2), "clip/0/0")
+
+    (_, body), *_ = servers.asked
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
+    assert done.logprobs == (TokenLogprob("A", -0.1, (TokenLogprob("A", -0.1), TokenLogprob("The", -2.5))),)
     await engine.close()
 
 
