@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos import engine_rows, folder_rows
+from tests.chaos import clock_rows, engine_rows, folder_rows, soak_rows, unit_rows, vllm_rows
 from tests.chaos.table import Row, run_rows
 
 
@@ -16,7 +16,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, help="how many faults a row strikes")
     parser.add_argument("--quick", action="store_true", help="the counts of CI")
     asked = parser.parse_args()
-    every = (*folder_rows.ROWS, *engine_rows.ROWS)
+    rooms = (folder_rows, engine_rows, vllm_rows, clock_rows, unit_rows, soak_rows)
+    every = [row for room in rooms for row in room.ROWS]
     rows = [row for row in every if asked.row is None or row.name.lower().startswith(asked.row.lower())]
     if not rows:
         print(f"There is no row {asked.row!r}: {', '.join(row.name for row in every)}.", file=sys.stderr)
