@@ -149,6 +149,24 @@ def test_a_kill_loses_nothing_and_leaves_no_process(service: Service) -> None:
     assert service.machine.run("pgrep", "--uid", "captiond", check=False) == ""
 
 
+def test_the_journal_has_fields_and_priorities(service: Service) -> None:
+    service.start()
+    service.machine.path(f"{service.home}/inbox/words.mp4").write_bytes(b"no video " * 50)
+    service.wait_done(service.put(1))
+    entries = service.entries()
+    while not any("CAPTIOND_REASON" in one or "Rejected" in str(one["MESSAGE"]) for one in entries):
+        time.sleep(0.2)
+        entries = service.entries()
+
+    (captioned,) = [one for one in entries if str(one["MESSAGE"]).startswith("Captioned in 6 windows.")]
+    (rejected,) = [one for one in entries if str(one["MESSAGE"]).startswith("Rejected as not_a_video")]
+    assert (captioned["PRIORITY"], rejected["PRIORITY"]) == ("6", "4")
+    assert captioned["CAPTIOND_CLIP_ID"] == service.captions("c000.mp4")[0]["clip_id"]
+    assert {captioned["CAPTIOND_SOURCE"], rejected["CAPTIOND_SOURCE"]} == {"inbox"}
+    assert {one["_SYSTEMD_UNIT"] for one in (captioned, rejected)} == {service.unit}
+    assert {one["_TRANSPORT"] for one in (captioned, rejected)} == {"journal"}
+
+
 def test_a_second_instance_runs_beside_the_first(service: Service) -> None:
     second = Service(service.machine, service.scratch, name="doors")
     service.machine.run("mkdir", "-p", f"{second.home}/inbox")
