@@ -14,6 +14,8 @@ def clean_text(value: Any) -> Any:
     """Return a text without control characters, its line ends all newlines; anything but a string is left as it is."""
     if not isinstance(value, str):
         return value
+    if len(value) <= MAX_TEXT_CHARS and value.replace("\n", "").isprintable():
+        return value  # as nearly every text is
     text = value.replace("\r\n", "\n").replace("\r", "\n").translate(_LINE_ENDS)
     return "".join(map(_shown, text[:MAX_TEXT_CHARS]))
 

@@ -125,18 +125,16 @@ class ReferenceMessage(BaseModel):
 
 def caption_to_json(caption: Caption, clip_name: str | None = None) -> bytes:
     """Return a caption's message: one line of UTF-8 without a line end."""
-    message = CaptionMessage.model_validate(caption).model_copy(update={"clip_name": _named(clip_name)})
+    message = CaptionMessage.model_validate(caption)
+    message.clip_name = _named(clip_name)
     return message.model_dump_json().encode()
 
 
 def rejection_to_json(rejection: Rejection, clip_name: str | None = None, next_window: int | None = None) -> bytes:
     """Return a rejection's message: one line of UTF-8 without a line end."""
     message = RejectionMessage.model_validate(rejection)
-    return (
-        message.model_copy(update={"clip_name": _named(clip_name), "next_window": next_window})
-        .model_dump_json()
-        .encode()
-    )
+    message.clip_name, message.next_window = _named(clip_name), next_window
+    return message.model_dump_json().encode()
 
 
 def _named(clip_name: str | None) -> str | None:

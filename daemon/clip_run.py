@@ -105,7 +105,7 @@ class ClipRun:
             span.exclusive_end_ns,
             self.model_id,
             prompt_hash,
-            self.settings.sampler_hash(),
+            self.settings.sampler_hash,
         )
         return Caption(
             caption_id,

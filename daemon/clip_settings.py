@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -33,13 +34,14 @@ class ClipSettings:
     prompt: Prompt
     decoder: str = "av"
 
+    @cached_property
     def sampler_hash(self) -> str:
         """Name everything that decides which frames the model sees."""
         return digest(self.windows, self.frames, self.decoder)[:16]
 
     def plan_hash(self, model_id: str) -> str:
         """Name everything that decides what window ``i`` is and what is said of it."""
-        return digest(self.sampler_hash(), self.prompt.hash, model_id)[:16]
+        return digest(self.sampler_hash, self.prompt.hash, model_id)[:16]
 
     def asked(self, text: str) -> "ClipSettings":
         """Return the same with another question."""

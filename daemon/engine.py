@@ -179,7 +179,7 @@ class GuardedEngine(EngineAround):
         super().__init__(engine)
         self._request_deadline_s, self._stall_s = request_deadline_s, stall_s
         self._dump_to = dump_to
-        self._in_flight = 0
+        self._waits: set[asyncio.Future[None]] = set()  # one for each request that the engine holds
         self._lost = asyncio.Event()
         self._why = "the engine died"
         self._watchers: list[asyncio.Task[None]] = []
@@ -192,7 +192,7 @@ class GuardedEngine(EngineAround):
     @property
     def in_flight(self) -> int:
         """How many requests the engine holds now."""
-        return self._in_flight
+        return len(self._waits)
 
     async def start(self) -> None:
         """Start the engine, then watch it."""
@@ -207,26 +207,26 @@ class GuardedEngine(EngineAround):
         """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s``."""
         self._raise_if_lost()
         request = asyncio.create_task(self._engine.describe(frames, prompt, request_id))
-        lost = asyncio.create_task(self._lost.wait())
-        self._in_flight += 1
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        request.add_done_callback(lambda _: _end(over))
+        self._waits.add(over)
         try:
-            await self._until_late({request, lost})
+            await self._until_late(over)
             if request.done():
                 return self._answer(request)
             self._raise_if_lost()
             detail = f"the engine gave no answer within {self._request_deadline_s:g} s"
             raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine")
         finally:
-            self._in_flight -= 1
-            lost.cancel()
+            self._waits.discard(over)
             await _let_go(request)
 
-    async def _until_late(self, ends: "set[asyncio.Task[Any]]") -> None:
-        """Wait for one of ``ends``, or for a deadline to pass in which the engine got on with something else."""
+    async def _until_late(self, over: "asyncio.Future[None]") -> None:
+        """Wait for a request's end, the engine's, or a deadline in which the engine got on with something else."""
         while True:
             seen = self.progress
             limit_s = self._request_deadline_s
-            done, _ = await asyncio.wait(ends, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({over}, timeout=limit_s)
             if done or self.progress != seen:
                 return
 
@@ -246,11 +246,16 @@ class GuardedEngine(EngineAround):
     async def close(self) -> None:
         """Stop watching, let every request that waits raise :class:`EngineLost`, then stop the engine."""
         self._why = "the engine was stopped"
-        self._lost.set()
+        self._end_waits()
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._engine.close()
+
+    def _end_waits(self) -> None:
+        self._lost.set()
+        for over in self._waits:
+            _end(over)
 
     def _raise_if_lost(self) -> None:
         if self._lost.is_set():
@@ -259,8 +264,8 @@ class GuardedEngine(EngineAround):
     def _lose(self, why: str) -> None:
         if not self._lost.is_set():
             self._why = why
-            self._lost.set()
-            log.error("The engine is lost: %s. It held %d requests.", why, self._in_flight)
+            log.error("The engine is lost: %s. It held %d requests.", why, self.in_flight)
+            self._end_waits()
 
     async def _watch_death(self) -> None:
         try:
@@ -280,11 +285,11 @@ class GuardedEngine(EngineAround):
             now_s, now = clock(), self.progress
             if now != seen:
                 stalled_s = 0.0
-            elif self._in_flight:
+            elif self._waits:
                 stalled_s += min(now_s - looked_s, _LATE_LOOK * look_s)
             seen, looked_s = now, now_s
         self._dump_stacks()
-        self._lose(f"no progress for {self._stall_s:g} s with {self._in_flight} requests in flight")
+        self._lose(f"no progress for {self._stall_s:g} s with {self.in_flight} requests in flight")
 
     def _dump_stacks(self) -> None:
         """Write the stacks of every thread and every task: what a person needs to see where it hangs."""
@@ -308,6 +313,11 @@ async def _let_go(request: "asyncio.Task[Completion]") -> None:
         request.add_done_callback(_ended)
     elif not request.cancelled():
         request.exception()  # seen: it was raised already, or came too late
+
+
+def _end(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _ended(request: "asyncio.Task[Completion]") -> None:

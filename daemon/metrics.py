@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -101,7 +102,9 @@ class Metrics:
     def _make(self, kind: type[_Kind], name: str) -> _Kind:
         row = next(row for row in TABLE if row.name == name)
         more: dict[str, Any] = {"buckets": _STAGE_BUCKETS_S} if kind is Histogram else {}
-        return kind(row.name, row.text, row.labels, registry=self.registry, **more)
+        made = kind(row.name, row.text, row.labels, registry=self.registry, **more)
+        made.labels = cache(made.labels)  # type: ignore[method-assign]  # finding it again costs more than counting
+        return made
 
     def read_from(self, read: Callable[[], Readings]) -> None:
         """Ask ``read`` at each scrape for the rows that are states."""
