@@ -15,11 +15,17 @@ TREE = HOUSE / "build" / "systemd-tree"
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def may_run() -> None:
+    """Skip, or fail in CI, where no systemd can be started."""
     if (reason := why_not()) is not None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI needs a systemd to test under: {reason}")
         pytest.skip(f"no systemd can be started here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def machine(may_run: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine on which the service is installed, with the environment that the tests run in."""
     given = {**os.environ, "DESTDIR": str(TREE), "PREFIX": "", "COPY": "cp -al", "GPU": "no"}
     subprocess.run([HOUSE / "scripts" / "install"], env=given, check=True, stdout=subprocess.DEVNULL)
     under_test = Machine(TREE, tmp_path_factory.mktemp("machine"), name=f"captiond-{os.getpid()}")
@@ -27,6 +33,17 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         under_test.start()
         under_test.run("systemd-sysusers", "captiond.conf")
         under_test.run("systemd-tmpfiles", "--create", "captiond.conf")
+        yield under_test
+    finally:
+        under_test.stop()
+
+
+@pytest.fixture(scope="module")
+def bare_machine(may_run: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine on which nothing of ours is."""
+    under_test = Machine(None, tmp_path_factory.mktemp("bare"), name=f"captiond-bare-{os.getpid()}")
+    try:
+        under_test.start()
         yield under_test
     finally:
         under_test.stop()

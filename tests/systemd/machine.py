@@ -21,7 +21,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 START_S = 30.0
 _NAMESPACES = ("--mount", "--pid", "--cgroup", "--uts", "--ipc")
 
-# $1: scratch folder; $2: what `make install` made; $3: systemd. The control groups have been entered before.
+# $1: scratch folder; $2: what `make install` made, if anything; $3: systemd. The control groups have been entered.
 _INSIDE = """
 set -eu
 mount --make-rprivate /
@@ -46,11 +46,13 @@ else
 fi
 for fresh in /run /tmp /var/tmp; do mount -t tmpfs tmpfs "$root$fresh"; done
 chmod 1777 "$root/tmp" "$root/var/tmp"
-mkdir -p "$root/opt/captiond"
-mount --bind "$2/opt/captiond" "$root/opt/captiond"
-mount -o remount,bind,ro "$root/opt/captiond"
-cp -a "$2/etc/captiond" "$root/etc/"
-cp -a "$2/usr/local/." "$root/usr/local/"
+if [ -n "$2" ]; then
+    mkdir -p "$root/opt/captiond"
+    mount --bind "$2/opt/captiond" "$root/opt/captiond"
+    mount -o remount,bind,ro "$root/opt/captiond"
+    cp -a "$2/etc/captiond" "$root/etc/"
+    cp -a "$2/usr/local/." "$root/usr/local/"
+fi
 mkdir "$root/run/before"
 cd "$root"
 pivot_root . run/before
@@ -87,9 +89,12 @@ def why_not() -> str | None:
 
 @dataclass
 class Machine:
-    """One systemd. ``tree`` is what ``DESTDIR=tree make install`` made; ``scratch`` is a folder that it may fill."""
+    """One systemd. ``tree`` is what ``DESTDIR=tree make install`` made; ``scratch`` is a folder that it may fill.
 
-    tree: Path
+    Without a tree nothing is installed.
+    """
+
+    tree: Path | None
     scratch: Path
     name: str = "captiond-test"
     process: "subprocess.Popen[bytes] | None" = None
@@ -118,8 +123,8 @@ class Machine:
             )
         self._wait_until_running()
 
-    def _arguments(self) -> tuple[Path, Path, str]:
-        return self.scratch, self.tree, SYSTEMD
+    def _arguments(self) -> tuple[Path, Path | str, str]:
+        return self.scratch, self.tree or "", SYSTEMD
 
     def _make_groups(self) -> None:
         if (CGROUPS / "cgroup.controllers").exists():
