@@ -113,7 +113,7 @@ def run_daemon(bootstrap: str, folder: Path, delivery: str, names: dict[str, str
             if process.poll() is not None:
                 raise RuntimeError(log.read_text()[-2000:])
             time.sleep(0.02)
-        ready_s, before_s = time.monotonic(), _cpu_s(process.pid)
+        ready_s, before_s = time.monotonic(), cpu_s(process.pid)
         while committed(reader, names["clips"]) < clips:
             if process.poll() is not None or time.monotonic() - ready_s > PATIENCE_S:
                 raise RuntimeError(f"the daemon does not get there: {log.read_text()[-2000:]}")
@@ -130,7 +130,8 @@ def run_daemon(bootstrap: str, folder: Path, delivery: str, names: dict[str, str
         reader.close()
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process so far, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -211,20 +212,24 @@ def _message(offset: int, window: int) -> bytes:
     return b'{"clip": %d, "window": %d, "text": "%s"}' % (offset, window, _FILL.encode())
 
 
+def make_topics(bootstrap: str, prefix: str, partitions: int) -> dict[str, str]:
+    """Make the topics of one run and return their names."""
+    names = {part: f"{prefix}.{part}" for part in ("clips", "captions", "rejected")}
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.create_topics([NewTopic(name, partitions, 1) for name in names.values()])
+    admin.wait_for_topics(list(names.values()))
+    admin.close()
+    return names
+
+
 def measure(bootstrap: str, delivery: str, clips: int) -> tuple[Cost, Cost]:
     """Return the daemon's cost and the loop's."""
-    run = time.time_ns()
-    names = {part: f"delivery-{run}.{part}" for part in ("clips", "captions", "rejected")}
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names.values()])
-    admin.wait_for_topics(list(names.values()))
+    names = make_topics(bootstrap, f"delivery-{time.time_ns()}", PARTITIONS)
     with tempfile.TemporaryDirectory(prefix="captiond-delivery-") as folder:
         fill(bootstrap, Path(folder), names["clips"], clips)
         before = run_loop(bootstrap, delivery, names, clips // 2)
         ours = run_daemon(bootstrap, Path(folder), delivery, names, clips)
         after = run_loop(bootstrap, delivery, names, clips - clips // 2)
-    admin.delete_topics(list(names.values()))
-    admin.close()
     return ours, Cost(ours.windows, before.wall_s + after.wall_s, before.cpu_s + after.cpu_s)
 
 
