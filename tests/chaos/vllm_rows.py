@@ -27,7 +27,7 @@ def write_config(folder: Path) -> Path:
         "sink: {kind: folder, path: captions}\n"
         "windows: {window_s: 1.0, stride_s: 1.0, min_tail_s: 0.5}\n"
         "frames: {num_frames: 2}\n"
-        "generation: {min_tokens: 48, max_tokens: 48}\n"
+        "generation: {min_tokens: 16, max_tokens: 16}\n"
         "engine: {kind: vllm, model: bundled, max_model_len: 1024, args: {enforce-eager: true, max-num-seqs: 2}}\n"
         f"limits: {{max_clips_in_flight: {CLIPS_IN_FLIGHT}}}\n"
         "http: null\nlog: {level: info}\n"

@@ -50,11 +50,12 @@ async def running(model: Path, **changes: Any) -> AsyncIterator[VllmEngine]:
 
 
 @asynccontextmanager
-async def serving(model: Path) -> AsyncIterator[str]:
+async def serving(model: Path, port: int | None = None) -> AsyncIterator[str]:
     """Run vLLM's own server over a tiny model, called ``tiny``, on loopback; its address comes before it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     options = {
         "model": model,
         "served-model-name": "tiny",
