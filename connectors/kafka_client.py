@@ -22,6 +22,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, NewTopic
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
@@ -79,6 +80,23 @@ if not HEARTBEAT_MS * 3 < SESSION_MS < MAX_POLL_INTERVAL_MS:
     raise AssertionError("a session has room for three heartbeats and ends before a poll may be late")
 if not REQUEST_MS < DELIVERY_MS < TRANSACTION_MS:
     raise AssertionError("a request fails before its record does, and a record before its transaction")
+
+
+class _ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
+    """Connects directly, and closes the socket of a connection that fails.
+
+    The client leaves those to the garbage collector, which in a large process comes round too seldom for an outage of
+    hours: it would run out of descriptors.
+    """
+
+    SCHEMES = ("captiond",)
+
+    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        try:
+            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
+        except BaseException:
+            sock.close()
+            raise
 
 
 class KafkaFault(Exception):
@@ -158,6 +176,7 @@ def connection_settings(settings: KafkaConnectionSettings, *, path: str = "") ->
         "request_timeout_ms": REQUEST_MS,
         "reconnect_backoff_max_ms": RECONNECT_MS,
         "bootstrap_timeout_ms": BOOTSTRAP_MS,
+        "proxy_url": f"{_ClosedWhenRefused.SCHEMES[0]}://direct",
     }
     for key in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
         file: Path | None = getattr(settings, key)

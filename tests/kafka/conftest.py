@@ -1,10 +1,8 @@
 """A real broker for the tests: one a session, with topics and groups of its own for each test."""
 
-import gc
 import itertools
 import os
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,13 +18,6 @@ HOW_TO_RUN = (
     "install Java and Maven, then run: pytest -m kafka"
 )
 _NUMBERS = itertools.count()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """kafka-python leaves the sockets of refused connections to the garbage collector, which may run in any test."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"))
 
 
 def skip_or_fail(why: object) -> None:
@@ -106,10 +97,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 
 
 @pytest.fixture(autouse=True)
-def collect_sockets() -> Iterator[None]:
-    """Collect what kafka-python left, within the test that left it."""
+def end_watches() -> Iterator[None]:
+    """End the readers that the test left."""
     yield
     Watch.close_all()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()

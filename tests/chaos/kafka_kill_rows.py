@@ -1,0 +1,124 @@
+"""K1 and K2: kills, Kafka to Kafka. A load is struck by daemon after daemon until a last one may finish it."""
+
+import random
+import signal
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, side_by_side, wait_until
+from tests.chaos.kill_points import EXIT_CODE, POINTS
+from tests.chaos.load import WINDOWS_EACH
+from tests.chaos.run_kafka_daemon import Options
+from tests.chaos.table import Result, Row
+
+FAULTS_A_LOAD = 20
+CLIPS = 200
+FEW_CLIPS = 32  # where a load is struck only a few times
+RECOVERY_S = 15.0  # a dead member's session runs down in 10 s; the rest is a start and one round of the group
+REPEATS_A_KILL = IN_FLIGHT * WINDOWS_EACH
+
+
+def recoveries_s(load: KafkaLoad, lives: Sequence[tuple[int, int]]) -> list[float]:
+    """Return how long after each kill the first new caption came, where the next daemon lived to write one.
+
+    ``lives`` are the times of the kills before and at the end of each daemon's life, in ms of the wall clock.
+    """
+    times = sorted(caption.at_ms for caption in load.captions())
+    firsts = [next((at for at in times if at > begun), end + 1) for begun, end in lives]
+    return [(first - begun) / 1000 for (begun, end), first in zip(lives, firsts, strict=True) if first <= end]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _finish(load: KafkaLoad, struck: int, kills_ms: list[int]) -> Result:
+    """Let a last daemon finish, and check the load; Kafka's own consumer looks at those that were struck often."""
+    wrong = load.finish()
+    result = load.check(struck, repeats_allowed=struck * REPEATS_A_KILL, oracle=struck > 5)
+    recovered = recoveries_s(load, list(zip(kills_ms, [*kills_ms[1:], _now_ms()], strict=True)))
+    result.slowest_recovery_s = max(recovered, default=0.0)
+    if result.slowest_recovery_s > RECOVERY_S:
+        wrong.append(f"{load.topic}: a recovery took {result.slowest_recovery_s:.1f} s")
+    result.wrong += wrong
+    return result
+
+
+def killed_at(point: str, faults: int, folder: Path, transactional: bool, clips: int) -> Result:
+    """Strike one load at one named point, again and again."""
+    load = KafkaLoad(folder, transactional)
+    load.fill(clips)
+    draw, kills_ms = random.Random(f"{point}/{faults}"), list[int]()
+    for _ in range(faults):
+        countdown = draw.randint(1, max(2, clips // 20))
+        with load.running(Options(once=True, point=point, countdown=countdown)) as process:
+            if process.wait(timeout=FINISH_S) == EXIT_CODE:
+                kills_ms.append(_now_ms())
+    result = _finish(load, len(kills_ms), kills_ms)
+    if not kills_ms:
+        result.wrong.append(f"{point} was never passed: nothing was struck")
+    return result
+
+
+def killed_at_random(faults: int, seed: int, folder: Path, transactional: bool, clips: int) -> Result:
+    """Strike one load with SIGKILL, up to 3 s after each daemon got its partitions."""
+    load = KafkaLoad(folder, transactional, delay_ms=400.0)  # slow enough that the load outlasts its faults
+    load.fill(clips)
+    draw, kills_ms = random.Random(f"{seed}/{faults}"), list[int]()
+    for _ in range(faults):
+        with load.running() as process:
+            pid = process.pid
+            wait_until(lambda: load.noted("assign", pid) > 0, FINISH_S, "the assignment of a partition")  # noqa: B023
+            time.sleep(draw.uniform(0, 3))
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == -signal.SIGKILL:
+                kills_ms.append(_now_ms())
+    return _finish(load, len(kills_ms), kills_ms)
+
+
+def k1(transactional: bool, faults: int, folder: Path) -> Result:
+    """``faults`` kills at each of the twelve points, at most twenty to a load."""
+    return side_by_side(
+        [
+            partial(
+                killed_at,
+                point,
+                many := min(left, FAULTS_A_LOAD),
+                folder / f"{point}-{number}",
+                transactional,
+                CLIPS if many > 5 else FEW_CLIPS,
+            )
+            for point in POINTS
+            for number, left in enumerate(range(faults, 0, -FAULTS_A_LOAD))
+        ]
+    )
+
+
+def k2(transactional: bool, faults: int, folder: Path) -> Result:
+    """``faults`` kills at random times; few are spread over loads that run at once."""
+    a_load = FAULTS_A_LOAD if faults > FAULTS_A_LOAD * 3 else max(2, faults // 4)
+    return side_by_side(
+        [
+            partial(
+                killed_at_random,
+                many := min(left, a_load),
+                number,
+                folder / str(number),
+                transactional,
+                CLIPS if many > 5 else FEW_CLIPS * 2,
+            )
+            for number, left in enumerate(range(faults, 0, -a_load))
+        ]
+    )
+
+
+ROWS = tuple(
+    Row(f"{name} kafka {delivery}", fault, full, quick, partial(run, delivery == "transactional"))
+    for name, fault, full, quick, run in (
+        ("K1", "kill -9 at each of 12 points", 20, 2, k1),
+        ("K2", "kill -9 at random times", 200, 10, k2),
+    )
+    for delivery in ("at_least_once", "transactional")
+)

@@ -1,0 +1,77 @@
+"""Run the real daemon over a Kafka configuration, noted and struck at its edges: CONFIG JOURNAL [OPTIONS as JSON]."""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from connectors.kafka_route import TransactionalRoute
+from connectors.position_route import PositionRoute
+from daemon import assembly, logs
+from daemon.config_file import load
+from daemon.supervisor import Household, Supervisor
+from tests.chaos.kafka_edges import (
+    HeldRoute,
+    Journal,
+    KafkaKillingSource,
+    NotedPartitions,
+    SlowToStart,
+    StruckCommitter,
+)
+from tests.chaos.kill_points import Killer, KillingEngine, KillingSampler, KillingSink
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a daemon is struck. ``hold_until`` names a file without which no publish goes on."""
+
+    once: bool = False
+    point: str = "never"
+    countdown: int = 0
+    hold_until: str | None = None
+    slow_publish_s: float = 0.0
+    slow_start_s: float = 0.0
+
+    def to_json(self) -> str:
+        """Return what the program takes as its last argument."""
+        return json.dumps(asdict(self))
+
+
+def struck(house: Household, options: Options, journal: Journal) -> Household:
+    """Return the household with everything around its parts."""
+    killer = Killer(options.point, options.countdown)
+
+    def around(route: Any) -> Any:
+        source = route.source
+        source._partitions = NotedPartitions.instead_of(source._partitions, journal)
+        source._committer = StruckCommitter(source._committer, killer, journal)
+        if isinstance(route, TransactionalRoute):
+            route.source = KafkaKillingSource(source, killer)  # type: ignore[assignment]
+        else:
+            route = PositionRoute(KafkaKillingSource(source, killer), KillingSink(house.sink, killer))
+        until = Path(options.hold_until) if options.hold_until else None
+        return HeldRoute(route, killer, journal, slow_s=options.slow_publish_s, until=until)
+
+    engine: Any = SlowToStart(KillingEngine(house.engine, killer), killer, options.slow_start_s)
+    sampler: Any = KillingSampler(house.sampler, killer)
+    return replace(house, routes=[around(route) for route in house.routes], sampler=sampler, engine=engine)
+
+
+def main() -> int:
+    """Return the daemon's exit code, if it lives to have one."""
+    settings = load(Path(sys.argv[1]))
+    journal = Journal(Path(sys.argv[2]))
+    options = Options(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else Options()
+    logs.set_up(settings.log)
+
+    async def work() -> int:
+        house = assembly.build_household(settings, once=options.once)
+        return int(await Supervisor(struck(house, options, journal)).run())
+
+    return asyncio.run(work())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
