@@ -99,6 +99,7 @@ class MediaShelf:
 
     base: Path
     max_clip_bytes: int
+    key: str = "inference.media_base_path"  # what the user calls it
     _members: dict[str, TarMember] = field(default_factory=dict)
     _open: ExitStack = field(default_factory=ExitStack)
 
@@ -107,14 +108,14 @@ class MediaShelf:
         if self.base.is_dir():
             return
         if not self.base.is_file():
-            raise ConfigurationError(f"{self.base} is neither a folder nor a tar", path="inference.media_base_path")
+            raise ConfigurationError(f"{self.base} is neither a folder nor a tar", path=self.key)
         archive = self._open.enter_context(self.base.open("rb"))
         try:
             for member in tar_members(archive, max_clip_bytes=self.max_clip_bytes):
                 self._members.setdefault(member.name, member)
         except Poison as fault:
             self._open.close()
-            raise ConfigurationError(f"{self.base}: {fault.detail}", path="inference.media_base_path") from fault
+            raise ConfigurationError(f"{self.base}: {fault.detail}", path=self.key) from fault
 
     def close(self) -> None:
         """Close the archive."""

@@ -22,7 +22,7 @@ def load_checkpoint(path: Path, kept: Mapping[str, Any], learned_from: str) -> i
     """Load the state of everything in ``kept`` and return the step to go on with; 0 without a fitting checkpoint."""
     if not path.exists():
         return 0
-    stored = torch.load(path, weights_only=True)
+    stored = torch.load(path, map_location="cpu", weights_only=True)
     if stored.get("learned_from") != learned_from:
         log.warning("%s was made with other settings: training starts anew.", path)
         return 0

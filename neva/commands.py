@@ -1,36 +1,64 @@
-"""The commands of the model family. Nothing heavy is imported until one of them runs."""
+"""The commands `pretrain` and `finetune`. Nothing heavy is imported until one of them runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from neva.training_settings import Stage
+
+_Config = Annotated[
+    Path | None, typer.Option("-c", "--config", exists=True, dir_okay=False, help="the settings, NeVA's YAML")
+]
+_ConfigPath = Annotated[Path | None, typer.Option("--config-path", help="instead of -c: the folder of the YAML")]
+_ConfigName = Annotated[str | None, typer.Option("--config-name", help="and its name, as NeVA's scripts take them")]
+_Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="settings to override")]
+_Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="override a key; repeatable")]
+
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of the Video NeVA family to ``app``."""
+    """Add the commands to ``app``."""
     app.command()(pretrain)
+    app.command()(finetune)
 
 
 def pretrain(
-    config: Annotated[Path, typer.Option("-c", "--config", exists=True, dir_okay=False, help="the settings, YAML")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="settings to override")] = None,
+    overrides: _Overrides = None,
+    config: _Config = None,
+    config_path: _ConfigPath = None,
+    config_name: _ConfigName = None,
+    settings: _Set = None,
 ) -> None:
-    """Train a Video NeVA from its settings, score it on held-out clips and export it."""
+    """Train the first stage: the projector, between a vision tower and a language model that stay as they are."""
+    _train("pretrain", config, config_path, config_name, [*(settings or ()), *(overrides or ())])
+
+
+def finetune(
+    overrides: _Overrides = None,
+    config: _Config = None,
+    config_path: _ConfigPath = None,
+    config_name: _ConfigName = None,
+    settings: _Set = None,
+) -> None:
+    """Train the second stage: the language model and the projector."""
+    _train("finetune", config, config_path, config_name, [*(settings or ()), *(overrides or ())])
+
+
+def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | None, overrides: list[str]) -> None:
     import logging
 
-    from neva.pretrain import pretrain as train
+    from daemon import logs
+    from daemon.config import LogSettings
+    from neva.evaluate_settings import config_file
+    from neva.training_config import read_training_settings
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(config, overrides or [])
+    logs.set_up(LogSettings.model_validate({}))
+    if path is None and (folder is not None or name is not None):
+        path = config_file(folder or Path(), name or f"neva_{stage}")
+    settings, lines = read_training_settings(path, overrides, stage)
+    for line in lines:
+        logging.getLogger(__name__).info(line)
+    from neva.training import train  # torch and Accelerate, only once the settings are known to be right
 
-
-def main() -> None:
-    """Run the commands by themselves."""
-    app = typer.Typer(no_args_is_help=True)
-    app.callback()(lambda: None)
-    register(app)
-    app()
-
-
-if __name__ == "__main__":
-    main()
+    train(settings, stage)

@@ -187,7 +187,7 @@ def read_evaluate_settings(
     """
     values: dict[str, Any] = {}
     if config_path is not None or config_name is not None:
-        values = read_yaml(_config_file(config_path or Path(), config_name or "neva_inference"))
+        values = read_yaml(config_file(config_path or Path(), config_name or "neva_inference"))
     for override in overrides:
         if override.startswith("~"):
             raise ConfigurationError(f"{override!r}: keys are overridden, not deleted; write key=null.")
@@ -200,7 +200,8 @@ def read_evaluate_settings(
     return settings, [*ignored, *_without_effect(settings, values)]
 
 
-def _config_file(folder: Path, name: str) -> Path:
+def config_file(folder: Path, name: str) -> Path:
+    """Return the file that NeVA's ``--config-path`` and ``--config-name`` mean, with or without its suffix."""
     path = folder / name
     return path if path.suffix in (".yaml", ".yml") else path.with_name(f"{path.name}.yaml")
 

@@ -1,10 +1,50 @@
 """Writing a trained model as a folder that transformers and vLLM both load."""
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from connectors.errors import ConfigurationError
+from neva.llava_export import FACTS, IDENTITY, write_llava
+from neva.llava_parts import Llava
+from neva.media_settings import ModelSettings
+
 # transformers 5 saves a CLIP tower without the inner name that vLLM knows it by; transformers reads either.
 _SAVED, _SERVED = "vision_tower.", "vision_tower.vision_model."
+
+
+def check_export(folder: Path) -> None:
+    """Raise :class:`ConfigurationError` where ``folder`` holds something that is no model of ours."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FACTS).is_file())):
+        raise ConfigurationError(f"{folder} holds something else than a model", path="exp_manager.export_dir")
+
+
+def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
+    """Write a model in the type that its parts have, with what it says about itself, in the place of an earlier one.
+
+    Everything is written beside ``folder`` and renamed into place.
+    """
+    check_export(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    config = type(llava.model.config).from_dict(llava.model.config.to_dict())
+    config.architectures = ["LlavaForConditionalGeneration"]
+    config.dtype = next(llava.model.model.language_model.parameters()).dtype
+    if config.projector_hidden_act == "linear":
+        config.projector_hidden_act = IDENTITY
+    weights = {served_name(name): tensor.detach().cpu() for name, tensor in llava.model.state_dict().items()}
+    if config.text_config.tie_word_embeddings:
+        del weights["language_model.lm_head.weight"]
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        write_llava(beside, weights, config, llava.tokenizer, llava.image_token, llava.pixels, facts)
+        for path in (beside, *beside.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def export_model(folder: Path, llava: Any, processor: Any) -> None:

@@ -16,7 +16,7 @@ from neva.pixel_values import CLIP, SIGLIP, TowerPixels, processor_config
 
 FACTS = "neva.yaml"
 _QUESTION = "\0"
-_IDENTITY = "torch.nn.modules.linear.Identity"  # vLLM's only word for an activation that does nothing
+IDENTITY = "torch.nn.modules.linear.Identity"  # vLLM's only word for an activation that does nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def projector_state(tensors: Tensors, kind: str) -> tuple[dict[str, Any], str]:
         "multi_modal_projector.linear_1.bias": bias,
         "multi_modal_projector.linear_2.weight": torch.eye(width, dtype=weight.dtype),
         "multi_modal_projector.linear_2.bias": torch.zeros(width, dtype=weight.dtype),
-    }, _IDENTITY
+    }, IDENTITY
 
 
 def reverse_channels(state: Mapping[str, Any]) -> dict[str, Any]:

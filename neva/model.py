@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from neva.pretrain_settings import MmSettings, ModelSettings
 from neva.tokenizer import IMAGE
+from neva.training_settings import MmSettings, ModelSettings
 
 
 def make_model(settings: ModelSettings, tokenizer: Any) -> Any:
@@ -60,3 +60,5 @@ def freeze_parts(llava: Any, parts: MmSettings) -> None:
     ):
         for module in modules:
             module.requires_grad_(not frozen)
+    if llava.config.projector_hidden_act == "linear":  # the second layer only passes on what the first one says
+        model.multi_modal_projector.linear_2.requires_grad_(False)

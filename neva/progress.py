@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class TrainingProgress:
     """Shows each stage as a bar on a terminal, as lines elsewhere, and appends every report to a JSON Lines log."""
 
-    def __init__(self, log_path: Path) -> None:
-        self._log_path = log_path
+    def __init__(self, log_path: Path, *, shown: bool = True) -> None:
+        self._log_path, self._shown = log_path, shown
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -22,7 +22,7 @@ class TrainingProgress:
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            disable=not sys.stderr.isatty(),
+            disable=not (shown and sys.stderr.isatty()),
         )
         self._bar = self._bars.add_task("", total=None, numbers="")
         self._stage, self._first, self._steps, self._began_s = "", 0, 0, 0.0
@@ -39,7 +39,8 @@ class TrainingProgress:
     def start(self, stage: str, first: int, steps: int) -> None:
         """Begin a stage of ``steps`` steps, ``first`` of which are done."""
         self._stage, self._first, self._steps, self._began_s = stage, first, steps, time.monotonic()
-        self._forget_later_than(first)
+        if self._shown:
+            self._forget_later_than(first)
         self._bars.reset(self._bar, description=stage, total=steps, completed=first, numbers="")
 
     def _forget_later_than(self, step: int) -> None:
@@ -51,7 +52,9 @@ class TrainingProgress:
             self._log_path.write_text("".join(kept), encoding="utf-8")
 
     def report(self, done: int, losses: dict[str, float], learning_rate: float) -> None:
-        """Show and log the losses after ``done`` steps."""
+        """Show and log the losses after ``done`` steps; of several processes one does."""
+        if not self._shown:
+            return
         spent_s = max(1e-9, time.monotonic() - self._began_s)
         rate = (done - self._first) / spent_s
         record = {"stage": self._stage, "step": done, **losses, "lr": learning_rate, "steps_per_s": rate}

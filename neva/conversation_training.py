@@ -1,0 +1,205 @@
+"""Video NeVA's two stages on conversations about videos or images: from trained parts to a model that is served.
+
+A step is ``global_batch_size`` samples, shared by Accelerate's processes and cut into micro batches; its loss is the
+mean over all of its tokens, so it is the same however it is shared. What a batch holds is a function of seed and
+place, and a checkpoint holds what is trained, the optimiser and the step, so a run that was cut off goes on as if it
+had not been.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from connectors.errors import ConfigurationError
+from neva.export import check_export, export_llava
+from neva.llava_parts import Llava, load_parts
+from neva.media_settings import ModelSettings as Facts
+from neva.model import freeze_parts
+from neva.tower_features import FeatureCache, tower_features
+from neva.training_loop import TrainingLoop
+from neva.training_media import TrainingMedia
+from neva.training_records import TrainingRecord, read_training_records
+from neva.training_samples import IGNORED, Batch, Collate, ConversationEncoder, SampleOrder, TrainingSet
+from neva.training_settings import TrainingSettings
+from neva.training_tasks import ConversationTask
+
+log = logging.getLogger(__name__)
+
+
+def train_conversations(loop: TrainingLoop, stage: str) -> None:
+    """Train on the conversations of ``data.data_path`` and export the model.
+
+    Raises:
+        ConfigurationError: data, parts and settings do not fit each other; nothing is trained.
+    """
+    settings, accelerator = loop.settings, loop.accelerator
+    check_export(settings.exp_manager.model_folder)
+    assert settings.model.data.data_path is not None  # noqa: S101 - who calls has looked
+    records = read_training_records(settings.model.data.data_path, settings.model.data.media_type)
+    facts = facts_of(settings)
+    llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16")
+    freeze_parts(llava.model, settings.model.mm_cfg)
+    data = _training_set(settings, records, llava, facts)
+    if settings.model.data.cache_features and settings.trainer.max_steps:
+        _fill_cache(loop, data, llava)
+    run = _Conversations(loop, data, _collate(data, llava))
+    loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, run.begin)
+    data.media.close()
+    if accelerator.is_main_process:
+        export_llava(settings.exp_manager.model_folder, llava, facts)
+        log.info("%s holds the model.", settings.exp_manager.model_folder)
+
+
+def facts_of(settings: TrainingSettings) -> Facts:
+    """Return what the trained model will say about itself: its conversation, and what it is shown."""
+    model = settings.model
+    shown = {name: getattr(model.data, name) for name in Facts.model_fields if hasattr(model.data, name)}
+    return Facts.model_validate(
+        {
+            **shown,
+            # pretraining's own conversation asks nothing; the model is asked in its family's
+            "conv_template": model.conv_template if model.conv_template != "plain" else _asked_in(settings),
+            "model_type": model.mm_cfg.llm.model_type,
+            "use_im_start_end": model.mm_cfg.use_im_start_end,
+        }
+    )
+
+
+def _asked_in(settings: TrainingSettings) -> str:
+    return settings.model.mm_cfg.llm.model_type if settings.model.mm_cfg.llm.model_type != "plain" else "v1"
+
+
+def _training_set(settings: TrainingSettings, records: list[TrainingRecord], llava: Llava, facts: Facts) -> TrainingSet:
+    model, data = settings.model, settings.model.data
+    tower = llava.model.config.vision_config
+    encoder = ConversationEncoder(
+        llava.tokenizer,
+        model.conv_template,
+        llava.image_token,
+        llava.patches * data.frames_shown,
+        min(model.encoder_seq_length, llava.model.config.text_config.max_position_embeddings),
+        model.mm_cfg.use_im_start_end,
+        model.mm_cfg.llm.model_type,
+    )
+    assert data.folder is not None  # noqa: S101 - the settings have looked
+    media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size)
+    if not data.cache_features:
+        return TrainingSet(records, encoder, media)
+    names = hashlib.sha256(json.dumps([record.media for record in records]).encode()).hexdigest()
+    tower_key = hashlib.sha256()
+    for name, weight in sorted(llava.model.model.vision_tower.state_dict().items()):
+        tower_key.update(name.encode() + weight.float().numpy().tobytes())
+    made_of = f"{names} {tower_key.hexdigest()} {facts.model_dump_json()} {data.folder} {llava.pixels}"
+    shape = (data.frames_shown, llava.patches, tower.hidden_size)
+    cache = FeatureCache(settings.exp_manager.exp_dir / "features.bin", len(records), shape, made_of)
+    return TrainingSet(records, encoder, media, cache)
+
+
+def _collate(data: TrainingSet, llava: Llava) -> Collate:
+    tower = llava.model.config.vision_config
+    nothing: Batch = {"pixels": torch.zeros(1, 3, tower.image_size, tower.image_size)}
+    if data.cache is not None:
+        nothing = {"features": torch.zeros(1, llava.patches, tower.hidden_size)}
+    pad = llava.tokenizer.pad_token_id
+    return Collate(llava.tokenizer.eos_token_id if pad is None else pad, nothing)
+
+
+class _Unseen(torch.utils.data.Dataset[tuple[int, torch.Tensor | None]]):  # type: ignore[misc]
+    """The pixels of records whose features are not kept yet; None for what can't be read."""
+
+    def __init__(self, data: TrainingSet, numbers: list[int]) -> None:
+        self._data, self._numbers = data, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: int) -> tuple[int, torch.Tensor | None]:
+        number = self._numbers[place]
+        return number, self._data.try_pixels(number)
+
+
+def _fill_cache(loop: TrainingLoop, data: TrainingSet, llava: Llava) -> None:
+    """Compute what the frozen tower sees of every clip, each process its share."""
+    accelerator, cache = loop.accelerator, data.cache
+    assert cache is not None  # noqa: S101 - who calls has looked
+    if accelerator.is_main_process:
+        cache.prepare()
+    accelerator.wait_for_everyone()
+    cache.open()
+    numbers = [number for number in cache.missing() if data.records[number].media is not None]
+    mine = numbers[accelerator.process_index :: accelerator.num_processes]
+    workers = loop.settings.model.data.num_workers
+    llava.model.model.vision_tower.to(accelerator.device)
+    for done, (number, pixels) in enumerate(DataLoader(_Unseen(data, mine), batch_size=None, num_workers=workers), 1):
+        with torch.inference_mode(), accelerator.autocast():
+            seen = None if pixels is None else tower_features(llava.model, pixels.to(accelerator.device))
+        cache.write(number, seen)
+        if done % 500 == 0 or done == len(mine):
+            log.info("%d of %d clips are seen by the tower.", done, len(mine))
+    accelerator.wait_for_everyone()
+
+
+@dataclass(slots=True)
+class _Conversations:
+    """Steps over a training set."""
+
+    loop: TrainingLoop
+    data: TrainingSet
+    collate: Collate
+    unread: int = 0
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro batches of one process in a step."""
+        model, processes = self.loop.settings.model, self.loop.accelerator.num_processes
+        at_once = model.micro_batch_size * processes
+        wanted: int = model.global_batch_size or at_once
+        if wanted % at_once:
+            raise ConfigurationError(
+                f"{wanted} is no multiple of micro_batch_size {model.micro_batch_size} x {processes} processes",
+                path="model.global_batch_size",
+            )
+        return int(wanted // at_once)
+
+    def begin(self, model: Any, first: int) -> Any:
+        """Return what makes a step."""
+        batches = self._batches(first)
+        return lambda _: self._step(model, batches)
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        """Yield this process's micro batches from step ``first`` on; Accelerate deals them out."""
+        settings, accelerator = self.loop.settings.model, self.loop.accelerator
+        a_step = self.micro_batches * accelerator.num_processes
+        last = self.loop.settings.trainer.max_steps
+        shuffled = settings.data.dataloader_type == "cyclic"
+        order = SampleOrder(
+            len(self.data), settings.micro_batch_size, settings.seed, first * a_step, last * a_step, shuffled=shuffled
+        )
+        workers = settings.data.num_workers
+        loader = DataLoader(self.data, batch_sampler=order, collate_fn=self.collate, num_workers=workers)
+        yield from accelerator.prepare_data_loader(loader)
+
+    def _step(self, model: Any, batches: Iterator[Batch]) -> Mapping[str, torch.Tensor]:
+        """Run forward and backward over one step's samples; return the mean over its tokens."""
+        accelerator, count = self.loop.accelerator, self.micro_batches
+        mine = [next(batches) for _ in range(count)]
+        targets = sum((batch["targets"][:, 1:] != IGNORED).sum() for batch in mine)
+        tokens = accelerator.reduce(targets, "sum")
+        self.unread += int(sum(batch.pop("unread") for batch in mine))
+        if not tokens:
+            raise ConfigurationError("a step had nothing to learn: none of its clips could be read", path="model.data")
+        total = torch.zeros((), device=accelerator.device)
+        for number, batch in enumerate(mine, 1):
+            with accelerator.no_sync(model) if number < count else nullcontext():
+                with accelerator.autocast():
+                    loss = model(batch)
+                accelerator.backward(loss * accelerator.num_processes / tokens)  # the processes' gradients are averaged
+            total += loss.detach()
+        return {"loss": accelerator.reduce(total, "sum") / tokens}

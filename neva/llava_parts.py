@@ -1,0 +1,249 @@
+"""A Video NeVA put together from trained parts: language model, vision tower and projector, each from its own place."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from connectors.errors import ConfigurationError
+from daemon.model_checks import BUNDLED, bundled_model
+from neva.hf_folder import model_folder, read_tensors
+from neva.import_nemo import image_token
+from neva.llava_export import IDENTITY, projector_state
+from neva.media_settings import ModelSettings as Facts
+from neva.nemo_archive import open_nemo
+from neva.nemo_weights import find_ranks, load_rank
+from neva.pixel_values import CLIP, SIGLIP, TowerPixels
+from neva.training_settings import ModelSettings
+
+log = logging.getLogger(__name__)
+
+_LANGUAGES = ("llama", "mistral", "nemotron")
+_TOWERS = ("clip_vision_model", "siglip_vision_model")
+_PROJECTOR = "multi_modal_projector."
+
+
+@dataclass(frozen=True, slots=True)
+class Llava:
+    """A model, its tokenizer, the token that its frames' patches are, and how its tower takes pixels."""
+
+    model: Any
+    tokenizer: Any
+    image_token: str
+    pixels: TowerPixels
+
+    @property
+    def patches(self) -> int:
+        """Tokens of one frame."""
+        tower = self.model.config.vision_config
+        whole = self.model.config.vision_feature_select_strategy == "full" and tower.model_type == "clip_vision_model"
+        return int((tower.image_size // tower.patch_size) ** 2) + int(whole)
+
+
+def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool) -> Llava:
+    """Return the model that ``settings`` name, whole or part by part.
+
+    With ``bf16`` parts that are frozen keep the type that they are stored in; what is trained is float32.
+
+    Raises:
+        ConfigurationError: naming the key of a part that is missing, or does not fit the others.
+    """
+    parts = settings.mm_cfg
+    if settings.restore_from_path is not None:
+        for key, named in (
+            ("llm", parts.llm.from_pretrained),
+            ("vision_encoder", parts.vision_encoder.from_pretrained),
+        ):
+            if named:
+                log.info("mm_cfg.%s.from_pretrained is ignored: model.restore_from_path holds it.", key)
+        found = _whole(_folder(settings.restore_from_path, "model.restore_from_path"))
+    else:
+        found = _assembled(settings, facts)
+    if parts.pretrain_mm_mlp_adapter is not None:
+        _load_projector(found.model, parts.pretrain_mm_mlp_adapter)
+    _check_tower(found.model.config, settings)
+    found.model.float() if not bf16 else _float_what_is_trained(found.model, settings)
+    return found
+
+
+def _folder(named: str, key: str) -> Path:
+    if named == BUNDLED:
+        return bundled_model()
+    path = Path(named)
+    if path.is_file() or (path / "model_config.yaml").is_file():
+        raise ConfigurationError(f"{named} is a NeMo checkpoint: turn it into a folder with `import-nemo`", path=key)
+    return model_folder(named, key=key)
+
+
+def _whole(folder: Path) -> Llava:
+    from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+
+    config = LlavaConfig.from_pretrained(folder)
+    if config.projector_hidden_act == IDENTITY:  # vLLM's word for it, which transformers does not know
+        config.projector_hidden_act = "linear"
+    model = LlavaForConditionalGeneration.from_pretrained(folder, config=config, dtype="auto")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    token = str(tokenizer.convert_ids_to_tokens(config.image_token_index))
+    return Llava(model, tokenizer, token, _pixels(folder, config.vision_config))
+
+
+def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+    parts = settings.mm_cfg
+    for key, named in (("llm", parts.llm.from_pretrained), ("vision_encoder", parts.vision_encoder.from_pretrained)):
+        if named is None:
+            raise ConfigurationError(
+                "a trained part to start from is needed: a folder or a name, or model.restore_from_path for the whole",
+                path=f"model.mm_cfg.{key}.from_pretrained",
+            )
+    language, head, text, tokenizer, token = _language(parts.llm.from_pretrained or "", facts)
+    tower, pixels = _tower(parts.vision_encoder.from_pretrained or "")
+    encoder = parts.vision_encoder
+    full = encoder.vision_select_feature == "cls_patch" or encoder.class_token_length == 0
+    config = LlavaConfig(
+        vision_config=tower.config,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(token),
+        image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
+        projector_hidden_act="gelu" if parts.mm_mlp_adapter_type == "mlp2x_gelu" else "linear",
+        vision_feature_select_strategy="full" if full or tower.config.model_type.startswith("siglip") else "default",
+        vision_feature_layer=encoder.vision_select_layer,
+        multimodal_projector_bias=True,
+        tie_word_embeddings=bool(text.tie_word_embeddings),
+    )
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    model.model.language_model, model.lm_head, model.model.vision_tower = language, head, tower
+    projector = model.model.multi_modal_projector = LlavaMultiModalProjector(config)
+    if parts.mm_mlp_adapter_type == "linear":  # LLaVA has two layers: the second one passes on what the first one says
+        torch.nn.init.eye_(projector.linear_2.weight)
+        torch.nn.init.zeros_(projector.linear_2.bias)
+    return Llava(model, tokenizer, token, pixels)
+
+
+def _language(named: str, facts: Facts) -> tuple[Any, Any, Any, Any, str]:
+    """Return a language model's body, its head, its configuration, its tokenizer and the token of frames."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    folder = _folder(named, "model.mm_cfg.llm.from_pretrained")
+    kind = AutoConfig.from_pretrained(folder).model_type
+    if kind == "llava":
+        whole = _whole(folder)
+        inner = whole.model
+        return inner.model.language_model, inner.lm_head, inner.config.text_config, whole.tokenizer, whole.image_token
+    if kind not in _LANGUAGES:
+        raise ConfigurationError(
+            f"{named} is a {kind}; {', '.join(_LANGUAGES)} and the language model of a llava are taken",
+            path="model.mm_cfg.llm.from_pretrained",
+        )
+    language, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype="auto"),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    token = image_token(tokenizer, facts)
+    if token not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [token]})
+    if len(tokenizer) > language.config.vocab_size:
+        language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return language.model, language.lm_head, language.config, tokenizer, token
+
+
+def _tower(named: str) -> tuple[Any, TowerPixels]:
+    from transformers import AutoConfig, CLIPVisionModel, SiglipVisionModel
+
+    key = "model.mm_cfg.vision_encoder.from_pretrained"
+    folder = _folder(named, key)
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type == "llava":
+        return _whole(folder).model.model.vision_tower, _pixels(folder, config.vision_config)
+    config = getattr(config, "vision_config", config)
+    if config.model_type not in _TOWERS:
+        raise ConfigurationError(f"{named} is a {config.model_type}; CLIP and SigLIP are taken", path=key)
+    kind = CLIPVisionModel if config.model_type == "clip_vision_model" else SiglipVisionModel
+    return kind.from_pretrained(folder, dtype="auto"), _pixels(folder, config)
+
+
+def _pixels(folder: Path, tower: Any) -> TowerPixels:
+    """Return how a tower takes pixels: as its family does, with mean and deviation of its own processor."""
+    family = SIGLIP if tower.model_type.startswith("siglip") else CLIP
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / name
+        said: Mapping[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        said = said.get("image_processor") or said
+        if "image_mean" in said and "image_std" in said:
+            return TowerPixels(tuple(said["image_mean"]), tuple(said["image_std"]), family.crops, family.processor)
+    return family
+
+
+def _load_projector(model: Any, named: str) -> None:
+    """Load a trained projector: a model folder's, a ``.nemo``'s, or a file of tensors by NeVA's or LLaVA's names."""
+    key = "model.mm_cfg.pretrain_mm_mlp_adapter"
+    projector, path = model.model.multi_modal_projector, Path(named)
+    kind = "mlp2x_gelu" if model.config.projector_hidden_act == "gelu" else "linear"
+    if path.is_file() and path.suffix != ".nemo":
+        found = _tensor_file(path)
+    elif path.is_file() or (path / "model_config.yaml").is_file():
+        with open_nemo(path) as archive:
+            tensors = load_rank(archive, find_ranks(archive)[0][0])
+        found = projector_state(tensors, kind)[0]
+    else:
+        found = dict(read_tensors(_folder(named, key)))
+    state = {name.rpartition(_PROJECTOR)[2]: tensor for name, tensor in found.items() if _PROJECTOR in name}
+    wanted = {name: tuple(tensor.shape) for name, tensor in projector.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if shapes != wanted:
+        raise ConfigurationError(f"{named} holds a projector of {shapes or 'nothing'}, not of {wanted}", path=key)
+    projector.load_state_dict(state)
+
+
+def _tensor_file(path: Path) -> dict[str, Any]:
+    """Return a file's tensors, under LLaVA's names where they are NeVA's or LLaVA's own ``mm_projector``."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        loaded: Mapping[str, Any] = load_file(path)
+    else:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = loaded.get("state_dict", loaded)
+    names = {"mm_projector.0.": "linear_1.", "mm_projector.2.": "linear_2."}
+    found = {}
+    for name, tensor in loaded.items():
+        for theirs, ours in names.items():
+            if theirs in name:
+                name = f"{_PROJECTOR}{ours}{name.rpartition('.')[2]}"
+        found[name] = tensor
+    return found
+
+
+def _check_tower(config: Any, settings: ModelSettings) -> None:
+    """Refuse what the file says of the tower where the tower says otherwise."""
+    said, tower = settings.mm_cfg.vision_encoder, config.vision_config
+    for key, own in (
+        ("crop_size", (tower.image_size,) * 2),
+        ("patch_dim", tower.patch_size),
+        ("hidden_size", tower.hidden_size),
+    ):
+        if key in said.model_fields_set and getattr(said, key) != own:
+            raise ConfigurationError(
+                f"the tower has {own}, not {getattr(said, key)}", path=f"model.mm_cfg.vision_encoder.{key}"
+            )
+    if not isinstance(config.vision_feature_layer, int):
+        raise ConfigurationError("a model that sees by several layers of its tower is not trained", path="model")
+
+
+def _float_what_is_trained(model: Any, settings: ModelSettings) -> None:
+    inner, parts = model.model, settings.mm_cfg
+    inner.multi_modal_projector.float()
+    for frozen, modules in (
+        (parts.llm.freeze, (inner.language_model, model.lm_head)),
+        (parts.vision_encoder.freeze, (inner.vision_tower,)),
+    ):
+        for module in modules:
+            if not frozen:
+                module.float()

@@ -1,0 +1,122 @@
+"""The bundled model's own training: the tower on single frames, then everything on whole clips, scored and exported.
+
+A batch is a function of the seed and the step, and a checkpoint holds weights, optimiser, schedule and step, so a run
+that was cut short goes on as if it had not been.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from neva.batches import ShapeBatches, to_device
+from neva.export import export_model
+from neva.model import freeze_parts, make_model
+from neva.scoring import Score, caption_clips, prompt_ids, score_captions
+from neva.shape_data import ShapeClips, load_or_make
+from neva.shapes import COLOURS, HELD_OUT_SEEDS, SHAPES, TRAINING_SEEDS
+from neva.tokenizer import make_image_processor, make_processor, train_tokenizer
+from neva.training_loop import Learn, TrainingLoop
+from neva.training_prompts import tokenizer_texts
+from neva.training_settings import TrainingSettings
+from neva.training_tasks import CaptionTask, FrameHeads, TowerTask
+
+log = logging.getLogger(__name__)
+
+_SCORING_BATCH = 100  # clips captioned at once
+
+
+def train_shapes(loop: TrainingLoop) -> Score:
+    """Train the bundled model as the settings say, export it, and return its score on held-out clips."""
+    settings, accelerator = loop.settings, loop.accelerator
+    places = settings.exp_manager
+    began_s = time.monotonic()
+    tokenizer = train_tokenizer(tokenizer_texts(), settings.model.vocab_size)
+    tower = settings.model.mm_cfg.vision_encoder
+    processor = make_processor(tokenizer, make_image_processor(tower.crop_size[0]), tower.patch_dim)
+    llava = make_model(settings.model, tokenizer)
+    freeze_parts(llava, settings.model.mm_cfg)
+    training, held_out = _shape_clips(settings, processor.image_processor)
+    heads = FrameHeads(tower.hidden_size, len(COLOURS), len(SHAPES))
+    patches = (tower.crop_size[0] // tower.patch_dim) ** 2
+    batches = ShapeBatches(training, tokenizer, processor.image_processor, patches, settings.model.seed)
+    _train_tower(loop, TowerTask(llava, heads), batches)
+    _train_captions(loop, CaptionTask(llava, heads), batches)
+    llava.eval()
+    score = score_model(llava, tokenizer, batches, held_out)
+    minutes = (time.monotonic() - began_s) / 60
+    log.info("%s. %s. %.1f minutes.", settings.name, score, minutes)
+    if accelerator.is_main_process:
+        export_model(places.model_folder, llava, processor)
+        record = asdict(score) | {"minutes": round(minutes, 1)}
+        (places.exp_dir / "score.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return score
+
+
+def score_model(llava: Any, tokenizer: Any, batches: ShapeBatches, clips: ShapeClips) -> Score:
+    """Return how many of ``clips`` the model captions right when it is asked as the daemon asks it."""
+    frames = clips.frames.shape[1]
+    ids = prompt_ids(tokenizer, batches.patches * frames)
+    answers: list[str] = []
+    for at in range(0, len(clips), _SCORING_BATCH):
+        shown = clips.frames[at : at + _SCORING_BATCH]
+        pixels = batches.pixels(shown.reshape(-1, *shown.shape[2:])).to(llava.device)
+        answers += caption_clips(llava, tokenizer, pixels.unflatten(0, (len(shown), frames)), ids)
+    return score_captions(answers, clips)
+
+
+def _shape_clips(settings: TrainingSettings, image_processor: Any) -> tuple[ShapeClips, ShapeClips]:
+    """Return the clips to train on and those to score with, made where the run's folder does not hold them yet."""
+    data = settings.model.data
+    made = []
+    for name, seeds, count in (
+        ("training", TRAINING_SEEDS, data.shapes.clips),
+        ("held-out", HELD_OUT_SEEDS, data.shapes.held_out_clips),
+    ):
+        path = settings.exp_manager.exp_dir / f"shapes-{name}.npz"
+        log.info("%d %s clips: %s", count, name, path)
+        made.append(load_or_make(path, seeds[:count], image_processor, data.num_frames, data.shapes.workers))
+    return made[0], made[1]
+
+
+def _train_tower(loop: TrainingLoop, task: TowerTask, batches: ShapeBatches) -> None:
+    """Stage 1: colour, shape and place on single frames."""
+    shapes, device = loop.settings.model.data.shapes, loop.accelerator.device
+
+    def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
+        frames = batches.single_frames(step, shapes.tower_batch_size)
+        return {"loss": model(*(tensor.to(device) for tensor in frames))}
+
+    loop.run("tower", task, shapes.tower_steps, partial(_begin, loop, losses))
+
+
+def _train_captions(loop: TrainingLoop, task: CaptionTask, batches: ShapeBatches) -> None:
+    """Stage 2: everything, with the helpers' losses beside the caption's."""
+    model_settings, steps = loop.settings.model, loop.settings.trainer.max_steps
+    shapes = model_settings.data.shapes
+
+    def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
+        batch = to_device(batches.captioned(step, model_settings.micro_batch_size), loop.accelerator.device)
+        caption, frame, motion = model(batch)
+        fading = max(0.0, 1 - step / (shapes.motion_loss_until * steps))
+        loss = caption + shapes.frame_loss_weight * frame + shapes.motion_loss_weight * fading * motion
+        return {"loss": loss, "caption": caption, "frame": frame, "motion": motion}
+
+    loop.run("captions", task, steps, partial(_begin, loop, losses))
+
+
+def _begin(loop: TrainingLoop, losses: Callable[[Any, int], dict[str, torch.Tensor]], model: Any, _: int) -> Learn:
+    """Return what makes a step of one batch."""
+
+    def learn(step: int) -> dict[str, torch.Tensor]:
+        with loop.accelerator.autocast():
+            parts = losses(model, step)
+        loop.accelerator.backward(parts["loss"])
+        return parts
+
+    return learn

@@ -1,0 +1,50 @@
+"""Training from settings to a model folder: what ``captiond pretrain`` and ``captiond finetune`` run."""
+
+import logging
+from pathlib import Path
+
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from connectors.errors import ConfigurationError
+from neva.conversation_training import train_conversations
+from neva.progress import TrainingProgress, draw_loss_curve
+from neva.shape_training import train_shapes
+from neva.training_loop import TrainingLoop
+from neva.training_settings import Stage, TrainingSettings
+
+log = logging.getLogger(__name__)
+
+
+def train(settings: TrainingSettings, stage: Stage) -> Path:
+    """Train, write the model and draw the loss curve; return the model's folder.
+
+    The run goes on from its last checkpoint where there is one. How many processes and devices there are is
+    Accelerate's to say (``accelerate launch``).
+
+    Raises:
+        ConfigurationError: settings, data and parts do not fit each other; nothing was trained.
+    """
+    if settings.model.data.data_path is None and stage == "finetune":
+        raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
+    places = settings.exp_manager
+    places.exp_dir.mkdir(parents=True, exist_ok=True)
+    if settings.trainer.num_threads is not None:
+        torch.set_num_threads(settings.trainer.num_threads)
+    set_seed(settings.model.seed)
+    transformers.utils.logging.disable_progress_bar()
+    accelerator = Accelerator(mixed_precision="bf16" if settings.trainer.precision == "bf16" else "no")
+    record = places.exp_dir / "log.jsonl"
+    with TrainingProgress(record, shown=accelerator.is_main_process) as progress:
+        loop = TrainingLoop(settings, accelerator, progress)
+        if settings.model.data.data_path is None:
+            train_shapes(loop)
+        else:
+            train_conversations(loop, stage)
+    if accelerator.is_main_process and record.exists():
+        draw_loss_curve(record, places.exp_dir / "loss.png")
+        log.info("%s shows the loss.", places.exp_dir / "loss.png")
+    accelerator.end_training()
+    return places.model_folder

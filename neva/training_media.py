@@ -1,0 +1,88 @@
+"""A training clip's pixels: from its folder or tar, the frames that an evaluation shows of it, scaled for the tower.
+
+Planning, choosing and decoding are the daemon's own, in this process: training data is the user's own.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.contract import Media
+from connectors.errors import Poison, Reason
+from connectors.prompt_file import MediaShelf
+from daemon.config import LimitsSettings
+from daemon.decode_session import AvWriter, plan
+from daemon.media import MediaLimits, OpenMedia
+from daemon.windows import plan_windows
+from neva.media_settings import MediaSettings
+from neva.pixel_values import TowerPixels, pixel_values
+
+_LIMITS = LimitsSettings()
+_MEDIA_LIMITS = MediaLimits(_LIMITS.max_pixels, _LIMITS.max_duration_s)
+
+
+def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
+    """Return the frames that ``shown`` chooses, ``uint8[F, H, W, 3]`` RGB, upright, at native size.
+
+    Raises:
+        Poison: the clip can't be had, or not one of its frames can be read.
+    """
+    opened = OpenMedia.open(media, _LIMITS.max_clip_bytes)
+    try:
+        facts, index = plan(opened.descriptor, _MEDIA_LIMITS, None, lambda: None)
+        windows, frames = shown.to_policies()
+        (window,) = plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
+        rgb = np.empty((len(window.frame_numbers), facts["height"], facts["width"], 3), np.uint8)
+        writer = AvWriter(opened.descriptor, index, _MEDIA_LIMITS)
+        try:
+            writer.want(list(window.frame_numbers))
+            _write(writer, window.frame_numbers, rgb)
+        finally:
+            writer.close()
+    finally:
+        opened.close()
+    return rgb
+
+
+def _write(writer: AvWriter, numbers: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
+    """Write each frame into its place; one that can't be read is the one before it."""
+    readable = [False] * len(numbers)
+    for place, number in enumerate(numbers):
+        if place and number == numbers[place - 1]:
+            rgb[place], readable[place] = rgb[place - 1], readable[place - 1]
+        else:
+            readable[place] = writer.write(number, rgb[place]) >= 0
+    if not any(readable):
+        raise Poison(Reason.NO_FRAMES, "not one of the frames chosen can be decoded")
+    for place in range(len(numbers)):
+        if not readable[place]:
+            source = max((at for at in range(place) if readable[at]), default=readable.index(True))
+            rgb[place], readable[place] = rgb[source], True
+
+
+@dataclass
+class TrainingMedia:
+    """The pixels of clips by name. ``folder`` is a folder or a tar, which is read member by member."""
+
+    folder: Path
+    shown: MediaSettings
+    tower: TowerPixels
+    crop_px: int
+    _shelf: MediaShelf = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._shelf = MediaShelf(self.folder, _LIMITS.max_clip_bytes, key=f"data.{self.shown.media_type}_folder")
+        self._shelf.open()
+
+    def pixels(self, name: str) -> NDArray[np.float32]:
+        """Return a clip as ``float32[F, 3, crop_px, crop_px]``; :class:`Poison` or :class:`Transient` says why not."""
+        frames = read_frames(self._shelf.media(name), self.shown)
+        if self.shown.legacy_bgr:
+            frames = frames[..., ::-1]
+        return pixel_values(frames, self.tower, self.crop_px, self.shown.image_aspect_ratio)
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._shelf.close()

@@ -1,0 +1,245 @@
+"""The settings of Video NeVA's two training stages, under NeVA's own names, and its defaults for them.
+
+The first stage, ``pretrain``, learns the projector with everything else frozen; the second, ``finetune``, learns the
+language model too. :mod:`neva.training_config` reads the file.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from connectors.settings import Section
+from neva.conversations import TEMPLATES
+from neva.media_settings import MediaSettings
+
+Stage = Literal["pretrain", "finetune"]
+
+
+class TrainerSettings(Section):
+    """How long and how exactly."""
+
+    max_steps: NonNegativeInt = Field(default=10_000, description="optimiser steps; 0 writes the model as it is")
+    precision: Literal["32", "bf16"] = Field(
+        default="bf16", description="bf16: matrix products in bfloat16, what is trained in float32"
+    )
+    gradient_clip_val: NonNegativeFloat = Field(default=1.0, description="largest norm of the gradient; 0 is off")
+    log_every_n_steps: PositiveInt = Field(default=10, description="steps from one line of the log to the next")
+    num_threads: PositiveInt | None = Field(default=None, description="CPU threads; null: as torch chooses")
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _spelling(cls, value: Any) -> Any:
+        if str(value).startswith("16"):
+            raise ValueError("float16 needs its loss scaled and is not offered: write bf16 or 32")
+        return {"32-true": "32", "bf16-mixed": "bf16"}.get(str(value), str(value))
+
+
+class ExpManagerSettings(Section):
+    """Where the run keeps what it makes."""
+
+    exp_dir: Path = Field(default=Path("training"), description="checkpoints, cached frames, log and loss curve")
+    resume_if_exists: bool = Field(default=True, description="go on from the last checkpoint there")
+    every_n_train_steps: PositiveInt = Field(default=500, description="steps from one checkpoint to the next")
+    export_dir: Path | None = Field(
+        default=None, description="the finished model in Hugging Face's layout; null: exp_dir/model"
+    )
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the finished model goes."""
+        return self.export_dir or self.exp_dir / "model"
+
+
+class LlmSettings(Section):
+    """The language model."""
+
+    from_pretrained: str | None = Field(default=None, description="a folder or a Hugging Face name; null: new weights")
+    freeze: bool = Field(default=True, description="leave its weights as they are")
+    model_type: str = Field(default="llama_2", description="the family of conversations, as NeVA names it")
+
+
+class VisionEncoderSettings(Section):
+    """The vision tower. Sizes are for new weights; those of a tower that is there are its own."""
+
+    from_pretrained: str | None = Field(default=None, description="a folder or a Hugging Face name; null: new weights")
+    from_hf: Literal[True] = Field(default=True, description="towers are Hugging Face's CLIP or SigLIP")
+    freeze: bool = Field(default=True, description="leave its weights as they are")
+    crop_size: tuple[PositiveInt, PositiveInt] = Field(default=(336, 336), description="height and width in px")
+    patch_dim: PositiveInt = Field(default=14, description="side of a patch in px")
+    hidden_size: PositiveInt = Field(default=1024, description="width")
+    ffn_hidden_size: PositiveInt = Field(default=4096, description="width of the MLP")
+    num_layers: PositiveInt = Field(default=24, description="layers")
+    num_attention_heads: PositiveInt = Field(default=16, description="heads")
+    vision_select_layer: int = Field(default=-2, description="the layer whose features are used; -1 is the last")
+    vision_select_feature: Literal["patch", "cls_patch"] = Field(
+        default="patch", description="patch: without the tower's class token"
+    )
+    class_token_length: Literal[0, 1] = Field(default=1, description="0 for towers without a class token (SigLIP)")
+
+    @field_validator("from_pretrained")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+
+class MmSettings(Section):
+    """The parts that see."""
+
+    llm: LlmSettings = LlmSettings()
+    vision_encoder: VisionEncoderSettings = VisionEncoderSettings()
+    pretrain_mm_mlp_adapter: str | None = Field(
+        default=None, description="a trained projector: a model folder, a .nemo or a file of its tensors; null: new"
+    )
+    mm_mlp_adapter_type: Literal["linear", "mlp2x_gelu"] = Field(default="linear", description="the projector's kind")
+    freeze_mm_mlp_adapter: bool = Field(default=False, description="leave the projector's weights as they are")
+    use_im_start_end: bool = Field(default=False, description="keep the start and end tokens around the frames")
+
+    @field_validator("mm_mlp_adapter_type", mode="before")
+    @classmethod
+    def _servable(cls, value: Any) -> Any:
+        if value == "mlp_downsample":
+            raise ValueError("vLLM's LLaVA has no mlp_downsample to serve: write linear or mlp2x_gelu")
+        return value
+
+
+class ScheduleSettings(Section):
+    """The learning rate: up a line over the warm-up, down a cosine, and constant at the end."""
+
+    name: Literal["CosineAnnealing", "OneCycle"] = "CosineAnnealing"
+    warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr; at most a quarter of all steps")
+    constant_steps: NonNegativeInt = Field(default=0, description="steps at min_lr at the end")
+    min_lr: NonNegativeFloat = Field(default=2e-5, description="the rate at the end")
+
+
+class OptimSettings(Section):
+    """The optimiser."""
+
+    name: Literal["adamw", "fused_adam", "distributed_fused_adam"] = Field(
+        default="fused_adam", description="all of them mean AdamW"
+    )
+    lr: PositiveFloat = 2e-3
+    weight_decay: NonNegativeFloat = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    sched: ScheduleSettings = ScheduleSettings()
+
+
+class ShapesSettings(Section):
+    """Synthetic clips of moving shapes (neva/shapes.py), and the losses that only they have labels for."""
+
+    clips: PositiveInt = Field(default=12_000, description="training clips")
+    held_out_clips: PositiveInt = Field(default=2_000, description="clips of other seeds, for scoring")
+    workers: PositiveInt = Field(default=2, description="processes that make them")
+    tower_steps: NonNegativeInt = Field(
+        default=1_000, description="steps of the tower alone on single frames, at the start"
+    )
+    tower_batch_size: PositiveInt = Field(default=256, description="single frames a step")
+    frame_loss_weight: NonNegativeFloat = Field(
+        default=0.3, description="colour, shape and place of each frame, to the end"
+    )
+    motion_loss_weight: NonNegativeFloat = Field(
+        default=10.0, description="place and displacement, from the language model"
+    )
+    motion_loss_until: float = Field(
+        default=0.8, gt=0, le=1, description="the share of the steps by which that has faded"
+    )
+
+
+class DataSettings(MediaSettings):
+    """What is learned from: conversations about videos or images, or shapes where ``data_path`` is null."""
+
+    data_path: Path | None = Field(default=None, description="LLaVA's JSON: a list of conversations")
+    video_folder: Path | None = Field(default=None, description="the folder or tar of the videos")
+    image_folder: Path | None = Field(default=None, description="the folder or tar of the images")
+    conv_template: str | None = Field(default=None, description="the conversation; null: mm_cfg.llm.model_type")
+    num_workers: NonNegativeInt = Field(default=2, description="processes that read clips ahead; 0: none")
+    dataloader_type: Literal["cyclic", "single"] = Field(
+        default="cyclic", description="cyclic: in a new order each time"
+    )
+    cache_features: bool = Field(
+        default=False, description="keep what a frozen tower sees of each clip in exp_dir, computed once"
+    )
+    shapes: ShapesSettings = ShapesSettings()
+
+    @field_validator("conv_template")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in TEMPLATES:
+            raise ValueError(f"there is no conversation {value!r}; there are {', '.join(TEMPLATES)}")
+        return value
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the media are."""
+        return self.video_folder if self.media_type == "video" else self.image_folder
+
+
+class ModelSettings(Section):
+    """The model and how it is trained; the sizes at this level are a new language model's."""
+
+    restore_from_path: str | None = Field(
+        default=None, description="a whole Video NeVA to go on with: the first stage's model folder, or bundled"
+    )
+    micro_batch_size: PositiveInt = Field(default=1, description="clips at once on a device")
+    global_batch_size: PositiveInt | None = Field(
+        default=None, description="clips a step, over all devices; null: micro_batch_size on each"
+    )
+    seed: NonNegativeInt = 1234
+    encoder_seq_length: PositiveInt = Field(default=4096, description="longest prompt plus answer, in tokens")
+    vocab_size: PositiveInt = Field(default=640, description="a multiple of 64")
+    hidden_size: PositiveInt = 4096
+    ffn_hidden_size: PositiveInt = 11_008
+    num_layers: PositiveInt = 32
+    num_attention_heads: PositiveInt = 32
+    num_query_groups: PositiveInt | None = Field(
+        default=None, description="key and value heads; null: as many as heads"
+    )
+    mm_cfg: MmSettings = MmSettings()
+    optim: OptimSettings = OptimSettings()
+    data: DataSettings = DataSettings.model_validate({})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.vocab_size % 64:
+            raise ValueError(f"vocab_size is a multiple of 64, not {self.vocab_size}: vLLM pads it otherwise")
+        data, tower = self.data, self.mm_cfg.vision_encoder
+        if data.data_path is not None and data.folder is None:
+            raise ValueError(f"data.{data.media_type}_folder: this key is needed")
+        if data.cache_features and not tower.freeze:
+            raise ValueError("data.cache_features is for a tower that is frozen (mm_cfg.vision_encoder.freeze)")
+        if self.conv_template not in TEMPLATES:
+            raise ValueError(f"mm_cfg.llm.model_type {self.conv_template!r} is no conversation: set data.conv_template")
+        return self
+
+    @property
+    def conv_template(self) -> str:
+        """The conversation that is learned."""
+        return self.data.conv_template or self.mm_cfg.llm.model_type
+
+
+class TrainingSettings(Section):
+    """The whole file."""
+
+    name: str = "video-neva"
+    trainer: TrainerSettings = TrainerSettings()
+    exp_manager: ExpManagerSettings = ExpManagerSettings()
+    model: ModelSettings = ModelSettings()
+
+
+STAGES: dict[Stage, dict[str, Any]] = {
+    "pretrain": {},
+    "finetune": {
+        "model": {
+            "mm_cfg": {"llm": {"freeze": False}},
+            "optim": {"lr": 2e-5, "sched": {"warmup_steps": 200, "min_lr": 2e-7}},
+        }
+    },
+}
