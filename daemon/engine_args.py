@@ -41,6 +41,9 @@ ENVIRONMENT = {
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # frames go as arrays; should a URL ever get in, it leads nowhere else
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy our descriptors, and hide the reaper's mark
+    # libraries warn their developers; and vLLM's workers end without unlinking a queue in shared memory, which the
+    # resource tracker then does for them, as it is there for, and complains
+    "PYTHONWARNINGS": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }

@@ -71,3 +71,5 @@ def set_up(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     for chatty in ("kafka", "httpx", "watchfiles", "asyncio", "urllib3", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if settings.level != "debug":
+        logging.getLogger("vllm").setLevel(logging.ERROR)  # as in its own processes
