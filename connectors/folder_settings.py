@@ -8,14 +8,10 @@ from pydantic import Field, field_validator
 from connectors.settings import Section
 
 
-class FolderSourceSettings(Section):
-    """Clips from a watched folder. It also holds ``work``, ``done`` and ``failed``, where its clips go."""
+class ClipOverrides(Section):
+    """What sources of files have in common: which files are clips, and what wins over the top level for them."""
 
-    kind: Literal["folder"] = "folder"
-    path: Path = Field(description="the watched folder; made when it is not there")
-    pattern: str = Field("**/*", min_length=1, description="which files are clips, relative to path; ** is any folders")
-    settle_s: float = Field(2.0, ge=0, description="a file counts when its size and time stood still for this long")
-    scan_s: float = Field(30.0, gt=0, description="from one full scan to the next; changes are noticed earlier")
+    pattern: str = Field("**/*", min_length=1, description="which files are clips, by name; ** is any folders")
     prompt: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's prompt, key by key")
     windows: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's windows, key by key")
     frames: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's frames, key by key")
@@ -24,8 +20,17 @@ class FolderSourceSettings(Section):
     @classmethod
     def _stays_inside(cls, pattern: str) -> str:
         if pattern.startswith("/") or ".." in pattern.split("/"):
-            raise ValueError(f"{pattern!r} leaves the folder: write it relative to path, without ..")
+            raise ValueError(f"{pattern!r} leads elsewhere: write it relative to path, without ..")
         return pattern
+
+
+class FolderSourceSettings(ClipOverrides):
+    """Clips from a watched folder. It also holds ``work``, ``done`` and ``failed``, where its clips go."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path = Field(description="the watched folder; made when it is not there")
+    settle_s: float = Field(2.0, ge=0, description="a file counts when its size and time stood still for this long")
+    scan_s: float = Field(30.0, gt=0, description="from one full scan to the next; changes are noticed earlier")
 
 
 class FolderSinkSettings(Section):

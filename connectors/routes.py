@@ -1,10 +1,10 @@
 """The table: which source, sink and route a configuration means.
 
-| source | sink   | route |
-|--------|--------|-------|
-| folder | folder | :class:`connectors.folder_route.FolderRoute` |
-| kafka  | kafka  | with ``delivery: transactional``, :class:`connectors.kafka_route.TransactionalRoute` |
-| any    | any    | else :class:`connectors.position_route.PositionRoute` |
+| source      | sink   | route |
+|-------------|--------|-------|
+| folder, tar | folder | :class:`connectors.folder_route.FolderRoute` |
+| kafka       | kafka  | with ``delivery: transactional``, :class:`connectors.kafka_route.TransactionalRoute` |
+| any         | any    | else :class:`connectors.position_route.PositionRoute` |
 
 Kafka's rooms are entered inside functions: a configuration without Kafka never loads its client.
 """
@@ -26,11 +26,14 @@ from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media_ref import open_reference
 from connectors.position_route import PositionRoute
 from connectors.remote_media import SpoolBudget, is_remote, open_remote
+from connectors.tar_settings import TarSourceSettings
+from connectors.tar_source import TarSource
 
 if TYPE_CHECKING:
     from connectors.kafka_source import SourceBounds
 
-SourceSettings = Annotated[FolderSourceSettings | KafkaSourceSettings, Field(discriminator="kind")]
+AnySource = FolderSourceSettings | TarSourceSettings | KafkaSourceSettings
+SourceSettings = Annotated[AnySource, Field(discriminator="kind")]
 SinkSettings = Annotated[FolderSinkSettings | KafkaSinkSettings, Field(discriminator="kind")]
 
 
@@ -49,7 +52,7 @@ class EdgeSettings(Protocol):
     """What the edges read of the whole configuration."""
 
     @property
-    def sources(self) -> Mapping[str, FolderSourceSettings | KafkaSourceSettings]: ...  # noqa: D102
+    def sources(self) -> Mapping[str, AnySource]: ...  # noqa: D102
     @property
     def sink(self) -> FolderSinkSettings | KafkaSinkSettings: ...  # noqa: D102
     @property
@@ -94,11 +97,15 @@ def refuse_mixed_transactions(settings: EdgeSettings) -> None:
 
 
 def _settled_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
-    source = settings.sources[name]
-    if isinstance(source, FolderSourceSettings):
-        folder = FolderSource(name, source, max_clip_bytes=settings.limits.max_clip_bytes, once=once)
-        return FolderRoute(folder, sink) if isinstance(sink, FolderSink) else PositionRoute(folder, sink)
-    return PositionRoute(_kafka_source(name, source, settings, once), sink)
+    source, max_clip_bytes = settings.sources[name], settings.limits.max_clip_bytes
+    if isinstance(source, KafkaSourceSettings):
+        return PositionRoute(_kafka_source(name, source, settings, once), sink)
+    files: Source
+    if isinstance(source, TarSourceSettings):
+        files = TarSource(name, source, settings.state_dir, max_clip_bytes=max_clip_bytes, once=once)
+    else:
+        files = FolderSource(name, source, max_clip_bytes=max_clip_bytes, once=once)
+    return FolderRoute(files, sink) if isinstance(sink, FolderSink) else PositionRoute(files, sink)
 
 
 def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> Source:

@@ -14,6 +14,7 @@ from connectors.memory import MemoryInbox, MemorySink, MemorySource
 from connectors.position_route import PositionRoute
 from connectors.webvtt import document
 from connectors.wire import message_from_json
+from tests.contract.source_contract import SourceHarness
 
 LONG_AGO_NS = 1_600_000_000_000_000_000
 
@@ -106,7 +107,7 @@ class MemorySinkEdge:
 class RouteEdge:
     """Routes of one class between two edges."""
 
-    def __init__(self, source: FolderEdge | MemoryEdge, sink: FolderSinkEdge | MemorySinkEdge, kind: type) -> None:
+    def __init__(self, source: SourceHarness, sink: FolderSinkEdge | MemorySinkEdge, kind: type) -> None:
         self.source, self.sink, self._kind = source, sink, kind
         self._opened: dict[int, Source] = {}
         self._clips: dict[str, Clip] = {}

@@ -1,13 +1,16 @@
-"""Folders and memory keep the contracts."""
+"""Folders, archives and memory keep the contracts."""
 
 from pathlib import Path
 
 import pytest
 
+from connectors.folder_route import FolderRoute
+from connectors.position_route import PositionRoute
 from tests.contract.folder_edges import ROUTES, FolderEdge, FolderSinkEdge, MemoryEdge, MemorySinkEdge, RouteEdge
 from tests.contract.route_contract import RouteContract
 from tests.contract.sink_contract import SinkContract
 from tests.contract.source_contract import SourceContract
+from tests.contract.tar_edges import TarEdge
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -16,6 +19,12 @@ class TestFolderSource(SourceContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> FolderEdge:
         return FolderEdge(tmp_path)
+
+
+class TestTarSource(SourceContract):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> TarEdge:
+        return TarEdge(tmp_path)
 
 
 class TestMemorySource(SourceContract):
@@ -36,7 +45,13 @@ class TestMemorySink(SinkContract):
         return MemorySinkEdge()
 
 
+ALL_ROUTES = ROUTES | {
+    "tar to files": lambda at: RouteEdge(TarEdge(at), FolderSinkEdge(at), FolderRoute),
+    "tar to memory": lambda at: RouteEdge(TarEdge(at), MemorySinkEdge(), PositionRoute),
+}
+
+
 class TestRoutes(RouteContract):
-    @pytest.fixture(params=ROUTES)
+    @pytest.fixture(params=ALL_ROUTES)
     def route_harness(self, request: pytest.FixtureRequest, tmp_path: Path) -> RouteEdge:
-        return ROUTES[request.param](tmp_path)
+        return ALL_ROUTES[request.param](tmp_path)

@@ -1,0 +1,201 @@
+"""Clips from a tar archive: its members one by one, never extracted, positions in a journal of the daemon's own.
+
+The archive is only read. What is appended to it while it is watched comes too; an archive that replaces it is another
+one. A member that is no clip (a link, a name that leads out, a cut one) is a clip that refuses to open, and so is the
+rest of an archive that can't be read further: each ends as every clip does, with its reason.
+"""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from connectors.contract import Clip, Delivery, Progress
+from connectors.errors import ConfigurationError, Poison
+from connectors.folder_notes import Note
+from connectors.folder_scan import fits_pattern
+from connectors.journal_file import JournalFile
+from connectors.tar_media import TarMember, tar_members
+from connectors.tar_settings import TarSourceSettings
+
+_HEAD = {"version": 1, "kind": "tar"}
+_Signature = tuple[int, int, int]  # inode, size, mtime_ns
+
+
+@dataclass(slots=True)
+class _Clip:
+    """A member that is in flight."""
+
+    clip_id: str
+    name: str
+    note: Note
+
+
+class TarSource:
+    """A :class:`connectors.contract.Source` over one archive; its positions are kept in ``state_dir``."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: TarSourceSettings,
+        state_dir: Path,
+        *,
+        max_clip_bytes: int = 2**31,
+        once: bool = False,
+    ) -> None:
+        self.name = name
+        self._settings, self._max_clip_bytes, self._once = settings, max_clip_bytes, once
+        self._pattern = tuple(settings.pattern.split("/"))
+        self._journal = JournalFile(state_dir / f"{name}.tar.journal", _HEAD, key=f"sources.{name}")
+        self._is_open = False
+        self._notes: dict[str, Note] = {}
+        self._finished: set[str] = set()
+        self._working: dict[str, _Clip] = {}  # by clip_id
+        self._archives: list[BinaryIO] = []
+        self._read: _Signature | None = None  # the archive as it was when it was read to its end
+        self._draining, self._wake = False, asyncio.Event()
+
+    @property
+    def waiting_for(self) -> str:
+        """What is waited for now, for people; empty when nothing is."""
+        return self._journal.waiting_for
+
+    async def deliveries(self) -> AsyncIterator[Delivery]:
+        """Yield each member once, in the archive's order."""
+        if not self._draining:
+            await asyncio.to_thread(self._open)
+        while not self._draining:
+            signature = await self._settled()
+            if signature is None and self._once and not self._draining:
+                raise ConfigurationError(f"there is no {self._settings.path}", path=f"sources.{self.name}.path")
+            members = self._members() if signature is not None and signature != self._read else iter(())
+            while not self._draining and (member := await asyncio.to_thread(next, members, None)) is not None:
+                delivery = self._delivery(member)
+                if delivery is not None and await self._name_is_free(member.name):
+                    self._working[delivery.clip.clip_id] = delivery.handle
+                    yield delivery
+            if self._once or self._draining:
+                return
+            self._read = signature or self._read
+            await self._pause(self._settings.scan_s)
+
+    def _open(self) -> None:
+        """Read the journal; a second opening finds it read."""
+        if self._is_open:
+            return
+        self._journal.path.parent.mkdir(parents=True, exist_ok=True)
+        for entry in self._journal.open():
+            match entry:
+                case {"done": str(clip_id)}:
+                    self._finished.add(clip_id)
+                    self._notes.pop(clip_id, None)
+                case {"clip": str(clip_id), "next_window": int(at), "plan_hash": plan, "suspicion": int(suspicion)}:
+                    self._notes[clip_id] = Note(at, plan if isinstance(plan, str) else None, suspicion)
+        self._is_open = True
+
+    def _signature(self) -> _Signature | None:
+        try:
+            status = self._settings.path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    async def _settled(self) -> _Signature | None:
+        """Return the archive's state once it stands still; None where it is not there, or a drain comes first."""
+        first = before = self._signature()
+        if first is None or first == self._read:
+            return first
+        since_s = time.monotonic()
+        while not self._draining and before is not None:
+            age_s = max(time.time() - before[2] / 1e9, time.monotonic() - since_s)
+            if age_s >= self._settings.settle_s:
+                return before
+            await self._pause(self._settings.settle_s - age_s)
+            now = self._signature()
+            if now != before:
+                before, since_s = now, time.monotonic()
+        return None
+
+    def _members(self) -> Iterator[TarMember]:
+        """Yield the members that fit the pattern, and the archive's fault as one more where its rest can't be read."""
+        try:
+            archive = self._settings.path.open("rb")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self._settings.path} can't be opened: {error.strerror}", path=f"sources.{self.name}.path"
+            ) from error
+        self._archives.append(archive)
+        try:
+            for member in tar_members(archive, max_clip_bytes=self._max_clip_bytes):
+                if fits_pattern(member.name.split("/"), self._pattern):
+                    yield member
+        except Poison as fault:
+            size_bytes = os.fstat(archive.fileno()).st_size
+            yield TarMember(archive, self._settings.path.name, size_bytes, -1, self._max_clip_bytes, fault)
+
+    def _delivery(self, member: TarMember) -> Delivery | None:
+        """Return a member's delivery; None for one that is finished or in flight."""
+        parts = (self.name, self._settings.path.name, member.name, str(member.size_bytes), str(member.offset_bytes))
+        clip_id = hashlib.sha256(os.fsencode("\x1f".join(parts))).hexdigest()[:32]
+        if clip_id in self._finished or clip_id in self._working:
+            return None
+        note = self._notes.get(clip_id, Note())
+        clip = Clip(clip_id, self.name, member, time.time_ns())
+        return Delivery(clip, note.next_window, note.plan_hash, note.suspicion, _Clip(clip_id, member.name, note))
+
+    async def _name_is_free(self, name: str) -> bool:
+        """Wait until no other member of the same name is in flight, for both go to the same files; False at a drain."""
+        while not self._draining and any(clip.name == name for clip in self._working.values()):
+            await self._pause(None)
+        return not self._draining
+
+    async def _pause(self, seconds: float | None) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def settle(self, progress: Progress) -> None:
+        """Make the position durable, or with ``last`` that the clip is done."""
+        clip: _Clip = progress.delivery.handle
+        if self._working.get(clip.clip_id) is not clip:
+            return  # settled before
+        if progress.last:
+            await self._journal.write({"done": clip.clip_id}, "Writing a position")
+            self._finished.add(clip.clip_id)
+            del self._working[clip.clip_id]
+            self._wake.set()
+            return
+        await self._note(clip, replace(clip.note, next_window=progress.next_window, plan_hash=progress.plan_hash))
+
+    async def suspect(self, delivery: Delivery) -> None:
+        """Raise the suspicion, in the journal."""
+        await self._note(delivery.handle, replace(delivery.handle.note, suspicion=delivery.suspicion + 1))
+
+    async def _note(self, clip: _Clip, note: Note) -> None:
+        entry = {"clip": clip.clip_id, "next_window": note.next_window, "plan_hash": note.plan_hash}
+        await self._journal.write({**entry, "suspicion": note.suspicion}, "Writing a position")
+        clip.note = self._notes[clip.clip_id] = note
+
+    async def drain(self) -> None:
+        """Yield nothing more."""
+        self._draining = True
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Close the archive and the journal: what is not finished is there for the next daemon."""
+        await self.drain()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go as a killed program does. For tests of recovery."""
+        self._draining = True
+        self._journal.close()
+        while self._archives:
+            self._archives.pop().close()
