@@ -21,7 +21,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 START_S = 30.0
 _NAMESPACES = ("--mount", "--pid", "--cgroup", "--uts", "--ipc")
 
-# $1: scratch folder; $2: what `make install` made, if anything; $3: systemd. The control groups have been entered.
+# $1: scratch folder; $2: what `make install` made, if anything; $3: systemd; $4: the environment that the tests run in.
+# The control groups have been entered.
 _INSIDE = """
 set -eu
 mount --make-rprivate /
@@ -53,6 +54,9 @@ if [ -n "$2" ]; then
     cp -a "$2/etc/captiond" "$root/etc/"
     cp -a "$2/usr/local/." "$root/usr/local/"
 fi
+mkdir "$root/srv/environment"
+mount --bind "$4" "$root/srv/environment"
+mount -o remount,bind,ro "$root/srv/environment"
 mkdir "$root/run/before"
 cd "$root"
 pivot_root . run/before
@@ -123,8 +127,8 @@ class Machine:
             )
         self._wait_until_running()
 
-    def _arguments(self) -> tuple[Path, Path | str, str]:
-        return self.scratch, self.tree or "", SYSTEMD
+    def _arguments(self) -> tuple[Path, Path | str, str, Path]:
+        return self.scratch, self.tree or "", SYSTEMD, HOUSE / ".venv"
 
     def _make_groups(self) -> None:
         if (CGROUPS / "cgroup.controllers").exists():
@@ -178,9 +182,14 @@ class Machine:
         """Return a path of the machine as the host reaches it."""
         return Path(f"/proc/{self.pid}/root{inside}")
 
-    def journal(self, unit: str) -> str:
-        """Return what a unit has logged."""
-        return self.run("journalctl", "--no-pager", "--unit", unit, "--output=short-monotonic", check=False)
+    def journal(self, unit: str, after: str = "", output: str = "short-monotonic") -> str:
+        """Return what a unit has logged, all of it or after a place that :meth:`journal_end` gave."""
+        since = [f"--after-cursor={after}"] if after else []
+        return self.run("journalctl", "--no-pager", "--all", "--unit", unit, f"--output={output}", *since, check=False)
+
+    def journal_end(self) -> str:
+        """Return the place in the journal where it ends now."""
+        return self.run("journalctl", "--no-pager", "--lines=0", "--show-cursor").rpartition("cursor: ")[2].strip()
 
     def stop(self) -> None:
         """End systemd and everything in it, and take its control groups away."""

@@ -22,6 +22,7 @@ class Service:
     scratch: Path
     name: str = ""
     limit_s: float = LIMIT_S
+    journal_from: str = ""  # what was logged before is an earlier test's
 
     @property
     def unit(self) -> str:
@@ -54,8 +55,9 @@ class Service:
         """Empty its folders and undo its drop-in."""
         shutil.rmtree(self.machine.path(f"/run/systemd/system/{self.unit}.d"), ignore_errors=True)
         self.machine.run("systemctl", "daemon-reload")
-        self.machine.run("rm", "-rf", self.home, "/var/log/journal")
+        self.machine.run("rm", "-rf", self.home)
         self.machine.run("systemd-tmpfiles", "--create", "captiond.conf")
+        self.begin()
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
@@ -71,7 +73,7 @@ class Service:
         state = self.state()
         while any(not state[key].startswith(value) for key, value in expected.items()):
             if time.monotonic() > deadline_s:
-                raise AssertionError(f"still {state}, not {expected}\n{self.machine.journal(self.unit)[-4000:]}")
+                raise AssertionError(f"still {state}, not {expected}\n{self.journal()[-4000:]}")
             time.sleep(0.2)
             state = self.state()
         return state
@@ -104,14 +106,22 @@ class Service:
         deadline_s = time.monotonic() + self.limit_s
         while self.written() < at_least:
             if time.monotonic() > deadline_s:
-                log = self.machine.journal(self.unit)[-4000:]
+                log = self.journal()[-4000:]
                 raise AssertionError(f"{self.written()} of {at_least} captions; {self.state()}\n{log}")
             time.sleep(0.05)
 
     def entries(self) -> list[dict[str, object]]:
         """Return its entries of the journal, with all fields."""
-        said = self.machine.run("journalctl", "--unit", self.unit, "--output=json", "--all", "--no-pager")
+        said = self.machine.journal(self.unit, self.journal_from, "json")
         return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+    def journal(self) -> str:
+        """Return what it has logged since the test began."""
+        return self.machine.journal(self.unit, self.journal_from)
+
+    def begin(self) -> None:
+        """Forget what was logged so far."""
+        self.journal_from = self.machine.journal_end()
 
     def wait_done(self, names: list[str]) -> None:
         """Wait until every clip is in done/, then check that each of its windows is captioned exactly once."""
@@ -120,7 +130,7 @@ class Service:
         while not all((done / name).exists() for name in names):
             if time.monotonic() > deadline_s:
                 missing = [name for name in names if not (done / name).exists()]
-                raise AssertionError(f"not done: {missing}\n{self.machine.journal(self.unit)[-4000:]}")
+                raise AssertionError(f"not done: {missing}\n{self.journal()[-4000:]}")
             time.sleep(0.1)
         for name in names:
             indices = Counter(message["window"]["index"] for message in self.captions(name))  # type: ignore[index]

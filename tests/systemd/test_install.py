@@ -7,7 +7,6 @@ with a whole one is what every other test of this folder runs on.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,23 +29,21 @@ KEPT = ("/etc/captiond/captiond.yaml", "/etc/captiond/credentials/kafka", "/var/
 
 
 @pytest.fixture(scope="module")
-def sources() -> Iterator[Path]:
-    """A checkout with a small environment, where the machine can reach it."""
-    folder = HOUSE / "build" / "install-sources"
-    shutil.rmtree(folder, ignore_errors=True)
+def sources(bare_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with a small environment; its path is the machine's."""
+    folder, inside = tmp_path_factory.mktemp("checkout") / "sources", Path("/srv/sources")
     listed = subprocess.run(["/usr/bin/git", "ls-files", "-z"], cwd=HOUSE, check=True, capture_output=True, text=True)
     for name in filter(lambda name: (HOUSE / name).is_file(), listed.stdout.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(HOUSE / name, folder / name)
     python = HOUSE / ".venv" / "bin" / "python"
     subprocess.run([python, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
-    (packages,) = (HOUSE / ".venv" / "lib").glob("python*/site-packages")
     (own,) = (folder / ".venv" / "lib").glob("python*/site-packages")
-    (own / "packages.pth").write_text(f"{packages}\n")
+    (own / "packages.pth").write_text(f"/srv/environment/lib/{own.parent.name}/site-packages\n")
     (folder / ".venv" / "bin" / "captiond").write_text("#!/bin/sh\n")
     (folder / ".venv" / "bin" / "captiond").chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    shutil.copytree(folder, bare_machine.path(str(inside)), symlinks=True)
+    return inside
 
 
 def make(machine: Machine, sources: Path, *arguments: str) -> str:
@@ -89,7 +86,7 @@ def test_from_nothing_to_an_upgrade_to_nothing(bare_machine: Machine, sources: P
     machine.run("systemctl", "reset-failed", "captiond")
     machine.run("systemctl", "start", "captiond")
     before = machine.path(KEPT[0]).read_text()
-    (sources / "daemon" / "__init__.py").write_text('"""A later one."""\n\n__version__ = "99.0"\n')
+    machine.path(f"{sources}/daemon/__init__.py").write_text('"""A later one."""\n\n__version__ = "99.0"\n')
 
     said = make(machine, sources, "install")
 

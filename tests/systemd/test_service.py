@@ -28,7 +28,7 @@ def test_the_configuration_that_is_installed_fails_once_and_is_not_tried_again(s
     state = service.wait_for(ActiveState="failed")
     assert "failed" in said
     assert (state["Result"], state["ExecMainStatus"], state["NRestarts"]) == ("exit-code", "78", "0")
-    assert "no model is named" in service.machine.journal(service.unit)
+    assert "no model is named" in service.journal()
 
 
 def test_ready_confined_and_captioning(service: Service) -> None:
@@ -85,7 +85,7 @@ def test_an_engine_that_dies_is_started_again_and_nothing_is_lost(service: Servi
 
     state = service.wait_for(ActiveState="active", NRestarts="1")
     assert state["Result"] == "success"
-    assert "never retrieved" not in service.machine.journal(service.unit)
+    assert "never retrieved" not in service.journal()
     assert 'captiond_restarts_total{ended="engine_lost"} 1.0' in service.machine.run(
         "/opt/captiond/bin/python", "-c", _METRICS
     )
@@ -102,7 +102,7 @@ def test_an_engine_that_hangs_is_found_out(service: Service) -> None:
     service.wait_done(names)
 
     assert service.wait_for(ActiveState="active", NRestarts="1")
-    assert "No progress of the engine for 2 s" in service.machine.journal(service.unit)
+    assert "No progress of the engine for 2 s" in service.journal()
 
 
 def test_a_program_that_hangs_is_ended_by_the_watchdog(service: Service) -> None:
@@ -116,7 +116,7 @@ def test_a_program_that_hangs_is_ended_by_the_watchdog(service: Service) -> None
     service.machine.run("kill", "-STOP", inside)
 
     service.wait_for(NRestarts="1", ActiveState="active")
-    assert "watchdog" in service.machine.journal(service.unit).lower()
+    assert "watchdog" in service.journal().lower()
     service.wait_done(names)
 
 

@@ -32,6 +32,7 @@ def vllm(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def running(vllm: Service) -> Service:
     """The service, ready, with the configuration that every test begins with."""
+    vllm.begin()
     vllm.configure(engine=BUNDLED, more=LONG)
     if vllm.state()["ActiveState"] != "active":
         start(vllm)
@@ -104,7 +105,7 @@ def test_an_engine_process_that_is_killed(running: Service) -> None:
 
     wait_restarted(running, before)
     running.wait_done(names)
-    journal = running.machine.journal(running.unit)
+    journal = running.journal()
     assert "The engine is lost: the engine's process died" in journal
     assert "never retrieved" not in journal
 
@@ -117,7 +118,7 @@ def test_an_engine_that_stands_still(running: Service) -> None:
 
     wait_restarted(running, before)
     running.wait_done(names)
-    journal = running.machine.journal(running.unit)
+    journal = running.journal()
     assert "No progress of the engine for 15 s" in journal
     assert "most recent call first" in journal
 
@@ -129,6 +130,7 @@ def test_a_stop_under_load_and_two_instances_after_it(running: Service) -> None:
 
     state = running.state()
     assert (state["ActiveState"], state["Result"], state["ExecMainStatus"]) == ("inactive", "success", "0")
+    assert "leaked" not in running.journal()
     assert running.machine.run("pgrep", "--uid", "captiond", check=False) == ""
     second = Service(running.machine, running.scratch, name="doors", limit_s=START_S)
     running.machine.run("install", "-d", "--owner=captiond", "--group=captiond", second.home, f"{second.home}/inbox")
@@ -152,5 +154,5 @@ def test_a_model_that_is_not_there_is_one_failure(vllm: Service) -> None:
 
     state = vllm.wait_for(ActiveState="failed")
     assert (state["Result"], state["ExecMainStatus"], state["NRestarts"]) == ("exit-code", "78", "0")
-    assert "engine.model" in vllm.machine.journal(vllm.unit)
+    assert "engine.model" in vllm.journal()
     vllm.machine.run("systemctl", "reset-failed", vllm.unit)
