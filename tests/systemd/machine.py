@@ -191,6 +191,10 @@ class Machine:
         """Return the place in the journal where it ends now."""
         return self.run("journalctl", "--no-pager", "--lines=0", "--show-cursor").rpartition("cursor: ")[2].strip()
 
+    def console(self) -> str:
+        """Return what systemd itself has said so far."""
+        return (self.scratch / "systemd.log").read_text(errors="replace")
+
     def stop(self) -> None:
         """End systemd and everything in it, and take its control groups away."""
         if self.pid:
