@@ -12,7 +12,7 @@ durable. A delivery that never published its ``last`` progress is delivered agai
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from connectors.errors import Poison
 
@@ -36,6 +36,15 @@ class Media(Protocol):
 
     def close(self) -> None:
         """Let go of what keeps it (a memory file, a spooled copy); opened descriptors stay valid."""
+        ...
+
+
+@runtime_checkable
+class DistantMedia(Protocol):
+    """Media that lie somewhere else, and are brought here before they are opened."""
+
+    async def fetch(self) -> None:
+        """Bring them here, once; :class:`Poison` or :class:`Transient` where that can't be done."""
         ...
 
 

@@ -215,7 +215,9 @@ def open_consumer(
 ) -> KafkaConsumer:
     """Return a consumer that has reached a broker and is not yet in its group.
 
-    ``buffer_bytes`` bounds one answer to a fetch; the client holds one that came and asks for one more.
+    ``buffer_bytes`` bounds one answer to a fetch; the client holds one that came and asks for one more. A larger record
+    comes alone, and so does one that is larger than ``MIN_FETCH_BYTES`` of its partition: what a paused partition keeps
+    in the client is small, or one record.
     """
     check_client_settings(settings.consumer, KafkaConsumer, path=f"{path}.consumer")
     fetch_bytes = min(max(buffer_bytes, MIN_FETCH_BYTES), MAX_FETCH_BYTES)
@@ -234,7 +236,7 @@ def open_consumer(
         "partition_assignment_strategy": [CooperativeStickyAssignor],
         "allow_auto_create_topics": False,
         "fetch_max_bytes": fetch_bytes,
-        "max_partition_fetch_bytes": fetch_bytes,
+        "max_partition_fetch_bytes": MIN_FETCH_BYTES,
         "max_poll_records": max_records,
     }
     return _open(KafkaConsumer, known | settings.consumer | ours, path=path)

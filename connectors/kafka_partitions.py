@@ -30,7 +30,7 @@ class Partitions:
         self._ledgers: dict[Place, OffsetLedger] = {}
         self._in_flight: dict[tuple[Place, int], _InFlight] = {}
         self._held_bytes = 0
-        self._blocked: dict[Place, int] = {}
+        self._blocked: dict[Place, tuple[int, int]] = {}  # offset and size of the clip that waits
         self._assignments = itertools.count(1)
 
     @property
@@ -40,8 +40,15 @@ class Partitions:
 
     @property
     def room(self) -> int:
-        """How many more clips may be in flight; 0 as soon as their bytes fill the budget."""
-        return max(self.max_clips - len(self._in_flight), 0) if self._held_bytes < self.max_bytes else 0
+        """How many more clips may be in flight, if none is larger than those that are."""
+        largest_bytes = max((clip.size_bytes for clip in self._in_flight.values()), default=0)
+        free = self.max_clips - len(self._in_flight)
+        return max(min(free, (self.max_bytes - self._held_bytes) // largest_bytes) if largest_bytes else free, 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the values of clips that were handed out and have not ended."""
+        return self._held_bytes
 
     @property
     def clips_in_flight(self) -> int:
@@ -64,22 +71,26 @@ class Partitions:
             if ledger is not None:
                 ledger.fence()
 
-    def must_wait(self, place: Place, offset: int) -> bool:
-        """Tell whether the clip can't be taken on now: no room in the metadata, or its old delivery is in flight."""
+    def must_wait(self, place: Place, offset: int, size_bytes: int) -> bool:
+        """Tell whether a clip can't be taken on now: no room for it or its metadata, or its old delivery is in flight.
+
+        A clip that is larger than everything that may be held is taken on when nothing else is held.
+        """
         ledger = self._ledgers[place]
         old = self._in_flight.get((place, offset))
         stale = old is not None and old.assignment != ledger.assignment
-        if stale or not (ledger.is_known(offset) or ledger.admits()):
-            self._blocked[place] = offset
+        fits = self._held_bytes == 0 or self._held_bytes + size_bytes <= self.max_bytes
+        if stale or not fits or not (ledger.is_known(offset) or ledger.admits()):
+            self._blocked[place] = (offset, size_bytes)
             return True
         return False
 
     def blocked(self) -> frozenset[Place]:
         """Return the partitions whose next clip must still wait."""
         waiting, self._blocked = self._blocked, {}
-        for place, offset in waiting.items():
+        for place, (offset, size_bytes) in waiting.items():
             if place in self._ledgers:
-                self.must_wait(place, offset)
+                self.must_wait(place, offset, size_bytes)
         return frozenset(self._blocked)
 
     def start(self, place: Place, offset: int, size_bytes: int) -> ClipPosition | None:

@@ -108,13 +108,14 @@ class PartitionReader:
         taken = []
         for record in records:
             ledger = self.partitions.ledger(place)
-            if ledger is None or self.partitions.must_wait(place, record.offset):
+            size_bytes = len(record.value or b"")
+            if ledger is None or self.partitions.must_wait(place, record.offset, size_bytes):
                 consumer.seek(partition, record.offset)
                 break
             if self.once and record.offset >= self._ends.get(place, 0):
                 break
             self._note_gone(place, ledger.pass_over(record.offset))
-            position = self.partitions.start(place, record.offset, len(record.value or b""))
+            position = self.partitions.start(place, record.offset, size_bytes)
             if position is not None:
                 taken.append(self._hand_out(record, position, ledger.assignment))
         return taken

@@ -19,6 +19,7 @@ from connectors.kafka_output import records_of
 from connectors.kafka_producer import Output, connect_output
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka_source import KafkaSource, SourceBounds
+from connectors.remote_media import Spool
 
 MAX_SLOTS = 64  # daemons of one group on one host that share a state_dir; more would be a mistake in the unit
 
@@ -65,11 +66,12 @@ class TransactionalRoute:
         *,
         state_dir: Path,
         sources: Collection[str] = (),
+        spool: Spool | None = None,
     ) -> None:
         self.name = name
         self._sink, self._topics_of = sink, tuple(sources) or (name,)
         self._slot = TransactionalSlot(state_dir, source.group(name))
-        self.source = KafkaSource(name, source, bounds, open_reference, TransactionCommitter(self._connect))
+        self.source = KafkaSource(name, source, bounds, open_reference, TransactionCommitter(self._connect), spool)
 
     def _connect(self) -> Output:
         return connect_output(self._sink, self._topics_of, self._slot.transactional_id)

@@ -23,19 +23,20 @@ from connectors.kafka_reader import PartitionReader
 from connectors.kafka_record import OutRecord, Publication, RecordOrigin
 from connectors.kafka_settings import KafkaSourceSettings
 from connectors.offset_ledger import Settlement
+from connectors.remote_media import Spool
 
 log = logging.getLogger(__name__)
 
 CLOSE_LIMIT_S = COMMIT_LIMIT_S + 2 * LEAVE_LIMIT_S  # a commit that runs, then the last one, then leaving the group
-_FETCHES_HELD = 2  # the client holds one answer and asks for the next
+_FETCHES_HELD = 3  # the client holds one answer and asks for the next, and the last poll may bring one more
 
 
 @dataclass(frozen=True)
 class SourceBounds:
     """What one source may hold, and how often it commits.
 
-    Of ``in_flight_bytes`` a half is for the values of clips in flight; the client's fetches share the rest, with room
-    for the last poll, which may bring one fetch more than the half.
+    ``in_flight_bytes`` are divided evenly between the values of clips in flight, the client's answers to fetches and,
+    where a message may point to a URL, the spool.
     """
 
     max_clips: int = 64
@@ -43,16 +44,22 @@ class SourceBounds:
     max_clip_bytes: int = 2**31
     commit_interval_s: float = 0.1
     once: bool = False
+    spools: bool = False
 
     @property
     def held_bytes(self) -> int:
-        """Values of clips in flight: no more are taken on above this."""
-        return self.in_flight_bytes // 2
+        """Values of clips in flight: no more are taken on above this, but for one that is larger alone."""
+        return self.in_flight_bytes // (3 if self.spools else 2)
 
     @property
     def fetch_bytes(self) -> int:
         """One answer to a fetch."""
-        return self.in_flight_bytes // 2 // (_FETCHES_HELD + 1)
+        return self.held_bytes // _FETCHES_HELD
+
+    @property
+    def spool_bytes(self) -> int:
+        """Objects in the spool."""
+        return self.held_bytes if self.spools else 0
 
 
 class KafkaSource:
@@ -65,8 +72,9 @@ class KafkaSource:
         bounds: SourceBounds,
         open_reference: Callable[[str, str], Media],
         committer: Committer | None = None,
+        spool: Spool | None = None,
     ) -> None:
-        self.name, self.settings, self.bounds = name, settings, bounds
+        self.name, self.settings, self.bounds, self._spool = name, settings, bounds, spool
         self._path = f"sources.{name}"
         self._reader = RecordReader(name, settings.prompts, bounds.max_clip_bytes, open_reference)
         self._committer = committer or OffsetCommitter()
@@ -84,14 +92,20 @@ class KafkaSource:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted since the start: skipped null values, late settlements, clips lost to retention, commits."""
+        """What was counted since the start: null values, late settlements, clips lost to retention, commits, bytes."""
         member = self._member
         return {
             "skipped_null_values": member.skipped if member else 0,
             "late_settlements": self._partitions.late_settlements,
             "lost_to_retention": member.reader.lost_to_retention if member else 0,
             "commits": member.queue.commits if member else 0,
+            "spooled_bytes": self._spool.received_bytes if self._spool else 0,
         }
+
+    @property
+    def held_bytes(self) -> int:
+        """Encoded bytes of clips in flight: values, and objects in the spool."""
+        return self._partitions.held_bytes + (self._spool.held_bytes if self._spool else 0)
 
     @property
     def lag(self) -> dict[tuple[str, str], int]:

@@ -25,7 +25,7 @@ from connectors.folder_source import FolderSource
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media_ref import open_reference
 from connectors.position_route import PositionRoute
-from connectors.remote_media import SpoolBudget, is_remote, open_remote
+from connectors.remote_media import Spool, is_remote, open_remote
 from connectors.tar_settings import TarSourceSettings
 from connectors.tar_source import TarSource
 
@@ -111,7 +111,9 @@ def _settled_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) ->
 def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> Source:
     from connectors.kafka_source import KafkaSource
 
-    return KafkaSource(name, source, _kafka_bounds(settings, once), _reference_opener(source, settings))
+    bounds = _kafka_bounds(source, settings, once)
+    spool = Spool(settings.state_dir / "spool", bounds.spool_bytes)
+    return KafkaSource(name, source, bounds, _reference_opener(source, settings, spool), spool=spool)
 
 
 def _transactional_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
@@ -120,38 +122,47 @@ def _transactional_route(name: str, settings: EdgeSettings, sink: Sink, once: bo
     source, output = settings.sources[name], settings.sink
     assert isinstance(source, KafkaSourceSettings)  # noqa: S101 - refused before
     assert isinstance(output, KafkaSinkSettings)  # noqa: S101 - refused before
-    bounds, opener = _kafka_bounds(settings, once), _reference_opener(source, settings)
-    return TransactionalRoute(name, source, output, bounds, opener, state_dir=settings.state_dir)
+    bounds = _kafka_bounds(source, settings, once)
+    spool = Spool(settings.state_dir / "spool", bounds.spool_bytes)
+    opener = _reference_opener(source, settings, spool)
+    return TransactionalRoute(name, source, output, bounds, opener, state_dir=settings.state_dir, spool=spool)
 
 
-def _kafka_bounds(settings: EdgeSettings, once: bool) -> "SourceBounds":
-    """Return what one Kafka source may hold: the bytes are shared between them, the slots by the pipeline."""
+def frame_bytes(settings: EdgeSettings) -> int:
+    """Return what decoded frames may take of ``limits.in_flight_bytes``: all of it, or with Kafka sources a half.
+
+    The other half is divided evenly between the Kafka sources (see :class:`connectors.kafka_source.SourceBounds`). Each
+    share has its own line. What is held in one comes back without its holder waiting in another: frames with the
+    engine's answer, values and spooled objects with the end of their clip, which needs frames alone.
+    """
+    in_flight_bytes = settings.limits.in_flight_bytes
+    return in_flight_bytes if not _kafka_sources(settings) else in_flight_bytes // 2
+
+
+def _kafka_sources(settings: EdgeSettings) -> int:
+    return sum(isinstance(source, KafkaSourceSettings) for source in settings.sources.values())
+
+
+def _kafka_bounds(source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> "SourceBounds":
+    """Return what one Kafka source may hold: its share of the bytes; the slots are shared by the pipeline."""
     from connectors.kafka_source import SourceBounds
 
-    sharing = sum(isinstance(source, KafkaSourceSettings) for source in settings.sources.values())
     return SourceBounds(
         max_clips=settings.limits.max_clips_in_flight,
-        in_flight_bytes=settings.limits.in_flight_bytes // sharing,
+        in_flight_bytes=(settings.limits.in_flight_bytes - frame_bytes(settings)) // _kafka_sources(settings),
         max_clip_bytes=settings.limits.max_clip_bytes,
         commit_interval_s=settings.commit_interval_ms / 1000,
         once=once,
+        spools=bool(source.references.url_prefixes),
     )
 
 
-def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings) -> Callable[[str, str], Media]:
+def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings, spool: Spool) -> Callable[[str, str], Media]:
     """Return what opens a reference: a file under an allowed folder, or an object under an allowed prefix."""
-    allowed, max_clip_bytes = source.references, settings.limits.max_clip_bytes
-    local = partial(open_reference, roots=allowed.roots, max_clip_bytes=max_clip_bytes)
-    if not allowed.url_prefixes:
-        return local
-    remote = partial(
-        open_remote,
-        prefixes=allowed.url_prefixes,
-        spool=settings.state_dir / "spool",
-        budget=SpoolBudget(settings.limits.in_flight_bytes),
-        max_clip_bytes=max_clip_bytes,
-    )
-    return lambda uri, name: (remote if is_remote(uri, allowed.url_prefixes) else local)(uri, name)
+    prefixes, max_clip_bytes = source.references.url_prefixes, settings.limits.max_clip_bytes
+    local = partial(open_reference, roots=source.references.roots, max_clip_bytes=max_clip_bytes)
+    remote = partial(open_remote, prefixes=prefixes, spool=spool, max_clip_bytes=max_clip_bytes)
+    return lambda uri, name: (remote if is_remote(uri, prefixes) else local)(uri, name)
 
 
 def replay_dead_letters(settings: EdgeSettings, sources: Collection[str], *, to: str | None, limit: int | None) -> str:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
-from connectors.routes import build_routes, build_sink
+from connectors.routes import build_routes, build_sink, frame_bytes
 from daemon.attendant import Attendant
 from daemon.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.condition import Condition
@@ -24,7 +24,7 @@ from daemon.watchdog import Watchdog
 
 def build_sampler(settings: Settings) -> Sampler:
     """Return the sampler; it is told the size of frames that the model wants when the model is known."""
-    return Sampler(settings.limits, settings.timeouts)
+    return Sampler(settings.limits, settings.timeouts, frame_bytes=frame_bytes(settings))
 
 
 def build_pipeline(
@@ -81,7 +81,7 @@ def build_household(
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
     attendant = None
     if not once:
-        condition = Condition(engine, sampler, sink, routes, metrics)
+        condition = Condition(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
         watchdog = Watchdog(condition, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
         reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
         listen = settings.http.listen if settings.http is not None else None

@@ -58,10 +58,12 @@ class Condition:
         sink: Sink,
         routes: Sequence[Route],
         metrics: Metrics,
+        limit_bytes: int,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine, self.sampler, self.sink, self.routes, self.metrics = engine, sampler, sink, routes, metrics
+        self._limit_bytes = limit_bytes  # limits.in_flight_bytes
         self.phase = Phase.STARTING
         self.last_reload = ""  # the sentence that answered the last one
         self.restarts: dict[str, int] = {}  # how earlier runs ended -> how often
@@ -88,7 +90,8 @@ class Condition:
         """Return a count that rises with everything the main loop gets done."""
         count = self.metrics
         counters = (count.clips_received, count.clips_done, count.clips_rejected, count.clip_retries, count.captions)
-        return int(sum(count.total(counter) for counter in (*counters, count.tokens)))
+        done = sum(count.total(counter) for counter in (*counters, count.tokens))
+        return int(done + sum(self._events().values()))  # a long download is progress too
 
     def line(self) -> str:
         """Return the one line that the service manager shows."""
@@ -130,7 +133,7 @@ class Condition:
                 "engine_slots": self.engine.slots,
             },
             "per_second": {"clips": round(clips_per_s, 3), "windows": round(windows_per_s, 3)},
-            "in_flight_bytes": {"held": budget.held_bytes, "limit": budget.limit_bytes},
+            "in_flight_bytes": {"held": budget.held_bytes + self._encoded_bytes(), "limit": self._limit_bytes},
             "sources": {route.name: self._source(route.name) for route in self.routes},
             "restarts": dict(self.restarts),
             "last_reload": self.last_reload,
@@ -153,14 +156,13 @@ class Condition:
     def readings(self) -> Readings:
         """Return the metrics that are states, as they are now."""
         engine, budget, waiting = self.engine, self.sampler.budget, self.waiting_for()
-        frames_bytes = budget.held_bytes - budget.encoded_held_bytes
         edges = [*(route.name for route in self.routes), "sink", "engine"]
         found: dict[str, dict[tuple[str, ...], float]] = {
             "captiond_engine_busy_seconds_total": {(): self.metrics.engine_busy_s},
             "captiond_engine_slots": {(): engine.slots},
             "captiond_engine_progress_total": {(): engine.progress},
-            "captiond_in_flight_bytes": {("encoded",): budget.encoded_held_bytes, ("frames",): frames_bytes},
-            "captiond_in_flight_bytes_limit": {(): budget.limit_bytes},
+            "captiond_in_flight_bytes": {("encoded",): self._encoded_bytes(), ("frames",): budget.held_bytes},
+            "captiond_in_flight_bytes_limit": {(): self._limit_bytes},
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
             "captiond_source_lag": self._lags(),
             "captiond_source_events_total": self._events(),
@@ -174,6 +176,9 @@ class Condition:
             found["captiond_engine_queue"] = {("running",): statistics.running, ("waiting",): statistics.waiting}
             found["captiond_engine_kv_cache_ratio"] = {(): statistics.kv_cache_usage}
         return found
+
+    def _encoded_bytes(self) -> int:
+        return sum(_from_route(route, "held_bytes") or 0 for route in self.routes)
 
     def _lags(self) -> dict[tuple[str, ...], float]:
         lags = {route.name: _from_route(route, "lag") or {} for route in self.routes}

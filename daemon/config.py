@@ -150,7 +150,7 @@ class LimitsSettings(Section):
     """What captiond holds and accepts at most."""
 
     max_clips_in_flight: PositiveInt = Field(64, description="clips worked on at once, over all sources")
-    in_flight_bytes: Bytes = Field(2**30, description="decoded frames; once more, apart, for Kafka's encoded clips")
+    in_flight_bytes: Bytes = Field(2**30, description="decoded frames and encoded clips together")
     max_clip_bytes: Bytes = Field(2 * 2**30, description="a larger clip is rejected")
     max_pixels: PositiveInt = Field(8_912_896, description="width x height of a frame; 8,912,896 is 4096 x 2176")
     max_duration_s: PositiveFloat = Field(86_400.0, description="a longer clip is rejected")

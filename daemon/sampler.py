@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from connectors.contract import Clip
+from connectors.contract import Clip, DistantMedia
 from connectors.errors import Fatal, Poison, Reason, Transient
 from daemon.byte_budget import ByteBudget
 from daemon.clip_plan import ClipPlan, early_end, read_answer, readable_windows
@@ -21,7 +21,7 @@ __all__ = ["ClipPlan", "FrameBound", "Sampler", "UnreadableWindow"]
 class Sampler:
     """Turns clips into frame sets in child processes. ``bound`` is the largest frame that the model asks for.
 
-    ``budget`` is shared with the sources; without one the sampler makes its own of ``limits.in_flight_bytes``.
+    ``frame_bytes`` is what frames may take of ``limits.in_flight_bytes``: all of it where nothing else is said.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class Sampler:
         limits: LimitsSettings,
         timeouts: TimeoutsSettings,
         bound: FrameBound | None = None,
-        budget: ByteBudget | None = None,
+        frame_bytes: int | None = None,
     ) -> None:
         self._limits, self._deadline_s, self._bound = limits, timeouts.decode_deadline_s, bound
-        self.budget = budget or ByteBudget(limits.in_flight_bytes)
+        self.budget = ByteBudget(frame_bytes or limits.in_flight_bytes)
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes)
         self._media_limits: Header = {"max_pixels": limits.max_pixels, "max_duration_s": limits.max_duration_s}
 
@@ -56,6 +56,8 @@ class Sampler:
 
         Raises :class:`Poison` for a clip that can't be captioned at all and :class:`Transient` when the decoder failed.
         """
+        if isinstance(clip.media, DistantMedia):
+            await clip.media.fetch()
         media = OpenMedia.open(clip.media, self._limits.max_clip_bytes)
         session = self.pool.open(media.descriptor)
         try:
@@ -125,11 +127,11 @@ class Sampler:
         for at, window in enumerate(plan.windows):
             group = [window, *plan.overlapping(at, at + WINDOWS_AHEAD - 1)]
             need = sum(plan.window_bytes(w) for w in group)
-            if need > self.budget.frames_limit_bytes:
+            if need > self.budget.limit_bytes:
                 together = f" and the {len(group) - 1} that overlap it need" if len(group) > 1 else " needs"
                 raise Poison(
                     Reason.OVER_BUDGET,
-                    f"window {at}{together} {need:,} bytes of frames at once, and {self.budget.frames_limit_bytes:,} "
+                    f"window {at}{together} {need:,} bytes of frames at once, and {self.budget.limit_bytes:,} "
                     "of limits.in_flight_bytes are there for frames: show fewer or smaller frames, or raise it",
                 )
 

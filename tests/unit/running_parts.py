@@ -37,12 +37,16 @@ class Parts:
     """A condition over parts whose accounts a test writes."""
 
     clock: Clock = field(default_factory=Clock)
-    route: Any = field(default_factory=lambda: SimpleNamespace(name="inbox", waiting_for="", lag={("clips", "3"): 7}))
+    route: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            name="inbox", waiting_for="", lag={("clips", "3"): 7}, held_bytes=100, counters={}
+        )
+    )
     sink: Any = field(default_factory=lambda: SimpleNamespace(waiting_for=""))
     engine: FakeEngine = field(default_factory=FakeEngine)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
-        budget = SimpleNamespace(held_bytes=300, encoded_held_bytes=100, limit_bytes=1000)
+        budget = SimpleNamespace(held_bytes=200)
         sampler: Any = SimpleNamespace(budget=budget, pool=SimpleNamespace(pids=[1, 2]))
-        self.condition = Condition(self.engine, sampler, self.sink, [self.route], self.metrics, clock=self.clock)
+        self.condition = Condition(self.engine, sampler, self.sink, [self.route], self.metrics, 1000, clock=self.clock)

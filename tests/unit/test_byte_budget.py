@@ -1,8 +1,11 @@
-"""The byte budget: whole reservations, in order, and encoded clips never keep frames from theirs."""
+"""The byte budget: whole reservations, in order, and everybody's turn comes."""
 
 import asyncio
+import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daemon.byte_budget import ByteBudget
 
@@ -13,7 +16,7 @@ async def settle() -> None:
 
 
 async def test_reservations_are_granted_in_order() -> None:
-    budget, granted = ByteBudget(100, 0), []
+    budget, granted = ByteBudget(100), []
 
     async def ask(name: str, size_bytes: int) -> None:
         await budget.reserve(size_bytes)
@@ -32,7 +35,7 @@ async def test_reservations_are_granted_in_order() -> None:
 
 
 async def test_a_cancelled_wait_lets_the_next_one_in() -> None:
-    budget = ByteBudget(100, 0)
+    budget = ByteBudget(100)
     await budget.reserve(50)
     large = asyncio.create_task(budget.reserve(100))
     await settle()
@@ -46,7 +49,7 @@ async def test_a_cancelled_wait_lets_the_next_one_in() -> None:
 
 
 async def test_cancelled_after_the_grant_gives_it_back() -> None:
-    budget = ByteBudget(100, 0)
+    budget = ByteBudget(100)
     await budget.reserve(100)
     waiting = asyncio.create_task(budget.reserve(60))
     await settle()
@@ -57,39 +60,49 @@ async def test_cancelled_after_the_grant_gives_it_back() -> None:
     assert budget.held_bytes == 0
 
 
-async def test_encoded_clips_leave_room_for_frames() -> None:
+async def test_a_cancelled_wait_may_be_passed_over_before_it_knows() -> None:
     budget = ByteBudget(100)
-    await budget.reserve(50, encoded=True)
-    second = asyncio.create_task(budget.reserve(50, encoded=True))
+    await budget.reserve(100)
+    waiting = asyncio.create_task(budget.reserve(60))
     await settle()
-    await asyncio.wait_for(budget.reserve(50), 1)
-    assert not second.done()
-    budget.release(50)
-    await settle()
-    assert not second.done()  # encoded clips are at their own bound
-    budget.release(50, encoded=True)
-    await settle()
-    assert second.done()
+    waiting.cancel()
+    budget.release(100)  # before the cancelled task has run
+    await asyncio.gather(waiting, return_exceptions=True)
 
-
-async def test_frames_pass_an_encoded_clip_that_waits() -> None:
-    budget = ByteBudget(100)
-    await budget.reserve(50)
-    await budget.reserve(10)
-    encoded = asyncio.create_task(budget.reserve(50, encoded=True))
-    await settle()
-
-    assert budget.try_reserve(40)
-    assert not encoded.done()
-    encoded.cancel()
+    assert budget.held_bytes == 0
+    assert budget.try_reserve(100)
 
 
 async def test_what_never_fits_is_refused_at_once() -> None:
     budget = ByteBudget(100)
 
     with pytest.raises(ValueError, match="more than may be held"):
-        await budget.reserve(51)
-    with pytest.raises(ValueError, match="more than may be held"):
-        await budget.reserve(51, encoded=True)
+        await budget.reserve(101)
     with pytest.raises(ValueError, match="more bytes were given back"):
         budget.release(1)
+
+
+@given(
+    limit_bytes=st.integers(1, 50),
+    clips=st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=6), min_size=1, max_size=8),
+    seed=st.randoms(use_true_random=False),
+)
+async def test_clips_that_hold_windows_and_wait_for_more_all_end(
+    limit_bytes: int, clips: list[list[int]], seed: random.Random
+) -> None:
+    """Each clip reserves its windows one after the other; an engine gives back any that is held, in any order."""
+    budget, held = ByteBudget(limit_bytes), list[int]()
+
+    async def clip(windows: list[int]) -> None:
+        for size_bytes in windows:
+            await budget.reserve(min(size_bytes, limit_bytes))
+            held.append(min(size_bytes, limit_bytes))
+            assert budget.held_bytes <= limit_bytes
+
+    tasks = [asyncio.create_task(clip(windows)) for windows in clips]
+    for _ in range(sum(map(len, clips))):
+        await settle()
+        budget.release(held.pop(seed.randrange(len(held))))
+    await asyncio.gather(*tasks)
+
+    assert (held, budget.held_bytes) == ([], 0)

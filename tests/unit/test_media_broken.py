@@ -150,7 +150,7 @@ async def test_a_clip_over_the_largest_is_refused(tmp_path: Path) -> None:
 async def test_windows_that_never_fit_are_refused(tmp_path: Path) -> None:
     truth = make(tmp_path / "clip", Recipe())
     frame_bytes = 256 * 144 * 3
-    async with running(in_flight_bytes=2 * 15 * frame_bytes) as sampler:
+    async with running(in_flight_bytes=15 * frame_bytes) as sampler:
         fits = await sample(sampler, truth.path)
         overlapping = await sample(sampler, truth.path, WindowPolicy(NS_PER_S, NS_PER_S // 2, 0))
         large = await sample(sampler, truth.path, frames=FramePolicy(num_frames=16))

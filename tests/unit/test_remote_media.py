@@ -1,16 +1,18 @@
 """Objects behind URLs: only under allowed prefixes, only plain URLs, bounded, and removed with the clip."""
 
+import asyncio
 import http.server
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from connectors.errors import Poison, Reason, Transient
-from connectors.remote_media import RemoteMedia, SpoolBudget, open_remote
+from connectors.errors import ConfigurationError, Poison, Reason, Transient
+from connectors.remote_media import RemoteMedia, Spool, check_prefixes, open_remote
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -24,6 +26,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if self.path.startswith("/clips/slow"):
+            time.sleep(0.5)
         super().do_GET()
 
 
@@ -32,6 +36,9 @@ def store(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "served" / "clips"
     folder.mkdir(parents=True)
     (folder / "a.mp4").write_bytes(b"a clip" * 1000)
+    (folder / "slow").write_bytes(b"slow")
+    (folder / "b.mp4").write_bytes(b"b" * 8000)
+    (folder / "c.mp4").write_bytes(b"c" * 1000)
     (folder / "empty.mp4").write_bytes(b"")
     (folder.parent / "secret").write_bytes(b"secret")
     handler = partial(Quiet, directory=str(folder.parent))
@@ -41,15 +48,20 @@ def store(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def opened(uri: str, prefix: str, spool: Path, *, max_clip_bytes: int = 10_000, budget: SpoolBudget) -> RemoteMedia:
-    media = open_remote(uri, "r", prefixes=[prefix], spool=spool, budget=budget, max_clip_bytes=max_clip_bytes)
+def remote(uri: str, spool: Spool, *, prefix: str = "", max_clip_bytes: int = 10_000) -> RemoteMedia:
+    prefixes = [prefix or uri.rpartition("/")[0] + "/"]
+    media = open_remote(uri, "r", prefixes=prefixes, spool=spool, max_clip_bytes=max_clip_bytes)
     assert isinstance(media, RemoteMedia)
     return media
 
 
-def test_an_object_is_fetched_once_and_leaves_nothing(store: str, tmp_path: Path) -> None:
-    budget = SpoolBudget(10_000)
-    media = opened(f"{store}a.mp4", store, tmp_path / "spool", budget=budget)
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool", 10_000)
+
+
+def test_an_object_is_fetched_once_and_leaves_nothing(store: str, spool: Spool) -> None:
+    media = remote(f"{store}a.mp4", spool)
     for _ in range(2):
         with os.fdopen(media.open(), "rb") as file:
             assert file.read() == b"a clip" * 1000
@@ -57,26 +69,83 @@ def test_an_object_is_fetched_once_and_leaves_nothing(store: str, tmp_path: Path
     media.close()
     media.close()
 
-    assert list((tmp_path / "spool").iterdir()) == []
-    budget.take(10_000)  # all of it is free again
+    assert list(spool.folder.iterdir()) == []
+    assert (spool.held_bytes, spool.received_bytes) == (0, 6000)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("empty.mp4", Reason.EMPTY), ("none.mp4", Reason.VANISHED), ("a.mp4", Reason.TOO_LARGE)],
 )
-def test_what_can_not_be_a_clip_is_named(store: str, tmp_path: Path, name: str, reason: Reason) -> None:
-    media = opened(f"{store}{name}", store, tmp_path, max_clip_bytes=5000, budget=SpoolBudget(10_000))
+def test_what_can_not_be_a_clip_is_named(store: str, spool: Spool, name: str, reason: Reason) -> None:
+    media = remote(f"{store}{name}", spool, max_clip_bytes=5000)
 
     with pytest.raises(Poison) as refused:
         media.open()
 
     assert refused.value.reason == reason
+    assert spool.held_bytes == 0
     media.close()
 
 
-def test_a_redirect_is_not_followed(store: str, tmp_path: Path) -> None:
-    media = opened(f"{store}moved", store, tmp_path, budget=SpoolBudget(10_000))
+async def test_a_slow_store_keeps_nobody_else(store: str, spool: Spool) -> None:
+    media, ticks = remote(f"{store}slow", spool), 0
+    fetching = asyncio.create_task(media.fetch())
+    while not fetching.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    await fetching
+    os.close(media.open())
+    media.close()
+
+    assert ticks > 20  # of half a second
+
+
+async def test_a_full_spool_is_waited_for_in_line(store: str, spool: Spool) -> None:
+    first, large, small = (remote(f"{store}{name}", spool) for name in ("a.mp4", "b.mp4", "c.mp4"))
+    await first.fetch()
+    waiting = [asyncio.create_task(large.fetch())]
+    await asyncio.sleep(0.2)
+    waiting.append(asyncio.create_task(small.fetch()))
+    await asyncio.sleep(0.2)
+    assert [task.done() for task in waiting] == [False, False]
+    assert spool.held_bytes == 6000
+
+    first.close()
+    await asyncio.gather(*waiting)
+    assert spool.held_bytes == 9000
+    large.close()
+    small.close()
+    assert spool.held_bytes == 0
+
+
+@pytest.mark.parametrize("name", ["slow", "b.mp4"], ids=["while it is fetched", "while it waits"])
+async def test_a_clip_that_is_given_up_lets_go_at_once(store: str, spool: Spool, name: str) -> None:
+    first, given_up = remote(f"{store}a.mp4", spool), remote(f"{store}{name}", spool)
+    await first.fetch()
+    fetching = asyncio.create_task(given_up.fetch())
+    await asyncio.sleep(0.2)
+    fetching.cancel()
+    given_up.close()
+    await asyncio.gather(fetching, return_exceptions=True)
+    first.close()
+
+    for _ in range(100):
+        if spool.held_bytes == 0 and not any(thread.name == "spool" for thread in threading.enumerate()):
+            break
+        await asyncio.sleep(0.05)
+    assert spool.held_bytes == 0
+    assert not any(thread.name == "spool" for thread in threading.enumerate())
+
+
+def test_a_scheme_that_nothing_here_speaks_is_named() -> None:
+    check_prefixes(["http://host/clips/"], path="sources.a.references.url_prefixes")
+    with pytest.raises(ConfigurationError, match=r"url_prefixes: 'nosuch://host/' can't be fetched"):
+        check_prefixes(["nosuch://host/"], path="sources.a.references.url_prefixes")
+
+
+def test_a_redirect_is_not_followed(store: str, spool: Spool) -> None:
+    media = remote(f"{store}moved", spool)
 
     try:
         with os.fdopen(media.open(), "rb") as file:
@@ -101,8 +170,8 @@ def test_a_redirect_is_not_followed(store: str, tmp_path: Path) -> None:
         "http://host/clips/" + "a" * 5000,
     ],
 )
-def test_urls_that_lead_out_are_refused(uri: str, tmp_path: Path) -> None:
+def test_urls_that_lead_out_are_refused(uri: str, spool: Spool) -> None:
     with pytest.raises(Poison) as refused:
-        opened(uri, "http://host/clips/", tmp_path, budget=SpoolBudget(1))
+        remote(uri, spool, prefix="http://host/clips/")
 
     assert refused.value.reason == Reason.FORBIDDEN_PATH

@@ -175,7 +175,7 @@ async def test_a_clip_runs_six_windows_ahead_at_most(truth: Truth) -> None:
 async def test_many_clips_share_a_small_budget(tmp_path: Path) -> None:
     clips = [make(tmp_path / f"clip{k}", Recipe(frames=100)) for k in range(6)]
     windows = WindowPolicy(NS_PER_S, NS_PER_S // 2, 0)
-    three_windows = 2 * 3 * 8 * 256 * 144 * 3
+    three_windows = 3 * 8 * 256 * 144 * 3
     async with running(in_flight_bytes=three_windows, decoders=2) as sampler:
         outcomes = await asyncio.gather(*(sample(sampler, clip.path, windows) for clip in clips))
 
