@@ -196,6 +196,8 @@ class FakePlanner(UnknownPlanner):
         """Return what the fake engine will report."""
         return self.tokens(num_frames, prompt)
 
-    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+    def check(
+        self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
+    ) -> None:
         """Refuse a prompt and answer above 131,072 tokens."""
         check_context(self.tokens(num_frames, prompt), prompt.max_tokens, _MAX_MODEL_LEN)

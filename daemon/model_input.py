@@ -1,5 +1,6 @@
 """A window's frames as a multimodal model takes them: one video with true times, or a list of images."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ _NS_PER_TICK = 1_000_000_000 // TICKS_PER_S
 
 
 def offsets_ms(frame_set: FrameSet) -> tuple[int, ...]:
-    """Return when each frame is on screen, in milliseconds from the window's start.
+    """Return when each frame is on screen, in milliseconds from the window's start."""
+    return offsets_from(frame_set.window.start_ns, frame_set.pts_ns)
 
-    A frame that was on screen before the window began counts from its start.
-    """
-    start_ns = frame_set.window.start_ns
-    return tuple(max(0, round((pts_ns - start_ns) / _NS_PER_TICK)) for pts_ns in frame_set.pts_ns)
+
+def offsets_from(start_ns: int, pts_ns: Iterable[int]) -> tuple[int, ...]:
+    """Return time stamps in milliseconds from ``start_ns``; a frame that was on screen before counts from there."""
+    return tuple(max(0, round((at_ns - start_ns) / _NS_PER_TICK)) for at_ns in pts_ns)
 
 
 def video_metadata(offsets: tuple[int, ...], length_ms: int) -> dict[str, Any]:

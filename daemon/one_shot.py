@@ -21,6 +21,7 @@ from daemon.clip_settings import ClipSettings
 from daemon.config import Settings
 from daemon.contact_sheet import PictureFolder
 from daemon.engines import build_planner
+from daemon.model_input import offsets_from
 from daemon.planner import Planner
 from daemon.sampler import ClipPlan, Sampler
 from daemon.windows import NS_PER_S, FrameSet
@@ -128,11 +129,12 @@ async def plan(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode
     planner = await asyncio.to_thread(build_planner, settings)
 
     async def show(_: Sampler, path: Path, clip_id: str, planned: ClipPlan, mine: ClipSettings) -> None:
-        counts = {len(window.sample_ns) for window in planned.windows}
-        tokens: dict[int, int | None] = {}
-        for count in sorted(counts):
-            planner.check(mine.prompt, count, planned.height, planned.width)
-            tokens[count] = planner.prompt_tokens(count, planned.height, planned.width, mine.prompt)
+        size = planned.height, planned.width
+        tokens = []
+        for window in planned.windows:  # a model may write times into its prompt: each window has its own
+            offsets = offsets_from(window.start_ns, (int(planned.pts_ns[n]) for n in window.frame_numbers))
+            planner.check(mine.prompt, len(offsets), *size, offsets)
+            tokens.append(planner.prompt_tokens(len(offsets), *size, mine.prompt, offsets))
         row = _plan_row(planned, clip_id, tokens)
         if form == "json":
             print(json.dumps(row))
@@ -142,7 +144,7 @@ async def plan(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode
     return await _each(settings, planner, clips, show)
 
 
-def _plan_row(planned: ClipPlan, clip_id: str, tokens: dict[int, int | None]) -> dict[str, Any]:
+def _plan_row(planned: ClipPlan, clip_id: str, tokens: Sequence[int | None]) -> dict[str, Any]:
     windows = [
         {
             "index": window.index,
@@ -152,9 +154,9 @@ def _plan_row(planned: ClipPlan, clip_id: str, tokens: dict[int, int | None]) ->
                 {"sample_ns": sample_ns, "pts_ns": int(planned.pts_ns[number])}
                 for sample_ns, number in zip(window.sample_ns, window.frame_numbers, strict=True)
             ],
-            "prompt_tokens": tokens[len(window.sample_ns)],
+            "prompt_tokens": prompt_tokens,
         }
-        for window in planned.windows
+        for window, prompt_tokens in zip(planned.windows, tokens, strict=True)
     ]
     return {"clip_id": clip_id, "duration_ns": planned.duration_ns, "windows": windows}
 

@@ -12,6 +12,7 @@ from daemon.model_input import MediaForm
 from daemon.prompt import Prompt, PromptEncoder
 
 _NOMINAL_STEP_MS = 1000  # between frames, where nobody says when they are shown
+_FAR_MS = 36_000_000  # ten hours
 _CACHED_PLANS = 1024  # shapes of windows that are remembered; a stream of clips has a handful
 
 
@@ -38,7 +39,9 @@ class Planner(Protocol):
         """Return how many tokens the prompt will have; None for a remote engine. ``offsets_ms``: when frames show."""
         ...
 
-    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+    def check(
+        self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
+    ) -> None:
         """Raise :class:`Poison` for a window whose prompt does not fit the template or the model's context."""
         ...
 
@@ -72,6 +75,7 @@ class ModelPlanner:
         self.max_model_len: int | None = max_model_len
         self.frame_bound = frame_bound
         self._plans: dict[tuple[object, ...], PlannedTokens] = {}
+        self._times_count: bool | None = False if form.modality == "image" else None
 
     def plan(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
@@ -81,13 +85,24 @@ class ModelPlanner:
         ``offsets_ms`` (milliseconds from the window's start) matters to models that write the times into the prompt;
         without it frames are taken to be a second apart.
         """
-        offsets = offsets_ms or tuple(k * _NOMINAL_STEP_MS for k in range(num_frames))
+        offsets = tuple(k * _NOMINAL_STEP_MS for k in range(num_frames))
+        if offsets_ms is not None and self._writes_times(num_frames, height, width, prompt):
+            offsets = offsets_ms
         key = (num_frames, height, width, prompt.text, prompt.template, prompt.system, offsets)
         if key not in self._plans:
             if len(self._plans) >= _CACHED_PLANS:
                 self._plans.clear()
             self._plans[key] = self._plan(num_frames, height, width, prompt, offsets)
         return self._plans[key]
+
+    def _writes_times(self, num_frames: int, height: int, width: int, prompt: Prompt) -> bool:
+        """Whether the prompt's length follows the frames' times; asked once, with times of few and of many digits."""
+        if self._times_count is None:
+            near = tuple(k * _NOMINAL_STEP_MS for k in range(num_frames))
+            far = tuple(_FAR_MS + at for at in near)
+            lengths = {self._plan(num_frames, height, width, prompt, at).prompt_tokens for at in (near, far)}
+            self._times_count = len(lengths) > 1
+        return self._times_count
 
     def _plan(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets: tuple[int, ...]
@@ -107,9 +122,11 @@ class ModelPlanner:
         """Return how many tokens the prompt will have: what the engine reports for it."""
         return self.plan(num_frames, height, width, prompt, offsets_ms).prompt_tokens
 
-    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+    def check(
+        self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
+    ) -> None:
         """Raise :class:`Poison` for a window whose prompt does not fit the template or the model's context."""
-        planned = self.plan(num_frames, height, width, prompt)
+        planned = self.plan(num_frames, height, width, prompt, offsets_ms)
         if self.max_model_len is not None:
             check_context(planned.prompt_tokens, prompt.max_tokens, self.max_model_len)
 
@@ -126,5 +143,7 @@ class UnknownPlanner:
         """Return None: the server counts."""
         return None
 
-    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None:
+    def check(
+        self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
+    ) -> None:
         """Refuse nothing: the server does."""

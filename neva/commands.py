@@ -1,5 +1,6 @@
 """The commands `pretrain` and `finetune`. Nothing heavy is imported until one of them runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,9 @@ import typer
 
 if TYPE_CHECKING:
     from neva.training_settings import Stage
+
+_PRETRAIN = "Train the first stage: the projector, between a vision tower and a language model that stay as they are."
+_FINETUNE = "Train the second stage: the language model and the projector."
 
 _Config = Annotated[
     Path | None, typer.Option("-c", "--config", exists=True, dir_okay=False, help="the settings, NeVA's YAML")
@@ -19,30 +23,21 @@ _Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command()(pretrain)
-    app.command()(finetune)
+    app.command("pretrain", help=_PRETRAIN)(_command("pretrain"))
+    app.command("finetune", help=_FINETUNE)(_command("finetune"))
 
 
-def pretrain(
-    overrides: _Overrides = None,
-    config: _Config = None,
-    config_path: _ConfigPath = None,
-    config_name: _ConfigName = None,
-    settings: _Set = None,
-) -> None:
-    """Train the first stage: the projector, between a vision tower and a language model that stay as they are."""
-    _train("pretrain", config, config_path, config_name, [*(settings or ()), *(overrides or ())])
+def _command(stage: "Stage") -> Callable[..., None]:
+    def command(
+        overrides: _Overrides = None,
+        config: _Config = None,
+        config_path: _ConfigPath = None,
+        config_name: _ConfigName = None,
+        settings: _Set = None,
+    ) -> None:
+        _train(stage, config, config_path, config_name, [*(settings or ()), *(overrides or ())])
 
-
-def finetune(
-    overrides: _Overrides = None,
-    config: _Config = None,
-    config_path: _ConfigPath = None,
-    config_name: _ConfigName = None,
-    settings: _Set = None,
-) -> None:
-    """Train the second stage: the language model and the projector."""
-    _train("finetune", config, config_path, config_name, [*(settings or ()), *(overrides or ())])
+    return command
 
 
 def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | None, overrides: list[str]) -> None:

@@ -56,10 +56,13 @@ def byte_tokenizer(extra_tokens: list[str], template: str) -> Any:
     return fast
 
 
-def _save(folder: Path, model: Any, processor: Any) -> None:
-    """Write model and processor as Hugging Face folders are, with the tensor names that vLLM loads."""
+def _save(folder: Path, kind: Any, config: Any, processor: Any) -> Path:
+    """Write a model of random weights and its processor as Hugging Face does, with the tensor names that vLLM loads."""
+    import torch
     from safetensors.torch import load_file, save_file
 
+    torch.manual_seed(0)
+    model = kind(config).float().eval()
     model.generation_config.pad_token_id = 258
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -72,11 +75,11 @@ def _save(folder: Path, model: Any, processor: Any) -> None:
         for name, tensor in load_file(weights).items()
     }
     save_file(renamed, weights, metadata={"format": "pt"})
+    return folder
 
 
 def build_llava(folder: Path, *, text: dict[str, Any] | None = None) -> Path:
     """Write a LLaVA: CLIP tower of 56 px and patch 14 (16 tokens an image), projector, Llama."""
-    import torch
     from transformers import (
         CLIPImageProcessor,
         CLIPVisionConfig,
@@ -86,7 +89,6 @@ def build_llava(folder: Path, *, text: dict[str, Any] | None = None) -> Path:
         LlavaProcessor,
     )
 
-    torch.manual_seed(0)
     tokenizer = byte_tokenizer(["<image>"], IMAGE_TEMPLATE)
     vision = CLIPVisionConfig(
         hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2, image_size=56, patch_size=14
@@ -106,13 +108,11 @@ def build_llava(folder: Path, *, text: dict[str, Any] | None = None) -> Path:
         num_additional_image_tokens=1,
         chat_template=IMAGE_TEMPLATE,
     )
-    _save(folder, LlavaForConditionalGeneration(config).float().eval(), processor)
-    return folder
+    return _save(folder, LlavaForConditionalGeneration, config, processor)
 
 
 def build_llava_onevision(folder: Path) -> Path:
     """Write a LLaVA-OneVision: SigLIP tower of 56 px and patch 14, pooled to 2 x 2 tokens a video frame, Qwen2."""
-    import torch
     from transformers import (
         LlavaOnevisionConfig,
         LlavaOnevisionForConditionalGeneration,
@@ -123,7 +123,6 @@ def build_llava_onevision(folder: Path) -> Path:
         SiglipVisionConfig,
     )
 
-    torch.manual_seed(0)
     tokenizer = byte_tokenizer(["<image>", "<video>"], IMAGE_TEMPLATE)
     vision = SiglipVisionConfig(
         hidden_size=64,
@@ -151,8 +150,7 @@ def build_llava_onevision(folder: Path) -> Path:
         vision_feature_select_strategy="full",
         chat_template=IMAGE_TEMPLATE,
     )
-    _save(folder, LlavaOnevisionForConditionalGeneration(config).float().eval(), processor)
-    return folder
+    return _save(folder, LlavaOnevisionForConditionalGeneration, config, processor)
 
 
 def _qwen_tokenizer() -> Any:
@@ -172,7 +170,6 @@ def _qwen_ids(tokenizer: Any) -> dict[str, int]:
 
 def build_qwen2_5_vl(folder: Path) -> Path:
     """Write a Qwen2.5-VL: patches of 14, merged 2 x 2, two frames a time step, at most 112 x 112 pixels a frame."""
-    import torch
     from transformers import (
         Qwen2_5_VLConfig,
         Qwen2_5_VLForConditionalGeneration,
@@ -181,7 +178,6 @@ def build_qwen2_5_vl(folder: Path) -> Path:
         Qwen2VLVideoProcessor,
     )
 
-    torch.manual_seed(0)
     tokenizer = _qwen_tokenizer()
     vision = {
         "depth": 2,
@@ -202,13 +198,11 @@ def build_qwen2_5_vl(folder: Path) -> Path:
         Qwen2VLVideoProcessor(size=pixels),
         chat_template=QWEN_TEMPLATE,
     )
-    _save(folder, Qwen2_5_VLForConditionalGeneration(config).float().eval(), processor)
-    return folder
+    return _save(folder, Qwen2_5_VLForConditionalGeneration, config, processor)
 
 
 def build_qwen3_vl(folder: Path) -> Path:
     """Write a Qwen3-VL, which writes the time of every second frame into the prompt."""
-    import torch
     from transformers import (
         Qwen2VLImageProcessor,
         Qwen3VLConfig,
@@ -217,7 +211,6 @@ def build_qwen3_vl(folder: Path) -> Path:
         Qwen3VLVideoProcessor,
     )
 
-    torch.manual_seed(0)
     tokenizer = _qwen_tokenizer()
     vision = {
         "depth": 2,
@@ -237,8 +230,7 @@ def build_qwen3_vl(folder: Path) -> Path:
     processor = Qwen3VLProcessor(
         Qwen2VLImageProcessor(**sizes), tokenizer, Qwen3VLVideoProcessor(**sizes), chat_template=QWEN_TEMPLATE
     )
-    _save(folder, Qwen3VLForConditionalGeneration(config).float().eval(), processor)
-    return folder
+    return _save(folder, Qwen3VLForConditionalGeneration, config, processor)
 
 
 def build_llama(folder: Path) -> Path:
@@ -246,9 +238,7 @@ def build_llama(folder: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = byte_tokenizer([], IMAGE_TEMPLATE)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **TEXT))
-    _save(folder, model.float().eval(), tokenizer)
-    return folder
+    return _save(folder, LlamaForCausalLM, LlamaConfig(vocab_size=len(tokenizer), **TEXT), tokenizer)
 
 
 BUILDERS: dict[str, Callable[[Path], Path]] = {

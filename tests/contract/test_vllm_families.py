@@ -1,5 +1,6 @@
 """Tiny models that take videos, in the real vLLM: the contract, and tokens planned as they are counted."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ import pytest
 import pytest_asyncio
 
 from connectors.errors import ConfigurationError, Poison, Reason
+from daemon import one_shot
+from daemon.config_file import settings_from
 from daemon.prompt import Prompt
 from daemon.vllm_engine import VllmEngine, load_model
 from tests import tiny_models
+from tests.chaos.load import write_load_clip
 from tests.contract.engine_contract import ASK, EngineContract
-from tests.contract.vllm_engines import MARKS, running, settings
+from tests.contract.vllm_engines import MARKS, MAX_MODEL_LEN, running, settings
 from tests.windows_of_noise import noise
 
 pytestmark = MARKS
@@ -68,6 +72,26 @@ def test_a_model_that_writes_times_into_its_prompt_is_planned_with_them(tmp_path
 
     assert far.prompt_tokens == near.prompt_tokens + 3  # "<80.5 seconds>" and "<160.5 seconds>" for "<1.0" and "<3.0"
     assert far.vision_tokens == near.vision_tokens
+
+
+async def test_a_plan_counts_the_times_of_each_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny_models.build("qwen3_vl", tmp_path)
+    write_load_clip(tmp_path / "clip.mp4", windows=24)
+    engine = {"model": str(folder), "dtype": "float32", "max_model_len": MAX_MODEL_LEN}
+    values = {"engine": engine, "windows": {"window_s": 10.0, "min_tail_s": 5.0}, "frames": {"num_frames": 4}}
+    place = {"kind": "folder", "path": "."}
+    loaded = settings_from({**values, "sources": {one_shot.SOURCE: place}, "sink": place}, folder=tmp_path)
+
+    await one_shot.plan(loaded, [tmp_path / "clip.mp4"], "json")
+
+    windows = json.loads(capsys.readouterr().out)["windows"]
+    planner = load_model(settings(folder), 8).planner
+    prompt = Prompt("Describe this video.")
+    for window in windows:
+        offsets = tuple((frame["pts_ns"] - window["start_ns"]) // 1_000_000 for frame in window["frames"])
+        assert window["prompt_tokens"] == planner.plan(4, 64, 64, prompt, offsets).prompt_tokens
+    assert [window["exclusive_end_ns"] // 10**9 for window in windows] == [10, 24]  # the tail joins: 14 s
+    assert windows[1]["prompt_tokens"] == windows[0]["prompt_tokens"] + 1  # a time above ten seconds has a digit more
 
 
 def test_an_overflow_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

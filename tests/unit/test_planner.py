@@ -1,5 +1,6 @@
 """The planner: tokens from shapes, with a processor of our own in the model's place."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -46,6 +47,35 @@ def test_a_shape_is_planned_once_for_a_prompt() -> None:
     one.prompt_tokens(2, 32, 32, Prompt("Who?"))
 
     assert processor.calls == 2
+
+
+class ClockProcessor:
+    """Writes the milliseconds of each frame into the prompt, a token a digit, where it is told to."""
+
+    def __init__(self, *, writes: bool) -> None:
+        self.writes, self.calls = writes, 0
+
+    def __call__(self, ids: list[int], media: Any) -> tuple[int, int]:
+        self.calls += 1
+        ((_, metadata),) = media["video"]
+        digits = "".join(map(str, metadata["frames_indices"])) if self.writes else ""
+        return len(ids) + len(digits), 1
+
+
+@pytest.mark.parametrize(("writes", "more"), [(True, 6), (False, 0)])
+def test_times_count_where_a_model_writes_them(writes: bool, more: int) -> None:
+    processor = ClockProcessor(writes=writes)
+    one = ModelPlanner(encoder("video"), MediaForm("video"), processor, max_model_len=100, frame_bound=None)
+
+    near, far = (one.prompt_tokens(2, 32, 32, Prompt("What?"), (at, at + 1)) for at in (1, 1000))
+    again = [one.prompt_tokens(2, 32, 32, Prompt("What?"), (at, at + 1)) for at in (1, 1000)]
+
+    assert near is not None
+    assert far == near + more
+    assert again == [near, far]
+    assert processor.calls == (4 if writes else 3)  # two to find out, and each plan once
+    with pytest.raises(Poison) if writes else nullcontext():
+        one.check(Prompt("What?", max_tokens=100 - near), 2, 32, 32, (1000, 1001))
 
 
 def test_the_last_token_that_fits_fits() -> None:
