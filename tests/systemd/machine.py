@@ -71,7 +71,7 @@ for unit in systemd-tmpfiles-setup systemd-tmpfiles-clean systemd-sysctl systemd
 done
 printf '[Unit]\\nRequires=systemd-journald.service\\nDefaultDependencies=no\\n' \\
     > /run/systemd/system/captiond-test.target
-exec "$3" --system --unit=captiond-test.target --log-target=console
+exec "$3" --system --unit=captiond-test.target --log-target=journal
 """
 
 
@@ -190,10 +190,6 @@ class Machine:
     def journal_end(self) -> str:
         """Return the place in the journal where it ends now."""
         return self.run("journalctl", "--no-pager", "--lines=0", "--show-cursor").rpartition("cursor: ")[2].strip()
-
-    def console(self) -> str:
-        """Return what systemd itself has said so far."""
-        return (self.scratch / "systemd.log").read_text(errors="replace")
 
     def stop(self) -> None:
         """End systemd and everything in it, and take its control groups away."""
