@@ -163,7 +163,7 @@ async def test_the_lag_is_what_was_not_handed_out(bootstrap: str, topics: tuple[
 
     async with aclosing(route.deliveries()) as deliveries:
         taken = [await anext(deliveries) for _ in range(3)]
-        await until(lambda: route.source.lag == {(topic, "0"): 0, (topic, "1"): 7})
+        await until(lambda: route.source.lag.get((topic, "1")) == 7)  # the other may be paused before it was looked at
         for delivery in taken:
             await caption_clip(route, delivery, 1, _at_once)
         for _ in range(3):
