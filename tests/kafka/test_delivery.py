@@ -168,7 +168,7 @@ async def test_the_lag_is_what_was_not_handed_out(bootstrap: str, topics: tuple[
             await caption_clip(route, delivery, 1, _at_once)
         for _ in range(3):
             await anext(deliveries)
-        await until(lambda: route.source.lag == {(topic, "0"): 0, (topic, "1"): 4})
+        await until(lambda: route.source.lag.get((topic, "1")) == 4)
     await route.close()
 
 
