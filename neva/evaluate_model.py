@@ -34,7 +34,7 @@ def find_model(settings: EvaluateSettings) -> tuple[str, ModelSettings]:
         facts = read_facts(bundled_model())
         return named, facts if (bundled_model() / FACTS).is_file() else _with(facts, conv_template=_BUNDLED_TEMPLATE)
     path = Path(named).expanduser()
-    if path.is_file() or (path / CONFIG).is_file():
+    if path.is_file() or (path / CONFIG).is_file() or (path / "context").is_dir():  # of NeMo, its second version too
         folder = _imported(settings, path)
         return str(folder), read_facts(folder)
     if path.is_dir():

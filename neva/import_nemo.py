@@ -21,7 +21,7 @@ from neva.conversations import TEMPLATES
 from neva.hf_folder import model_folder, read_tensors
 from neva.llava_export import Tower, projector_state, reverse_channels, write_llava
 from neva.media_settings import ModelSettings, without_ignored
-from neva.nemo_archive import NemoArchive, open_nemo
+from neva.nemo_archive import CONFIG, NemoArchive, open_nemo
 from neva.nemo_names import tower_name
 from neva.nemo_text import fit_rows, read_text_model, text_config, text_tensors
 from neva.nemo_tokenizer import load_tokenizer
@@ -67,6 +67,8 @@ def import_nemo(request: ImportRequest) -> Path:
         ConfigurationError: what can't be imported, by name, with what to do about it.
     """
     with open_nemo(request.source) as archive, _new_folder(request.out) as folder:
+        if CONFIG not in archive.names:
+            find_ranks(archive)  # names what else it is, a NeMo 2 checkpoint for one
         config = archive.config()
         mm_cfg: Mapping[str, Any] = config.get("mm_cfg") or {}
         if not mm_cfg:

@@ -62,7 +62,10 @@ def _other_layout(archive: NemoArchive) -> str:
             "Hugging Face's layout with NeMo's own convert_llava_nemo_to_hf.py; captiond serves that as it is."
         )
     if {"weights", "context"} <= folders:
-        return f"{archive.path} is a NeMo 2 checkpoint: turn it into Hugging Face's with its export_ckpt."
+        return (
+            f"{archive.path} is a NeMo 2 checkpoint: turn it into Hugging Face's layout with NeMo's own export_ckpt; "
+            "captiond serves that as it is."
+        )
     return f"{archive.path} holds no weights: no {WEIGHTS}, mp_rank_XX or tp_rank_XX_pp_rank_YYY."
 
 

@@ -284,6 +284,42 @@ def test_other_weights_are_named(parts: Parts, tmp_path: Path, name: str, messag
         import_nemo(ImportRequest(parts.checkpoint(state).as_tar(tmp_path / "a.nemo"), tmp_path / "model"))
 
 
+def test_a_nemo_2_checkpoint_is_named_though_it_has_no_configuration_of_the_first(tmp_path: Path) -> None:
+    for name in ("weights/.metadata", "weights/__0_0.distcp", "context/model.yaml"):
+        (tmp_path / "neva" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "neva" / name).touch()
+
+    with pytest.raises(ConfigurationError, match=r"is a NeMo 2 checkpoint: .*export_ckpt"):
+        import_nemo(ImportRequest(tmp_path / "neva", tmp_path / "model"))
+
+
+def test_the_ranks_of_a_virtual_pipeline_are_named(parts: Parts, tmp_path: Path) -> None:
+    halves = {"model0": parts.projector, "model1": made.to_mcore(parts.language)}
+    checkpoint = Checkpoint(parts.config(), {"model_weights.ckpt": halves})  # type: ignore[dict-item]
+
+    with pytest.raises(ConfigurationError, match=r"of a virtual pipeline \(model0, model1\)"):
+        import_nemo(ImportRequest(checkpoint.as_tar(tmp_path / "a.nemo"), tmp_path / "model"))
+
+
+def test_names_of_wrapped_models_and_of_the_first_projector(parts: Parts, tmp_path: Path) -> None:
+    state = made.to_mcore(parts.language) | made.make_projector("linear")
+    renamed = {
+        name.replace("model.", "model.module.", 1).replace(
+            "mm_projector_adapter.mm_projector", "mm_linear_adapter.linear"
+        ): tensor
+        for name, tensor in state.items()
+    }
+    mm_cfg = parts.config()["mm_cfg"] | {"mm_mlp_adapter_type": "linear"}
+    sources = [parts.checkpoint(one, mm_cfg=mm_cfg) for one in (state, renamed)]
+
+    plain, wrapped = (
+        import_nemo(ImportRequest(source.as_tar(tmp_path / f"{number}.nemo"), tmp_path / str(number)))
+        for number, source in enumerate(sources)
+    )
+
+    assert_same(weights(wrapped), weights(plain))
+
+
 class Hostile:
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("a checkpoint ran code",))
