@@ -2,8 +2,9 @@
 
 from connectors.errors import ConfigurationError
 from daemon.config import EngineSettings, FakeSettings, OpenAISettings, Settings, VllmSettings
-from daemon.engine import Engine, GuardedEngine
+from daemon.engine import Engine
 from daemon.engine_args import checked_args
+from daemon.engine_guard import GuardedEngine
 from daemon.fake_engine import FakeEngine, FakePlanner, FaultScript
 from daemon.model_checks import check_structure
 from daemon.planner import Planner, UnknownPlanner

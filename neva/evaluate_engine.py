@@ -7,7 +7,8 @@ import numpy as np
 
 from daemon.config import Settings
 from daemon.config_file import settings_from
-from daemon.engine import Completion, Engine, EngineAround, TokenLogprob
+from daemon.engine import Completion, Engine, TokenLogprob
+from daemon.engine_guard import EngineAround
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 from neva.evaluate_model import vllm_quantization

@@ -13,7 +13,7 @@ from connectors.folder_route import FolderRoute
 from connectors.memory import BlockingSink, MemoryInbox, MemorySink, MemorySource, RecordingSink
 from daemon.clip_settings import ClipSettings
 from daemon.config import LimitsSettings, TimeoutsSettings
-from daemon.engine import GuardedEngine
+from daemon.engine_guard import GuardedEngine
 from daemon.fake_engine import FakeEngine, FaultScript
 from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engine import Completion, GuardedEngine
+from daemon.engine import Completion
+from daemon.engine_guard import GuardedEngine
 from daemon.fake_engine import FakeEngine, FaultScript
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet

@@ -1,0 +1,215 @@
+"""The guard that a local engine runs behind: deadlines, stalls and death."""
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import sys
+from typing import TextIO
+
+from connectors.errors import EngineLost, Reason, Transient
+from daemon.engine import Completion, Engine, EngineStatistics
+from daemon.planner import Planner
+from daemon.prompt import Prompt
+from daemon.windows import FrameSet
+
+log = logging.getLogger(__name__)
+
+_LOOKS_PER_STALL = 20  # a stall is noticed within this share of stall_s ...
+_LONGEST_LOOK_S = 1.0  # ... and within a second
+_LATE_LOOK = 2.0  # a look that is later says that this process did not run, and nothing of the engine
+_ABORT_S = 1.0  # how long an aborted request may take to let go; it is left behind then
+
+
+class EngineAround:
+    """An engine around another one: what it says of itself is what the inner one says."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def model_id(self) -> str:
+        """See :class:`Engine`."""
+        return self._engine.model_id
+
+    @property
+    def slots(self) -> int:
+        """See :class:`Engine`."""
+        return self._engine.slots
+
+    @property
+    def progress(self) -> int:
+        """See :class:`Engine`."""
+        return self._engine.progress
+
+    @property
+    def planner(self) -> Planner:
+        """See :class:`Engine`."""
+        return self._engine.planner
+
+
+class GuardedEngine(EngineAround):
+    """An engine whose requests end, one way or the other.
+
+    1. A request that takes longer than ``request_deadline_s`` while the engine gets on with others is aborted:
+       :class:`Transient`, reason ``engine_deadline``. One during which nothing at all moved is given as long again,
+       until something moves or the engine counts as dead: a hanging engine is no clip's fault.
+    2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
+       the stacks of all threads and tasks go to ``dump_to`` first.
+    3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
+       :class:`EngineLost`, and so does :meth:`wait_dead`.
+
+    Time without requests never counts as a stall, nor does time in which this process did not run, and an aborted
+    request does not count as progress.
+    """
+
+    def __init__(
+        self, engine: Engine, request_deadline_s: float, stall_s: float, *, dump_to: TextIO | None = None
+    ) -> None:
+        super().__init__(engine)
+        self._request_deadline_s, self._stall_s = request_deadline_s, stall_s
+        self._dump_to = dump_to
+        self._waits: set[asyncio.Future[None]] = set()  # one for each request that the engine holds
+        self._lost = asyncio.Event()
+        self._why = "the engine died"
+        self._watchers: list[asyncio.Task[None]] = []
+
+    @property
+    def statistics(self) -> EngineStatistics | None:
+        """What the engine last said about itself; None for one that says nothing."""
+        return getattr(self._engine, "statistics", None)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests the engine holds now."""
+        return len(self._waits)
+
+    async def start(self) -> None:
+        """Start the engine, then watch it."""
+        await self._engine.start()
+        self.watch()
+
+    def watch(self) -> None:
+        """Watch an engine that has started."""
+        self._watchers = [asyncio.create_task(self._watch_death()), asyncio.create_task(self._watch_progress())]
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s``."""
+        self._raise_if_lost()
+        request = asyncio.create_task(self._engine.describe(frames, prompt, request_id))
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        request.add_done_callback(lambda _: _end(over))
+        self._waits.add(over)
+        try:
+            await self._until_late(over)
+            if request.done():
+                return self._answer(request)
+            self._raise_if_lost()
+            detail = f"the engine gave no answer within {self._request_deadline_s:g} s"
+            raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine")
+        finally:
+            self._waits.discard(over)
+            await _let_go(request)
+
+    async def _until_late(self, over: "asyncio.Future[None]") -> None:
+        """Wait for a request's end, the engine's, or a deadline in which the engine got on with something else."""
+        while True:
+            seen = self.progress
+            limit_s = self._request_deadline_s
+            done, _ = await asyncio.wait({over}, timeout=limit_s)
+            if done or self.progress != seen:
+                return
+
+    def _answer(self, request: "asyncio.Task[Completion]") -> Completion:
+        """Return a finished request's answer. One that found the engine dead tells everybody else."""
+        try:
+            return request.result()
+        except EngineLost as error:
+            self._lose(str(error))
+            raise
+
+    async def wait_dead(self) -> None:
+        """Raise :class:`EngineLost` when the engine has died or makes no progress."""
+        await self._lost.wait()
+        self._raise_if_lost()
+
+    async def close(self) -> None:
+        """Stop watching, let every request that waits raise :class:`EngineLost`, then stop the engine."""
+        self._why = "the engine was stopped"
+        self._end_waits()
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._engine.close()
+
+    def _end_waits(self) -> None:
+        self._lost.set()
+        for over in self._waits:
+            _end(over)
+
+    def _raise_if_lost(self) -> None:
+        if self._lost.is_set():
+            raise EngineLost(self._why)
+
+    def _lose(self, why: str) -> None:
+        if not self._lost.is_set():
+            self._why = why
+            log.error("The engine is lost: %s. It held %d requests.", why, self.in_flight)
+            self._end_waits()
+
+    async def _watch_death(self) -> None:
+        try:
+            await self._engine.wait_dead()
+        except EngineLost as error:
+            self._lose(str(error))
+        else:
+            self._lose("the engine died")
+
+    async def _watch_progress(self) -> None:
+        """Add up the time with requests in flight and without progress."""
+        clock = asyncio.get_running_loop().time
+        look_s = min(_LONGEST_LOOK_S, self._stall_s / _LOOKS_PER_STALL)
+        stalled_s, seen, looked_s = 0.0, self.progress, clock()
+        while stalled_s < self._stall_s:
+            await asyncio.sleep(look_s)
+            now_s, now = clock(), self.progress
+            if now != seen:
+                stalled_s = 0.0
+            elif self._waits:
+                stalled_s += min(now_s - looked_s, _LATE_LOOK * look_s)
+            seen, looked_s = now, now_s
+        self._dump_stacks()
+        self._lose(f"no progress for {self._stall_s:g} s with {self.in_flight} requests in flight")
+
+    def _dump_stacks(self) -> None:
+        """Write the stacks of every thread and every task: what a person needs to see where it hangs."""
+        out = self._dump_to or sys.__stderr__
+        if out is None:
+            return
+        out.write(f"No progress of the engine for {self._stall_s:g} s. Threads:\n")
+        out.flush()
+        faulthandler.dump_traceback(out, all_threads=True)
+        for task in asyncio.all_tasks():
+            task.print_stack(file=out)
+        out.flush()
+
+
+async def _let_go(request: "asyncio.Task[Completion]") -> None:
+    """Abort a request that still runs; one that does not let go is left behind, its end nobody's business."""
+    if not request.done():
+        request.cancel()
+        await asyncio.wait({request}, timeout=_ABORT_S)
+    if not request.done():
+        request.add_done_callback(_ended)
+    elif not request.cancelled():
+        request.exception()  # seen: it was raised already, or came too late
+
+
+def _end(over: "asyncio.Future[None]") -> None:
+    if not over.done():
+        over.set_result(None)
+
+
+def _ended(request: "asyncio.Task[Completion]") -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        request.exception()
