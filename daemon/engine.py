@@ -1,14 +1,11 @@
 """What a model must do for the pipeline: describe one window's frames."""
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from daemon.planner import Planner
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

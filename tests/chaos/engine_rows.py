@@ -18,6 +18,7 @@ from tests.chaos.load import WINDOWS_EACH, fill_inbox, write_config
 from tests.chaos.table import Result, Row
 
 CLIPS = 40
+LATE_S = 1.0  # how late a ping may be on a busy machine
 ENGINE_LOST = 75
 EXIT_S = 15.0  # from a fault to the exit of the program
 STALL_S, DEADLINE_S = 3.0, 2.0  # the configuration's 180 and 120 s, sixty times faster
@@ -159,7 +160,8 @@ def u2(runs: int, folder: Path) -> Result:
 
 def _words(folder: Path) -> Result:
     config, names = load(folder, clips=8)
-    (folder / "faults.yaml").write_text("hang_at_request: 20\n")
+    struck = folder / "struck"
+    (folder / "faults.yaml").write_text(f"hang_at_request: 20\nonce: {struck}\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         address = Path(tempfile.gettempdir()) / f"captiond-u2-{os.getpid()}"  # a socket's path is short
         address.unlink(missing_ok=True)
@@ -171,7 +173,7 @@ def _words(folder: Path) -> Result:
         with (folder / "daemon.log").open("ab") as log:
             stalling = subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env=environment)
             while not heard or heard[-1][1] != "STOPPING=1":
-                heard.append((time.monotonic(), listening.recv(4096).decode()))
+                heard.append((time.time(), listening.recv(4096).decode()))
             code = stalling.wait(timeout=FINISH_S)
             (folder / "faults.yaml").write_text("{}\n")
             stopped = subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env=environment)
@@ -188,6 +190,9 @@ def _words(folder: Path) -> Result:
     ready = words.index("READY=1") if "READY=1" in words else -1
     if ready < 0 or any(said.startswith("EXTEND_TIMEOUT_USEC") for said in words[ready:]):
         result.wrong.append(f"READY came at {ready} of {words[:8]}")
+    pings_s = [at_s - struck.stat().st_mtime for at_s, said in heard if said == "WATCHDOG=1"]
+    if not pings_s or pings_s[-1] > STALL_S + LATE_S:
+        result.wrong.append(f"the last ping came {max(pings_s, default=0.0):.1f} s after the engine stood still")
     if (code, word, ended, finish) != (ENGINE_LOST, "STOPPING=1", 0, 0):
         result.wrong.append(f"the stall ended with {code}; SIGTERM was answered {word!r}, then exit {ended}, {finish}")
     return result
