@@ -46,12 +46,16 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     facts = facts_of(settings)
     llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16")
     freeze_parts(llava.model, settings.model.mm_cfg)
+    if settings.model.activations_checkpoint_granularity is not None:
+        llava.model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
     data = _training_set(settings, records, llava, facts)
     if settings.model.data.cache_features and settings.trainer.max_steps:
         _fill_cache(loop, data, llava)
     run = _Conversations(loop, data, _collate(data, llava))
     loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, run.begin)
     data.media.close()
+    if run.unread:
+        log.warning("%d samples taught nothing: their media could not be read.", run.unread)
     if accelerator.is_main_process:
         export_llava(settings.exp_manager.model_folder, llava, facts)
         log.info("%s holds the model.", settings.exp_manager.model_folder)
@@ -88,6 +92,8 @@ def _training_set(settings: TrainingSettings, records: list[TrainingRecord], lla
         model.mm_cfg.use_im_start_end,
         model.mm_cfg.llm.model_type,
     )
+    if (first := next((record for record in records if record.media is not None), None)) is not None:
+        encoder.encode(first)  # every span is of one length: if one fits, all do
     assert data.folder is not None  # noqa: S101 - the settings have looked
     media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size)
     if not data.cache_features:

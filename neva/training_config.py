@@ -43,7 +43,7 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(
             (
                 *("mcore_gpt", "init_method_std", "use_scaled_init_method", "use_flash_attention", "sequence_parallel"),
-                *("activations_checkpoint_granularity", "activations_checkpoint_method", "transformer_engine", "fp8"),
+                *("activations_checkpoint_method", "transformer_engine", "fp8"),
                 *("activations_checkpoint_num_layers", "num_micro_batches_with_partial_activation_checkpoints"),
                 *("activations_checkpoint_layers_per_pipeline", "native_amp_init_scale", "native_amp_growth_interval"),
                 *("hysteresis", "fp32_residual_connection", "fp16_lm_cross_entropy", "masked_softmax_fusion"),

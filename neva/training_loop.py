@@ -50,7 +50,10 @@ class TrainingLoop:
             "trainer": {"log_every_n_steps", "num_threads"},
             "model": {"micro_batch_size": True, "data": {"num_workers"}},
         }
-        return self.settings.model_dump_json(exclude=left_out)
+        samples = self.settings.model.global_batch_size or (
+            self.settings.model.micro_batch_size * self.accelerator.num_processes
+        )
+        return f"{samples} samples a step, {self.settings.model_dump_json(exclude=left_out)}"
 
     def run(self, stage: str, task: torch.nn.Module, steps: int, begin: Begin) -> None:
         """Train ``task`` for ``steps`` steps, from its last checkpoint where there is one."""

@@ -192,6 +192,9 @@ class ModelSettings(Section):
     global_batch_size: PositiveInt | None = Field(
         default=None, description="clips a step, over all devices; null: micro_batch_size on each"
     )
+    activations_checkpoint_granularity: Literal["selective", "full"] | None = Field(
+        default=None, description="either: compute the language model's activations again instead of keeping them"
+    )
     seed: NonNegativeInt = 1234
     encoder_seq_length: PositiveInt = Field(default=4096, description="longest prompt plus answer, in tokens")
     vocab_size: PositiveInt = Field(default=640, description="a multiple of 64")

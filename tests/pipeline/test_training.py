@@ -27,6 +27,7 @@ from neva.llava_export import read_facts
 from neva.shapes import caption_of, encode_clip, random_scene
 from neva.training_config import read_training_settings
 from neva.training_settings import Stage
+from tests import nemo_fixtures, tiny_models
 
 HOUSE = Path(__file__).resolve().parents[2]
 CLIPS, STEPS = 6, 4
@@ -211,6 +212,65 @@ def test_a_trained_projector_is_taken_from_a_folder_or_a_file(bench: Bench) -> N
         bench.train(bench.fresh("other", f"model.mm_cfg.pretrain_mm_mlp_adapter={other}"))
 
 
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_plain_llama_and_a_tower_become_a_video_neva(bench: Bench, family: str) -> None:
+    from transformers import LlavaForConditionalGeneration, SiglipVisionConfig, SiglipVisionModel
+
+    tower, llm = bench.folder / family, tiny_models.build("llama", bench.folder)
+    if family == "clip":
+        nemo_fixtures.make_tower(tower)
+    else:
+        size = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+        SiglipVisionModel(SiglipVisionConfig(**size, image_size=28, patch_size=14)).save_pretrained(tower)
+    parts = [f"model.mm_cfg.llm.from_pretrained={llm}", f"model.mm_cfg.vision_encoder.from_pretrained={tower}"]
+
+    model = bench.train(bench.config("run", *parts, "model.mm_cfg.mm_mlp_adapter_type=mlp2x_gelu"))
+
+    loaded, report = LlavaForConditionalGeneration.from_pretrained(model, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert loaded.config.image_token_index == 259  # the vocabulary of 259 has one more: <image>
+    assert loaded.get_input_embeddings().weight.shape == (260, 64)
+    theirs = {name: tensor for name, tensor in read_tensors(llm) if ".layers." in name}
+    ours = dict(read_tensors(model))
+    assert theirs
+    assert all(torch.equal(ours[f"language_model.{name}"], tensor) for name, tensor in theirs.items())
+    assert len(bench.losses("run")) == STEPS
+
+
+def test_a_nemo_checkpoints_projector_is_taken(bench: Bench) -> None:
+    nemo_fixtures.make_tower(bench.folder / "clip")
+    projector = nemo_fixtures.make_projector()
+    config = nemo_fixtures.model_config(bench.folder / "clip", bench.folder)
+    checkpoint = nemo_fixtures.Checkpoint(config, nemo_fixtures.layout(projector, "single"))
+    named = checkpoint.as_tar(bench.folder / "first.nemo")
+    tower = f"model.mm_cfg.vision_encoder.from_pretrained={bench.folder / 'clip'}"
+    adapter = f"model.mm_cfg.pretrain_mm_mlp_adapter={named}"
+
+    model = bench.train(bench.fresh("run", tower, adapter, "trainer.max_steps=0"))
+
+    found = dict(read_tensors(model))
+    for theirs, ours in (("0", "linear_1"), ("2", "linear_2")):
+        for rest in ("weight", "bias"):
+            wanted = projector[f"{nemo_fixtures.ADAPTER}.{theirs}.{rest}"]
+            assert torch.equal(found[f"multi_modal_projector.{ours}.{rest}"].float(), wanted.float())
+
+
+def test_activations_that_are_computed_again_teach_the_same(bench: Bench) -> None:
+    everything = ["model.restore_from_path=bundled", "model.mm_cfg.vision_encoder.freeze=false"]
+    for name, more in (("kept", []), ("again", ["model.activations_checkpoint_granularity=full"])):
+        bench.train(bench.config(name, *everything, *more), "finetune")
+
+    np.testing.assert_allclose(bench.losses("again"), bench.losses("kept"), rtol=1e-5)
+
+
+def test_a_context_that_is_too_short_for_the_frames_is_refused_at_once(bench: Bench) -> None:
+    with pytest.raises(ConfigurationError, match=r"encoder_seq_length: 64 tokens of frames pass the context of 32"):
+        bench.train(bench.fresh("run", "model.encoder_seq_length=32"))
+
+    assert not (bench.folder / "run" / "log.jsonl").exists()
+
+
 def test_bf16_learns_and_writes_frozen_parts_as_they_were(bench: Bench) -> None:
     model = bench.train(
         bench.fresh("bf16", "trainer.precision=bf16", "trainer.max_steps=12", "model.micro_batch_size=6")
@@ -235,6 +295,7 @@ def test_clips_that_can_not_be_read_teach_nothing_and_are_named(
 
     assert "Record 3 is not learned from: gone.mp4: " in caplog.text
     assert "Record 4 is not learned from: ../../etc/passwd: " in caplog.text
+    assert "2 samples taught nothing: their media could not be read." in caplog.text
     path.write_text(json.dumps(broken))
     with pytest.raises(ConfigurationError, match="none of its clips could be read"):
         bench.train(bench.fresh("nothing", path_key, *size))
