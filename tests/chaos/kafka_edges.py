@@ -61,9 +61,8 @@ class NotedPartitions(Partitions):
         self.journal.note("revoke", places=[_name(place) for place in gone])
 
     def drop(self, publications: Iterable[Any]) -> None:
-        late = list(publications)
-        self.journal.note("late", count=len(late))
-        super().drop(late)
+        super().drop(publications)
+        self.journal.note("late", total=self.late_settlements)
 
 
 class StruckCommitter(Handing):
@@ -129,6 +128,7 @@ class HeldRoute(Handing):
         """Wait, hand the progress on, and note it."""
         origin, last = progress.delivery.handle, progress.last
         place = _name(origin.place)
+        self.journal.note("hold", places=[place], offset=origin.offset)
         await asyncio.sleep(self._slow_s)
         while self._until is not None and not self._until.exists():
             await asyncio.sleep(0.02)
@@ -141,11 +141,12 @@ class HeldRoute(Handing):
 class SlowToStart(Handing):
     """An engine whose model takes ``start_s`` to load."""
 
-    def __init__(self, inner: Any, killer: Killer, start_s: float) -> None:
+    def __init__(self, inner: Any, killer: Killer, journal: Journal, start_s: float) -> None:
         super().__init__(inner, killer)
-        self._start_s = start_s
+        self.journal, self._start_s = journal, start_s
 
     async def start(self) -> None:
         """Load."""
+        self.journal.note("loading")
         await asyncio.sleep(self._start_s)
         await self.inner.start()

@@ -197,6 +197,6 @@ def console_consumer_values(cluster: Cluster, topic: str) -> list[str]:
     said = cluster.broker.tool(
         "consumer.ConsoleConsumer",
         *("--bootstrap-server", cluster.bootstrap, "--topic", topic, "--from-beginning"),
-        *("--isolation-level", "read_committed", "--timeout-ms", "5000"),
+        *("--isolation-level", "read_committed", "--timeout-ms", "10000"),
     )
     return [line for line in said.split("\n") if line.startswith("{")]  # it logs to the same stream

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, side_by_side, wait_until
+from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side
 from tests.chaos.kill_points import EXIT_CODE, POINTS
 from tests.chaos.load import WINDOWS_EACH
 from tests.chaos.run_kafka_daemon import Options
-from tests.chaos.table import Result, Row
+from tests.chaos.table import Result
 
 FAULTS_A_LOAD = 20
 CLIPS = 200
@@ -69,8 +69,7 @@ def killed_at_random(faults: int, seed: int, folder: Path, transactional: bool, 
     draw, kills_ms = random.Random(f"{seed}/{faults}"), list[int]()
     for _ in range(faults):
         with load.running() as process:
-            pid = process.pid
-            wait_until(lambda: load.noted("assign", pid) > 0, FINISH_S, "the assignment of a partition")  # noqa: B023
+            load.wait_for(process, "assign")
             time.sleep(draw.uniform(0, 3))
             process.send_signal(signal.SIGKILL)
             if process.wait() == -signal.SIGKILL:
@@ -114,11 +113,7 @@ def k2(transactional: bool, faults: int, folder: Path) -> Result:
     )
 
 
-ROWS = tuple(
-    Row(f"{name} kafka {delivery}", fault, full, quick, partial(run, delivery == "transactional"))
-    for name, fault, full, quick, run in (
-        ("K1", "kill -9 at each of 12 points", 20, 2, k1),
-        ("K2", "kill -9 at random times", 200, 10, k2),
-    )
-    for delivery in ("at_least_once", "transactional")
+ROWS = (
+    *both_deliveries("K1", "kill -9 at each of 12 points", 20, 2, k1),
+    *both_deliveries("K2", "kill -9 at random times", 200, 10, k2),
 )

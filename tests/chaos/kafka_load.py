@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,12 +28,13 @@ from tests.chaos.kafka_evidence import (
 from tests.chaos.kafka_invariants import Expected
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.chaos.run_kafka_daemon import Options
-from tests.chaos.table import Result
+from tests.chaos.table import Result, Row
 from tests.kafka.stand_in import produce
 
 HOUSE = Path(__file__).resolve().parents[2]
 FINISH_S = 300.0
 IN_FLIGHT = 8  # limits.max_clips_in_flight of every load
+SLOTS = 20  # windows in the engine
 DRAIN_S = 60.0
 SIDE_BY_SIDE = 6  # loads at once: most of a kill's time is the dead member's session running down
 
@@ -87,7 +88,7 @@ class KafkaLoad:
             f" dead_letter_topic: {self.rejected}}}\n"
             f"delivery: {'transactional' if self.transactional else 'at_least_once'}\n"
             "windows: {window_s: 1.0, stride_s: 1.0, min_tail_s: 0.5}\nframes: {num_frames: 2}\n"
-            f"engine: {{kind: fake, delay_ms: {self.delay_ms}, slots: 16{script}}}\n"
+            f"engine: {{kind: fake, delay_ms: {self.delay_ms}, slots: {SLOTS}{script}}}\n"
             f"limits: {{max_clips_in_flight: {self.in_flight}}}\n"
             f"timeouts: {{drain_s: {self.drain_s}}}\nstate_dir: state\nhttp: {http}\nlog: {{level: info}}\n"
         )
@@ -122,18 +123,26 @@ class KafkaLoad:
 
     def finish(self) -> list[str]:
         """Let a last daemon finish the load; return what is wrong with how it ended."""
-        with self.running(Options(once=True)) as last:
+        with self.running(Options(once=True, overrides=("engine.delay_ms=0",))) as last:
             try:
                 code = last.wait(timeout=FINISH_S)
             except subprocess.TimeoutExpired:
                 return [f"{self.topic}: the last daemon did not finish within {FINISH_S:.0f} s"]
         return [] if code == 0 else [f"{self.topic}: the last daemon exited with {code}"]
 
-    def noted(self, event: str, pid: int | None = None) -> int:
-        """Count what the daemons noted so far."""
-        return sum(
-            noted["event"] == event and (pid is None or noted["pid"] == pid) for noted in read_journal(self.journal)
-        )
+    def noted(self, event: str, pid: int) -> int:
+        """Count what a daemon noted so far."""
+        return sum(noted["event"] == event and noted["pid"] == pid for noted in read_journal(self.journal))
+
+    def wait_for(self, process: "subprocess.Popen[bytes]", event: str, count: int = 1) -> None:
+        """Wait until a daemon noted something so often."""
+
+        def noted() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"{self.topic}: the daemon ended with {process.returncode} before {event!r}")
+            return self.noted(event, process.pid) >= count
+
+        wait_until(noted, FINISH_S, f"{event!r}")
 
     def check(self, faults: int, *, repeats_allowed: int = 0, alone: bool = True, oracle: bool = False) -> Result:
         """Check the promises at the load's end.
@@ -178,6 +187,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 def side_by_side(loads: Sequence[Callable[[], Result]], at_once: int = SIDE_BY_SIDE) -> Result:
     """Run loads at once and sum what they found; one that breaks off is wrong and does not stop the others."""
     total = Result()
+    cluster()  # a broker ends with the thread that started it, so it is not a thread of the pool
     with ThreadPoolExecutor(at_once) as pool:
         for result in pool.map(_caught, loads):
             total.add(result)
@@ -189,3 +199,13 @@ def _caught(load: Callable[[], Result]) -> Result:
         return load()
     except Exception as error:
         return Result(wrong=[f"a load broke off: {type(error).__name__}: {error}"])
+
+
+def both_deliveries(
+    name: str, fault: str, full: int, quick: int, run: Callable[[bool, int, Path], Result]
+) -> tuple[Row, Row]:
+    """Return a row for each kind of delivery; ``run`` is told whether it is transactional."""
+    plain, transactional = f"{name} kafka at_least_once", f"{name} kafka transactional"
+    return Row(plain, fault, full, quick, partial(run, False)), Row(
+        transactional, fault, full, quick, partial(run, True)
+    )

@@ -25,7 +25,10 @@ from tests.chaos.kill_points import Killer, KillingEngine, KillingSampler, Killi
 
 @dataclass(frozen=True)
 class Options:
-    """How a daemon is struck. ``hold_until`` names a file without which no publish goes on."""
+    """How a daemon is struck, and what it has of its own configuration.
+
+    ``hold_until`` names a file without which no publish goes on.
+    """
 
     once: bool = False
     point: str = "never"
@@ -33,6 +36,7 @@ class Options:
     hold_until: str | None = None
     slow_publish_s: float = 0.0
     slow_start_s: float = 0.0
+    overrides: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return what the program takes as its last argument."""
@@ -54,16 +58,16 @@ def struck(house: Household, options: Options, journal: Journal) -> Household:
         until = Path(options.hold_until) if options.hold_until else None
         return HeldRoute(route, killer, journal, slow_s=options.slow_publish_s, until=until)
 
-    engine: Any = SlowToStart(KillingEngine(house.engine, killer), killer, options.slow_start_s)
+    engine: Any = SlowToStart(KillingEngine(house.engine, killer), killer, journal, options.slow_start_s)
     sampler: Any = KillingSampler(house.sampler, killer)
     return replace(house, routes=[around(route) for route in house.routes], sampler=sampler, engine=engine)
 
 
 def main() -> int:
     """Return the daemon's exit code, if it lives to have one."""
-    settings = load(Path(sys.argv[1]))
     journal = Journal(Path(sys.argv[2]))
     options = Options(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else Options()
+    settings = load(Path(sys.argv[1]), options.overrides)
     logs.set_up(settings.log)
 
     async def work() -> int:

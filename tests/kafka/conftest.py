@@ -1,8 +1,10 @@
 """A real broker for the tests: one a session, with topics and groups of its own for each test."""
 
+import gc
 import itertools
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from connectors.kafka_client import KafkaAdminClient, NewTopic
 from tests.kafka.broker import Broker, NoBroker
 from tests.kafka.secure_broker import SecureBroker, start_secure_broker
-from tests.kafka.stand_in import Watch
+from tests.kafka.stand_in import Watch, close_producers
 
 HOW_TO_RUN = (
     "no Kafka broker: {why}. Set KAFKA_BOOTSTRAP to one that runs, or KAFKA_HOME to an unpacked Apache Kafka, or "
@@ -42,6 +44,7 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         yield broker.start().bootstrap
     finally:
+        close_producers()
         broker.kill()
 
 
@@ -98,6 +101,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 
 @pytest.fixture(autouse=True)
 def end_watches() -> Iterator[None]:
-    """End the readers that the test left."""
+    """End the readers that the test left, and collect what kafka-python left within the test that left it."""
     yield
     Watch.close_all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
