@@ -156,8 +156,11 @@ def b3(faults: int, folder: Path) -> Result:
 
 def _trouble(folder: Path, count: int, name: str, begin: Callable[[Proxy], None], stays: bool) -> Result:
     result, hub = Result(), cluster()
-    clips = max(int(TROUBLE_S * 6), 60)
-    with Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy, lives(folder, count, clips, BOTH) as daemons:
+    clips = int(TROUBLE_S * 3.5) + 60  # sixteen windows a second is the most that a daemon can do meanwhile
+    with (
+        Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy,
+        lives(folder, count, clips, BOTH, 1000.0) as daemons,
+    ):
         begun = [life.load.history().generations for life in daemons]
         begin(proxy)
         time.sleep(TROUBLE_S)

@@ -62,7 +62,10 @@ def run_rows(rows: Iterable[Row], runs_of: Callable[[Row], int], folder: Path) -
             continue
         console.print(f"{row.name}: {row.fault}, {runs} faults ...")
         begun = time.monotonic()
-        result = row.run(runs, folder / row.name.replace(" ", "-"))
+        try:
+            result = row.run(runs, folder / row.name.replace(" ", "-"))
+        except Exception as error:
+            result = Result(wrong=[f"it broke off: {type(error).__name__}: {error}"])
         clean &= result.clean
         for line in result.wrong[:10]:
             console.print(f"  {line}", style="red", markup=False)
