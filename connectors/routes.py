@@ -165,6 +165,27 @@ def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings, spool
     return lambda uri, name: (remote if is_remote(uri, prefixes) else local)(uri, name)
 
 
+def check_edges(settings: EdgeSettings) -> list[str]:
+    """Ask the clusters that the configuration names, and return what is surprising.
+
+    Raises:
+        ConfigurationError: something that waiting can't mend, such as a missing topic or a wrong password.
+    """
+    if settings.delivery == "transactional":
+        refuse_mixed_transactions(settings)
+    lines: list[str] = []
+    for name, source in settings.sources.items():
+        if isinstance(source, KafkaSourceSettings):
+            from connectors.kafka_checks import check_source
+
+            lines += check_source(name, source)
+    if isinstance(settings.sink, KafkaSinkSettings):
+        from connectors.kafka_checks import check_sink
+
+        lines += check_sink(settings.sink, settings.sources)
+    return lines
+
+
 def replay_dead_letters(settings: EdgeSettings, sources: Collection[str], *, to: str | None, limit: int | None) -> str:
     """Send dead letters through again and return what was done as a sentence; needs a Kafka sink."""
     sink = settings.sink

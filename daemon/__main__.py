@@ -1,6 +1,7 @@
 """The command line."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
@@ -53,6 +54,7 @@ def run(
     settings: Set = None,
 ) -> None:
     """Run the daemon."""
+    from connectors.routes import check_edges
     from daemon import assembly, logs, tracing
     from daemon.config_file import load
     from daemon.supervisor import Supervisor
@@ -61,6 +63,8 @@ def run(
     loaded = load(config, given)
     logs.set_up(loaded.log)
     tracing.set_up()
+    for line in check_edges(loaded):  # before a model is loaded for nothing
+        logging.getLogger(__name__).warning("%s", line)
 
     async def work() -> ExitCode:
         house = assembly.build_household(loaded, once=once, read_again=lambda: load(config, given))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.routes import refuse_mixed_transactions
+from connectors.routes import check_edges
 from daemon.clip_settings import ClipSettings, settings_by_source
 from daemon.config import Settings, VllmSettings
 from daemon.engines import build_planner, check_engine
@@ -34,9 +34,8 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     """Return sentences about what the configuration does; :class:`ConfigurationError` when it can't work."""
     by_source = settings_by_source(settings)
     lines = [_about_source(name, mine) for name, mine in by_source.items()]
-    if settings.delivery == "transactional":
-        refuse_mixed_transactions(settings)
     check_engine(settings.engine)
+    lines += check_edges(settings)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
         lines.append("The bundled model knows only moving shapes: engine.model names a real one.")
     if ask_processor:

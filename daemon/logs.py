@@ -72,4 +72,5 @@ def set_up(settings: LogSettings) -> None:
     for chatty in ("kafka", "httpx", "watchfiles", "asyncio", "urllib3", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if settings.level != "debug":
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its errors are outages, which are waited for and said
         logging.getLogger("vllm").setLevel(logging.ERROR)  # as in its own processes
