@@ -16,7 +16,7 @@ from tests.systemd.service import Service
 pytestmark = [pytest.mark.systemd, pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(420)]
 
 BUNDLED = "{kind: vllm, model: bundled, max_model_len: 1024, args: {enforce-eager: true, max-num-seqs: 2}}"
-LONG = "generation: {min_tokens: 64, max_tokens: 64}\ntimeouts: {stall_s: 15.0}\n"
+LONG = "generation: {min_tokens: 128, max_tokens: 128}\ntimeouts: {stall_s: 15.0}\n"
 START_S = 200.0  # half a minute on two idle cores
 _fresh = count()
 
@@ -81,7 +81,7 @@ def test_ready_after_the_model_has_answered_and_a_clip_is_captioned(running: Ser
 
 
 def test_a_reload_with_clips_in_flight(running: Service) -> None:
-    names = put_and_wait(running, 6)
+    names = put_and_wait(running, 12)
 
     running.configure(engine=BUNDLED, more=LONG + "prompt: {text: 'What moves?'}\n")
     running.machine.run("systemctl", "reload", running.unit)
@@ -98,10 +98,10 @@ def test_a_reload_with_clips_in_flight(running: Service) -> None:
 
 
 def test_an_engine_process_that_is_killed(running: Service) -> None:
-    before = running.state()
-    names = put_and_wait(running, 6)
+    before, engine = running.state(), engine_processes(running)
+    names = put_and_wait(running, 12)
 
-    running.machine.run("kill", "-KILL", *engine_processes(running))
+    running.machine.run("kill", "-KILL", *engine)
 
     wait_restarted(running, before)
     running.wait_done(names)
@@ -111,10 +111,10 @@ def test_an_engine_process_that_is_killed(running: Service) -> None:
 
 
 def test_an_engine_that_stands_still(running: Service) -> None:
-    before = running.state()
-    names = put_and_wait(running, 6)
+    before, engine = running.state(), engine_processes(running)
+    names = put_and_wait(running, 12)
 
-    running.machine.run("kill", "-STOP", *engine_processes(running))
+    running.machine.run("kill", "-STOP", *engine)
 
     wait_restarted(running, before)
     running.wait_done(names)
@@ -124,7 +124,7 @@ def test_an_engine_that_stands_still(running: Service) -> None:
 
 
 def test_a_stop_under_load_and_two_instances_after_it(running: Service) -> None:
-    names = put_and_wait(running, 6)
+    names = put_and_wait(running, 12)
 
     running.machine.run("systemctl", "stop", running.unit)
 
