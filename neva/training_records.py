@@ -1,4 +1,4 @@
-r"""LLaVA-style training data: a JSON list of conversations about videos or images.
+r"""LLaVA-style training data: a JSON list of conversations about videos or images, or one a line.
 
     {"id": "1", "video": "a.mp4", "conversations": [{"from": "human", "value": "<video>\nWhat happens?"},
                                                     {"from": "gpt", "value": "A dog runs."}]}
@@ -37,7 +37,9 @@ def read_training_records(path: Path, media_type: MediaType) -> list[TrainingRec
         ConfigurationError: naming the record, and what is wrong with it.
     """
     try:
-        whole = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        lines = path.suffix == ".jsonl"
+        whole = [json.loads(line) for line in text.split("\n") if line.strip()] if lines else json.loads(text)
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}", path=_KEY) from error
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from connectors.errors import ConfigurationError
 from daemon.model_checks import bundled_model
@@ -125,6 +126,25 @@ def command(arguments: list[str], launcher: tuple[str, ...] = ()) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def test_images_teach_too(bench: Bench) -> None:
+    (bench.folder / "images").mkdir()
+    records = []
+    for name, colour in (("red.png", (200, 10, 10)), ("blue.jpg", (10, 10, 200))):
+        Image.new("RGB", (80, 60), colour).save(bench.folder / "images" / name)
+        said = [{"from": "human", "value": "<image>\nWhich colour?"}, {"from": "gpt", "value": name.split(".")[0]}]
+        records.append({"image": name, "conversations": said})
+    (bench.folder / "images.json").write_text(json.dumps(records))
+    places = [f"model.data.data_path={bench.folder / 'images.json'}", "model.data.media_type=image"]
+    places += [f"model.data.image_folder={bench.folder / 'images'}", "trainer.max_steps=12"]
+
+    model = bench.train(bench.fresh("images", *places))
+
+    losses = bench.losses("images")
+    assert losses[-1] < losses[0]
+    facts = read_facts(model)
+    assert (facts.media_type, facts.frames_shown) == ("image", 1)
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:

@@ -70,6 +70,14 @@ def test_a_record_that_is_wrong_is_named(tmp_path: Path, record: Any, says: str)
     assert says in str(refused.value)
 
 
+def test_one_record_a_line(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps(talk("Hello", "Hi.")) + "\n\n" + json.dumps(talk("Bye", "Bye.")))
+
+    found = read_training_records(tmp_path / "data.jsonl", "video")
+
+    assert [record.turns[0].question for record in found] == ["Hello", "Bye"]
+
+
 @pytest.mark.parametrize(("text", "says"), [("{}", "no list"), ("[]", "no list"), ("[", "is not JSON")])
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "data.json").write_text(text)
