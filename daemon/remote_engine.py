@@ -1,7 +1,8 @@
 """OpenAI-compatible servers as the engine: the same windows, sent over HTTP to as many machines as there are.
 
 A server that is away is waited for: that is an outage, and no clip's fault. So the deadline of a request counts from
-when a server took it, and this engine runs without the guard's.
+when a server took it, and this engine runs without the guard's. Servers hang with their health green, so one that
+answered nothing else within a deadline, and then has not even a word, is away too.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from daemon.windows import FrameSet
 log = logging.getLogger(__name__)
 
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # between looks at servers that are away; a fresh one is found within 5 s
+_WORD_S = 30.0  # a server that is busy puts one word in between within this
 _CONNECT_S = 5.0  # a server that takes no connection within this is away
 _AWAY = frozenset({401, 403, 404, 408, 425, 429, 502, 503, 504})  # says the server about itself, not about the request
 # what only some servers know, sent only where it differs from what every server does by itself
@@ -40,6 +42,7 @@ class _Server:
 
     client: httpx.AsyncClient
     in_flight: int = 0
+    answered: int = 0
     failures: int = 0
     back_at_s: float = 0.0
 
@@ -141,21 +144,33 @@ class RemoteEngine:
         self.away = why
 
     async def _ask(self, server: _Server, body: dict[str, Any], request_id: str, begun_s: float) -> Completion:
-        """Send one request to one server."""
-        asked_s = time.monotonic()
+        """Send one request to one server; one that is late is the server's fault where that answers nothing at all."""
+        asked_s, answered = time.monotonic(), server.answered
         server.in_flight += 1
         try:
             async with asyncio.timeout(self._deadline_s):
                 answer = await server.client.post("chat/completions", json=body, headers={"X-Request-Id": request_id})
         except (httpx.ReadTimeout, TimeoutError) as error:
             detail = f"the server gave no answer within {self._deadline_s:g} s"
+            if server.answered == answered and not await self._has_a_word(server):
+                raise _Away(detail) from error
             raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine") from error
         except httpx.HTTPError as error:  # refused, cut off, or not HTTP
             raise _Away(sentence(error) or type(error).__name__) from error
         finally:
             server.in_flight -= 1
         _raise_for(answer)
+        server.answered += 1
         return _completion(answer, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
+
+    async def _has_a_word(self, server: _Server) -> bool:
+        """Whether a server says anything to a question without frames; a refusal counts."""
+        question = {"model": self.model_id, "messages": [{"role": "user", "content": "Yes?"}], "max_tokens": 1}
+        try:
+            answer = await server.client.post("chat/completions", json=question, timeout=_WORD_S)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code < 500 and answer.status_code not in _AWAY
 
     def _body(self, frames: FrameSet, prompt: Prompt) -> dict[str, Any]:
         """Return the request: the frames as lossless pictures in front of the question."""

@@ -1,9 +1,11 @@
 """A daemon over vLLM's own server on loopback: it says what the engine here says, and waits for a server that goes."""
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,42 @@ async def test_a_server_that_goes_away_under_load_is_waited_for(
     for name in names:
         assert (job.done / name).is_file()
         assert [message["window"]["index"] for message in job.messages(name)] == list(range(WINDOWS_EACH))
+
+
+async def test_a_server_that_hangs_under_load_costs_no_clip_an_attempt(
+    servers: AsyncExitStack, port: int, tmp_path: Path
+) -> None:
+    job = FolderJob(tmp_path, engine=there(port), more=LONG + "timeouts: {request_deadline_s: 10, max_attempts: 2}\n")
+    names = [f"c{number}.mp4" for number in range(8)]
+    for name in names:
+        write_load_clip(job.inbox / name)
+    daemon = job.start("--once")
+    try:
+        await written(job, 6)
+        os.killpg(server_on(port), signal.SIGSTOP)
+        try:
+            await asyncio.sleep(45)  # a deadline, and the time for one word
+            assert count(job) < len(names) * WINDOWS_EACH
+        finally:
+            os.killpg(server_on(port), signal.SIGCONT)
+        log, _ = await asyncio.to_thread(daemon.communicate, timeout=200)
+    finally:
+        daemon.kill()
+
+    assert daemon.returncode == 0, log
+    assert "is away and is waited for: the server gave no answer within 10 s" in log
+    for name in names:
+        assert [message["window"]["index"] for message in job.messages(name)] == list(range(WINDOWS_EACH))
+
+
+def server_on(port: int) -> int:
+    """Return the process that leads the server's group."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"vllm.entrypoints.openai.api_server" in words and str(port).encode() in words:
+                return int(folder.name)
+    raise AssertionError(f"nothing serves {port}")
 
 
 def count(job: FolderJob) -> int:

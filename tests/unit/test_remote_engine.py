@@ -46,6 +46,10 @@ class Servers:
         await asyncio.sleep(0)
         return self.reply.get(host, answer)()
 
+    def is_without_frames(self) -> bool:
+        """Whether the question that came last shows nothing."""
+        return isinstance(self.asked[-1][1]["messages"][-1]["content"], str)
+
 
 def answer(text: str = "A red circle.", finish: str = "stop") -> httpx.Response:
     usage = {"prompt_tokens": 40, "completion_tokens": 5}
@@ -200,18 +204,43 @@ async def test_whose_fault_an_answer_is(
     await engine.close()
 
 
-async def test_a_server_that_never_answers_is_a_deadline(servers: Servers) -> None:
+def never() -> httpx.Response:
+    raise httpx.ReadTimeout("too late")
+
+
+async def test_a_request_that_is_never_answered_is_a_deadline(servers: Servers) -> None:
+    """The server has a word for others, so it is the request's fault: the clip's attempts count."""
     engine = await started(servers, deadline_s=0.05)
-
-    def never() -> httpx.Response:
-        raise httpx.ReadTimeout("too late")
-
-    servers.reply = dict.fromkeys(("one", "two"), never)
+    servers.reply = dict.fromkeys(("one", "two"), lambda: answer("Yes.") if servers.is_without_frames() else never())
 
     with pytest.raises(Transient) as late:
         await engine.describe(WINDOW, ASK, "clip/0/0")
 
     assert late.value.reason == Reason.ENGINE_DEADLINE
+    await engine.close()
+
+
+async def test_servers_that_hang_are_waited_for(servers: Servers) -> None:
+    engine = await started(servers, deadline_s=0.05)
+    servers.reply = dict.fromkeys(("one", "two"), never)
+    requests = [asyncio.create_task(engine.describe(WINDOW, ASK, f"clip/{i}/{i}")) for i in range(4)]
+    await asyncio.sleep(0.5)
+    assert not any(request.done() for request in requests)
+    assert "no answer within" in engine.away
+
+    servers.reply = {}
+
+    assert {one.text for one in await asyncio.wait_for(asyncio.gather(*requests), 5)} == {"A red circle."}
+    await engine.close()
+
+
+async def test_a_server_that_hangs_beside_one_that_answers_costs_no_clip_an_attempt(servers: Servers) -> None:
+    engine = await started(servers, deadline_s=0.05)
+    servers.reply["one"] = never
+
+    done = await asyncio.gather(*(engine.describe(WINDOW, ASK, f"clip/{i}/{i}") for i in range(12)))
+
+    assert {one.text for one in done} == {"A red circle."}
     await engine.close()
 
 
