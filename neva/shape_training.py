@@ -23,7 +23,7 @@ from neva.shapes import COLOURS, HELD_OUT_SEEDS, SHAPES, TRAINING_SEEDS
 from neva.tokenizer import make_image_processor, make_processor, train_tokenizer
 from neva.training_loop import Learn, TrainingLoop
 from neva.training_prompts import tokenizer_texts
-from neva.training_settings import TrainingSettings
+from neva.training_settings import ShapesSettings, TrainingSettings
 from neva.training_tasks import CaptionTask, FrameHeads, TowerTask
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _SCORING_BATCH = 100  # clips captioned at once
 
 
-def train_shapes(loop: TrainingLoop) -> Score:
+def train_shapes(loop: TrainingLoop, shapes: ShapesSettings) -> Score:
     """Train the bundled model as the settings say, export it, and return its score on held-out clips."""
     settings, accelerator = loop.settings, loop.accelerator
     places = settings.exp_manager
@@ -41,12 +41,12 @@ def train_shapes(loop: TrainingLoop) -> Score:
     processor = make_processor(tokenizer, make_image_processor(tower.crop_size[0]), tower.patch_dim)
     llava = make_model(settings.model, tokenizer)
     freeze_parts(llava, settings.model.mm_cfg)
-    training, held_out = _shape_clips(settings, processor.image_processor)
+    training, held_out = _shape_clips(settings, shapes, processor.image_processor)
     heads = FrameHeads(tower.hidden_size, len(COLOURS), len(SHAPES))
     patches = (tower.crop_size[0] // tower.patch_dim) ** 2
     batches = ShapeBatches(training, tokenizer, processor.image_processor, patches, settings.model.seed)
-    _train_tower(loop, TowerTask(llava, heads), batches)
-    _train_captions(loop, CaptionTask(llava, heads), batches)
+    _train_tower(loop, shapes, TowerTask(llava, heads), batches)
+    _train_captions(loop, shapes, CaptionTask(llava, heads), batches)
     llava.eval()
     score = score_model(llava, tokenizer, batches, held_out)
     minutes = (time.monotonic() - began_s) / 60
@@ -70,23 +70,25 @@ def score_model(llava: Any, tokenizer: Any, batches: ShapeBatches, clips: ShapeC
     return score_captions(answers, clips)
 
 
-def _shape_clips(settings: TrainingSettings, image_processor: Any) -> tuple[ShapeClips, ShapeClips]:
+def _shape_clips(
+    settings: TrainingSettings, shapes: ShapesSettings, image_processor: Any
+) -> tuple[ShapeClips, ShapeClips]:
     """Return the clips to train on and those to score with, made where the run's folder does not hold them yet."""
-    data = settings.model.data
+    num_frames = settings.model.data.num_frames
     made = []
     for name, seeds, count in (
-        ("training", TRAINING_SEEDS, data.shapes.clips),
-        ("held-out", HELD_OUT_SEEDS, data.shapes.held_out_clips),
+        ("training", TRAINING_SEEDS, shapes.clips),
+        ("held-out", HELD_OUT_SEEDS, shapes.held_out_clips),
     ):
         path = settings.exp_manager.exp_dir / f"shapes-{name}.npz"
         log.info("%d %s clips: %s", count, name, path)
-        made.append(load_or_make(path, seeds[:count], image_processor, data.num_frames, data.shapes.workers))
+        made.append(load_or_make(path, seeds[:count], image_processor, num_frames, shapes.workers))
     return made[0], made[1]
 
 
-def _train_tower(loop: TrainingLoop, task: TowerTask, batches: ShapeBatches) -> None:
+def _train_tower(loop: TrainingLoop, shapes: ShapesSettings, task: TowerTask, batches: ShapeBatches) -> None:
     """Stage 1: colour, shape and place on single frames."""
-    shapes, device = loop.settings.model.data.shapes, loop.accelerator.device
+    device = loop.accelerator.device
 
     def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
         frames = batches.single_frames(step, shapes.tower_batch_size)
@@ -95,13 +97,12 @@ def _train_tower(loop: TrainingLoop, task: TowerTask, batches: ShapeBatches) -> 
     loop.run("tower", task, shapes.tower_steps, partial(_begin, loop, losses))
 
 
-def _train_captions(loop: TrainingLoop, task: CaptionTask, batches: ShapeBatches) -> None:
+def _train_captions(loop: TrainingLoop, shapes: ShapesSettings, task: CaptionTask, batches: ShapeBatches) -> None:
     """Stage 2: everything, with the helpers' losses beside the caption's."""
-    model_settings, steps = loop.settings.model, loop.settings.trainer.max_steps
-    shapes = model_settings.data.shapes
+    clips_a_step, steps = loop.settings.model.micro_batch_size, loop.settings.trainer.max_steps
 
     def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
-        batch = to_device(batches.captioned(step, model_settings.micro_batch_size), loop.accelerator.device)
+        batch = to_device(batches.captioned(step, clips_a_step), loop.accelerator.device)
         caption, frame, motion = model(batch)
         fading = max(0.0, 1 - step / (shapes.motion_loss_until * steps))
         loss = caption + shapes.frame_loss_weight * frame + shapes.motion_loss_weight * fading * motion

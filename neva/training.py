@@ -13,7 +13,7 @@ from neva.conversation_training import train_conversations
 from neva.progress import TrainingProgress, draw_loss_curve
 from neva.shape_training import train_shapes
 from neva.training_loop import TrainingLoop
-from neva.training_settings import Stage, TrainingSettings
+from neva.training_settings import ShapesSettings, Stage, TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     Raises:
         ConfigurationError: settings, data and parts do not fit each other; nothing was trained.
     """
-    if settings.model.data.data_path is None and stage == "finetune":
+    data = settings.model.data
+    if data.data_path is None and (data.shapes is None or stage == "finetune"):
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
     places = settings.exp_manager
     places.exp_dir.mkdir(parents=True, exist_ok=True)
@@ -39,8 +40,8 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     record = places.exp_dir / "log.jsonl"
     with TrainingProgress(record, shown=accelerator.is_main_process) as progress:
         loop = TrainingLoop(settings, accelerator, progress)
-        if settings.model.data.data_path is None:
-            train_shapes(loop)
+        if data.data_path is None:
+            train_shapes(loop, data.shapes or ShapesSettings())
         else:
             train_conversations(loop, stage)
     if accelerator.is_main_process and record.exists():

@@ -154,7 +154,7 @@ class ShapesSettings(Section):
 
 
 class DataSettings(MediaSettings):
-    """What is learned from: conversations about videos or images, or shapes where ``data_path`` is null."""
+    """What is learned from: conversations about videos or images, or shapes."""
 
     data_path: Path | None = Field(default=None, description="LLaVA's JSON: a list of conversations")
     video_folder: Path | None = Field(default=None, description="the folder or tar of the videos")
@@ -167,7 +167,7 @@ class DataSettings(MediaSettings):
     cache_features: bool = Field(
         default=False, description="keep what a frozen tower sees of each clip in exp_dir, computed once"
     )
-    shapes: ShapesSettings = ShapesSettings()
+    shapes: ShapesSettings | None = Field(default=None, description="instead of data_path: clips of moving shapes")
 
     @field_validator("conv_template")
     @classmethod

@@ -89,14 +89,15 @@ def test_activations_that_are_computed_again_teach_the_same(bench: Bench) -> Non
     np.testing.assert_allclose(bench.losses("again"), bench.losses("kept"), rtol=1e-5)
 
 
+@pytest.mark.parametrize("cached", [False, True])
 def test_clips_that_can_not_be_read_teach_nothing_and_are_named(
-    bench: Bench, data: Path, caplog: pytest.LogCaptureFixture
+    bench: Bench, data: Path, caplog: pytest.LogCaptureFixture, cached: bool
 ) -> None:
     records = json.loads((data / "data.json").read_text())[:2]
     broken = [conversation("gone.mp4", "A dog."), conversation("../../etc/passwd", "Root.")]
     path = bench.folder / "broken.json"
     path.write_text(json.dumps([*records, *broken]))
-    size = ["model.micro_batch_size=4", "trainer.max_steps=1"]
+    size = ["model.micro_batch_size=4", "trainer.max_steps=1", f"model.data.cache_features={cached}"]
     path_key = f"model.data.data_path={path}"
 
     bench.train(bench.fresh("broken", path_key, *size))
