@@ -9,8 +9,12 @@ import torch
 
 from connectors.errors import ConfigurationError
 from daemon.model_checks import bundled_model
+from neva.conversations import Turn
 from neva.hf_folder import read_tensors
 from neva.training_config import read_training_settings
+from neva.training_records import TrainingRecord
+from neva.training_samples import IGNORED, Collate, ConversationEncoder
+from neva.training_tasks import ConversationTask
 from tests import nemo_fixtures, tiny_models
 from tests.pipeline.training_bench import STEPS, Bench, changed, fresh_accelerate, write_data
 
@@ -175,3 +179,30 @@ def test_the_bundled_models_own_recipe_runs(bench: Bench) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in read_tensors(bench.folder / "model")}
     assert shapes == {name: tuple(tensor.shape) for name, tensor in read_tensors(bundled_model())}
     assert json.loads((bench.folder / "run" / "score.json").read_text())["clips"] == 4
+
+
+@pytest.mark.parametrize("layer", [-1, -2])
+def test_the_loss_is_transformers_own(layer: int) -> None:
+    """Two conversations of different length, one of them about no clip at all."""
+    from transformers import AutoTokenizer, LlavaForConditionalGeneration
+
+    folder, frames = bundled_model(), 3
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    llava = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    llava.config.vision_feature_layer = layer
+    encoder = ConversationEncoder(tokenizer, "v1", "<image>", 16 * frames, 512)
+    talk = (Turn("<video>What is shown, and how does it move?", "A dog."), Turn("Where?", "At home, I think."))
+    records = [TrainingRecord(talk, "a.mp4"), TrainingRecord((Turn("Hello", "Good day."),))]
+    pixels = torch.randn(frames, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    samples = [dict(zip(("ids", "targets"), encoder.encode(record), strict=True)) | {"unread": 0} for record in records]
+    samples[0]["pixels"] = pixels
+    batch = Collate(tokenizer.pad_token_id, {"pixels": torch.zeros(1, 3, 64, 64)})(samples)
+
+    with torch.no_grad():
+        ours = ConversationTask(llava)(batch) / (batch["targets"][:, 1:] != IGNORED).sum()
+        mask = torch.zeros_like(batch["ids"])
+        for row, sample in enumerate(samples):
+            mask[row, : len(sample["ids"])] = 1
+        theirs = llava(input_ids=batch["ids"], attention_mask=mask, pixel_values=pixels, labels=batch["targets"]).loss
+
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
