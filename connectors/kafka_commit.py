@@ -133,13 +133,16 @@ class TransactionCommitter:
         producer: Any = output.producer
         deadline_s = time.monotonic() + limit_s
         sent: list[tuple[Publication, Any]] = []
+        manager = producer._transaction_manager  # its results, unlike the public calls, can be waited for in time
         try:
             producer.begin_transaction()
+            # kafka-python 3.0.12 keeps the positions of a transaction whose offsets were refused, and would store them
+            # with this one's: positions of partitions that another member may own by now, without their records
+            manager._pending_txn_offset_commits.clear()
             _send(output, publications, sent)  # 1
             group = consumer.group_metadata()
             if group.generation_id < 0 or group.state != MemberState.STABLE:
                 raise NotAMember("the group is changing")  # without a generation the broker would not fence us
-            manager = producer._transaction_manager  # its results, unlike the public calls, can be waited for in time
             _wait(producer, manager.send_offsets_to_transaction(offsets_of(positions), group), deadline_s)  # 2
             result = manager.begin_commit()  # 3
         except Exception as error:
