@@ -8,10 +8,10 @@ import fcntl
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from connectors.contract import Delivery, Media, Progress
+from connectors.contract import Media, Progress
 from connectors.errors import ConfigurationError
 from connectors.file_media import confirm_unchanged
 from connectors.kafka_commit import TransactionCommitter
@@ -20,6 +20,7 @@ from connectors.kafka_producer import Output, connect_output
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka_source import KafkaSource, SourceBounds
 from connectors.remote_media import Spool
+from connectors.source_route import SourceRoute
 
 MAX_SLOTS = 64  # daemons of one group on one host that share a state_dir; more would be a mistake in the unit
 
@@ -53,8 +54,10 @@ class TransactionalSlot:
             self._file = -1
 
 
-class TransactionalRoute:
+class TransactionalRoute(SourceRoute):
     """A :class:`connectors.contract.Route` whose every publish is part of a transaction."""
+
+    source: KafkaSource
 
     def __init__(
         self,
@@ -68,32 +71,13 @@ class TransactionalRoute:
         sources: Collection[str] = (),
         spool: Spool | None = None,
     ) -> None:
-        self.name = name
         self._sink, self._topics_of = sink, tuple(sources) or (name,)
         self._slot = TransactionalSlot(state_dir, source.group(name))
-        self.source = KafkaSource(name, source, bounds, open_reference, TransactionCommitter(self._connect), spool)
+        committer = TransactionCommitter(self._connect)
+        super().__init__(KafkaSource(name, source, bounds, open_reference, committer, spool))
 
     def _connect(self) -> Output:
         return connect_output(self._sink, self._topics_of, self._slot.transactional_id)
-
-    @property
-    def lag(self) -> dict[tuple[str, str], int]:
-        """See :class:`KafkaSource`."""
-        return self.source.lag
-
-    @property
-    def waiting_for(self) -> str:
-        """See :class:`KafkaSource`."""
-        return self.source.waiting_for
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """See :class:`KafkaSource`."""
-        return self.source.counters
-
-    def deliveries(self) -> AsyncIterator[Delivery]:
-        """See :class:`connectors.contract.Route`."""
-        return self.source.deliveries()
 
     async def publish(self, progress: Progress) -> None:
         """Return when a transaction with the records and the position is committed.
@@ -103,15 +87,7 @@ class TransactionalRoute:
         await confirm_unchanged(progress)
         await self.source.publish(progress, records_of(progress, self._sink))
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """See :class:`connectors.contract.Route`."""
-        await self.source.suspect(delivery)
-
-    async def drain(self) -> None:
-        """See :class:`connectors.contract.Route`."""
-        await self.source.drain()
-
     async def close(self) -> None:
         """Commit what is ready, leave the group and let the transactional id go."""
-        await self.source.close()
+        await super().close()
         self._slot.release()

@@ -1,21 +1,16 @@
 """The route that every pair of source and sink can take: output first, then the position. At least once."""
 
-from collections.abc import AsyncIterator
-
-from connectors.contract import Delivery, Progress, Sink, Source
+from connectors.contract import Progress, Sink, Source
 from connectors.file_media import confirm_unchanged
+from connectors.source_route import SourceRoute
 
 
-class PositionRoute:
+class PositionRoute(SourceRoute):
     """Publishes to the sink, then settles with the source, which keeps the position."""
 
     def __init__(self, source: Source, sink: Sink) -> None:
-        self.name = source.name
-        self.source, self._sink = source, sink
-
-    def deliveries(self) -> AsyncIterator[Delivery]:
-        """Yield the source's deliveries; each carries the position that the source kept."""
-        return self.source.deliveries()
+        super().__init__(source)
+        self._sink = sink
 
     async def publish(self, progress: Progress) -> None:
         """Make the captions, the rejection and the position durable.
@@ -26,15 +21,3 @@ class PositionRoute:
         await confirm_unchanged(progress)  # 0
         await self._sink.write(progress)  # 1
         await self.source.settle(progress)  # 2
-
-    async def suspect(self, delivery: Delivery) -> None:
-        """See :class:`connectors.contract.Source`."""
-        await self.source.suspect(delivery)
-
-    async def drain(self) -> None:
-        """See :class:`connectors.contract.Source`."""
-        await self.source.drain()
-
-    async def close(self) -> None:
-        """Close the source; the sink is closed by whoever made it."""
-        await self.source.close()
