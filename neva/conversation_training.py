@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, Poison
 from neva.export import check_export, export_llava
 from neva.llava_parts import Llava, load_parts
 from neva.media_settings import ModelSettings as Facts
@@ -55,7 +55,7 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, run.begin)
     data.media.close()
     if run.unread:
-        log.warning("%d samples taught nothing: their media could not be read.", run.unread)
+        log.warning("%d samples taught nothing: the log says why of each.", run.unread)
     if accelerator.is_main_process:
         export_llava(settings.exp_manager.model_folder, llava, facts)
         log.info("%s holds the model.", settings.exp_manager.model_folder)
@@ -93,7 +93,10 @@ def _training_set(settings: TrainingSettings, records: list[TrainingRecord], lla
         model.mm_cfg.llm.model_type,
     )
     if (first := next((record for record in records if record.media is not None), None)) is not None:
-        encoder.encode(first)  # every span is of one length: if one fits, all do
+        try:
+            encoder.encode(first)
+        except Poison as fault:
+            raise ConfigurationError(fault.detail, path="model.encoder_seq_length") from fault
     assert data.folder is not None  # noqa: S101 - the settings have looked
     media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size)
     if not data.cache_features:

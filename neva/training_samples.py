@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from connectors.errors import ConfigurationError, Poison, Transient
+from connectors.errors import Poison, Reason, Transient
 from neva.conversations import IMAGE, VIDEO, Segment, own_tokens, segments
 from neva.token_span import marked
 from neva.tower_features import FeatureCache
@@ -42,7 +42,7 @@ class ConversationEncoder:
         """Return ids and targets. An answer that passes the context is cut, as in NeVA; a span never is.
 
         Raises:
-            ConfigurationError: the frames alone pass the context.
+            Poison: reason ``over_context``; the frames pass the context.
         """
         text, learned = "", []
         for piece in segments(self.template, record.turns, record.system):
@@ -63,7 +63,7 @@ class ConversationEncoder:
             targets.append(token_id if is_answer else IGNORED)
         if ids[self.longest :].count(image_id):
             detail = f"{ids.count(image_id)} tokens of frames pass the context of {self.longest}: show fewer frames"
-            raise ConfigurationError(detail, path="model.encoder_seq_length")
+            raise Poison(Reason.OVER_CONTEXT, detail, origin="prompt")
         return ids[: self.longest], targets[: self.longest]
 
     def _written(self, piece: Segment) -> str:
@@ -78,7 +78,7 @@ class ConversationEncoder:
 class TrainingSet(Dataset[dict[str, Any]]):  # type: ignore[misc]
     """Records as samples: ``ids``, ``targets``, and what is seen, as ``pixels`` or, with a cache, as ``features``.
 
-    A record whose media can't be read teaches nothing; ``unread`` counts it.
+    A record whose media can't be read, or whose frames pass the context, teaches nothing; ``unread`` counts it.
     """
 
     def __init__(
@@ -97,16 +97,21 @@ class TrainingSet(Dataset[dict[str, Any]]):  # type: ignore[misc]
     def __getitem__(self, number: int) -> dict[str, Any]:
         """Return one sample."""
         record = self.records[number]
-        ids, targets = self._encoder.encode(record)
+        try:
+            ids, targets = self._encoder.encode(record)
+        except Poison as fault:
+            log.warning("Record %d is not learned from: %s.", number + 1, fault.detail)
+            return self._nothing()
         sample = {"ids": ids, "targets": targets, "unread": 0}
         if record.media is None:
             return sample
         seen = self.cache.read(number) if self.cache is not None else self.try_pixels(number)
-        if seen is not None:
-            return sample | {"features" if self.cache is not None else "pixels": seen}
-        image_id = self._encoder.tokenizer.convert_tokens_to_ids(self._encoder.image_token)
-        plain = [token for token in ids if token != image_id]
-        return {"ids": plain, "targets": [IGNORED] * len(plain), "unread": 1}
+        if seen is None:
+            return self._nothing()
+        return sample | {"features" if self.cache is not None else "pixels": seen}
+
+    def _nothing(self) -> dict[str, Any]:
+        return {"ids": [self._encoder.tokenizer.eos_token_id or 0], "targets": [IGNORED], "unread": 1}
 
     def try_pixels(self, number: int) -> torch.Tensor | None:
         """Return what a record shows, ``float[F, 3, S, S]``; None, and a line in the log, where it can't be read."""

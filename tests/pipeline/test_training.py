@@ -104,7 +104,7 @@ def test_clips_that_can_not_be_read_teach_nothing_and_are_named(
 
     assert "Record 3 is not learned from: gone.mp4: " in caplog.text
     assert "Record 4 is not learned from: ../../etc/passwd: " in caplog.text
-    assert "2 samples taught nothing: their media could not be read." in caplog.text
+    assert "2 samples taught nothing: the log says why of each." in caplog.text
     path.write_text(json.dumps(broken))
     with pytest.raises(ConfigurationError, match="none of its clips could be read"):
         bench.train(bench.fresh("nothing", path_key, *size))

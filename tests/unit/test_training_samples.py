@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from connectors.errors import ConfigurationError
+from connectors.errors import Poison
 from neva.conversations import NOT_FOR_INFERENCE, TEMPLATES, Turn, render
 from neva.training_records import TrainingRecord
 from neva.training_samples import IGNORED, ConversationEncoder, SampleOrder
