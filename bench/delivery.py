@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,6 +131,22 @@ def run_daemon(bootstrap: str, folder: Path, delivery: str, names: dict[str, str
         reader.close()
 
 
+def check_whole(bootstrap: str, topic: str, clips: int) -> None:
+    """Look that the daemon wrote each window of each clip once."""
+    reader = KafkaConsumer(
+        bootstrap_servers=bootstrap, isolation_level="read_committed", auto_offset_reset="earliest", group_id=None
+    )
+    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    reader.assign(partitions)
+    ends, ids = reader.end_offsets(partitions), Counter[bytes]()
+    while any(reader.position(partition) < ends[partition] for partition in partitions):
+        for records in reader.poll(timeout_ms=200, max_records=5000).values():
+            ids.update(dict(record.headers)["ce_id"] for record in records)
+    reader.close()
+    del ids[_LOOPS_ID]
+    assert (len(ids), ids.total()) == (clips * WINDOWS,) * 2, (len(ids), ids.total())
+
+
 def cpu_s(pid: int) -> float:
     """Return the CPU time of a process so far, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -196,9 +213,10 @@ def _consume_produce_commit(
         positions, commit_at_s = {}, time.monotonic() + COMMIT_INTERVAL_S
 
 
+_LOOPS_ID = b"0123456789abcdef" * 4
 _HEADERS = [
     ("ce_specversion", b"1.0"),
-    ("ce_id", b"0123456789abcdef" * 4),
+    ("ce_id", _LOOPS_ID),
     ("ce_type", b"captiond.caption.v1"),
     ("ce_source", b"/captiond/clips"),
     ("ce_subject", b"delivery.clips/0/1234"),
@@ -229,6 +247,7 @@ def measure(bootstrap: str, delivery: str, clips: int) -> tuple[Cost, Cost]:
         fill(bootstrap, Path(folder), names["clips"], clips)
         before = run_loop(bootstrap, delivery, names, clips // 2)
         ours = run_daemon(bootstrap, Path(folder), delivery, names, clips)
+        check_whole(bootstrap, names["captions"], clips)
         after = run_loop(bootstrap, delivery, names, clips - clips // 2)
     return ours, Cost(ours.windows, before.wall_s + after.wall_s, before.cpu_s + after.cpu_s)
 

@@ -79,12 +79,12 @@ def kafka_sink(bootstrap: str, topic: str, more: str = "") -> str:
 
 
 def memory_files(pid: int) -> int:
-    """Return how many bytes a process keeps in memory files that are clips."""
-    total = 0
+    """Return how many bytes a process keeps in memory files that are clips, however often it has each open."""
+    sizes = {}
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
             if os.readlink(link).startswith("/memfd:clip"):
-                total += link.stat().st_size
+                sizes[link.stat().st_ino] = link.stat().st_size
         except OSError:
             continue  # it was closed meanwhile
-    return total
+    return sum(sizes.values())

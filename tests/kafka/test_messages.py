@@ -1,0 +1,140 @@
+"""What may come in a message and what goes out, through the real daemon."""
+
+import functools
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka_client import KafkaProducer
+from connectors.kafka_record import ERRORS_PREFIX
+from daemon.clip_settings import prompt_of
+from daemon.config import GenerationSettings, PromptSettings
+from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from tests.kafka.broker import Broker, NoBroker
+from tests.kafka.conftest import skip_or_fail
+from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.stand_in import produce, read_all, windows_of
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+MakeTopic = Callable[..., str]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[str]:
+    """A web server over a folder with one clip under /clips/ and one elsewhere."""
+    for folder in ("clips", "secret"):
+        (tmp_path / "served" / folder).mkdir(parents=True)
+        write_load_clip(tmp_path / "served" / folder / "clip.mp4")
+    handler = functools.partial(_Quiet, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def send(bootstrap: str, topic: str, messages: list[tuple[bytes, dict[str, bytes]]]) -> None:
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    for value, headers in messages:
+        producer.send(topic, value, headers=list(headers.items()))
+    producer.flush(timeout=30)
+    producer.close()
+
+
+def asked(text: str) -> str:
+    """Return what messages call a question."""
+    return prompt_of(PromptSettings(text=text), GenerationSettings()).hash
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+def test_questions_ids_and_references(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, store: str, delivery: str
+) -> None:
+    topic, other, output = make_topic("clips"), make_topic("asked"), make_topic("captions")
+    rejected = make_topic("captions.rejected")
+    (tmp_path / "shelf").mkdir()
+    write_load_clip(tmp_path / "shelf" / "film.mp4")
+    video = (tmp_path / "shelf" / "film.mp4").read_bytes()
+    event = {"ce_specversion": b"1.0", "ce_id": b"e-1", "ce_subject": b"film 7", "content-type": b"video/mp4"}
+    remote = {"uri": f"{store}/clips/clip.mp4", "clip_id": "remote-1", "prompt": "Who is there?"}
+    secret = json.dumps({"uri": f"{store}/secret/clip.mp4"}).encode()
+    send(
+        bootstrap,
+        topic,
+        [
+            (video, {}),
+            (video, {"prompt": b"What is blue?"}),
+            (video, event),
+            (json.dumps(remote).encode(), {"content-type": b"application/json"}),
+            (json.dumps({"uri": "film.mp4"}).encode(), {}),
+            (secret, {}),
+            (json.dumps({"uri": "../captiond.yaml"}).encode(), {}),
+        ],
+    )
+    send(bootstrap, other, [(video, {})])
+    more = f", references: {{roots: [shelf], url_prefixes: ['{store}/clips/']}}, prompts: {{{other}: 'What moves?'}}"
+    source = kafka_source(bootstrap, topic, more).replace(f"topics: [{topic}]", f"topics: [{topic}, {other}]")
+    daemon = Daemon(tmp_path, {"clips": source}, kafka_sink(bootstrap, output), delivery=delivery)
+
+    ended = daemon.once()
+
+    assert ended.returncode == 0, ended.stderr
+    messages = [json.loads(record.value) for record in read_all(bootstrap, output)]
+    assert {message["clip_id"]: message["prompt_hash"] for message in messages} == {
+        f"{topic}/0/0": asked("Describe this video."),
+        f"{topic}/0/1": asked("What is blue?"),
+        "film 7": asked("Describe this video."),
+        "remote-1": asked("Who is there?"),
+        f"{topic}/0/4": asked("Describe this video."),
+        f"{other}/0/0": asked("What moves?"),
+    }
+    assert len(messages) == 6 * WINDOWS_EACH
+    letters = {record.value: dict(record.headers) for record in read_all(bootstrap, rejected)}
+    assert {headers[f"{ERRORS_PREFIX}exception.class.name"] for headers in letters.values()} == {b"forbidden_path"}
+    assert letters[secret][f"{ERRORS_PREFIX}offset"] == b"5"
+    assert len(letters) == 2
+    assert list((tmp_path / "state" / "spool").iterdir()) == []
+
+
+def test_kafkas_own_consumer_agrees_about_what_is_committed(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path
+) -> None:
+    """An oracle that is not kafka-python: among the captions of an aborted transaction both see the same."""
+    topic, output = make_topic("clips", partitions=2), make_topic("captions", partitions=2)
+    make_topic("captions.rejected")
+    write_load_clip(tmp_path / "clip.mp4")
+    produce(bootstrap, topic, [(tmp_path / "clip.mp4").read_bytes()] * 10)
+    aborting = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"aborts-{topic}")
+    aborting.init_transactions()
+    aborting.begin_transaction()
+    for partition in (0, 1):
+        aborting.send(output, b'{"never": "committed"}', partition=partition)
+    aborting.flush()
+    aborting.abort_transaction()
+    aborting.close()
+    sink, source = kafka_sink(bootstrap, output), kafka_source(bootstrap, topic)
+    ended = Daemon(tmp_path, {"clips": source}, sink, delivery="transactional").once()
+    assert ended.returncode == 0, ended.stderr
+    try:
+        tools = Broker(tmp_path / "tools")  # its tools alone: it is never started
+    except NoBroker as missing:
+        skip_or_fail(missing)
+
+    arguments = ["--bootstrap-server", bootstrap, "--topic", output, "--from-beginning", "--timeout-ms", "8000"]
+
+    def said(level: str) -> list[str]:
+        printed = tools.tool("consumer.ConsoleConsumer", *arguments, "--isolation-level", level)
+        return sorted(line for line in printed.splitlines() if line.startswith("{"))  # it logs beside what it reads
+
+    records = read_all(bootstrap, output)
+    assert said("read_committed") == sorted(record.value.decode() for record in records)
+    assert len(said("read_uncommitted")) == len(records) + 2
+    assert sorted(windows_of(records).values()) == [list(range(WINDOWS_EACH))] * 10
