@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,16 @@ def _strike_output(output: Any, killer: Killer) -> Any:
 
 class KafkaKillingSource(KillingSource):
     """Receives; the points of the commit are the committer's."""
+
+    def __init__(self, inner: Any, killer: Killer, journal: Journal) -> None:
+        super().__init__(inner, killer)
+        self.journal = journal
+
+    async def deliveries(self) -> AsyncIterator[Any]:
+        """Note and hand on each delivery."""
+        async for delivery in super().deliveries():
+            self.journal.note("receive", offset=delivery.handle.offset)
+            yield delivery
 
     async def settle(self, progress: Any) -> None:
         """Hand on the position."""

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from connectors.kafka_client import KafkaProducer
 from tests.chaos import kafka_invariants as promises
 from tests.chaos.kafka_cluster import Cluster, cluster
 from tests.chaos.kafka_edges import read_journal
@@ -29,13 +30,13 @@ from tests.chaos.kafka_invariants import Expected
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.chaos.run_kafka_daemon import Options
 from tests.chaos.table import Result, Row
-from tests.kafka.stand_in import produce
 
 HOUSE = Path(__file__).resolve().parents[2]
 FINISH_S = 300.0
 IN_FLIGHT = 8  # limits.max_clips_in_flight of every load
 SLOTS = 20  # windows in the engine
 DRAIN_S = 60.0
+BOTH_WAYS = frozenset({"source", "sink"})  # through the proxy
 SIDE_BY_SIDE = 6  # loads at once: most of a kill's time is the dead member's session running down
 
 
@@ -45,6 +46,17 @@ def clip_bytes() -> bytes:
     with TemporaryDirectory() as folder:
         write_load_clip(Path(folder) / "clip.mp4")
         return (Path(folder) / "clip.mp4").read_bytes()
+
+
+@dataclass(frozen=True)
+class Message:
+    """A record to be sent, and what becomes of it: so many captions, and with ``reason`` a rejection."""
+
+    value: bytes
+    windows: int = WINDOWS_EACH
+    reason: str | None = None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+    clip_id: str = ""  # where the headers give one
 
 
 @dataclass
@@ -96,11 +108,21 @@ class KafkaLoad:
 
     def fill(self, clips: int) -> None:
         """Write clips to the topic and expect all their windows."""
-        produce(self.cluster.bootstrap, self.topic, [clip_bytes()] * clips)
-        self.expected = [
-            Expected(self.topic, record.partition, record.offset, WINDOWS_EACH)
-            for record in read_records(self.cluster, self.topic)
-        ]
+        self.send([Message(clip_bytes())] * clips)
+
+    def send(self, messages: Sequence["Message"]) -> None:
+        """Write messages to the topic, and expect of each what it says."""
+        producer = KafkaProducer(bootstrap_servers=self.cluster.bootstrap, max_request_size=20 * 2**20)
+        for number, message in enumerate(messages):
+            producer.send(self.topic, message.value, b"%d" % number, list(message.headers.items()))
+        producer.flush(timeout=FINISH_S)
+        producer.close()
+        for record in read_records(self.cluster, self.topic):
+            message = messages[int(record.key)]
+            place = (record.topic, record.partition, record.offset)
+            self.expected.append(Expected(*place, message.windows, message.reason, message.clip_id))
+        if len(self.expected) != len(messages):
+            raise RuntimeError(f"{len(self.expected)} of {len(messages)} messages arrived")
 
     def start(self, options: Options | None = None) -> "subprocess.Popen[bytes]":
         """Start a daemon of the load's group."""

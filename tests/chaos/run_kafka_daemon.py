@@ -52,9 +52,9 @@ def struck(house: Household, options: Options, journal: Journal) -> Household:
         source._partitions = NotedPartitions.instead_of(source._partitions, journal)
         source._committer = StruckCommitter(source._committer, killer, journal)
         if isinstance(route, TransactionalRoute):
-            route.source = KafkaKillingSource(source, killer)  # type: ignore[assignment]
+            route.source = KafkaKillingSource(source, killer, journal)  # type: ignore[assignment]
         else:
-            route = PositionRoute(KafkaKillingSource(source, killer), KillingSink(house.sink, killer))
+            route = PositionRoute(KafkaKillingSource(source, killer, journal), KillingSink(house.sink, killer))
         until = Path(options.hold_until) if options.hold_until else None
         return HeldRoute(route, killer, journal, slow_s=options.slow_publish_s, until=until)
 
