@@ -56,6 +56,8 @@ class DecoderProcess:
                 env=environment,
             )
             self._pidfd = os.pidfd_open(self._process.pid)
+        except ProcessLookupError as error:  # it ended before anybody could look
+            raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         finally:
             theirs.close()
         ready, _ = await self._reply(_START_S)

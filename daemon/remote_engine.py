@@ -42,6 +42,7 @@ class _Server:
 
     client: httpx.AsyncClient
     in_flight: int = 0
+    asked: int = 0
     answered: int = 0
     failures: int = 0
     back_at_s: float = 0.0
@@ -135,7 +136,7 @@ class RemoteEngine:
             now_s = time.monotonic()
             there = [server for server in self._servers if server.back_at_s <= now_s]
             if there:
-                return min(there, key=lambda server: server.in_flight)
+                return min(there, key=lambda server: (server.in_flight, server.asked))
             await asyncio.sleep(min(server.back_at_s for server in self._servers) - now_s)
 
     def _note_away(self, why: str) -> None:
@@ -147,6 +148,7 @@ class RemoteEngine:
         """Send one request to one server; one that is late is the server's fault where that answers nothing at all."""
         asked_s, answered = time.monotonic(), server.answered
         server.in_flight += 1
+        server.asked += 1
         try:
             async with asyncio.timeout(self._deadline_s):
                 answer = await server.client.post("chat/completions", json=body, headers={"X-Request-Id": request_id})

@@ -34,6 +34,8 @@ class Servers:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.reply: dict[str, Callable[[], httpx.Response]] = {}
         self.models = ["shapes"]
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.answers_from = 0  # no answer before so many requests are there
         self._enough = asyncio.Event()
 
@@ -128,12 +130,24 @@ async def test_says_when_an_answer_was_cut_off_or_empty(servers: Servers) -> Non
 
 async def test_the_least_busy_server_is_asked(servers: Servers) -> None:
     engine = await started(servers)
-    servers.answers_from = 8
+    servers.may_answer.clear()
+    requests = [asyncio.create_task(engine.describe(WINDOW, ASK, f"clip/{i}/{i}")) for i in range(8)]
+    while len(servers.asked) < 8:
+        await asyncio.sleep(0.01)
 
-    await asyncio.gather(*(engine.describe(WINDOW, ASK, f"clip/{i}/{i}") for i in range(8)))
+    assert [host for host, _ in servers.asked].count("one") == 4
+    servers.may_answer.set()
+    await asyncio.gather(*requests)
+    await engine.close()
 
-    hosts = [host for host, _ in servers.asked]
-    assert (hosts.count("one"), hosts.count("two")) == (4, 4)
+
+async def test_idle_servers_take_turns(servers: Servers) -> None:
+    engine = await started(servers)
+
+    for number in range(4):
+        await engine.describe(WINDOW, ASK, f"clip/{number}/{number}")
+
+    assert [host for host, _ in servers.asked] == ["one", "two", "one", "two"]
     await engine.close()
 
 
