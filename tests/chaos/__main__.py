@@ -7,8 +7,10 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos import clock_rows, engine_rows, folder_rows, kafka_cluster, soak_rows, unit_rows, vllm_rows
+from tests.chaos import kafka_broker_rows as broker_rows
 from tests.chaos import kafka_group_rows as group_rows
 from tests.chaos import kafka_kill_rows as kill_rows
+from tests.chaos import kafka_message_rows as message_rows
 from tests.chaos import kafka_network_rows as network_rows
 from tests.chaos import kafka_stop_rows as stop_rows
 from tests.chaos.table import Row, run_rows
@@ -22,7 +24,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the counts of CI")
     asked = parser.parse_args()
     rooms = (folder_rows, engine_rows, vllm_rows, clock_rows, unit_rows, soak_rows)
-    kafka = {row: None for room in (kill_rows, stop_rows, group_rows, network_rows) for row in room.ROWS}
+    on_kafka = (kill_rows, stop_rows, broker_rows, network_rows, group_rows, message_rows)
+    kafka = {row: None for room in on_kafka for row in room.ROWS}
     every = [*(row for room in rooms for row in room.ROWS), *kafka]
     rows = [row for row in every if asked.row is None or row.name.lower().startswith(asked.row.lower())]
     if not rows:

@@ -178,7 +178,9 @@ class KafkaLoad:
         wrong = [*found.wrong, *durable.wrong, *promises.windows_are_in_order(captions)]
         wrong += [f"{name} is not committed as finished" for name in durable.unfinished()]
         wrong += promises.nothing_is_committed_after_a_revoke(read_journal(self.journal))
-        if not self.transactional:
+        if self.transactional:
+            wrong += [f"{one.caption_id} came twice" for one in found.repeats]
+        else:
             wrong += promises.output_comes_before_its_position(captions, durable)
             wrong += promises.repeats_were_not_durable(found.repeats, durable) if alone else []
         if oracle:

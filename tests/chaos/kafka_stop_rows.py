@@ -1,5 +1,6 @@
 """K3 to K5: daemons that are asked to stop, at good times and bad ones, and one that was frozen and comes back."""
 
+import contextlib
 import fcntl
 import os
 import random
@@ -12,8 +13,8 @@ from pathlib import Path
 
 from tests.chaos.kafka_edges import read_journal
 from tests.chaos.kafka_load import BOTH_WAYS, FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
+from tests.chaos.kafka_proxy import Proxy
 from tests.chaos.load import WINDOWS_EACH
-from tests.chaos.proxy import Proxy
 from tests.chaos.run_kafka_daemon import Options
 from tests.chaos.table import Result, Row
 
@@ -112,10 +113,15 @@ def _while_loading(load: KafkaLoad) -> list[str]:
         return ends_cleanly(load, process, BAD_STOP_S)
 
 
+def behind_proxy(load: KafkaLoad) -> contextlib.AbstractContextManager[Proxy]:
+    """Open the way by which the load's daemons come to the broker."""
+    return Proxy(load.cluster.proxy_port, load.cluster.hidden_port).serving()
+
+
 def _broker_away(load: KafkaLoad) -> list[str]:
-    with Proxy(load.cluster.proxy_port, load.cluster.hidden_port) as proxy, load.running() as process:
+    with behind_proxy(load) as proxy, load.running() as process:
         load.wait_for(process, "published")
-        proxy.refuse()
+        proxy.silence()
         time.sleep(2)
         process.terminate()
         return ends_cleanly(load, process, BAD_STOP_S)
@@ -142,7 +148,7 @@ def badly_stopped(
     load.fill(faults * CLIPS_A_STOP * 2)
     wrong = [line for _ in range(faults) for line in how(load)]
     if proxied:
-        with Proxy(load.cluster.proxy_port, load.cluster.hidden_port):
+        with behind_proxy(load):
             wrong += load.finish()
     else:
         wrong += load.finish()
