@@ -53,9 +53,11 @@ def write_conversations(path: Path, captions: dict[str, str]) -> None:
     path.write_text(json.dumps(records))
 
 
-def run(*command: str) -> None:
-    """Run a command of captiond and see it succeed."""
-    subprocess.run([sys.executable, "-m", "daemon", *command], check=True)
+def run(*command: str, quiet: bool = False) -> None:
+    """Run a command of captiond and see it succeed; a quiet one speaks only when it fails."""
+    done = subprocess.run([sys.executable, "-m", "daemon", *command], capture_output=quiet, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"captiond {command[0]} ended with {done.returncode}.\n{(done.stderr or '')[-3000:]}")
 
 
 def pretrain(folder: Path, name: str, steps: int) -> Path:
@@ -83,6 +85,7 @@ def accuracy(folder: Path, model: Path, captions: dict[str, str]) -> float:
         *(f"inference.media_base_path={folder / 'held-out.tar'}", "inference.media_type=video"),
         *("inference.insert_media_token=left", "inference.tokens_to_generate=24"),
         *("+engine.max_model_len=512", "+engine.args.enforce_eager=true"),
+        quiet=True,
     )
     said = [json.loads(line) for line in answers.read_text().splitlines()]
     return sum(record["pred_answer"] == captions[record["video"]] for record in said) / len(captions)
