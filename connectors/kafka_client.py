@@ -1,7 +1,6 @@
-"""The one file that imports kafka-python's clients: their settings, and what their errors mean.
+"""The one file that imports kafka-python's clients: how they are opened and used, and what their errors mean.
 
-kafka-python's defaults are traps here (it commits by itself, starts at the end, reads aborted records, creates topics),
-so every setting that a promise depends on is set below. Its errors are translated once, by :func:`translate`:
+Errors are translated once, by :func:`translate`:
 
     KafkaFault
     ├── BrokerAway        nothing answers, or not yet: wait and try again; what was sent may or may not have arrived
@@ -14,7 +13,6 @@ Everything that only a person can mend (rights, names, passwords) is a :class:`C
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -28,6 +26,14 @@ from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
 
 from connectors.errors import ConfigurationError
+from connectors.kafka_client_settings import (
+    BATCH_BYTES,
+    DIRECT,
+    connection_settings,
+    consumer_settings,
+    producer_settings,
+    reader_settings,
+)
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 
 __all__ = [
@@ -47,7 +53,6 @@ __all__ = [
     "TopicPartition",
     "abandon_producer",
     "check_client_settings",
-    "connection_settings",
     "get_sasl_mechanism",
     "is_joined",
     "is_reachable",
@@ -62,25 +67,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-SESSION_MS = 10_000  # a daemon that died is replaced after this; three heartbeats may get lost in it
-HEARTBEAT_MS = 3_000
-MAX_POLL_INTERVAL_MS = 60_000  # the thread polls at least every 20 s, even when each of its steps runs into its limit
-REQUEST_MS = 8_000  # below the delivery time-out, so that a lost answer is asked for again before that is over
-DELIVERY_MS = 10_000  # a record not acknowledged by then has failed; the transaction around it still lives
-TRANSACTION_MS = 15_000  # after a crash, readers of the output and the next owner of a partition wait at most this long
-BOOTSTRAP_MS = 5_000  # a broker that is there answers within this; the caller waits longer in steps of it
-RECONNECT_MS = 2_000  # the client's own 30 s would be most of the time that a recovery may take
-METADATA_AGE_MS = 30_000  # new partitions, and new topics that a pattern fits, are seen after this
-MAX_REQUEST_BYTES = 16 * 2**20  # dead letters carry their clip; where a topic takes less, the broker says so
-BATCH_BYTES = 128 * 2**10  # captions of one commit interval share a batch and so a compression
-MIN_FETCH_BYTES = 2**20  # a fetch below the brokers' usual limit of a record would fetch records one by one
-MAX_FETCH_BYTES = 50 * 2**20  # the client's own default
-
-if not HEARTBEAT_MS * 3 < SESSION_MS < MAX_POLL_INTERVAL_MS:
-    raise AssertionError("a session has room for three heartbeats and ends before a poll may be late")
-if not REQUEST_MS < DELIVERY_MS < TRANSACTION_MS:
-    raise AssertionError("a request fails before its record does, and a record before its transaction")
-
 
 class _ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
     """Connects directly, and closes the socket of a connection that fails.
@@ -89,7 +75,7 @@ class _ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
     hours: it would run out of descriptors.
     """
 
-    SCHEMES = ("captiond",)
+    SCHEMES = (DIRECT,)
 
     async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
         try:
@@ -168,41 +154,6 @@ def _flat(parts: Sequence[Any]) -> list[Any]:
     return [name for part in parts for name in (part if isinstance(part, set | list | tuple) else [part])]
 
 
-def connection_settings(settings: KafkaConnectionSettings, *, path: str = "") -> dict[str, Any]:
-    """Return what every client needs; reads the password, which is never logged."""
-    known: dict[str, Any] = {
-        "bootstrap_servers": list(settings.bootstrap_servers),
-        "security_protocol": settings.security_protocol,
-        "request_timeout_ms": REQUEST_MS,
-        "reconnect_backoff_max_ms": RECONNECT_MS,
-        "bootstrap_timeout_ms": BOOTSTRAP_MS,
-        "proxy_url": f"{_ClosedWhenRefused.SCHEMES[0]}://direct",
-    }
-    for key in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
-        file: Path | None = getattr(settings, key)
-        if file is not None:
-            known[key] = str(_readable(file, path=f"{path}.{key}"))
-    if settings.sasl_mechanism is not None and settings.password_file is not None:
-        key = f"{path}.password_file"
-        password = _readable(settings.password_file, path=key).read_text().rstrip("\r\n")
-        if not password:
-            raise ConfigurationError("the file is empty", path=key)
-        known |= {
-            "sasl_mechanism": settings.sasl_mechanism,
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": password,
-        }
-    return known
-
-
-def _readable(file: Path, *, path: str) -> Path:
-    try:
-        with file.open("rb"):
-            return file
-    except OSError as error:
-        raise ConfigurationError(f"{file} can't be read: {error.strerror}", path=path) from error
-
-
 def check_client_settings(given: Mapping[str, Any], client: type, *, path: str) -> None:
     """Refuse settings that the client does not know, before anything connects."""
     for name in given:
@@ -213,44 +164,15 @@ def check_client_settings(given: Mapping[str, Any], client: type, *, path: str) 
 def open_consumer(
     settings: KafkaSourceSettings, *, source: str, buffer_bytes: int, max_records: int, path: str
 ) -> KafkaConsumer:
-    """Return a consumer that has reached a broker and is not yet in its group.
-
-    ``buffer_bytes`` bounds one answer to a fetch; the client holds one that came and asks for one more. A larger record
-    comes alone, and so does one that is larger than ``MIN_FETCH_BYTES`` of its partition: what a paused partition keeps
-    in the client is small, or one record.
-    """
+    """Return a consumer that has reached a broker and is not yet in its group; see :func:`consumer_settings`."""
     check_client_settings(settings.consumer, KafkaConsumer, path=f"{path}.consumer")
-    fetch_bytes = min(max(buffer_bytes, MIN_FETCH_BYTES), MAX_FETCH_BYTES)
-    known = connection_settings(settings, path=path) | {
-        "client_id": f"captiond-{source}",
-        "session_timeout_ms": SESSION_MS,
-        "heartbeat_interval_ms": HEARTBEAT_MS,
-        "max_poll_interval_ms": MAX_POLL_INTERVAL_MS,
-        "metadata_max_age_ms": METADATA_AGE_MS,
-    }
-    ours = {
-        "group_id": settings.group(source),
-        "auto_offset_reset": settings.start_from,
-        "enable_auto_commit": False,
-        "isolation_level": "read_committed",
-        "partition_assignment_strategy": [CooperativeStickyAssignor],
-        "allow_auto_create_topics": False,
-        "fetch_max_bytes": fetch_bytes,
-        "max_partition_fetch_bytes": MIN_FETCH_BYTES,
-        "max_poll_records": max_records,
-    }
-    return _open(KafkaConsumer, known | settings.consumer | ours, path=path)
+    given = consumer_settings(settings, source=source, buffer_bytes=buffer_bytes, max_records=max_records, path=path)
+    return _open(KafkaConsumer, given | {"partition_assignment_strategy": [CooperativeStickyAssignor]}, path=path)
 
 
 def open_reader(settings: KafkaConnectionSettings, *, path: str = "", **more: Any) -> KafkaConsumer:
     """Return a consumer without a group, for reading a topic once from its start to its end."""
-    ours = {
-        "auto_offset_reset": "earliest",
-        "enable_auto_commit": False,
-        "isolation_level": "read_committed",
-        "allow_auto_create_topics": False,
-    }
-    return _open(KafkaConsumer, connection_settings(settings, path=path) | more | ours, path=path)
+    return _open(KafkaConsumer, more | reader_settings(settings, path=path), path=path)
 
 
 def open_producer(
@@ -267,23 +189,10 @@ def open_producer(
     leaves records without an answer.
     """
     check_client_settings(settings.producer, KafkaProducer, path=f"{path}.producer")
-    known = connection_settings(settings, path=path) | {
-        "client_id": client_id,
-        "max_request_size": MAX_REQUEST_BYTES,
-        "max_block_ms": DELIVERY_MS,
-        "metadata_max_age_ms": METADATA_AGE_MS,
-        "batch_size": batch_bytes,
-    }
-    ours: dict[str, Any] = {
-        "acks": "all",
-        "enable_idempotence": True,
-        "delivery_timeout_ms": DELIVERY_MS,
-        "compression_type": settings.compression,
-        "allow_auto_create_topics": False,
-    }
-    if transactional_id is not None:
-        ours |= {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_MS}
-    return _open(KafkaProducer, known | settings.producer | ours, path=path)
+    given = producer_settings(
+        settings, client_id=client_id, path=path, transactional_id=transactional_id, batch_bytes=batch_bytes
+    )
+    return _open(KafkaProducer, given, path=path)
 
 
 def open_admin(settings: KafkaConnectionSettings, *, path: str = "") -> KafkaAdminClient:

@@ -7,7 +7,7 @@ from opentelemetry.propagate import inject
 
 from connectors.contract import Progress
 from connectors.errors import Poison
-from connectors.kafka_client import MAX_REQUEST_BYTES
+from connectors.kafka_client_settings import MAX_REQUEST_BYTES
 from connectors.kafka_record import ERRORS_PREFIX, Headers, OutRecord, RecordOrigin
 from connectors.kafka_settings import KafkaSinkSettings
 from connectors.wire import caption_headers, caption_to_json, rejection_headers, rejection_to_json

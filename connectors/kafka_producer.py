@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client import BATCH_BYTES, BrokerAway, KafkaProducer, RecordTooLarge, open_producer
+from connectors.kafka_client import BrokerAway, KafkaProducer, RecordTooLarge, open_producer
+from connectors.kafka_client_settings import BATCH_BYTES
 from connectors.kafka_probe import BROKER_RECORD_BYTES, OutputTopic, check_topics, describe_outputs, probe_connection
 from connectors.kafka_record import OutRecord
 from connectors.kafka_settings import KafkaSinkSettings

@@ -15,12 +15,12 @@ from typing import Any
 from connectors.contract import Progress
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.kafka_client import (
-    DELIVERY_MS,
     BrokerAway,
     RecordTooLarge,
     abandon_producer,
     translate,
 )
+from connectors.kafka_client_settings import DELIVERY_MS
 from connectors.kafka_commit_queue import answer
 from connectors.kafka_output import records_of
 from connectors.kafka_producer import Output, connect_output, explain_outage

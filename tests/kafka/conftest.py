@@ -75,6 +75,12 @@ def make_topic(admin: KafkaAdminClient, name: str) -> Callable[..., str]:
     return make
 
 
+@pytest.fixture(params=[False, True], ids=["at_least_once", "transactional"])
+def transactional(request: pytest.FixtureRequest) -> bool:
+    """Whether records and positions share a transaction."""
+    return bool(request.param)
+
+
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker that the test may kill; not started yet."""

@@ -16,6 +16,7 @@ from connectors.kafka_route import TransactionalRoute
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka_sink import KafkaSink
 from connectors.kafka_source import KafkaSource, SourceBounds
+from connectors.position_route import PositionRoute
 
 PLAN = "0123456789abcdef"
 NS = 10**9
@@ -31,27 +32,17 @@ class AnyRoute(Protocol):
     async def close(self) -> None: ...
 
 
-class AtLeastOnce:
-    """Output first, acknowledged, then the position."""
+class AtLeastOnce(PositionRoute):
+    """A route that closes its sink too."""
+
+    source: KafkaSource
 
     def __init__(self, source: KafkaSource, sink: Sink) -> None:
-        self.source, self.sink = source, sink
-
-    def deliveries(self) -> AsyncIterator[Delivery]:
-        return self.source.deliveries()
-
-    async def publish(self, progress: Progress) -> None:
-        await self.sink.write(progress)
-        await self.source.settle(progress)
-
-    async def suspect(self, delivery: Delivery) -> None:
-        await self.source.suspect(delivery)
-
-    async def drain(self) -> None:
-        await self.source.drain()
+        super().__init__(source, sink)
+        self.sink = sink
 
     async def close(self) -> None:
-        await self.source.close()
+        await super().close()
         await self.sink.close()
 
 

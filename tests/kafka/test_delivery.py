@@ -31,11 +31,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 MakeTopic = Callable[..., str]
 
 
-@pytest.fixture(params=[False, True], ids=["at_least_once", "transactional"])
-def transactional(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 @pytest.fixture
 def topics(make_topic: MakeTopic) -> tuple[str, str]:
     output = make_topic("captions")

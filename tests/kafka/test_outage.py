@@ -20,11 +20,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 MakeTopic = Callable[..., str]
 
 
-@pytest.fixture(params=[False, True], ids=["at_least_once", "transactional"])
-def transactional(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 def make_topics(bootstrap: str, *names: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=30_000)
     admin.create_topics([NewTopic(name, 2, 1) for name in names])

@@ -25,11 +25,6 @@ MakeTopic = Callable[..., str]
 CLIPS, WINDOWS = 120, 4
 
 
-@pytest.fixture(params=[False, True], ids=["at_least_once", "transactional"])
-def transactional(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 async def test_a_member_that_comes_and_goes_costs_nothing(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
 ) -> None:
