@@ -70,4 +70,4 @@ def b1(transactional: bool, faults: int, folder: Path) -> Result:
     return total
 
 
-ROWS = both_deliveries("B1", "the broker restarts, stopped and killed in turn", 50, 2, b1)
+ROWS = both_deliveries("B1", "the broker restarts, stopped and killed in turn", 50, 2, b1, together=False)

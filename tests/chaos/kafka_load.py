@@ -211,7 +211,6 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 def side_by_side(loads: Sequence[Callable[[], Result]], at_once: int = SIDE_BY_SIDE) -> Result:
     """Run loads at once and sum what they found; one that breaks off is wrong and does not stop the others."""
     total = Result()
-    cluster()  # a broker ends with the thread that started it, so it is not a thread of the pool
     with ThreadPoolExecutor(at_once) as pool:
         for result in pool.map(_caught, loads):
             total.add(result)
@@ -226,10 +225,10 @@ def _caught(load: Callable[[], Result]) -> Result:
 
 
 def both_deliveries(
-    name: str, fault: str, full: int, quick: int, run: Callable[[bool, int, Path], Result]
-) -> tuple[Row, Row]:
-    """Return a row for each kind of delivery; ``run`` is told whether it is transactional."""
-    plain, transactional = f"{name} kafka at_least_once", f"{name} kafka transactional"
-    return Row(plain, fault, full, quick, partial(run, False)), Row(
-        transactional, fault, full, quick, partial(run, True)
+    name: str, fault: str, full: int, quick: int, run: Callable[[bool, int, Path], Result], *, together: bool = True
+) -> tuple[Row, ...]:
+    """Return a row for each kind of delivery, to be run at once; ``run`` is told whether it is transactional."""
+    return tuple(
+        Row(f"{name} kafka {delivery}", fault, full, quick, partial(run, transactional), name if together else "")
+        for delivery, transactional in (("at_least_once", False), ("transactional", True))
     )

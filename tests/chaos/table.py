@@ -1,7 +1,9 @@
 """The rows of the fault matrix, and the table that a run prints."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +43,8 @@ class Result:
 class Row:
     """One row: ``run(faults, folder)`` strikes so many faults and says what was found.
 
-    ``full`` and ``quick`` are how many faults `make chaos` and `make chaos-quick` strike; 0 leaves the row out.
+    ``full`` and ``quick`` are how many faults `make chaos` and `make chaos-quick` strike; 0 leaves the row out. Rows
+    that follow each other and have the same ``together`` run at once.
     """
 
     name: str
@@ -49,36 +52,50 @@ class Row:
     full: int
     quick: int
     run: Callable[[int, Path], Result]
+    together: str = ""
 
 
 def run_rows(rows: Iterable[Row], runs_of: Callable[[Row], int], folder: Path) -> bool:
-    """Run rows one after the other, print the table, return whether all were clean."""
+    """Run the rows, print the table, return whether all were clean."""
     console = Console(width=140)
     table = Table("row", "fault", "faults", "windows", "lost", "twice", "slowest recovery", "took", "verdict")
     clean = True
-    for row in rows:
-        runs = runs_of(row)
-        if runs == 0:
-            continue
-        console.print(f"{row.name}: {row.fault}, {runs} faults ...")
-        begun = time.monotonic()
-        try:
-            result = row.run(runs, folder / row.name.replace(" ", "-"))
-        except Exception as error:
-            result = Result(wrong=[f"it broke off: {type(error).__name__}: {error}"])
-        clean &= result.clean
-        for line in result.wrong[:10]:
-            console.print(f"  {line}", style="red", markup=False)
-        table.add_row(
-            row.name,
-            row.fault,
-            str(result.faults),
-            str(result.windows),
-            str(result.lost),
-            str(result.twice),
-            f"{result.slowest_recovery_s:.1f} s" if result.slowest_recovery_s else "-",
-            f"{time.monotonic() - begun:.0f} s",
-            "held" if result.clean else "BROKEN",
-        )
+    struck = [row for row in rows if runs_of(row) > 0]
+    for _, beside in itertools.groupby(struck, lambda row: row.together or row.name):
+        group = list(beside)
+        for row in group:
+            console.print(f"{row.name}: {row.fault}, {runs_of(row)} faults ...")
+        for row, (result, took_s) in zip(group, _run_together(group, runs_of, folder), strict=True):
+            clean &= result.clean
+            for line in result.wrong[:10]:
+                console.print(f"  {line}", style="red", markup=False)
+            table.add_row(
+                row.name,
+                row.fault,
+                str(result.faults),
+                str(result.windows),
+                str(result.lost),
+                str(result.twice),
+                f"{result.slowest_recovery_s:.1f} s" if result.slowest_recovery_s else "-",
+                f"{took_s:.0f} s",
+                "held" if result.clean else "BROKEN",
+            )
     console.print(table)
     return clean
+
+
+def _run_together(rows: list[Row], runs_of: Callable[[Row], int], folder: Path) -> list[tuple[Result, float]]:
+    """Run rows at once; one alone runs in this thread."""
+
+    def run(row: Row) -> tuple[Result, float]:
+        begun = time.monotonic()
+        try:
+            result = row.run(runs_of(row), folder / row.name.replace(" ", "-"))
+        except Exception as error:
+            result = Result(wrong=[f"it broke off: {type(error).__name__}: {error}"])
+        return result, time.monotonic() - begun
+
+    if len(rows) == 1:
+        return [run(rows[0])]
+    with ThreadPoolExecutor(len(rows)) as pool:
+        return list(pool.map(run, rows))
