@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connectors.kafka_client import KafkaProducer
-from connectors.kafka_record import ERRORS_PREFIX
+from connectors.kafka_record import ERRORS_PREFIX, REPLAY_PREFIX
 from daemon.clip_settings import prompt_of
 from daemon.config import GenerationSettings, PromptSettings
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
@@ -138,3 +138,67 @@ def test_kafkas_own_consumer_agrees_about_what_is_committed(
     assert said("read_committed") == sorted(record.value.decode() for record in records)
     assert len(said("read_uncommitted")) == len(records) + 2
     assert sorted(windows_of(records).values()) == [list(range(WINDOWS_EACH))] * 10
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+def test_topics_by_pattern_to_a_topic_of_each_source(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, name: str, delivery: str
+) -> None:
+    make_topic("captions.cams")
+    make_topic("rejected")
+    write_load_clip(tmp_path / "clip.mp4")
+    topics = [make_topic("cam.1"), make_topic("cam.2"), make_topic("cam.2.old")]
+    for topic in topics:
+        produce(bootstrap, topic, [(tmp_path / "clip.mp4").read_bytes()] * 2)
+    at = f"kind: kafka, bootstrap_servers: '{bootstrap}'"
+    source = f"{{{at}, topic_pattern: '{name}[.]cam[.][0-9]', group_id: {name}}}"
+    sink = f"{{{at}, topic: '{name}.captions.{{source}}', dead_letter_topic: {name}.rejected, compression: gzip}}"
+
+    ended = Daemon(tmp_path, {"cams": source}, sink, delivery=delivery).once()
+
+    assert ended.returncode == 0, ended.stderr
+    found = windows_of(read_all(bootstrap, f"{name}.captions.cams"))
+    assert set(found) == {f"{topic}/0/{offset}" for topic in topics[:2] for offset in (0, 1)}
+    assert set(map(tuple, found.values())) == {tuple(range(WINDOWS_EACH))}
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+def test_a_caption_that_its_topic_refuses_ends_its_clip_by_name(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
+) -> None:
+    topic, output = make_topic("clips"), make_topic("captions", **{"max.message.bytes": "600"})
+    rejected = make_topic("captions.rejected")
+    write_load_clip(tmp_path / "clip.mp4")
+    produce(bootstrap, topic, [(tmp_path / "clip.mp4").read_bytes()])
+    sources = {"clips": kafka_source(bootstrap, topic)}
+
+    ended = Daemon(tmp_path, sources, kafka_sink(bootstrap, output), delivery=delivery).once()
+
+    assert ended.returncode == 0, ended.stderr
+    assert "Rejected as caption_too_large" in ended.stderr
+    (letter,) = read_all(bootstrap, rejected)
+    assert dict(letter.headers)[f"{ERRORS_PREFIX}exception.class.name"] == b"caption_too_large"
+    assert letter.value == (tmp_path / "clip.mp4").read_bytes()
+    assert read_all(bootstrap, output) == []
+
+
+def test_the_replay_command_sends_dead_letters_through_again(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path
+) -> None:
+    topic, output = make_topic("clips"), make_topic("captions")
+    rejected = make_topic("captions.rejected")
+    produce(bootstrap, topic, [b"no video", b"none either"], headers=[("color", b"blue")])
+    daemon = Daemon(tmp_path, {"clips": kafka_source(bootstrap, topic)}, kafka_sink(bootstrap, output))
+    assert daemon.once().returncode == 0
+
+    replayed = daemon.once("replay")
+    assert (replayed.returncode, replayed.stdout) == (0, "Sent 2 dead letters through again.\n"), replayed.stderr
+    assert daemon.once("replay").stdout == "Sent 0 dead letters through again.\n"
+    assert daemon.once().returncode == 0
+
+    letters = [(letter.value, dict(letter.headers)) for letter in read_all(bootstrap, rejected)]
+    told = [(value, headers.get(f"{REPLAY_PREFIX}count", b"0")) for value, headers in letters]
+    assert sorted(told) == [(value, count) for value in (b"no video", b"none either") for count in (b"0", b"1")]
+    for value, headers in letters:
+        first = f"{topic}/0/{0 if value == b'no video' else 1}".encode()
+        assert (headers[f"{ERRORS_PREFIX}clip_id"], headers["color"]) == (first, b"blue")

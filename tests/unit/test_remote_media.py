@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.remote_media import RemoteMedia, Spool, check_prefixes, open_remote
@@ -175,3 +177,15 @@ def test_urls_that_lead_out_are_refused(uri: str, spool: Spool) -> None:
         remote(uri, spool, prefix="http://host/clips/")
 
     assert refused.value.reason == Reason.FORBIDDEN_PATH
+
+
+def test_an_object_store_is_read_through_fsspec(spool: Spool) -> None:
+    fsspec.register_implementation("shelf", MemoryFileSystem, clobber=True)
+    with fsspec.open("shelf://bucket/clips/a.mp4", "wb") as file:
+        file.write(b"an object")
+    media = remote("shelf://bucket/clips/a.mp4", spool)
+
+    with os.fdopen(media.open(), "rb") as file:
+        assert file.read() == b"an object"
+    media.close()
+    assert spool.held_bytes == 0
