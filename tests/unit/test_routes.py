@@ -3,24 +3,26 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 
+from connectors.contract import Sink
 from connectors.errors import ConfigurationError
 from connectors.folder_route import FolderRoute
 from connectors.folder_settings import FolderSourceSettings
 from connectors.folder_sink import FolderSink
+from connectors.kafka_settings import KafkaSourceSettings
 from connectors.position_route import PositionRoute
-from connectors.routes import build_routes, build_sink
+from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes
 from daemon.config import Settings
-
-# how kafka-python reads its schemas; only at import
-pytestmark = pytest.mark.filterwarnings("ignore:(open|read)_text is deprecated:DeprecationWarning")
+from tests.unit.running_parts import Parts
 
 HOUSE = Path(__file__).resolve().parents[2]
 KAFKA_IN = {"kind": "kafka", "bootstrap_servers": "127.0.0.1:1", "topics": ["clips"]}
+FOLDER_IN = {"kind": "folder", "path": "inbox"}
 KAFKA_OUT = {"kind": "kafka", "bootstrap_servers": "127.0.0.1:1"}
 
 
@@ -100,3 +102,38 @@ def test_folders_alone_never_load_kafka(tmp_path: Path) -> None:
     )
 
     assert ran.stdout == "[]\n"
+
+
+def test_what_a_source_says_of_itself_is_seen_through_its_route() -> None:
+    source: Any = SimpleNamespace(name="clips", waiting_for="the broker: nothing listens", held_bytes=5, counters={})
+    parts = Parts(route=PositionRoute(source, cast(Sink, SimpleNamespace(waiting_for=""))))
+
+    assert parts.condition.not_ready() == "starting"
+    assert parts.condition.waiting_for() == {"clips": "the broker: nothing listens"}
+    assert parts.condition.snapshot()["in_flight_bytes"] == {"held": 205, "limit": 1000}
+
+
+@pytest.mark.parametrize(
+    ("sources", "frames", "each", "spool"),
+    [
+        ({"a": FOLDER_IN}, 1200, 0, 0),
+        ({"a": KAFKA_IN}, 600, 300, 0),
+        ({"a": KAFKA_IN, "b": KAFKA_IN, "c": FOLDER_IN}, 600, 150, 0),
+        ({"a": KAFKA_IN | {"references": {"url_prefixes": ["http://host/"]}}}, 600, 200, 200),
+    ],
+    ids=["a folder", "one topic", "two topics and a folder", "a topic with URLs"],
+)
+def test_the_parts_of_the_bytes_are_the_whole(
+    tmp_path: Path, sources: dict[str, Any], frames: int, each: int, spool: int
+) -> None:
+    settings = settings_of(sources, KAFKA_OUT, tmp_path, limits={"in_flight_bytes": 1200})
+    bounds = [
+        _kafka_bounds(source, settings, once=False)
+        for source in settings.sources.values()
+        if isinstance(source, KafkaSourceSettings)
+    ]
+
+    assert frame_bytes(settings) == frames
+    assert [(one.held_bytes, one.spool_bytes) for one in bounds] == [(each, spool)] * len(bounds)
+    parts = sum(one.held_bytes + 3 * one.fetch_bytes + one.spool_bytes for one in bounds)
+    assert frames + parts <= 1200
