@@ -43,11 +43,11 @@ def check_source(name: str, settings: KafkaSourceSettings) -> list[str]:
 
 
 def _check_group(settings: KafkaSourceSettings, group: str, *, path: str) -> list[str]:
-    """Refuse a group that the user has no rights on; return the names of the topics that the user may see."""
+    """Refuse a group that the user has no rights on; return, for a pattern, the topics that the user may see."""
     known: list[str] = []
     admin = open_admin(settings, path=path)
     try:
-        known = list(admin.list_topics())
+        known = list(admin.list_topics()) if settings.topic_pattern else []
         admin.describe_groups([group])
     except Exception as error:
         fault = translate(error, path=path)

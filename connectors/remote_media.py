@@ -195,9 +195,9 @@ def _settle(fetched: "asyncio.Future[None]", fault: BaseException | None) -> Non
 
 def check_prefixes(prefixes: Sequence[str], *, path: str) -> None:
     """Raise :class:`ConfigurationError` for a scheme that can't be fetched with what is installed."""
-    import fsspec
-
     for prefix in prefixes:
+        import fsspec
+
         try:
             fsspec.get_filesystem_class(urlsplit(prefix).scheme)
         except (ImportError, ValueError) as error:
