@@ -55,6 +55,7 @@ class TarMember:
     offset_bytes: int
     max_clip_bytes: int
     refused: Poison | None = None
+    mtime: float = 0.0  # seconds since the epoch, as the archive says
 
     def open(self) -> int:
         """Return a descriptor of a sealed copy in memory; it is freed when its last descriptor is closed."""
@@ -122,7 +123,9 @@ def _members(
         if not info.isdir():
             refused = _refusal(info, size_bytes)
             name = "/".join(part for part in info.name.split("/") if part not in ("", "."))
-            yield TarMember(archive, name or "unnamed", info.size, info.offset_data, max_clip_bytes, refused)
+            yield TarMember(
+                archive, name or "unnamed", info.size, info.offset_data, max_clip_bytes, refused, float(info.mtime)
+            )
 
 
 def _refusal(info: tarfile.TarInfo, archive_bytes: int) -> Poison | None:

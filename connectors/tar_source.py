@@ -134,13 +134,14 @@ class TarSource:
                 if fits_pattern(member.name.split("/"), self._pattern):
                     yield member
         except Poison as fault:
-            size_bytes = os.fstat(archive.fileno()).st_size
-            yield TarMember(archive, self._settings.path.name, size_bytes, -1, self._max_clip_bytes, fault)
+            status, name = os.fstat(archive.fileno()), self._settings.path.name
+            yield TarMember(archive, name, status.st_size, -1, self._max_clip_bytes, fault, status.st_mtime)
 
     def _delivery(self, member: TarMember) -> Delivery | None:
         """Return a member's delivery; None for one that is finished or in flight."""
-        parts = (self.name, self._settings.path.name, member.name, str(member.size_bytes), str(member.offset_bytes))
-        clip_id = hashlib.sha256(os.fsencode("\x1f".join(parts))).hexdigest()[:32]
+        place = (member.size_bytes, member.offset_bytes, member.mtime)
+        identity = "\x1f".join((self.name, self._settings.path.name, member.name, *map(str, place)))
+        clip_id = hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
         if clip_id in self._finished or clip_id in self._working:
             return None
         note = self._notes.get(clip_id, Note())

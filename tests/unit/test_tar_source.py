@@ -1,6 +1,7 @@
 """A tar archive as a source: hostile members, archives that can't be read, names that come twice."""
 
 import asyncio
+import io
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,27 @@ async def test_two_members_of_one_name_come_one_after_the_other(tmp_path: Path) 
     assert second.clip.clip_id != first.clip.clip_id
     assert second.clip.media.size_bytes > first.clip.media.size_bytes
     await source.close()
+
+
+async def test_members_that_changed_come_again_and_others_do_not(tmp_path: Path) -> None:
+    def write(mtimes: dict[str, int]) -> None:
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            for name, mtime in mtimes.items():
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = 4, mtime
+                tar.addfile(member, io.BytesIO(b"clip"))
+
+    write({"one.mp4": 1, "two.mp4": 1})
+    source = source_of(tmp_path / "a.tar")
+    for delivery in (await take_all(source.deliveries())).values():
+        await source.settle(done(delivery))
+    await source.close()
+
+    write({"one.mp4": 1, "two.mp4": 2})
+    again = source_of(tmp_path / "a.tar")
+
+    assert set(await take_all(again.deliveries())) == {"two.mp4"}
+    await again.close()
 
 
 async def test_an_archive_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
