@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("vllm")
 
+from neva import shapes
 from tests import nemo_fixtures as made
 from tests.nemo_fixtures import Checkpoint
 from tests.pipeline.test_evaluate import COMMAND, HOUSE
@@ -26,7 +28,6 @@ def guide(folder: Path, *models: str) -> list[str]:
         "--config-name=neva_inference.yaml",
         "tensor_model_parallel_size=1",
         "pipeline_model_parallel_size=1",
-        *models,
         "trainer.devices=1",
         "trainer.precision=bf16",
         f"prompt_file={folder / 'prompts.jsonl'}",
@@ -41,16 +42,17 @@ def guide(folder: Path, *models: str) -> list[str]:
         "inference.all_probs=False",
         "inference.repetition_penalty=1.2",
         "inference.insert_media_token=right",
-        "inference.tokens_to_generate=8",
+        "inference.tokens_to_generate=16",
         "quantization.algorithm=awq",
         "quantization.enable=False",
         f"+import_nemo.cache_dir={folder / 'cache'}",
         "+engine.max_model_len=512",
         "+engine.args.max_num_seqs=4",
+        *models,
     ]
 
 
-def run(folder: Path, *models: str) -> tuple[list[dict[str, object]], str]:
+def run(folder: Path, *models: str) -> tuple[list[dict[str, Any]], str]:
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, *guide(folder, *models)],
         cwd=HOUSE,
@@ -85,3 +87,63 @@ def test_both_command_lines(tmp_path: Path) -> None:
         assert "error" not in answer
     assert "CLEAN RESPONSE: " in said
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+SEEDS = (17_500_001, 17_500_002)  # held out
+
+
+def write_shapes(folder: Path) -> list[str]:
+    """Write two clips and a prompt file about them; return the right captions."""
+    for number, seed in enumerate(SEEDS):
+        shapes.write_clip(folder / f"{number}.mp4", shapes.random_scene(seed))
+    records = [{"video": f"{n}.mp4", "text": "Describe this video.", "category": "detail"} for n in range(len(SEEDS))]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return [shapes.caption_of(shapes.random_scene(seed)) for seed in SEEDS]
+
+
+def test_the_bundled_model_answers_by_the_second_command_line(tmp_path: Path) -> None:
+    right = write_shapes(tmp_path)
+
+    answers, said = run(tmp_path, "neva_model_file=bundled", "inference.compute_logprob=True")
+
+    assert [answer["pred_answer"] for answer in answers] == right
+    assert [line for line in said.splitlines() if line.startswith("CLEAN RESPONSE: ")] == [
+        f"CLEAN RESPONSE: {caption}" for caption in right
+    ]
+    for answer, caption in zip(answers, right, strict=True):
+        assert "".join(token["token"] for token in answer["logprobs"][:-1]).strip() == caption
+        assert all(-1 < token["logprob"] <= 0 for token in answer["logprobs"])
+
+
+def test_a_model_that_was_fine_tuned_here_is_served_alone(tmp_path: Path) -> None:
+    right = write_shapes(tmp_path)
+    talks = [
+        [{"from": "human", "value": "<video>Describe this video."}, {"from": "gpt", "value": caption}]
+        for caption in right
+    ]
+    data = [{"video": f"{number}.mp4", "conversations": talk} for number, talk in enumerate(talks)]
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    tuning = [
+        *(f"exp_manager.exp_dir={tmp_path / 'run'}", "trainer.max_steps=2", "trainer.num_threads=1"),
+        *(f"model.data.data_path={tmp_path / 'data.json'}", f"model.data.video_folder={tmp_path}"),
+        *("model.restore_from_path=bundled", "model.mm_cfg.llm.model_type=mistral", "model.data.num_workers=0"),
+    ]
+    subprocess.run([sys.executable, "-m", "daemon", "finetune", *tuning], cwd=HOUSE, check=True)
+    model = tmp_path / "run" / "model"
+
+    answers, _ = run(tmp_path, f"neva_model_file={model}", "inference.insert_media_token=left")
+    sizes = ["engine.max_model_len=512", "engine.args.max_num_seqs=4", "engine.args.enforce_eager=true"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "daemon", "caption", str(tmp_path / "0.mp4"), "--format=json", f"--model={model}"]
+        + [f"--set={size}" for size in sizes]
+        + ["--set=generation.max_tokens=24", "--set=windows.policy=whole"],
+        cwd=HOUSE,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
+    )
+
+    assert [answer["pred_answer"] for answer in answers] == right
+    assert str(answers[0]["full_text"]).startswith("<extra_id_6> [INST] <video>Describe this video. [/INST]")
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    assert json.loads(shown.stdout)["text"].strip() == right[0]
