@@ -97,8 +97,10 @@ class DecoderProcess:
             self._socket = None
         if self._process is not None and self._process.returncode is None:
             # Popen.kill would reap a child that is dead already, under the eyes of asyncio's own watcher.
+            # Without a descriptor it was gone before one could be opened, and only the watcher is waited for.
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                if self._pidfd >= 0:
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             await self._process.wait()
         if self._pidfd >= 0:
             os.close(self._pidfd)

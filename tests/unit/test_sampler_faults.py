@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import Reason, Transient
+from daemon.decoder_process import DecoderProcess
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
@@ -217,3 +218,20 @@ def test_children_end_with_their_parent() -> None:
             return
         time.sleep(0.05)
     pytest.fail("the child outlived its parent")
+
+
+async def test_a_child_that_is_gone_before_anybody_looks_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: int) -> int:
+        raise ProcessLookupError
+
+    monkeypatch.setattr("daemon.decoder_process.os.pidfd_open", gone)
+    before, child = open_files(), DecoderProcess(memory_bytes=1 << 30)
+
+    with pytest.raises(Transient, match="the decoder died"):
+        await child.start()
+    await child.end()
+
+    assert not child.is_running
+    assert open_files() == before
+    assert child.pid is not None
+    assert not is_running(child.pid)
