@@ -36,7 +36,6 @@ FINISH_S = 300.0
 IN_FLIGHT = 8  # limits.max_clips_in_flight of every load
 SLOTS = 20  # windows in the engine
 DRAIN_S = 60.0
-BOTH_WAYS = frozenset({"source", "sink"})  # through the proxy
 SIDE_BY_SIDE = 6  # loads at once: most of a kill's time is the dead member's session running down
 
 
@@ -63,13 +62,13 @@ class Message:
 class KafkaLoad:
     """Clips in a topic of their own, and the daemons that caption them into another.
 
-    ``proxied`` names who comes in through the proxy: the source, the sink, or both.
+    ``proxied`` says that source and sink come in through the proxy.
     """
 
     folder: Path
     transactional: bool
     delay_ms: float = 50.0
-    proxied: frozenset[str] = frozenset()
+    proxied: bool = False
     in_flight: int = IN_FLIGHT
     script: str | None = None
     consumer: str = "{}"
@@ -87,16 +86,14 @@ class KafkaLoad:
         self.config = self._write_config()
 
     def _write_config(self) -> Path:
-        source, sink = (
-            self.cluster.proxied if edge in self.proxied else self.cluster.bootstrap for edge in ("source", "sink")
-        )
+        servers = self.cluster.proxied if self.proxied else self.cluster.bootstrap
         script = f", script: {self.script}" if self.script else ""
         http = "null" if self.http_port is None else f'{{listen: "127.0.0.1:{self.http_port}"}}'
         config = self.folder / "captiond.yaml"
         config.write_text(
-            f"sources:\n  load: {{kind: kafka, bootstrap_servers: '{source}', topics: [{self.topic}],"
+            f"sources:\n  load: {{kind: kafka, bootstrap_servers: '{servers}', topics: [{self.topic}],"
             f" group_id: {self.topic}, consumer: {self.consumer}}}\n"
-            f"sink: {{kind: kafka, bootstrap_servers: '{sink}', topic: {self.output},"
+            f"sink: {{kind: kafka, bootstrap_servers: '{servers}', topic: {self.output},"
             f" dead_letter_topic: {self.rejected}}}\n"
             f"delivery: {'transactional' if self.transactional else 'at_least_once'}\n"
             "windows: {window_s: 1.0, stride_s: 1.0, min_tail_s: 0.5}\nframes: {num_frames: 2}\n"

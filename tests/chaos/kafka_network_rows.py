@@ -13,7 +13,7 @@ import httpx
 from tests.chaos import kafka_invariants as promises
 from tests.chaos.kafka_cluster import cluster
 from tests.chaos.kafka_load import IN_FLIGHT, KafkaLoad, wait_until
-from tests.chaos.kafka_proxy import END_TXN, OFFSET_COMMIT, PRODUCE, Proxy
+from tests.chaos.kafka_proxy import END_TXN, OFFSET_COMMIT, PRODUCE, WRITES, Proxy
 from tests.chaos.load import WINDOWS_EACH
 from tests.chaos.soak_rows import look
 from tests.chaos.table import Result, Row
@@ -25,7 +25,6 @@ RECOVERY_S = 30.0  # I7 of these rows: the longest back-off, a new connection, a
 NOTICED_S = 40.0  # until an outage is said: the client's requests time out first
 MOST_GROWTH_MB = 20.0  # I6 over an outage: nothing is taken in while it lasts
 SIDE_BY_SIDE = 4
-BOTH = frozenset({"source", "sink"})
 
 
 @dataclass
@@ -60,9 +59,7 @@ class Life:
 
 
 @contextmanager
-def lives(
-    folder: Path, count: int, clips: int, proxied: frozenset[str], delay_ms: float = 400.0
-) -> Iterator[list[Life]]:
+def lives(folder: Path, count: int, clips: int, delay_ms: float = 400.0) -> Iterator[list[Life]]:
     """Run daemons, every other one with transactions, until each has published something."""
     with ExitStack() as stack:
         started = []
@@ -71,7 +68,7 @@ def lives(
                 folder / str(number),
                 transactional=number % 2 == 1,
                 delay_ms=delay_ms,
-                proxied=proxied,
+                proxied=True,
                 http_port=free_ports(1)[0],
             )
             load.fill(clips)
@@ -93,7 +90,7 @@ def end(life: Life, result: Result, faults: int, *, repeats_allowed: int = 0) ->
 def b2(faults: int, folder: Path) -> Result:
     """Nothing passes for ten minutes: the daemons wait, say so, hold no more, and go on when the broker is there."""
     result, hub = Result(), cluster()
-    with Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy, lives(folder, faults, 150, BOTH) as daemons:
+    with Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy, lives(folder, faults, 150) as daemons:
         proxy.silence()
         begun_s = time.monotonic()
         for life in daemons:
@@ -168,7 +165,7 @@ def _trouble(folder: Path, count: int, trouble: Trouble) -> Result:
     clips = int(TROUBLE_S * 3.5) + 60  # sixteen windows a second is the most that a daemon can do meanwhile
     with (
         Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy,
-        lives(folder, count, clips, BOTH, 1000.0) as daemons,
+        lives(folder, count, clips, 1000.0) as daemons,
     ):
         begun = [life.load.history().generations for life in daemons]
         trouble.begin(proxy)
@@ -188,7 +185,7 @@ def p1(faults: int, folder: Path) -> Result:
     result, hub = Result(), cluster()
     with (
         Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy,
-        lives(folder, 2, 60 + 6 * faults, BOTH, delay_ms=100.0) as daemons,
+        lives(folder, 2, 60 + 6 * faults, delay_ms=100.0) as daemons,
     ):
         for number in range(faults):
             before = proxy.dropped
@@ -206,7 +203,7 @@ SLOWNESS = (5.0, 60.0, 120.0)  # the last stands for ever: it is over when it ha
 
 
 def p2(faults: int, folder: Path) -> Result:
-    """The sink does not answer: no more than the cap is in flight, the source waits in its group, then all goes on."""
+    """A sink's writes get no answer: no more than the cap is in flight, the group stays as it is, then all goes on."""
     result = Result()
     for number, slow_s in enumerate(SLOWNESS):
         count = len(range(number, faults, len(SLOWNESS)))
@@ -220,10 +217,10 @@ def _slow_sink(folder: Path, count: int, slow_s: float) -> Result:
     result, hub = Result(), cluster()
     with (
         Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy,
-        lives(folder, count, 100, frozenset({"sink"})) as daemons,
+        lives(folder, count, 100) as daemons,
     ):
         begun = [life.load.history().generations for life in daemons]
-        proxy.silence()
+        proxy.silence(*WRITES)
         silent_s = time.monotonic()
         while (left_s := slow_s - (time.monotonic() - silent_s)) > 0:
             for life in daemons:

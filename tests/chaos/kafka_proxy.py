@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 PRODUCE, OFFSET_COMMIT, END_TXN, TXN_OFFSET_COMMIT = 0, 8, 26, 28  # keys of Kafka's protocol
+_ADD_PARTITIONS_TO_TXN, _ADD_OFFSETS_TO_TXN = 24, 25
+WRITES = (PRODUCE, _ADD_PARTITIONS_TO_TXN, _ADD_OFFSETS_TO_TXN, END_TXN, TXN_OFFSET_COMMIT)  # what a sink asks for
 
 _LENGTH = 4
 _MESSAGES_ON_THE_WAY = 64
@@ -45,6 +47,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._passes = asyncio.Event()
         self._passes.set()
+        self._silent_for: frozenset[int] = frozenset()  # the requests that do not pass; none named are all
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     @contextlib.contextmanager
@@ -61,9 +64,17 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(10)
 
-    def silence(self) -> None:
-        """Pass nothing on, in either direction: to both sides the network is gone."""
-        self._call(self._passes.clear)
+    def silence(self, *keys: int) -> None:
+        """Pass nothing on, in either direction: to both sides the network is gone.
+
+        With ``keys`` only requests with one of these wait, and what their connections ask after them.
+        """
+
+        def change() -> None:
+            self._silent_for = frozenset(keys)
+            self._passes.clear()
+
+        self._call(change)
 
     def speak(self) -> None:
         """Pass on what was held back, and what comes."""
@@ -125,30 +136,37 @@ class Proxy:
         """Pass messages on, each as much later as it is told when it comes, so that a delay costs no throughput."""
         on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MESSAGES_ON_THE_WAY)
         async with asyncio.TaskGroup() as both:
-            both.create_task(self._write(connection, on_the_way, writer))
+            are_answers = is_lost == self._is_answer_lost
+            both.create_task(self._write(connection, on_the_way, writer, are_answers=are_answers))
             while True:
                 message = await _read(reader)
-                delay_s = self.delay_s if is_lost == self._is_answer_lost else 0.0
+                delay_s = self.delay_s if are_answers else 0.0
                 if is_lost(connection, message) or self._draw.random() < self.reset_share:
                     connection.reset()
                     raise ConnectionResetError
                 await on_the_way.put((self._loop.time() + delay_s, message))
 
     async def _write(
-        self, connection: Connection, on_the_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+        self,
+        connection: Connection,
+        on_the_way: asyncio.Queue[tuple[float, bytes]],
+        writer: asyncio.StreamWriter,
+        *,
+        are_answers: bool,
     ) -> None:
         while True:
             due_s, message = await on_the_way.get()
             await asyncio.sleep(max(due_s - self._loop.time(), 0.0))
-            await self._passes.wait()
+            if not self._silent_for or (not are_answers and _key(message) in self._silent_for):
+                await self._passes.wait()
             if connection.is_stuck:
                 await asyncio.Event().wait()
             writer.write(struct.pack(">i", len(message)) + message)
             await writer.drain()
 
     def _note_request(self, connection: Connection, message: bytes) -> bool:
-        key, _, number = struct.unpack_from(">hhi", message)
-        connection.asked[number] = key
+        (number,) = struct.unpack_from(">i", message, 4)
+        connection.asked[number] = _key(message)
         return False
 
     def _is_answer_lost(self, connection: Connection, message: bytes) -> bool:
@@ -159,6 +177,10 @@ class Proxy:
             self.dropped += 1
             return True
         return False
+
+
+def _key(request: bytes) -> int:
+    return int.from_bytes(request[:2], "big")
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.chaos.kafka_edges import read_journal
-from tests.chaos.kafka_load import BOTH_WAYS, FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
+from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
 from tests.chaos.kafka_proxy import Proxy
 from tests.chaos.load import WINDOWS_EACH
 from tests.chaos.run_kafka_daemon import Options
@@ -142,8 +142,7 @@ def badly_stopped(
     how: Callable[[KafkaLoad], list[str]], faults: int, folder: Path, transactional: bool, proxied: bool
 ) -> Result:
     """K4: one load, stopped again and again at a bad time; what was cut off may come twice."""
-    ways = BOTH_WAYS if proxied else frozenset[str]()
-    load = KafkaLoad(folder, transactional, proxied=ways, drain_s=SHORT_DRAIN_S, script="faults.yaml")
+    load = KafkaLoad(folder, transactional, proxied=proxied, drain_s=SHORT_DRAIN_S, script="faults.yaml")
     (load.folder / "faults.yaml").write_text("{}\n")
     load.fill(faults * CLIPS_A_STOP * 2)
     wrong = [line for _ in range(faults) for line in how(load)]
