@@ -14,6 +14,7 @@ from tests.chaos.run_kafka_daemon import Options
 from tests.chaos.table import Result
 
 FAULTS_A_LOAD = 20
+FAULTS_A_POINT = 10  # to one load: a daemon may get far before it passes its point, and a finished load can't be struck
 CLIPS = 200
 FEW_CLIPS = 32  # where a load is struck only a few times
 RECOVERY_S = 15.0  # a dead member's session runs down in 10 s; the rest is a start and one round of the group
@@ -78,19 +79,19 @@ def killed_at_random(faults: int, seed: int, folder: Path, transactional: bool, 
 
 
 def k1(transactional: bool, faults: int, folder: Path) -> Result:
-    """``faults`` kills at each of the twelve points, at most twenty to a load."""
+    """``faults`` kills at each of the twelve points, at most ten to a load."""
     return side_by_side(
         [
             partial(
                 killed_at,
                 point,
-                many := min(left, FAULTS_A_LOAD),
+                many := min(left, FAULTS_A_POINT),
                 folder / f"{point}-{number}",
                 transactional,
                 CLIPS if many > 5 else FEW_CLIPS,
             )
             for point in POINTS
-            for number, left in enumerate(range(faults, 0, -FAULTS_A_LOAD))
+            for number, left in enumerate(range(faults, 0, -FAULTS_A_POINT))
         ]
     )
 
