@@ -25,6 +25,7 @@ RECOVERY_S = 30.0  # I7 of these rows: the longest back-off, a new connection, a
 NOTICED_S = 40.0  # until an outage is said: the client's requests time out first
 MOST_GROWTH_MB = 20.0  # I6 over an outage: nothing is taken in while it lasts
 SIDE_BY_SIDE = 4
+FATE_UNKNOWN = IN_FLIGHT * WINDOWS_EACH  # captions that may come twice where the answers to their writes never came
 
 
 @dataclass
@@ -106,7 +107,7 @@ def b2(faults: int, folder: Path) -> Result:
         proxy.speak()
         _recover(daemons, result)
         for life in daemons:
-            end(life, result, 1)
+            end(life, result, 1, repeats_allowed=FATE_UNKNOWN)
     return result
 
 
@@ -134,7 +135,7 @@ def _break(proxy: Proxy) -> None:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with the network. Captions may come twice where a write's fate can be unknown."""
+    """What is wrong with the network."""
 
     name: str
     begin: Callable[[Proxy], None]
@@ -144,8 +145,8 @@ class Trouble:
 
 TROUBLES = (
     Trouble("answers 500 ms late", _slow, True, 0),
-    Trouble("1 % of messages break their connection", _break, True, IN_FLIGHT * WINDOWS_EACH),
-    Trouble("half-open connections", Proxy.stick, False, IN_FLIGHT * WINDOWS_EACH),  # the group loses its member
+    Trouble("1 % of messages break their connection", _break, True, FATE_UNKNOWN),
+    Trouble("half-open connections", Proxy.stick, False, FATE_UNKNOWN),  # the group loses its member
 )
 
 
