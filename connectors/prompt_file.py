@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -145,7 +146,10 @@ def _refused(name: str, fault: Poison | Transient) -> _RefusedMedia:
 
 
 class PromptFileSource:
-    """A :class:`connectors.contract.Source`: one clip a question, in order, but for those answered."""
+    """A :class:`connectors.contract.Source`: one clip a question, but for those answered.
+
+    Questions about the same media follow each other, so that its frames need not be read again; else they are in order.
+    """
 
     def __init__(self, name: str, questions: Sequence[Question], shelf: MediaShelf, journal: AnswerJournal) -> None:
         self.name = name
@@ -154,17 +158,22 @@ class PromptFileSource:
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield what is not answered yet."""
-        for question in self._questions:
+        for question in self._waiting():
             if self._draining:
                 return
-            if question.number in self._journal.answers:
-                continue
             identity = json.dumps([self.name, question.number, question.record], sort_keys=True, default=str)
             clip_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
             media = self._shelf.media(question.media)
-            clip = Clip(clip_id, self.name, media, time.time_ns(), {"prompt": question.text})
+            clip = Clip(clip_id, self.name, media, time.time_ns(), {"prompt": question.text, "media": question.media})
             suspicion = self._journal.suspicions[question.number]
             yield Delivery(clip, suspicion=suspicion, handle=question.number)
+
+    def _waiting(self) -> Iterator[Question]:
+        together: dict[str, list[Question]] = {}
+        for question in self._questions:
+            if question.number not in self._journal.answers:
+                together.setdefault(question.media, []).append(question)
+        return chain.from_iterable(together.values())
 
     async def settle(self, progress: Progress) -> None:
         """Nothing is left to do: the journal's entry is the position."""

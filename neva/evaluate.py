@@ -7,6 +7,7 @@ they finish. The output is in the order of the prompts, and a job that was cut o
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from connectors.contract import Caption, Clip, Rejection
 from connectors.errors import ConfigurationError, ExitCode
 from connectors.position_route import PositionRoute
 from connectors.prompt_file import MediaShelf, PromptFileSink, PromptFileSource, read_records
-from daemon.assembly import build_pipeline, build_sampler
+from connectors.routes import frame_bytes
+from daemon.assembly import build_pipeline
 from daemon.clip_settings import ClipSettings
 from daemon.config import Settings, VllmSettings
 from daemon.engines import build_engine
@@ -29,6 +31,7 @@ from neva.evaluate_records import AnswerPrinter, AnswerRecords, Asked, read_ques
 from neva.evaluate_settings import EvaluateSettings
 from neva.media_settings import ModelSettings
 from neva.pixel_values import AspectRatio
+from neva.shared_sampler import SharedSampler
 
 log = logging.getLogger(__name__)
 
@@ -129,13 +132,16 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
     def choose(clip: Clip) -> ClipSettings:
         return captioned.asked(clip.attributes["prompt"])
 
+    left = Counter(one.question.media for one in job.asked if one.question.number not in journal.answers)
+    inner = job.inner
+    sampler = SharedSampler(inner.limits, inner.timeouts, frame_bytes=frame_bytes(inner), questions=left)
     house = Household(
-        build_sampler(job.inner),
+        sampler,
         engine,
         sink,
         [PositionRoute(source, sink)],
-        lambda house: build_pipeline(job.inner, house.routes, house.sampler, house.engine, choose),
-        job.inner.timeouts.drain_s,
+        lambda house: build_pipeline(inner, house.routes, house.sampler, house.engine, choose),
+        inner.timeouts.drain_s,
     )
     return _end(await Supervisor(house).run(), sink, journal, job)
 
