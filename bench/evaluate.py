@@ -73,7 +73,7 @@ def transformers_loop(folder: Path, records: list[dict[str, Any]], model_folder:
     for record in records:
         if record["video"] not in shown:
             shown[record["video"]] = read_frames(folder / record["video"])
-        prompt = render("v1", f"{record['text']}<video>").replace("<video>", "<image>" * FRAMES)
+        prompt = render("v1", f"<video>{record['text']}").replace("<video>", "<image>" * FRAMES)
         inputs = processor(text=prompt, images=shown[record["video"]], return_tensors="pt", add_special_tokens=False)
         with torch.inference_mode():
             ids = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
@@ -110,7 +110,7 @@ def captiond_job(folder: Path, model: str) -> tuple[float, list[str]]:
             f"prompt_file={folder / 'prompts.jsonl'}",
             f"output_file={folder / 'out.jsonl'}",
             f"inference.media_base_path={folder}",
-            *("inference.media_type=video", "inference.insert_media_token=right", "inference.greedy=True"),
+            *("inference.media_type=video", "inference.insert_media_token=left", "inference.greedy=True"),
             f"inference.tokens_to_generate={TOKENS}",
             *(f"+data.num_frames={FRAMES}", "+data.conv_template=v1", "+engine.max_model_len=1024"),
         ],

@@ -84,7 +84,7 @@ class GroupMember:
     ) -> None:
         self.name, self.reader, self.queue = name, reader, queue
         self._waiting_for = "the broker"
-        self._committing_since_s: float | None = None
+        self._unanswered_since_s: float | None = None  # the first of the commits in a row without an answer
         self.skipped = 0
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
@@ -102,7 +102,7 @@ class GroupMember:
     @property
     def waiting_for(self) -> str:
         """What is waited for now; empty when nothing is."""
-        since_s = self._committing_since_s
+        since_s = self._unanswered_since_s
         if not self._waiting_for and since_s is not None and time.monotonic() - since_s > AWAY_AFTER_S:
             return "the broker: a commit is not answered"
         return self._waiting_for
@@ -165,17 +165,26 @@ class GroupMember:
             self._poll(consumer)
             self._rebalance(consumer)
             self._take_inbox()
-            if len(self.queue) and time.monotonic() >= self._commit_at_s:
-                self._committing_since_s = time.monotonic()
-                self._commit_at_s = self._committing_since_s + self._interval_s
-                self.queue.commit(consumer, COMMIT_LIMIT_S)
-                self._tries = 0
+            self._commit(consumer)
         except NotAMember as moved:
+            self._unanswered_since_s = None
             log.info("Source %s: the group is changing (%s).", self.name, moved)
         except KafkaFault as fault:
             self._commit_at_s = time.monotonic() + self._note_outage(fault)
-        finally:
-            self._committing_since_s = None
+
+    def _commit(self, consumer: KafkaConsumer) -> None:
+        """Commit all that is ready, when it is time."""
+        if not len(self.queue):
+            self._unanswered_since_s = None
+            return
+        now_s = time.monotonic()
+        if now_s < self._commit_at_s:
+            return
+        self._commit_at_s = now_s + self._interval_s
+        self._unanswered_since_s = self._unanswered_since_s or now_s
+        self.queue.commit(consumer, COMMIT_LIMIT_S)
+        if not self.queue.is_in_doubt:
+            self._unanswered_since_s, self._tries = None, 0
 
     def _rebalance(self, consumer: KafkaConsumer) -> None:
         """Follow what the group decided, in its order: steps 1 and 2."""
