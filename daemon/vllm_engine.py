@@ -110,8 +110,7 @@ def _placeholder(model_config: Any, tokenizer: Any, modality: Modality) -> Place
     """
     from vllm.model_executor.model_loader import get_model_cls
 
-    names = (f"{modality}_token_id", f"{modality}_token_index")
-    found = [getattr(model_config.hf_config, name, None) for name in names]
+    found = [getattr(model_config.hf_config, f"{modality}_token_{word}", None) for word in ("id", "index")]
     token_id = next((value for value in found if isinstance(value, int)), None)
     text = get_model_cls(model_config).get_placeholder_str(modality, 1)
     ids = tokenizer.encode(text, add_special_tokens=False) if text else []
