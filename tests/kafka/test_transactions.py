@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from connectors.kafka_client import KafkaConsumer, NotAMember, TopicPartition, open_consumer, poll_once
+from connectors.kafka_client import BrokerAway, KafkaConsumer, NotAMember, TopicPartition, open_consumer, poll_once
 from connectors.kafka_commit import TransactionCommitter
-from connectors.kafka_producer import connect_output
+from connectors.kafka_producer import Output, connect_output
 from connectors.kafka_record import OutRecord, Publication, RecordOrigin
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.offset_ledger import PartitionPosition, Settlement
@@ -56,6 +56,35 @@ def test_positions_that_were_refused_do_not_come_with_the_next_transaction(
         assert consumer.committed(TopicPartition(topic, 0), timeout_ms=5000) is None
         assert consumer.committed(TopicPartition(topic, 1), timeout_ms=5000) == 1
         assert [record.value for record in read_all(bootstrap, output)] == [b"caption of 1"]
+    finally:
+        committer.close(5.0)
+        consumer.close(autocommit=False, timeout_ms=5000)
+
+
+def test_positions_are_not_committed_without_their_records(bootstrap: str, make_topic: Callable[..., str]) -> None:
+    topic, output = make_topic("clips", partitions=1), make_topic("captions")
+    make_topic("captions.rejected")
+    source = KafkaSourceSettings(bootstrap_servers=bootstrap, topics=topic, group_id=topic)
+    sink = KafkaSinkSettings(bootstrap_servers=bootstrap, topic=output, dead_letter_topic=f"{output}.rejected")
+    consumer = open_consumer(source, source="t", buffer_bytes=2**20, max_records=8, path="sources.t")
+
+    def impatient() -> Output:
+        made = connect_output(sink, ["t"], f"captiond.{topic}")
+        made.producer._accumulator.config["delivery_timeout_ms"] = 0  # each record is given up before it is sent
+        return made
+
+    committer = TransactionCommitter(impatient)
+    try:
+        committer.prepare()
+        consumer.subscribe(topics=[topic])
+        while not consumer.assignment():
+            poll_once(consumer, 0.2, 1)
+        with pytest.raises(BrokerAway):
+            committer.commit([publication(topic, 0, output)], {(topic, 0): PartitionPosition(1, 1)}, consumer, 10.0)
+        committer.prepare()  # ends what the producer left open
+
+        assert consumer.committed(TopicPartition(topic, 0), timeout_ms=5000) is None
+        assert read_all(bootstrap, output) == []
     finally:
         committer.close(5.0)
         consumer.close(autocommit=False, timeout_ms=5000)
