@@ -70,8 +70,8 @@ def ends_cleanly(
 
 def stopped(faults: int, seed: int, folder: Path, transactional: bool) -> Result:
     """K3: SIGTERM at a random time, under load; nothing comes twice."""
-    load = KafkaLoad(folder, transactional, delay_ms=400.0)
-    load.fill(faults * CLIPS_A_STOP)
+    load = KafkaLoad(folder, transactional, delay_ms=1000.0)  # slow enough that the load outlasts its stops
+    load.fill(2 * faults * CLIPS_A_STOP)
     draw, wrong = random.Random(seed), list[str]()
     for _ in range(faults):
         with load.running() as process:
