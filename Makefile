@@ -3,6 +3,7 @@
 PYTHON_IN_VENV := .venv/bin/python
 ROW ?=
 RUNS ?=
+KEEP ?=
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,8 +30,8 @@ lint: setup ## ruff: rules and format
 type: setup ## mypy, strict
 	@.venv/bin/mypy
 
-chaos: setup ## the fault matrix; ROW=K1 RUNS=20 for one row
-	@$(PYTHON_IN_VENV) -m tests.chaos $(if $(ROW),--row $(ROW)) $(if $(RUNS),--runs $(RUNS))
+chaos: setup ## the fault matrix; ROW=K1 RUNS=20 for one row, KEEP=folder keeps the logs
+	@$(PYTHON_IN_VENV) -m tests.chaos $(if $(ROW),--row "$(ROW)") $(if $(RUNS),--runs $(RUNS)) $(if $(KEEP),--keep "$(KEEP)")
 
 chaos-quick: setup ## the rows that CI runs
 	@$(PYTHON_IN_VENV) -m tests.chaos --quick

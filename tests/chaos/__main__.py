@@ -1,6 +1,7 @@
 """Run the fault matrix: `make chaos`, `make chaos ROW=K1 RUNS=20`, `make chaos-quick`."""
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -21,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos")
     parser.add_argument("--row", help="only rows whose name begins so")
     parser.add_argument("--runs", type=int, help="how many faults a row strikes")
+    parser.add_argument("--keep", type=Path, help="a folder for what the rows write: configurations, logs, journals")
     parser.add_argument("--quick", action="store_true", help="the counts of CI")
     asked = parser.parse_args()
     rooms = (folder_rows, engine_rows, vllm_rows, clock_rows, unit_rows, soak_rows)
@@ -44,8 +46,9 @@ def main() -> int:
             return asked.runs
         return row.quick if asked.quick else row.full
 
-    with tempfile.TemporaryDirectory(prefix="captiond-chaos-") as folder:
-        return 0 if run_rows(rows, runs_of, Path(folder)) else 1
+    with contextlib.ExitStack() as stack:
+        folder = asked.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="captiond-chaos-")))
+        return 0 if run_rows(rows, runs_of, folder.resolve()) else 1
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class KafkaLoad:
         self.folder.mkdir(parents=True)
         self.topic = self.cluster.make_topics(output_settings=self.output_settings)
         self.output, self.rejected = f"{self.topic}.captions", f"{self.topic}.rejected"
-        self.journal = self.folder / "journal.jsonl"
+        self.journal, self.log = self.folder / "journal.jsonl", self.folder / "daemon.log"
         self.config = self._write_config()
 
     def _write_config(self) -> Path:
@@ -125,7 +125,7 @@ class KafkaLoad:
         """Start a daemon of the load's group."""
         arguments = [str(self.config), str(self.journal), (options or Options()).to_json()]
         command = [sys.executable, "-m", "tests.chaos.run_kafka_daemon", *arguments]
-        with (self.folder / "daemon.log").open("ab") as log:
+        with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env={**os.environ})
 
     @contextlib.contextmanager
@@ -146,7 +146,9 @@ class KafkaLoad:
             try:
                 code = last.wait(timeout=FINISH_S)
             except subprocess.TimeoutExpired:
-                return [f"{self.topic}: the last daemon did not finish within {FINISH_S:.0f} s"]
+                last.send_signal(signal.SIGUSR1)
+                time.sleep(1)  # for its stacks to be in its log
+                return [f"{self.topic}: the last daemon did not finish within {FINISH_S:.0f} s: {self.log}"]
         return [] if code == 0 else [f"{self.topic}: the last daemon exited with {code}"]
 
     def noted(self, event: str, pid: int) -> int:

@@ -186,7 +186,11 @@ def frozen(faults: int, folder: Path, transactional: bool) -> Result:
                 thawed_ns = time.monotonic_ns()
                 zombie.send_signal(signal.SIGCONT)
                 pid = zombie.pid
-                wait_until(lambda: _given_up(load, pid, thawed_ns), FINISH_S, "the zombie's loss of its partitions")  # noqa: B023
+                wait_until(
+                    lambda: zombie.poll() is not None or _given_up(load, pid, thawed_ns),  # noqa: B023
+                    FINISH_S,
+                    "the zombie's loss of its partitions",
+                )
                 wrong += _commits_of_a_zombie(load, pid, thawed_ns)
                 zombie.terminate()
                 wrong += ends_cleanly(load, zombie, STOP_S, alone=False)
@@ -206,7 +210,7 @@ def _given_up(load: KafkaLoad, pid: int, since_ns: int) -> bool:
 def _commits_of_a_zombie(load: KafkaLoad, pid: int, thawed_ns: int) -> list[str]:
     """Return what a thawed daemon committed before it knew that its partitions were gone."""
     mine = [event for event in read_journal(load.journal) if event["pid"] == pid and event["at_ns"] > thawed_ns]
-    first_revoke = next(number for number, event in enumerate(mine) if event["event"] == "revoke")
+    first_revoke = next((number for number, event in enumerate(mine) if event["event"] == "revoke"), len(mine))
     commits = [event for event in mine[:first_revoke] if event["event"] == "commit"]
     return [f"{load.topic}: the zombie committed {event['places']}" for event in commits]
 

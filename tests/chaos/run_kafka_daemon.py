@@ -1,7 +1,9 @@
 """Run the real daemon over a Kafka configuration, noted and struck at its edges: CONFIG JOURNAL [OPTIONS as JSON]."""
 
 import asyncio
+import faulthandler
 import json
+import signal
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -64,7 +66,8 @@ def struck(house: Household, options: Options, journal: Journal) -> Household:
 
 
 def main() -> int:
-    """Return the daemon's exit code, if it lives to have one."""
+    """Return the daemon's exit code, if it lives to have one. SIGUSR1 writes every thread's stack to its log."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     journal = Journal(Path(sys.argv[2]))
     options = Options(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else Options()
     settings = load(Path(sys.argv[1]), options.overrides)
