@@ -13,8 +13,10 @@ touches a ledger happens here, in this order, over and over:
 
 import asyncio
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -86,6 +88,7 @@ class GroupMember:
         self._waiting_for = "the broker"
         self._unanswered_since_s: float | None = None  # the first of the commits in a row without an answer
         self.skipped = 0
+        self.turns = 0  # rises while the thread gets on, an outage included
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
         self._connect, self._subscribe, self._offer = connect, subscribe, offer
@@ -106,6 +109,12 @@ class GroupMember:
         if not self._waiting_for and since_s is not None and time.monotonic() - since_s > AWAY_AFTER_S:
             return "the broker: a commit is not answered"
         return self._waiting_for
+
+    @property
+    def stack(self) -> str:
+        """Where the thread is now."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None else "it has ended\n"
 
     def start(self) -> None:
         """Start the thread: it connects, and joins the group."""
@@ -144,6 +153,7 @@ class GroupMember:
         """Connect and subscribe; a transactional producer is ready before the group can hand out a partition."""
         consumer: KafkaConsumer | None = None
         while not self._closing.is_set():
+            self.turns += 1
             try:
                 if consumer is None:
                     consumer = self._connect()
@@ -159,6 +169,7 @@ class GroupMember:
 
     def _turn(self, consumer: KafkaConsumer) -> None:
         """Do the module's five steps; what stands in their way now is tried again after a back-off, polling on."""
+        self.turns += 1
         try:
             self._rebalance(consumer)
             self.reader.pause_or_resume(consumer)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.contract import Delivery, Media, Progress
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, Fatal
 from connectors.kafka_client import BrokerAway, KafkaConsumer, open_consumer
 from connectors.kafka_clip import RecordReader
 from connectors.kafka_commit import Committer, OffsetCommitter
@@ -28,6 +28,8 @@ from connectors.remote_media import Spool
 log = logging.getLogger(__name__)
 
 CLOSE_LIMIT_S = COMMIT_LIMIT_S + 2 * LEAVE_LIMIT_S  # a commit that runs, then the last one, then leaving the group
+LOOK_S = 10.0  # how often the member's thread is looked at while no clip comes
+STUCK_S = 300.0  # what a turn of it may take: each call of the client has a limit of some seconds, for each partition
 _FETCHES_HELD = 3  # the client holds one answer and asks for the next, and the last poll may bring one more
 
 
@@ -114,19 +116,36 @@ class KafkaSource:
         return {(topic, str(partition)): count for (topic, partition), count in lag.items()}
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
-        """Join the group, and yield clips until :meth:`drain`; what only a person can mend is raised."""
+        """Join the group, and yield clips until :meth:`drain`.
+
+        Raises what only a person can mend, and :class:`Fatal` when the client does not return.
+        """
         if self._draining:
             return
         if self._member is None:
             self._member = self._make_member()
             self._member.start()
         while not self._draining:
-            delivery = await self._queue.get()
+            delivery = await self._next(self._member)
             if delivery is None:
                 break
             yield delivery
         if self._member.failure is not None:
             raise self._member.failure
+
+    async def _next(self, member: GroupMember) -> Delivery | None:
+        """Wait for a clip; :class:`Fatal` when the member's thread is stuck in the client. A restart loses nothing."""
+        seen, still = member.turns, 0
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    return await self._queue.get()
+            except TimeoutError:
+                still = still + 1 if member.turns == seen and not member.ended.is_set() else 0
+                seen = member.turns
+            if still * LOOK_S >= STUCK_S:
+                log.error("Source %s stands still here:\n%s", self.name, member.stack)
+                raise Fatal(f"source {self.name}: the Kafka client did not return within {STUCK_S:.0f} s")
 
     def _make_member(self) -> GroupMember:
         reader = PartitionReader(self._partitions, self._reader.hand_out, once=self.bounds.once, path=self._path)
