@@ -266,7 +266,12 @@ def poll_once(consumer: KafkaConsumer, wait_s: float, max_records: int) -> dict[
 
     Records that came for a partition while it was paused are kept aside. kafka-python 3.0.12 takes them up again only
     while it holds nothing else, and counts what is used up as something: the partition would then stand still for ever.
+
+    A rejoin because the topics changed is taken up again here for as long as it lasts. Its leader clears the reason
+    half way; when the round ends there, kafka-python 3.0.12 sees no reason to go on, and never joins.
     """
+    if consumer._coordinator.rejoining:
+        consumer._coordinator.request_rejoin()
     fetcher = consumer._fetcher
     fetcher._next_partition_records = fetcher._next_partition_records or None
     polled: dict[TopicPartition, list[Any]] = consumer._poll_once(Timer(int(wait_s * 1000)), max_records)
