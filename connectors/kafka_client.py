@@ -20,7 +20,6 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, NewTopic
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.net.inet import KafkaNetSocket
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
@@ -28,13 +27,13 @@ from kafka.util import Timer
 from connectors.errors import ConfigurationError
 from connectors.kafka_client_settings import (
     BATCH_BYTES,
-    DIRECT,
     connection_settings,
     consumer_settings,
     producer_settings,
     reader_settings,
 )
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka_sockets import ClosingClient
 
 __all__ = [
     "BrokerAway",
@@ -66,23 +65,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-
-class _ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
-    """Connects directly, and closes the socket of a connection that fails.
-
-    The client leaves those to the garbage collector, which in a large process comes round too seldom for an outage of
-    hours: it would run out of descriptors.
-    """
-
-    SCHEMES = (DIRECT,)
-
-    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
-        try:
-            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
-        except BaseException:
-            sock.close()
-            raise
 
 
 class KafkaFault(Exception):
@@ -206,10 +188,9 @@ def _open(client: type, settings: dict[str, Any], *, path: str) -> Any:
     A client that fails while it is made leaves its connections and its thread behind: they are closed here.
     """
     made: list[Any] = []
-    default = client.DEFAULT_CONFIG["kafka_client"]  # type: ignore[attr-defined]
 
     def remembered(**config: Any) -> Any:
-        made.append(default(**config))
+        made.append(ClosingClient(**config))
         return made[-1]
 
     if "metrics_enabled" in client.DEFAULT_CONFIG:  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """Reading: canaries over what kafka-python does with records that it holds, and with joins that outlast a round."""
 
+import socket
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,9 @@ from connectors.kafka_settings import KafkaConnectionSettings, KafkaSourceSettin
 from tests.kafka.stand_in import produce
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
+
+
+MUCH = bytes(8 * 2**20)  # more than a small send buffer takes at once
 
 
 def read_until_quiet(reader: KafkaConsumer) -> int:
@@ -75,6 +79,21 @@ def test_a_topic_that_appears_is_joined_for_however_short_the_rounds_are(
     consumer.close(autocommit=False, timeout_ms=5000)
 
     assert bool(joined) == joins
+
+
+def test_a_connection_that_still_has_something_to_send_is_closed_with_its_client(bootstrap: str) -> None:
+    reader = open_reader(KafkaConnectionSettings(bootstrap_servers=bootstrap))
+    reader.topics()  # a round trip: one connection at least stands
+    connections = reader._client._manager._conns.values()
+    transports = [connection.transport for connection in connections if connection.connected]
+    for transport in transports:
+        transport._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        transport.write(len(MUCH).to_bytes(4) + MUCH)
+
+    reader.close()
+
+    assert transports
+    assert all(transport._sock is None or transport._sock.fileno() == -1 for transport in transports)
 
 
 def until(came: Callable[[], bool], limit_s: float) -> None:
