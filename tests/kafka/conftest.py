@@ -107,8 +107,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 
 @pytest.fixture(autouse=True)
 def end_watches() -> Iterator[None]:
-    """End the readers that the test left, and collect what kafka-python left within the test that left it."""
+    """End the readers that the test left, and collect what kafka-python left within the test that left it, and then."""
+    gc.disable()
     yield
+    gc.enable()
     Watch.close_all()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
