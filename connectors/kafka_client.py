@@ -20,6 +20,8 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, NewTopic
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
@@ -27,13 +29,13 @@ from kafka.util import Timer
 from connectors.errors import ConfigurationError
 from connectors.kafka_client_settings import (
     BATCH_BYTES,
+    DIRECT,
     connection_settings,
     consumer_settings,
     producer_settings,
     reader_settings,
 )
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
-from connectors.kafka_sockets import ClosingClient
 
 __all__ = [
     "BrokerAway",
@@ -65,6 +67,40 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+
+class _ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
+    """Connects directly, and closes the socket of a connection that fails.
+
+    The client leaves those to the garbage collector, which in a large process comes round too seldom for an outage of
+    hours: it would run out of descriptors.
+    """
+
+    SCHEMES = (DIRECT,)
+
+    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        try:
+            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
+        except BaseException:
+            sock.close()
+            raise
+
+
+class _ClosingClient(KafkaNetClient):  # type: ignore[misc]
+    """Stops its thread before it closes, and closes with itself the connections that have something to send.
+
+    kafka-python 3.0.12 closes beneath the thread, which then reads from what is gone, and leaves such connections open.
+    """
+
+    def close(self, node_id: Any = None) -> None:
+        if node_id is not None:
+            super().close(node_id)
+            return
+        self._net.stop()
+        super().close()
+        for connection in list(self._manager._conns.values()):  # those that closed have gone from here
+            if connection.transport is not None and connection.transport._sock is not None:
+                connection.transport._sock.close()
 
 
 class KafkaFault(Exception):
@@ -190,7 +226,7 @@ def _open(client: type, settings: dict[str, Any], *, path: str) -> Any:
     made: list[Any] = []
 
     def remembered(**config: Any) -> Any:
-        made.append(ClosingClient(**config))
+        made.append(_ClosingClient(**config))
         return made[-1]
 
     if "metrics_enabled" in client.DEFAULT_CONFIG:  # type: ignore[attr-defined]
