@@ -1,4 +1,4 @@
-"""The one file that imports kafka-python's clients: how they are opened and used, and what their errors mean.
+"""kafka-python's clients: how they are opened and used, and what their errors mean; no other file opens one.
 
 Errors are translated once, by :func:`translate`:
 
@@ -19,9 +19,6 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, NewTopic
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import KafkaNetSocket
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
@@ -29,12 +26,12 @@ from kafka.util import Timer
 from connectors.errors import ConfigurationError
 from connectors.kafka_client_settings import (
     BATCH_BYTES,
-    DIRECT,
     connection_settings,
     consumer_settings,
     producer_settings,
     reader_settings,
 )
+from connectors.kafka_mends import Assignor, ClosingClient, mend_membership, resume_join
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 
 __all__ = [
@@ -67,40 +64,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-
-class _ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
-    """Connects directly, and closes the socket of a connection that fails.
-
-    The client leaves those to the garbage collector, which in a large process comes round too seldom for an outage of
-    hours: it would run out of descriptors.
-    """
-
-    SCHEMES = (DIRECT,)
-
-    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
-        try:
-            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
-        except BaseException:
-            sock.close()
-            raise
-
-
-class _ClosingClient(KafkaNetClient):  # type: ignore[misc]
-    """Stops its thread before it closes, and closes with itself the connections that have something to send.
-
-    kafka-python 3.0.12 closes beneath the thread, which then reads from what is gone, and leaves such connections open.
-    """
-
-    def close(self, node_id: Any = None) -> None:
-        if node_id is not None:
-            super().close(node_id)
-            return
-        self._net.stop()
-        super().close()
-        for connection in list(self._manager._conns.values()):  # those that closed have gone from here
-            if connection.transport is not None and connection.transport._sock is not None:
-                connection.transport._sock.close()
 
 
 class KafkaFault(Exception):
@@ -185,7 +148,9 @@ def open_consumer(
     """Return a consumer that has reached a broker and is not yet in its group; see :func:`consumer_settings`."""
     check_client_settings(settings.consumer, KafkaConsumer, path=f"{path}.consumer")
     given = consumer_settings(settings, source=source, buffer_bytes=buffer_bytes, max_records=max_records, path=path)
-    return _open(KafkaConsumer, given | {"partition_assignment_strategy": [CooperativeStickyAssignor]}, path=path)
+    consumer = _open(KafkaConsumer, given | {"partition_assignment_strategy": [Assignor]}, path=path)
+    mend_membership(consumer)
+    return consumer
 
 
 def open_reader(settings: KafkaConnectionSettings, *, path: str = "", **more: Any) -> KafkaConsumer:
@@ -226,7 +191,7 @@ def _open(client: type, settings: dict[str, Any], *, path: str) -> Any:
     made: list[Any] = []
 
     def remembered(**config: Any) -> Any:
-        made.append(_ClosingClient(**config))
+        made.append(ClosingClient(**config))
         return made[-1]
 
     if "metrics_enabled" in client.DEFAULT_CONFIG:  # type: ignore[attr-defined]
@@ -283,12 +248,8 @@ def poll_once(consumer: KafkaConsumer, wait_s: float, max_records: int) -> dict[
 
     Records that came for a partition while it was paused are kept aside. kafka-python 3.0.12 takes them up again only
     while it holds nothing else, and counts what is used up as something: the partition would then stand still for ever.
-
-    A rejoin because the topics changed is taken up again here for as long as it lasts. Its leader clears the reason
-    half way; when the round ends there, kafka-python 3.0.12 sees no reason to go on, and never joins.
     """
-    if consumer._coordinator.rejoining:
-        consumer._coordinator.request_rejoin()
+    resume_join(consumer)
     fetcher = consumer._fetcher
     fetcher._next_partition_records = fetcher._next_partition_records or None
     polled: dict[TopicPartition, list[Any]] = consumer._poll_once(Timer(int(wait_s * 1000)), max_records)

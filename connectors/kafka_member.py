@@ -98,6 +98,7 @@ class GroupMember:
         self._events: deque[Event] = deque()
         self._closing = threading.Event()
         self._tries = 0
+        self._group_changes = False  # since a commit was refused for it, until one is not
         self._commit_at_s = 0.0
         self._away_since_s: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"kafka {name}", daemon=True)
@@ -179,7 +180,9 @@ class GroupMember:
             self._commit(consumer)
         except NotAMember as moved:
             self._unanswered_since_s = None
-            log.info("Source %s: the group is changing (%s).", self.name, moved)
+            if not self._group_changes:
+                log.info("Source %s: the group is changing (%s).", self.name, moved)
+            self._group_changes = True
         except KafkaFault as fault:
             self._commit_at_s = time.monotonic() + self._note_outage(fault)
 
@@ -195,7 +198,7 @@ class GroupMember:
         self._unanswered_since_s = self._unanswered_since_s or now_s
         self.queue.commit(consumer, COMMIT_LIMIT_S)
         if not self.queue.is_in_doubt:
-            self._unanswered_since_s, self._tries = None, 0
+            self._unanswered_since_s, self._tries, self._group_changes = None, 0, False
 
     def _rebalance(self, consumer: KafkaConsumer) -> None:
         """Follow what the group decided, in its order: steps 1 and 2."""

@@ -1,0 +1,116 @@
+"""What kafka-python 3.0.12 gets wrong about groups and connections, mended; each mend has its canary in tests/kafka."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
+from typing import Any
+
+from kafka import KafkaConsumer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
+from kafka.structs import TopicPartition
+
+from connectors.kafka_client_settings import DIRECT
+
+__all__ = ["Assignor", "ClosedWhenRefused", "ClosingClient", "mend_membership", "resume_join"]
+
+
+class ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
+    """Connects directly, and closes the socket of a connection that fails.
+
+    The client leaves those to the garbage collector, which in a large process comes round too seldom for an outage of
+    hours: it would run out of descriptors.
+    """
+
+    SCHEMES = (DIRECT,)
+
+    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: float | None = None) -> Any:
+        """Connect, or close the socket and raise what the client raises."""
+        try:
+            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
+        except BaseException:
+            sock.close()
+            raise
+
+
+class ClosingClient(KafkaNetClient):  # type: ignore[misc]
+    """Stops its thread before it closes, and closes with itself the connections that have something to send.
+
+    The client closes beneath the thread, which then reads from what is gone, and leaves such connections open.
+    """
+
+    def close(self, node_id: Any = None) -> None:
+        """Close the connection to one node, or everything."""
+        if node_id is not None:
+            super().close(node_id)
+            return
+        self._net.stop()
+        super().close()
+        for connection in list(self._manager._conns.values()):  # those that closed have gone from here
+            if connection.transport is not None and connection.transport._sock is not None:
+                connection.transport._sock.close()
+
+
+class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]
+    """Cooperative sticky, with one owner a partition.
+
+    A member of the client that lost its partitions goes on claiming them, and a leader that hears two claims can give
+    a partition to the one while the other still works on it. Here a member claims what it has, and a leader withholds
+    what two claim until it was given up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owned: Callable[[], Collection[TopicPartition]] = tuple
+
+    def metadata(self, topics: Collection[str]) -> Any:
+        """Return what the member tells the leader: topics, and the partitions that it has."""
+        self.member_assignment = list(self.owned())
+        return super().metadata(topics)
+
+    def assign(self, cluster: Any, members: Any) -> Any:
+        """Return each member's share by its id."""
+        claims = Counter(
+            partition for member in members for partition in self.parse_member_metadata(member.metadata).partitions
+        )
+        return {
+            member: _without({partition for partition, count in claims.items() if count > 1}, share)
+            for member, share in super().assign(cluster, members).items()
+        }
+
+
+def _without(disputed: set[TopicPartition], share: Any) -> Any:
+    kept: dict[str, list[int]] = defaultdict(list)
+    for topic, partitions in share.assigned_partitions:
+        kept[topic] += [partition for partition in partitions if TopicPartition(topic, partition) not in disputed]
+    return ConsumerProtocolAssignment(share.version, sorted(kept.items()), b"")
+
+
+def mend_membership(consumer: KafkaConsumer) -> None:
+    """Make a consumer hear of all that it loses, and claim nothing of it; to be called before it joins.
+
+    A join is prepared once, which is when lost partitions are called lost. When the group turns out to have forgotten
+    the member in the middle of a join, the client starts over without: the member would go on with partitions that
+    others have moved on, and commit over them.
+    """
+    coordinator = consumer._coordinator
+    for assignor in coordinator._assignors.values():
+        assignor.owned = consumer._subscription.assigned_partitions
+    reset = coordinator.reset_generation
+
+    def reset_and_prepare_again(*args: Any, **kwargs: Any) -> None:
+        reset(*args, **kwargs)
+        coordinator.rejoining = False
+
+    coordinator.reset_generation = reset_and_prepare_again
+
+
+def resume_join(consumer: KafkaConsumer) -> None:
+    """Take up a join that outlasted the last round of polling; to be called before the next.
+
+    The leader of a rejoin because topics changed clears the reason for it half way. When a round ends there, the client
+    sees no reason to go on, and never joins.
+    """
+    if consumer._coordinator.rejoining:
+        consumer._coordinator.request_rejoin()
