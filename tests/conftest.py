@@ -4,6 +4,10 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("captiond", deadline=None)  # a busy machine is no failure
+settings.load_profile("captiond")
 
 
 @pytest.fixture(autouse=True)

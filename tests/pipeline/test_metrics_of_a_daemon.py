@@ -48,6 +48,7 @@ def _text_once_done(process: "subprocess.Popen[str]", port: int) -> str:
         except httpx.HTTPError:
             found = ""
         ended = [f'captiond_clips_done_total{{source="inbox"}} {CLIPS}.0', "captiond_clips_rejected_total{"]
+        ended.append('captiond_source_lag{partition="",source="inbox",topic=""} 0.0')
         if all(line in found for line in ended):
             return found
         time.sleep(0.1)
