@@ -31,7 +31,7 @@ from connectors.kafka_client_settings import (
     producer_settings,
     reader_settings,
 )
-from connectors.kafka_mends import Assignor, ClosingClient, mend_membership, resume_join
+from connectors.kafka_mends import Assignor, ClosingClient, mend_membership, positions_kept, resume
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 
 __all__ = [
@@ -249,8 +249,9 @@ def poll_once(consumer: KafkaConsumer, wait_s: float, max_records: int) -> dict[
     Records that came for a partition while it was paused are kept aside. kafka-python 3.0.12 takes them up again only
     while it holds nothing else, and counts what is used up as something: the partition would then stand still for ever.
     """
-    resume_join(consumer)
+    resume(consumer)
     fetcher = consumer._fetcher
     fetcher._next_partition_records = fetcher._next_partition_records or None
-    polled: dict[TopicPartition, list[Any]] = consumer._poll_once(Timer(int(wait_s * 1000)), max_records)
+    with positions_kept(consumer):
+        polled: dict[TopicPartition, list[Any]] = consumer._poll_once(Timer(int(wait_s * 1000)), max_records)
     return polled

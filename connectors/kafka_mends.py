@@ -1,7 +1,8 @@
 """What kafka-python 3.0.12 gets wrong about groups and connections, mended; each mend has its canary in tests/kafka."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -13,7 +14,7 @@ from kafka.structs import TopicPartition
 
 from connectors.kafka_client_settings import DIRECT
 
-__all__ = ["Assignor", "ClosedWhenRefused", "ClosingClient", "mend_membership", "resume_join"]
+__all__ = ["Assignor", "ClosedWhenRefused", "ClosingClient", "mend_membership", "positions_kept", "resume"]
 
 
 class ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
@@ -106,11 +107,36 @@ def mend_membership(consumer: KafkaConsumer) -> None:
     coordinator.reset_generation = reset_and_prepare_again
 
 
-def resume_join(consumer: KafkaConsumer) -> None:
-    """Take up a join that outlasted the last round of polling; to be called before the next.
+def resume(consumer: KafkaConsumer) -> None:
+    """Take up what ended too early; to be called before each round of polling.
 
-    The leader of a rejoin because topics changed clears the reason for it half way. When a round ends there, the client
-    sees no reason to go on, and never joins.
+    * The leader of a rejoin because topics changed clears the reason for it half way. When a round of polling ends
+      there, the client sees no reason to go on, and never joins.
+    * The loops of the heartbeats and of the topics' metadata end for good at an error that is none of Kafka's: a
+      certificate that is being replaced, and cannot be read when a connection is made.
     """
-    if consumer._coordinator.rejoining:
-        consumer._coordinator.request_rejoin()
+    coordinator, cluster = consumer._coordinator, consumer._client.cluster
+    if coordinator.rejoining:
+        coordinator.request_rejoin()
+    if coordinator.stable():
+        coordinator._maybe_start_heartbeat_loop()
+    if cluster._refresh_loop_future is not None and cluster._refresh_loop_future.is_done:
+        cluster._refresh_loop_future = None
+        cluster.start_refresh_loop()
+
+
+@contextmanager
+def positions_kept(consumer: KafkaConsumer) -> Iterator[None]:
+    """Set partitions back to where they were, when the round of polling within fails.
+
+    The client takes records up before it asks for the next ones. When that fails, it forgets the records, and reads on
+    behind them.
+    """
+    before = {partition: state.position for partition, state in consumer._subscription.assignment.items()}
+    try:
+        yield
+    except BaseException:
+        for partition, position in before.items():
+            if position is not None and partition in consumer.assignment():
+                consumer.seek(partition, position.offset)
+        raise

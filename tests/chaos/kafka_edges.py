@@ -80,6 +80,7 @@ class StruckCommitter(Handing):
         """Hand on the commit."""
         facts = {"places": [_name(place) for place in positions], "generation": consumer.group_metadata().generation_id}
         self.killer.passed("before_publish" if self._is_transactional else "before_commit")
+        facts["asked_ns"] = time.monotonic_ns()
         self.inner.commit(publications, positions, consumer, limit_s)
         self.journal.note("commit", **facts)
         self.killer.passed("after_commit")

@@ -208,10 +208,13 @@ def _given_up(load: KafkaLoad, pid: int, since_ns: int) -> bool:
 
 
 def _commits_of_a_zombie(load: KafkaLoad, pid: int, thawed_ns: int) -> list[str]:
-    """Return what a thawed daemon committed before it knew that its partitions were gone."""
+    """Return what a thawed daemon committed before it knew that its partitions were gone.
+
+    The answer to a commit from before it was frozen can come after the thaw; invariants judge those.
+    """
     mine = [event for event in read_journal(load.journal) if event["pid"] == pid and event["at_ns"] > thawed_ns]
     first_revoke = next((number for number, event in enumerate(mine) if event["event"] == "revoke"), len(mine))
-    commits = [event for event in mine[:first_revoke] if event["event"] == "commit"]
+    commits = [event for event in mine[:first_revoke] if event["event"] == "commit" and event["asked_ns"] > thawed_ns]
     return [f"{load.topic}: the zombie committed {event['places']}" for event in commits]
 
 

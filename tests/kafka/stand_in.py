@@ -142,9 +142,11 @@ async def running(route: AnyRoute, **options: Any) -> AsyncIterator[asyncio.Task
         await route.close()
 
 
-def produce(bootstrap: str, topic: str, values: Sequence[bytes | None], **more: Any) -> None:
+def produce(
+    bootstrap: str, topic: str, values: Sequence[bytes | None], compression: str | None = None, **more: Any
+) -> None:
     """Write clips, the n-th with key ``k<n>``."""
-    producer = KafkaProducer(bootstrap_servers=bootstrap, max_request_size=20 * 2**20)
+    producer = KafkaProducer(bootstrap_servers=bootstrap, max_request_size=20 * 2**20, compression_type=compression)
     futures = [producer.send(topic, value, key=b"k%d" % n, **more) for n, value in enumerate(values)]
     producer.flush(timeout=30)
     assert all(future.succeeded() for future in futures)

@@ -69,6 +69,21 @@ async def test_every_clip_is_captioned_once_in_order(
     assert all(position is None or not position.unfinished for position in ends)
 
 
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_every_compression_of_kafka_is_read_and_written(
+    bootstrap: str, topics: tuple[str, str], tmp_path: Path, compression: str
+) -> None:
+    topic, output = topics
+    produce(bootstrap, topic, [b"clip" * 1000] * 10, compression)
+    sink = {"compression": compression}
+    route = make_route(bootstrap, topic, output, tmp_path, transactional=False, once=True, sink=sink)
+
+    await run_pipeline(route)
+    await route.close()
+
+    assert list(windows_of(read_all(bootstrap, output)).values()) == [[0, 1, 2]] * 10
+
+
 async def test_a_long_clip_goes_on_at_its_window_and_its_neighbours_are_not_repeated(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
 ) -> None:
