@@ -17,7 +17,7 @@ from tests.chaos.kafka_proxy import END_TXN, OFFSET_COMMIT, PRODUCE, WRITES, Pro
 from tests.chaos.load import WINDOWS_EACH
 from tests.chaos.soak_rows import look
 from tests.chaos.table import Result, Row
-from tests.kafka.broker import free_ports
+from tests.ports import free_port
 
 OUTAGE_S = float(os.environ.get("CHAOS_OUTAGE_S", "600"))
 TROUBLE_S = float(os.environ.get("CHAOS_TROUBLE_S", "60"))
@@ -70,7 +70,7 @@ def lives(folder: Path, count: int, clips: int, delay_ms: float = 400.0) -> Iter
                 transactional=number % 2 == 1,
                 delay_ms=delay_ms,
                 proxied=True,
-                http_port=free_ports(1)[0],
+                http_port=free_port(),
             )
             load.fill(clips)
             started.append(Life(load, stack.enter_context(load.running())))

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import sys
 import warnings
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ import pytest
 from daemon.config import VllmSettings
 from daemon.engine_args import ENVIRONMENT
 from daemon.vllm_engine import VllmEngine
+from tests.ports import free_port
 
 # what the modules of tests over the real vLLM are marked with; model libraries warn of themselves when imported
 MARKS = [
@@ -52,10 +52,7 @@ async def running(model: Path, **changes: Any) -> AsyncIterator[VllmEngine]:
 @asynccontextmanager
 async def serving(model: Path, port: int | None = None) -> AsyncIterator[str]:
     """Run vLLM's own server over a tiny model, called ``tiny``, on loopback; its address comes before it answers."""
-    if port is None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    port = port or free_port()
     options = {
         "model": model,
         "served-model-name": "tiny",

@@ -6,18 +6,18 @@ Where the jars come from, in this order: ``KAFKA_HOME/libs``, ``../shared/kafka/
 this folder's ``pom.xml`` (kept in ``build/kafka-libs``).
 """
 
-import contextlib
 import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
@@ -54,16 +54,6 @@ def _die_with_parent() -> None:
 
 class NoBroker(Exception):
     """There is no way to start a broker here; the message says what is missing."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    with contextlib.ExitStack() as stack:
-        for each in sockets:
-            stack.enter_context(each)
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def find_jars() -> Path:

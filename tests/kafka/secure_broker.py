@@ -5,7 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kafka.broker import Broker, free_ports
+from tests.kafka.broker import Broker
+from tests.ports import free_port
 
 STORE_PASSWORD = "store-password"  # noqa: S105 - of a broker that lives for one test session
 USERS = {"captiond": "right-password", "nobody": "nobody-password", "reader": "reader-password"}
@@ -34,7 +35,7 @@ def start_secure_broker(folder: Path) -> SecureBroker:
     store = folder / "broker.p12"
     ca_file = _make_certificate(store, folder / "ca.pem")
     other = _make_certificate(folder / "other.p12", folder / "other-ca.pem")
-    (port,) = free_ports(1)
+    port = free_port()
     data = folder / "data"
     broker = Broker(data, settings=_settings(store), format_args=_scram_users())
     listeners = f"PLAINTEXT://127.0.0.1:{broker.port},SASL_SSL://127.0.0.1:{port}"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
-from tests.kafka.broker import free_ports
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source, memory_files
 from tests.kafka.stand_in import make_route, produce, read_all, run_pipeline, seen, windows_of
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 MIB = 2**20
@@ -47,7 +47,7 @@ def test_clips_of_8_mb_stay_within_the_budget(
     value = padded((tmp_path / "clip.mp4").read_bytes(), CLIP_BYTES - 1000)
     for _ in range(CLIPS // 6):
         produce(bootstrap, topic, [value] * 6)
-    (port,) = free_ports(1)
+    port = free_port()
     daemon = Daemon(
         tmp_path,
         {"clips": kafka_source(bootstrap, topic)},

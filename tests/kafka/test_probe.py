@@ -11,8 +11,8 @@ from connectors.errors import ConfigurationError
 from connectors.kafka_client import BrokerAway, open_admin, open_producer
 from connectors.kafka_probe import check_topics, probe_connection
 from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings
-from tests.kafka.broker import free_ports
 from tests.kafka.secure_broker import USERS, SecureBroker
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -80,7 +80,7 @@ def test_user_names_for_a_listener_without_them_are_named(secure: SecureBroker) 
 
 
 def test_an_address_where_nothing_listens_is_waited_for_and_described() -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     settings = KafkaConnectionSettings(bootstrap_servers=f"127.0.0.1:{port},no-such-host.invalid:9092")
 
     said = probe_connection(settings, path="sink")
@@ -106,7 +106,7 @@ def _answer_like_a_web_server(server: socket.socket) -> None:
 
 
 def test_a_client_that_reaches_nothing_leaves_no_thread_and_no_socket_behind() -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     settings = KafkaSinkSettings(bootstrap_servers=f"127.0.0.1:{port}")
 

@@ -1,6 +1,5 @@
 """What a running daemon's `/metrics` says, held against the format, promtool's rules, the table and its clips."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,15 +11,10 @@ from daemon.metrics import TABLE
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.exposition import Family, lint, parse, promtool_says
 from tests.pipeline.daemon_process import FolderJob
+from tests.ports import free_port
 
 CLIPS = 3
 _OF_THE_PROCESS = "process_"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from neva.shapes import random_scene, write_clip
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.contract.vllm_engines import serving
 from tests.pipeline.daemon_process import FolderJob
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.engine,
@@ -38,9 +38,7 @@ def there(port: int) -> str:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

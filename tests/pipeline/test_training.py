@@ -6,7 +6,6 @@ Every run is a real one: real clips through the real decoder, real weights, the 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from daemon.model_checks import bundled_model
 from neva.hf_folder import read_tensors
 from neva.llava_export import read_facts
 from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data
+from tests.ports import free_port
 
 HOUSE = Path(__file__).resolve().parents[2]
 
@@ -174,12 +174,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:
 
 
 def test_two_processes_share_the_batch_and_learn_the_same(bench: Bench) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     shared = ["model.global_batch_size=4", "model.data.dataloader_type=single"]
     bench.train(bench.fresh("one", *shared))
-    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes=2", f"--main_process_port={port}", "-m")
+    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes=2", f"--main_process_port={free_port()}", "-m")
 
     done = subprocess.run(
         command(bench.fresh("two", *shared), launcher), cwd=HOUSE, env=environment(), capture_output=True, text=True
