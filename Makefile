@@ -1,6 +1,8 @@
 # Daily tools of captiond. Each target does the set-up it needs and can be run first.
 .DEFAULT_GOAL := help
 PYTHON_IN_VENV := .venv/bin/python
+WORKERS ?= 2
+PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile
 ROW ?=
 RUNS ?=
 KEEP ?=
@@ -14,11 +16,11 @@ setup: ## make the virtual environment .venv
 demo: setup ## caption generated and real clips with the bundled model, folder to folder
 	@$(PYTHON_IN_VENV) scripts/demo.py
 
-test: setup ## run the tests
-	@$(PYTHON_IN_VENV) -m pytest -m "not systemd and not kafka"
+test: setup ## run the tests, Kafka's too where Java is (jars by Maven where KAFKA_HOME names none); WORKERS=0: in one process
+	@$(PYTEST) -m "not systemd"
 
-test-kafka: setup ## run the tests against a real Apache Kafka (Java; jars by Maven where KAFKA_HOME names none)
-	@$(PYTHON_IN_VENV) -m pytest -m kafka
+test-kafka: setup ## of these only those that need a real Apache Kafka
+	@$(PYTEST) -m kafka
 
 test-service: setup ## run the tests of the service under a real systemd, as root (several minutes)
 	@$(PYTHON_IN_VENV) -m pytest -m systemd

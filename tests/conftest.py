@@ -1,6 +1,7 @@
 """What every test needs."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import settings
 
 settings.register_profile("captiond", deadline=None)  # a busy machine is no failure
 settings.load_profile("captiond")
+
+POLICY = os.sched_getscheduler(0)
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +21,10 @@ def logging_as_it_was() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def scheduled_as_it_was() -> Iterator[None]:
+    """Find the test whose libraries gave it real-time priority: all that later tests start would starve the machine."""
+    yield
+    assert os.sched_getscheduler(0) == POLICY

@@ -3,6 +3,8 @@
 Every recipe writes one file with PyAV and returns a :class:`Truth` that owes nothing to the code under test.
 """
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -60,7 +62,8 @@ def make(path, recipe):
     path = Path(f"{path}.{recipe.suffix}")
     ticks = recipe.ticks or tuple(range(recipe.frames))
     if repr(recipe) not in _encoded:
-        _encode(path, recipe, ticks)
+        with _usual_priority():
+            _encode(path, recipe, ticks)
         _encoded[repr(recipe)] = path.read_bytes()
     path.write_bytes(_encoded[repr(recipe)])
     shown = ticks[recipe.hidden :]
@@ -68,6 +71,16 @@ def make(path, recipe):
     last = times[-1] - times[-2] if len(times) > 1 else NS // RATE
     size = recipe.size[:: -1 if recipe.turned % 180 else 1]
     return Truth(path, times, times[-1] + last, tuple(range(recipe.hidden, len(ticks))), size)
+
+
+@contextmanager
+def _usual_priority():
+    """Take back the real-time priority that SVT-AV1 gives to root: what a test starts later would starve all else."""
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
 
 
 def _encode(path, recipe, ticks):

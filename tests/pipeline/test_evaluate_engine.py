@@ -48,6 +48,7 @@ def guide(folder: Path, *models: str) -> list[str]:
         f"+import_nemo.cache_dir={folder / 'cache'}",
         "+engine.max_model_len=512",
         "+engine.args.max_num_seqs=4",
+        "+engine.args.enforce_eager=True",
         *models,
     ]
 
