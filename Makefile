@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON_IN_VENV := .venv/bin/python
 WORKERS ?= 2
-PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 ROW ?=
 RUNS ?=
 KEEP ?=
@@ -16,7 +16,7 @@ setup: ## make the virtual environment .venv
 demo: setup ## caption generated and real clips with the bundled model, folder to folder
 	@$(PYTHON_IN_VENV) scripts/demo.py
 
-test: setup ## run the tests, Kafka's too where Java is (jars by Maven where KAFKA_HOME names none); WORKERS=0: in one process
+test: setup ## run the tests, those over a real Kafka too where Java is; WORKERS=0 for one process
 	@$(PYTEST) -m "not systemd"
 
 test-kafka: setup ## of these only those that need a real Apache Kafka
