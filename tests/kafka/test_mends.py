@@ -64,6 +64,14 @@ def until(came: Callable[[], bool], limit_s: float) -> None:
         pass
 
 
+def join(member: KafkaConsumer, admin: KafkaAdminClient, name: str, partitions: int) -> None:
+    """Make the topic, and poll until the member has all of it."""
+    admin.create_topics([NewTopic(name, partitions, 1)])
+    admin.wait_for_topics([name])
+    member.subscribe(topics=[name])
+    until(lambda: poll_once(member, 0.1, 8) is not None and len(member.assignment()) == partitions, 30)
+
+
 @pytest.mark.parametrize(("poll", "joins"), [(poll_plainly, False), (poll_once, True)], ids=["the client", "captiond"])
 def test_a_topic_that_appears_is_joined_for_however_short_the_rounds_are(
     member: KafkaConsumer, admin: KafkaAdminClient, name: str, poll: Callable[..., object], *, joins: bool
@@ -101,10 +109,7 @@ def test_a_member_that_was_forgotten_in_the_middle_of_a_join_hears_of_its_loss(
 def test_what_a_round_took_up_before_it_failed_comes_again(
     bootstrap: str, member: KafkaConsumer, admin: KafkaAdminClient, name: str, poll: Callable[..., Any]
 ) -> None:
-    admin.create_topics([NewTopic(name, 2, 1)])
-    admin.wait_for_topics([name])
-    member.subscribe(topics=[name])
-    until(lambda: poll_once(member, 0.1, 8) is not None and len(member.assignment()) == 2, 30)
+    join(member, admin, name, partitions=2)
     produce(bootstrap, name, [b"clip"] * 10, partition=0)
     offsets: list[int] = []
 
@@ -127,10 +132,7 @@ def test_what_a_round_took_up_before_it_failed_comes_again(
 def test_a_certificate_that_cannot_be_read_for_a_moment_ends_no_heartbeats(
     member: KafkaConsumer, admin: KafkaAdminClient, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admin.create_topics([NewTopic(name, 1, 1)])
-    admin.wait_for_topics([name])
-    member.subscribe(topics=[name])
-    until(lambda: poll_once(member, 0.1, 8) is not None and bool(member.assignment()), 30)
+    join(member, admin, name, partitions=1)
     manager, coordinator = member._client._manager, member._coordinator
 
     async def unreadable(*args: object, **kwargs: object) -> None:

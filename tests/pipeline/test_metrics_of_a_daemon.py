@@ -42,7 +42,7 @@ def _text_once_done(process: "subprocess.Popen[str]", port: int) -> str:
         except httpx.HTTPError:
             found = ""
         ended = [f'captiond_clips_done_total{{source="inbox"}} {CLIPS}.0', "captiond_clips_rejected_total{"]
-        # a clip is counted as done a moment before it is no longer in flight
+        # a clip is counted as done a moment before nothing is left of it
         ended.append('captiond_source_lag{partition="",source="inbox",topic=""} 0.0')
         ended.append('captiond_clips_in_flight{source="inbox"} 0.0')
         if all(line in found for line in ended):
