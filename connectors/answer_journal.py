@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from connectors.journal_file import JournalFile
+from connectors.files.journal import JournalFile
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from connectors import webvtt
-from connectors.beneath import open_folder
 from connectors.contract import Caption, Progress, Rejection
-from connectors.durable_file import write_all, write_whole
+from connectors.files.durable import write_all, write_whole
+from connectors.files.openat import open_folder
 from connectors.wire import caption_to_json, message_from_json, rejection_to_json
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from connectors.beneath import open_file, stat_file
 from connectors.contract import Progress
 from connectors.errors import Poison, Reason, Transient
+from connectors.files.openat import open_file, stat_file
 
 _GONE = {errno.ENOENT, errno.ESTALE}
 _FORBIDDEN = {

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from connectors.beneath import open_folder
-from connectors.durable_file import exists_in, rename_to_free_name, write_whole
+from connectors.files.durable import exists_in, rename_to_free_name, write_whole
+from connectors.files.openat import open_folder
 from connectors.folder_scan import Parts
 
 log = logging.getLogger(__name__)

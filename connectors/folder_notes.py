@@ -5,8 +5,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from connectors.beneath import open_folder
-from connectors.durable_file import write_whole
+from connectors.files.durable import write_whole
+from connectors.files.openat import open_folder
 
 _PLACE = ("work", ".positions")
 

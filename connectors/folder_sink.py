@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from connectors.beneath import is_component
 from connectors.caption_files import CaptionFiles
 from connectors.contract import Clip, Progress
-from connectors.durable_file import DiskPatience
+from connectors.files.durable import DiskPatience
+from connectors.files.openat import is_component
 from connectors.folder_settings import FolderSinkSettings
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 from connectors.contract import Clip, Delivery, Progress
-from connectors.durable_file import DiskPatience
 from connectors.errors import Poison, Transient
 from connectors.file_media import FileMedia
+from connectors.files.durable import DiskPatience
 from connectors.folder_claims import FolderClaims
 from connectors.folder_notes import FolderNotes, Note
 from connectors.folder_scan import FolderScan, Parts

@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 from connectors.contract import Clip, Delivery, Progress
 from connectors.errors import ConfigurationError, Poison
+from connectors.files.journal import JournalFile
 from connectors.folder_notes import Note
 from connectors.folder_scan import fits_pattern
-from connectors.journal_file import JournalFile
 from connectors.tar_media import TarMember, tar_members
 from connectors.tar_settings import TarSourceSettings
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors import durable_file
 from connectors.contract import Delivery
+from connectors.files import durable as durable_file
 from connectors.folder_settings import FolderSinkSettings
 from connectors.folder_sink import FolderSink, name_beneath
 from tests.contract.folder_edges import read_files
@@ -248,7 +248,7 @@ async def test_a_full_disk_leaves_no_half_line_and_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, room_bytes: int
 ) -> None:
     monkeypatch.setattr(durable_file, "_FIRST_PAUSE_S", 0.01)
-    caplog.set_level(logging.INFO, "connectors.durable_file")
+    caplog.set_level(logging.INFO, "connectors.files.durable")
     delivery, sink = delivery_of("a.mp4"), sink_in(tmp_path)
     await sink.write(step(delivery, 0, 1))
     lines = tmp_path / "captions/inbox/a.mp4.jsonl"

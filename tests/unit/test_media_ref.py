@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from connectors.beneath import open_file
 from connectors.bytes_media import BytesMedia
 from connectors.errors import Poison, Reason
 from connectors.file_media import FileMedia, confirm_unchanged
+from connectors.files.openat import open_file
 from connectors.media_ref import open_reference
 
 MAX_BYTES = 1000

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from connectors.durable_file import DiskPatience, write_all
 from connectors.errors import ConfigurationError
+from connectors.files.durable import DiskPatience, write_all
 
 log = logging.getLogger(__name__)
 
