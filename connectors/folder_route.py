@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from connectors.contract import Clip, Delivery, Progress, Sink, Source
-from connectors.file_media import confirm_unchanged
+from connectors.media.file import confirm_unchanged
 from connectors.position_route import PositionRoute
 
 

@@ -14,13 +14,13 @@ from functools import partial
 
 from connectors.contract import Clip, Delivery, Progress
 from connectors.errors import Poison, Transient
-from connectors.file_media import FileMedia
 from connectors.files.durable import DiskPatience
 from connectors.folder_claims import FolderClaims
 from connectors.folder_notes import FolderNotes, Note
 from connectors.folder_scan import FolderScan, Parts
 from connectors.folder_settings import FolderSourceSettings
 from connectors.folder_watch import watch_folder
+from connectors.media.file import FileMedia
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from connectors.kafka_client import (
 )
 from connectors.kafka_probe import check_topics, describe_outputs, probe_connection
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
-from connectors.remote_media import check_prefixes
+from connectors.media.remote import check_prefixes
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.bytes_media import BytesMedia
 from connectors.contract import Clip, Delivery, Media
 from connectors.errors import Poison, Reason
 from connectors.kafka_record import REPLAY_PREFIX, Publication, RecordOrigin
+from connectors.media.bytes import BytesMedia
 from connectors.offset_ledger import ClipPosition, Settlement
 from connectors.wire import parse_reference
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from connectors.contract import Media, Progress
 from connectors.errors import ConfigurationError
-from connectors.file_media import confirm_unchanged
 from connectors.kafka_commit import TransactionCommitter
 from connectors.kafka_output import records_of
 from connectors.kafka_producer import Output, connect_output
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka_source import KafkaSource, SourceBounds
-from connectors.remote_media import Spool
+from connectors.media.file import confirm_unchanged
+from connectors.media.remote import Spool
 from connectors.source_route import SourceRoute
 
 MAX_SLOTS = 64  # daemons of one group on one host that share a state_dir; more would be a mistake in the unit

@@ -22,8 +22,8 @@ from connectors.kafka_probe import check_topics, probe_connection
 from connectors.kafka_reader import PartitionReader
 from connectors.kafka_record import OutRecord, Publication, RecordOrigin
 from connectors.kafka_settings import KafkaSourceSettings
+from connectors.media.remote import Spool
 from connectors.offset_ledger import Settlement
-from connectors.remote_media import Spool
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from connectors.bytes_media import BytesMedia
 from connectors.contract import Caption, Clip, Delivery, Progress, Rejection
 from connectors.folder_route import RecordingSink
+from connectors.media.bytes import BytesMedia
 from connectors.wire import caption_from_json, caption_to_json
 
 

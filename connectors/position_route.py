@@ -1,7 +1,7 @@
 """The route that every pair of source and sink can take: output first, then the position. At least once."""
 
 from connectors.contract import Progress, Sink, Source
-from connectors.file_media import confirm_unchanged
+from connectors.media.file import confirm_unchanged
 from connectors.source_route import SourceRoute
 
 

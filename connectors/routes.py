@@ -23,9 +23,9 @@ from connectors.folder_settings import FolderSinkSettings, FolderSourceSettings
 from connectors.folder_sink import FolderSink
 from connectors.folder_source import FolderSource
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
-from connectors.media_ref import open_reference
+from connectors.media.reference import open_reference
+from connectors.media.remote import Spool, is_remote, open_remote
 from connectors.position_route import PositionRoute
-from connectors.remote_media import Spool, is_remote, open_remote
 from connectors.tar_settings import TarSourceSettings
 from connectors.tar_source import TarSource
 

@@ -19,7 +19,7 @@ from connectors.errors import ConfigurationError, Poison
 from connectors.files.journal import JournalFile
 from connectors.folder_notes import Note
 from connectors.folder_scan import fits_pattern
-from connectors.tar_media import TarMember, tar_members
+from connectors.media.tar_member import TarMember, tar_members
 from connectors.tar_settings import TarSourceSettings
 
 _HEAD = {"version": 1, "kind": "tar"}

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Protocol
 
-from connectors.bytes_media import BytesMedia
 from connectors.contract import Caption, Clip, Delivery, Progress, Rejection, Sink
+from connectors.media.bytes import BytesMedia
 from tests.contract.progress import caption, rejected, step
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from connectors.contract import Clip
-from connectors.file_media import FileMedia
+from connectors.media.file import FileMedia
 from daemon.config import LimitsSettings, TimeoutsSettings
 from daemon.sampler import Sampler
 from daemon.windows import FrameSet, neva_frame_numbers

@@ -11,10 +11,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from connectors.bytes_media import BytesMedia
 from connectors.contract import Clip, Delivery
 from connectors.kafka_output import records_of
 from connectors.kafka_settings import KafkaSinkSettings
+from connectors.media.bytes import BytesMedia
 from connectors.memory import MemoryInbox, MemorySink
 from daemon import tracing
 from tests.chaos.load import WINDOWS_EACH, write_load_clip

@@ -7,7 +7,7 @@ import pytest
 from connectors.contract import Delivery
 from connectors.errors import Poison
 from connectors.kafka_clip import RecordReader
-from connectors.media_ref import open_reference
+from connectors.media.reference import open_reference
 from connectors.offset_ledger import ClipPosition
 from tests.corpus.messages import BAD_MESSAGES, BadMessage
 

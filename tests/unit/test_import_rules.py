@@ -17,7 +17,7 @@ ROOMS = ("daemon", "connectors", "neva")
 DAEMON_KNOWS = {
     "connectors.contract",
     "connectors.errors",
-    "connectors.media_ref",
+    "connectors.media.reference",
     "connectors.routes",
     "connectors.settings",
     "connectors.terminal",

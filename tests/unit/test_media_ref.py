@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from connectors.bytes_media import BytesMedia
 from connectors.errors import Poison, Reason
-from connectors.file_media import FileMedia, confirm_unchanged
 from connectors.files.openat import open_file
-from connectors.media_ref import open_reference
+from connectors.media.bytes import BytesMedia
+from connectors.media.file import FileMedia, confirm_unchanged
+from connectors.media.reference import open_reference
 
 MAX_BYTES = 1000
 

@@ -14,7 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
-from connectors.remote_media import RemoteMedia, Spool, check_prefixes, open_remote
+from connectors.media.remote import RemoteMedia, Spool, check_prefixes, open_remote
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

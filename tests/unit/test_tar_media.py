@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import Poison, Reason
-from connectors.tar_media import TarMember, tar_members
+from connectors.media.tar_member import TarMember, tar_members
 
 MAX_BYTES = 10_000
 Make = Callable[[tarfile.TarFile], object]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from connectors.bytes_media import BytesMedia
 from connectors.errors import Poison, Reason
+from connectors.media.bytes import BytesMedia
 
 MAX_MEMBERS = 1_000_000
 _MAX_HEADER_BYTES = 64 * 1024  # long names and attributes; tarfile would read gigabytes if a header said so
