@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from connectors import webvtt
 from connectors.contract import Caption, Progress, Rejection
 from connectors.files.durable import write_all, write_whole
 from connectors.files.openat import open_folder
-from connectors.wire import caption_to_json, message_from_json, rejection_to_json
+from connectors.messages import webvtt
+from connectors.messages.schema import caption_to_json, message_from_json, rejection_to_json
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from connectors.errors import Poison
 from connectors.kafka_client_settings import MAX_REQUEST_BYTES
 from connectors.kafka_record import ERRORS_PREFIX, Headers, OutRecord, RecordOrigin
 from connectors.kafka_settings import KafkaSinkSettings
-from connectors.wire import caption_headers, caption_to_json, rejection_headers, rejection_to_json
+from connectors.messages.schema import caption_headers, caption_to_json, rejection_headers, rejection_to_json
 
 _MAX_DETAIL_BYTES = 2048  # a dead letter's headers stay far below any limit of a record
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from connectors.contract import Caption, Clip, Delivery, Progress, Rejection
 from connectors.folder_route import RecordingSink
 from connectors.media.bytes import BytesMedia
-from connectors.wire import caption_from_json, caption_to_json
+from connectors.messages.schema import caption_from_json, caption_to_json
 
 
 @dataclass(slots=True)

@@ -162,7 +162,7 @@ def schema(
     name: Annotated[str | None, typer.Argument(help="caption, rejection or reference; all of them if left out")] = None,
 ) -> None:
     """Print the JSON Schemas of the messages."""
-    from connectors.wire import schemas
+    from connectors.messages.schema import schemas
 
     known = schemas()
     if name is not None and name not in known:

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from connectors.contract import Caption, Progress
 from connectors.errors import ExitCode, Poison
+from connectors.messages.schema import caption_to_json, rejection_to_json
+from connectors.messages.webvtt import HEADER, block
 from connectors.terminal import named_clip, terminal_route
-from connectors.webvtt import HEADER, block
-from connectors.wire import caption_to_json, rejection_to_json
 from daemon.assembly import build_pipeline, build_sampler, clip_settings, started
 from daemon.clip_settings import ClipSettings
 from daemon.config import Settings

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from connectors.wire import schemas
+from connectors.messages.schema import schemas
 
 
 def schema_texts() -> dict[str, str]:

@@ -11,9 +11,9 @@ from connectors.folder_settings import FolderSinkSettings, FolderSourceSettings
 from connectors.folder_sink import FolderSink, name_beneath
 from connectors.folder_source import FolderSource
 from connectors.memory import MemoryInbox, MemorySink, MemorySource
+from connectors.messages.schema import message_from_json
+from connectors.messages.webvtt import document
 from connectors.position_route import PositionRoute
-from connectors.webvtt import document
-from connectors.wire import message_from_json
 from tests.contract.source_contract import SourceHarness
 
 LONG_AGO_NS = 1_600_000_000_000_000_000

@@ -12,8 +12,8 @@ from connectors.kafka_route import TransactionalRoute
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka_sink import KafkaSink
 from connectors.kafka_source import KafkaSource, SourceBounds
+from connectors.messages.schema import message_from_json
 from connectors.position_route import PositionRoute
-from connectors.wire import message_from_json
 from tests.contract.route_contract import RouteContract
 from tests.contract.sink_contract import SinkContract
 from tests.contract.source_contract import SourceContract

@@ -21,8 +21,8 @@ DAEMON_KNOWS = {
     "connectors.routes",
     "connectors.settings",
     "connectors.terminal",
-    "connectors.webvtt",
-    "connectors.wire",
+    "connectors.messages.webvtt",
+    "connectors.messages.schema",
 }
 
 # only these files import each of these; None: one file, whichever

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.caption_text import clean_text
 from connectors.contract import WindowSpan
-from connectors.webvtt import block, cue, document
+from connectors.messages.safe_text import clean_text
+from connectors.messages.webvtt import block, cue, document
 from tests.contract.progress import caption
 from tests.contract.sink_contract import delivery_of
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.contract import Caption, CaptionStatus, FramesShown, Rejection, Usage, WindowSpan
 from connectors.errors import Poison, Reason
-from connectors.wire import (
+from connectors.messages.schema import (
     MAX_REFERENCE_BYTES,
     caption_from_json,
     caption_headers,

@@ -6,8 +6,8 @@ end or start a block and ``<`` a tag, so texts are escaped and their blank lines
 
 from collections.abc import Iterable
 
-from connectors.caption_text import clean_text
 from connectors.contract import Caption
+from connectors.messages.safe_text import clean_text
 
 HEADER = "WEBVTT\n"
 

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from connectors.caption_text import clean_line, clean_text
 from connectors.contract import Caption, CaptionStatus, FramesShown, Rejection, Usage, WindowSpan
 from connectors.errors import Poison
-from connectors.strict_json import malformed, parse_object
+from connectors.messages.safe_text import clean_line, clean_text
+from connectors.messages.strict_json import malformed, parse_object
 
 SCHEMA_VERSION: Final = 1
 CAPTION_TYPE: Final = "captiond.caption.v1"
