@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from connectors.answer_journal import AnswerJournal
 from connectors.contract import Caption, CaptionStatus, Delivery, Progress, Rejection, WindowSpan
 from connectors.errors import ConfigurationError, Poison
-from connectors.prompt_file import MediaShelf, PromptFileSink, PromptFileSource, Question, read_records
+from connectors.prompt_file.answer_journal import AnswerJournal
+from connectors.prompt_file.source import MediaShelf, PromptFileSink, PromptFileSource, Question, read_records
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from connectors.answer_journal import AnswerJournal
 from connectors.contract import Caption, Clip, Delivery, Media, Progress, Rejection
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.files.durable import DiskPatience, write_whole
 from connectors.media.file import FileMedia
 from connectors.media.tar_member import TarMember, tar_members
+from connectors.prompt_file.answer_journal import AnswerJournal
 
 MAX_FILE_BYTES = 256 * 2**20  # of prompts; a million questions of 200 characters have as many
 _KEY = "prompt_file"
