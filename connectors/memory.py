@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from connectors.contract import Caption, Clip, Delivery, Progress, Rejection
-from connectors.folder_route import RecordingSink
+from connectors.folder.route import RecordingSink
 from connectors.media.bytes import BytesMedia
 from connectors.messages.schema import caption_from_json, caption_to_json
 

@@ -2,7 +2,7 @@
 
 | source      | sink   | route |
 |-------------|--------|-------|
-| folder, tar | folder | :class:`connectors.folder_route.FolderRoute` |
+| folder, tar | folder | :class:`connectors.folder.route.FolderRoute` |
 | kafka       | kafka  | with ``delivery: transactional``, :class:`connectors.kafka_route.TransactionalRoute` |
 | any         | any    | else :class:`connectors.position_route.PositionRoute` |
 
@@ -18,10 +18,10 @@ from pydantic import Field
 
 from connectors.contract import Media, Route, Sink, Source
 from connectors.errors import ConfigurationError
-from connectors.folder_route import FolderRoute
-from connectors.folder_settings import FolderSinkSettings, FolderSourceSettings
-from connectors.folder_sink import FolderSink
-from connectors.folder_source import FolderSource
+from connectors.folder.route import FolderRoute
+from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder.sink import FolderSink
+from connectors.folder.source import FolderSource
 from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.reference import open_reference
 from connectors.media.remote import Spool, is_remote, open_remote

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from connectors.folder_settings import ClipOverrides
+from connectors.folder.settings import ClipOverrides
 
 
 class TarSourceSettings(ClipOverrides):

@@ -17,8 +17,8 @@ from typing import BinaryIO
 from connectors.contract import Clip, Delivery, Progress
 from connectors.errors import ConfigurationError, Poison
 from connectors.files.journal import JournalFile
-from connectors.folder_notes import Note
-from connectors.folder_scan import fits_pattern
+from connectors.folder.positions import Note
+from connectors.folder.scan import fits_pattern
 from connectors.media.tar_member import TarMember, tar_members
 from connectors.tar_settings import TarSourceSettings
 

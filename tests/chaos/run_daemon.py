@@ -5,8 +5,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from connectors.folder_route import FolderRoute
-from connectors.folder_source import FolderSource
+from connectors.folder.route import FolderRoute
+from connectors.folder.source import FolderSource
 from daemon import assembly, logs
 from daemon.config_file import load
 from daemon.supervisor import Supervisor

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from connectors.contract import Caption, Clip, Rejection, Route, Sink, Source
-from connectors.folder_route import FolderRoute
-from connectors.folder_settings import FolderSinkSettings, FolderSourceSettings
-from connectors.folder_sink import FolderSink, name_beneath
-from connectors.folder_source import FolderSource
+from connectors.folder.route import FolderRoute
+from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder.sink import FolderSink, name_beneath
+from connectors.folder.source import FolderSource
 from connectors.memory import MemoryInbox, MemorySink, MemorySource
 from connectors.messages.schema import message_from_json
 from connectors.messages.webvtt import document

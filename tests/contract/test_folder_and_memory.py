@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.folder_route import FolderRoute
+from connectors.folder.route import FolderRoute
 from connectors.position_route import PositionRoute
 from tests.contract.folder_edges import ROUTES, FolderEdge, FolderSinkEdge, MemoryEdge, MemorySinkEdge, RouteEdge
 from tests.contract.route_contract import RouteContract

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.contract import CaptionStatus, Clip
 from connectors.errors import EngineLost
-from connectors.folder_route import FolderRoute
+from connectors.folder.route import FolderRoute
 from connectors.memory import BlockingSink, MemoryInbox, MemorySink, MemorySource, RecordingSink
 from daemon.clip_settings import ClipSettings
 from daemon.config import LimitsSettings, TimeoutsSettings

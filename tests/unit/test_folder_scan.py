@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.folder_scan import FolderScan, fits_pattern
+from connectors.folder.scan import FolderScan, fits_pattern
 from tests.contract.folder_edges import put_file
 
 NOW_S = 1_700_000_000.0

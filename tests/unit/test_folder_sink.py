@@ -13,8 +13,8 @@ import pytest
 
 from connectors.contract import Delivery
 from connectors.files import durable as durable_file
-from connectors.folder_settings import FolderSinkSettings
-from connectors.folder_sink import FolderSink, name_beneath
+from connectors.folder.settings import FolderSinkSettings
+from connectors.folder.sink import FolderSink, name_beneath
 from tests.contract.folder_edges import read_files
 from tests.contract.progress import PLAN, caption, rejected, step
 from tests.contract.sink_contract import delivery_of

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from connectors import folder_source as module
 from connectors.contract import Delivery
 from connectors.errors import Poison, Reason
-from connectors.folder_route import FolderRoute
-from connectors.folder_settings import FolderSinkSettings, FolderSourceSettings
-from connectors.folder_sink import FolderSink
-from connectors.folder_source import FolderSource
+from connectors.folder import source as module
+from connectors.folder.route import FolderRoute
+from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder.sink import FolderSink
+from connectors.folder.source import FolderSource
 from connectors.memory import MemorySink
 from connectors.position_route import PositionRoute
 from tests.contract.folder_edges import put_file

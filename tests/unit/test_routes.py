@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from connectors.contract import Sink
 from connectors.errors import ConfigurationError
-from connectors.folder_route import FolderRoute
-from connectors.folder_settings import FolderSourceSettings
-from connectors.folder_sink import FolderSink
+from connectors.folder.route import FolderRoute
+from connectors.folder.settings import FolderSourceSettings
+from connectors.folder.sink import FolderSink
 from connectors.kafka_settings import KafkaSourceSettings
 from connectors.position_route import PositionRoute
 from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from connectors.caption_files import CaptionFiles
 from connectors.contract import Clip, Progress
 from connectors.files.durable import DiskPatience
 from connectors.files.openat import is_component
-from connectors.folder_settings import FolderSinkSettings
+from connectors.folder.caption_files import CaptionFiles
+from connectors.folder.settings import FolderSinkSettings
 
 log = logging.getLogger(__name__)
 

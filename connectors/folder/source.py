@@ -15,11 +15,11 @@ from functools import partial
 from connectors.contract import Clip, Delivery, Progress
 from connectors.errors import Poison, Transient
 from connectors.files.durable import DiskPatience
-from connectors.folder_claims import FolderClaims
-from connectors.folder_notes import FolderNotes, Note
-from connectors.folder_scan import FolderScan, Parts
-from connectors.folder_settings import FolderSourceSettings
-from connectors.folder_watch import watch_folder
+from connectors.folder.claims import FolderClaims
+from connectors.folder.positions import FolderNotes, Note
+from connectors.folder.scan import FolderScan, Parts
+from connectors.folder.settings import FolderSourceSettings
+from connectors.folder.watch import watch_folder
 from connectors.media.file import FileMedia
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from connectors.files.durable import exists_in, rename_to_free_name, write_whole
 from connectors.files.openat import open_folder
-from connectors.folder_scan import Parts
+from connectors.folder.scan import Parts
 
 log = logging.getLogger(__name__)
 
