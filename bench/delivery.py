@@ -23,7 +23,7 @@ from pathlib import Path
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # how kafka-python reads its schemas
-    from connectors.kafka_client import (
+    from connectors.kafka.client.consumer import (
         KafkaAdminClient,
         KafkaConsumer,
         KafkaProducer,
@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     )
 
 from bench._unsampled import WINDOWS
-from connectors.kafka_client_settings import BATCH_BYTES
+from connectors.kafka.client.settings import BATCH_BYTES
 from tests.chaos.load import write_load_clip
 from tests.kafka.broker import Broker, NoBroker
 

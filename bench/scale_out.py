@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.delivery import broker, cpu_s, make_topics
-from connectors.kafka_client import KafkaProducer
+from connectors.kafka.client.consumer import KafkaProducer
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.broker import NoBroker
 from tests.ports import free_ports

@@ -3,7 +3,7 @@
 | source      | sink   | route |
 |-------------|--------|-------|
 | folder, tar | folder | :class:`connectors.folder.route.FolderRoute` |
-| kafka       | kafka  | with ``delivery: transactional``, :class:`connectors.kafka_route.TransactionalRoute` |
+| kafka       | kafka  | with ``delivery: transactional``, :class:`connectors.kafka.transactional_route.TransactionalRoute` |
 | any         | any    | else :class:`connectors.position_route.PositionRoute` |
 
 Kafka's rooms are entered inside functions: a configuration without Kafka never loads its client.
@@ -22,7 +22,7 @@ from connectors.folder.route import FolderRoute
 from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
 from connectors.folder.sink import FolderSink
 from connectors.folder.source import FolderSource
-from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.reference import open_reference
 from connectors.media.remote import Spool, is_remote, open_remote
 from connectors.position_route import PositionRoute
@@ -30,7 +30,7 @@ from connectors.tar_settings import TarSourceSettings
 from connectors.tar_source import TarSource
 
 if TYPE_CHECKING:
-    from connectors.kafka_source import SourceBounds
+    from connectors.kafka.source import SourceBounds
 
 AnySource = FolderSourceSettings | TarSourceSettings | KafkaSourceSettings
 SourceSettings = Annotated[AnySource, Field(discriminator="kind")]
@@ -69,7 +69,7 @@ def build_sink(settings: FolderSinkSettings | KafkaSinkSettings, sources: Collec
     """Return the sink; ``sources`` are the names of those that will write to it."""
     if isinstance(settings, FolderSinkSettings):
         return FolderSink(settings)
-    from connectors.kafka_sink import KafkaSink
+    from connectors.kafka.sink import KafkaSink
 
     return KafkaSink(settings, sources)
 
@@ -109,7 +109,7 @@ def _settled_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) ->
 
 
 def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> Source:
-    from connectors.kafka_source import KafkaSource
+    from connectors.kafka.source import KafkaSource
 
     bounds = _kafka_bounds(source, settings, once)
     spool = Spool(settings.state_dir / "spool", bounds.spool_bytes)
@@ -117,7 +117,7 @@ def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings
 
 
 def _transactional_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
-    from connectors.kafka_route import TransactionalRoute
+    from connectors.kafka.transactional_route import TransactionalRoute
 
     source, output = settings.sources[name], settings.sink
     assert isinstance(source, KafkaSourceSettings)  # noqa: S101 - refused before
@@ -131,7 +131,7 @@ def _transactional_route(name: str, settings: EdgeSettings, sink: Sink, once: bo
 def frame_bytes(settings: EdgeSettings) -> int:
     """Return what decoded frames may take of ``limits.in_flight_bytes``: all of it, or with Kafka sources a half.
 
-    The other half is divided evenly between the Kafka sources (see :class:`connectors.kafka_source.SourceBounds`). Each
+    The other half is divided evenly between the Kafka sources (see :class:`connectors.kafka.source.SourceBounds`). Each
     share has its own line. What is held in one comes back without its holder waiting in another: frames with the
     engine's answer, values and spooled objects with the end of their clip, which needs frames alone.
     """
@@ -145,7 +145,7 @@ def _kafka_sources(settings: EdgeSettings) -> int:
 
 def _kafka_bounds(source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> "SourceBounds":
     """Return what one Kafka source may hold: its share of the bytes; the slots are shared by the pipeline."""
-    from connectors.kafka_source import SourceBounds
+    from connectors.kafka.source import SourceBounds
 
     return SourceBounds(
         max_clips=settings.limits.max_clips_in_flight,
@@ -176,11 +176,11 @@ def check_edges(settings: EdgeSettings) -> list[str]:
     lines: list[str] = []
     for name, source in settings.sources.items():
         if isinstance(source, KafkaSourceSettings):
-            from connectors.kafka_checks import check_source
+            from connectors.kafka.checks import check_source
 
             lines += check_source(name, source)
     if isinstance(settings.sink, KafkaSinkSettings):
-        from connectors.kafka_checks import check_sink
+        from connectors.kafka.checks import check_sink
 
         lines += check_sink(settings.sink, settings.sources)
     return lines
@@ -191,7 +191,7 @@ def replay_dead_letters(settings: EdgeSettings, sources: Collection[str], *, to:
     sink = settings.sink
     if not isinstance(sink, KafkaSinkSettings):
         raise ConfigurationError("only a Kafka sink has dead letters; a folder's are in failed/", path="sink.kind")
-    from connectors.kafka_replay import replay
+    from connectors.kafka.replay import replay
 
     topics = {sink.dead_letter_topic_for(name): name for name in sources}
     done = [replay(sink, name, to=to, limit=limit) for name in topics.values()]

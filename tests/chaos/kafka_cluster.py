@@ -10,7 +10,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from connectors.kafka_client import KafkaAdminClient, NewTopic
+from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
 from tests.kafka.broker import SETTINGS, Broker, NoBroker, find_jars
 from tests.ports import free_ports
 

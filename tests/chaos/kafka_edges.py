@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectors.kafka_partitions import Partitions, Place
-from connectors.offset_ledger import PartitionPosition
+from connectors.kafka.consumer.assigned_partitions import Partitions, Place
+from connectors.kafka.offset_ledger import PartitionPosition
 from tests.chaos.kill_points import Handing, Killer, KillingSource
 
 _IN_FLIGHT_S = 0.06  # about what a transaction takes

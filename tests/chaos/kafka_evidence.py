@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.kafka_client import KafkaConsumer, TopicPartition, open_reader
-from connectors.kafka_record import ERRORS_PREFIX
-from connectors.kafka_settings import KafkaConnectionSettings
-from connectors.offset_ledger import PartitionPosition, decode_position
+from connectors.kafka.client.consumer import KafkaConsumer, TopicPartition, open_reader
+from connectors.kafka.offset_ledger import PartitionPosition, decode_position
+from connectors.kafka.record import ERRORS_PREFIX
+from connectors.kafka.settings import KafkaConnectionSettings
 from tests.chaos.kafka_cluster import OFFSETS_PARTITIONS, Cluster
 
 _COMMIT_VERSIONS = (0, 1)  # of the keys in the broker's log of commits

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.offset_ledger import PartitionPosition
+from connectors.kafka.offset_ledger import PartitionPosition
 from tests.chaos.kafka_evidence import Commit, Letter, Written
 
 Event = Mapping[str, Any]

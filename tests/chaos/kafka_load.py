@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from connectors.kafka_client import KafkaProducer
+from connectors.kafka.client.consumer import KafkaProducer
 from tests.chaos import kafka_invariants as promises
 from tests.chaos.kafka_cluster import Cluster, cluster
 from tests.chaos.kafka_edges import read_journal

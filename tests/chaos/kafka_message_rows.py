@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from connectors.errors import ExitCode
-from connectors.kafka_client import KafkaAdminClient, NewTopic
+from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
 from tests.chaos.kafka_edges import read_journal
 from tests.chaos.kafka_load import FINISH_S, KafkaLoad, Message, both_deliveries, clip_bytes, side_by_side, wait_until
 from tests.chaos.kafka_stop_rows import STOP_S, ends_cleanly

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from connectors.kafka_route import TransactionalRoute
+from connectors.kafka.transactional_route import TransactionalRoute
 from connectors.position_route import PositionRoute
 from daemon import assembly, logs
 from daemon.config_file import load

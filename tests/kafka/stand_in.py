@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Protocol
 
 from connectors.contract import Caption, CaptionStatus, Delivery, Media, Progress, Sink, WindowSpan
 from connectors.errors import ConfigurationError, Poison, Reason
-from connectors.kafka_client import KafkaProducer, TopicPartition, open_reader
-from connectors.kafka_route import TransactionalRoute
-from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
-from connectors.kafka_sink import KafkaSink
-from connectors.kafka_source import KafkaSource, SourceBounds
+from connectors.kafka.client.consumer import KafkaProducer, TopicPartition, open_reader
+from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.sink import KafkaSink
+from connectors.kafka.source import KafkaSource, SourceBounds
+from connectors.kafka.transactional_route import TransactionalRoute
 from connectors.position_route import PositionRoute
 
 PLAN = "0123456789abcdef"

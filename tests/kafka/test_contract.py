@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from connectors.contract import Caption, Clip, Delivery, Progress, Rejection, Route, Sink, Source
-from connectors.kafka_record import ERRORS_PREFIX
-from connectors.kafka_route import TransactionalRoute
-from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
-from connectors.kafka_sink import KafkaSink
-from connectors.kafka_source import KafkaSource, SourceBounds
+from connectors.kafka.record import ERRORS_PREFIX
+from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.sink import KafkaSink
+from connectors.kafka.source import KafkaSource, SourceBounds
+from connectors.kafka.transactional_route import TransactionalRoute
 from connectors.messages.schema import message_from_json
 from connectors.position_route import PositionRoute
 from tests.contract.route_contract import RouteContract

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka_client import TopicPartition, open_reader
-from connectors.kafka_record import ERRORS_PREFIX
-from connectors.kafka_settings import KafkaConnectionSettings
-from connectors.offset_ledger import ClipPosition, PartitionPosition, decode_position
+from connectors.kafka.client.consumer import TopicPartition, open_reader
+from connectors.kafka.offset_ledger import ClipPosition, PartitionPosition, decode_position
+from connectors.kafka.record import ERRORS_PREFIX
+from connectors.kafka.settings import KafkaConnectionSettings
 from tests.kafka.stand_in import (
     PLAN,
     AtLeastOnce,

@@ -10,7 +10,7 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaConnectionError, UnknownBrokerIdError
 from kafka.util import Timer
 
-from connectors.kafka_client import (
+from connectors.kafka.client.consumer import (
     ConsumerRebalanceListener,
     KafkaAdminClient,
     NewTopic,
@@ -20,7 +20,7 @@ from connectors.kafka_client import (
     open_reader,
     poll_once,
 )
-from connectors.kafka_settings import KafkaConnectionSettings, KafkaSourceSettings
+from connectors.kafka.settings import KafkaConnectionSettings, KafkaSourceSettings
 from tests.kafka.stand_in import produce
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

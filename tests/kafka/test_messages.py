@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka_client import KafkaProducer
-from connectors.kafka_record import ERRORS_PREFIX, REPLAY_PREFIX
+from connectors.kafka.client.consumer import KafkaProducer
+from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
 from daemon.clip_settings import prompt_of
 from daemon.config import GenerationSettings, PromptSettings
 from tests.chaos.load import WINDOWS_EACH, write_load_clip

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigurationError, Poison
-from connectors.kafka_client import KafkaAdminClient, NewTopic
-from connectors.kafka_route import TransactionalRoute
-from connectors.kafka_settings import KafkaSinkSettings
-from connectors.kafka_sink import KafkaSink
+from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
+from connectors.kafka.settings import KafkaSinkSettings
+from connectors.kafka.sink import KafkaSink
+from connectors.kafka.transactional_route import TransactionalRoute
 from tests.kafka.broker import Broker
 from tests.kafka.secure_broker import USERS, SecureBroker
 from tests.kafka.stand_in import caption, make_route, produce, read_all, run_pipeline, running, seen, until, windows_of
@@ -156,7 +156,7 @@ async def test_a_dead_letter_larger_than_its_topic_takes_goes_without_the_clip(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
 ) -> None:
     from connectors.contract import Progress
-    from connectors.kafka_record import ERRORS_PREFIX
+    from connectors.kafka.record import ERRORS_PREFIX
     from tests.kafka.stand_in import PLAN
 
     topic, output = make_topic("clips", **{"max.message.bytes": "9000000"}), make_topic("captions")
@@ -221,7 +221,7 @@ async def test_a_wrong_password_ends_the_source_with_its_key(secure: SecureBroke
         ssl_cafile=secure.ca_file,
     )
     sink = KafkaSink(settings, ["t"])
-    from connectors.kafka_record import OutRecord
+    from connectors.kafka.record import OutRecord
 
     with pytest.raises(ConfigurationError, match="password") as refused:
         await sink.write_records([OutRecord("x", b"k", b"v", ())])

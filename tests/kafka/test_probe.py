@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client import BrokerAway, open_admin, open_producer
-from connectors.kafka_probe import check_topics, probe_connection
-from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings
+from connectors.kafka.client.consumer import BrokerAway, open_admin, open_producer
+from connectors.kafka.probe import check_topics, probe_connection
+from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings
 from tests.kafka.secure_broker import USERS, SecureBroker
 from tests.ports import free_port
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from connectors.kafka_client import KafkaConsumer, TopicPartition, open_reader, poll_once
-from connectors.kafka_settings import KafkaConnectionSettings
+from connectors.kafka.client.consumer import KafkaConsumer, TopicPartition, open_reader, poll_once
+from connectors.kafka.settings import KafkaConnectionSettings
 from tests.kafka.stand_in import produce
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]

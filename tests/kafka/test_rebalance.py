@@ -121,8 +121,8 @@ async def test_a_revoked_partition_is_fenced_before_the_group_hears_that_it_is_f
 async def test_a_fenced_producer_is_replaced_and_nothing_is_written_twice(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path
 ) -> None:
-    from connectors.kafka_client import open_producer
-    from connectors.kafka_settings import KafkaSinkSettings
+    from connectors.kafka.client.consumer import open_producer
+    from connectors.kafka.settings import KafkaSinkSettings
 
     topic, output = make_topic("clips"), make_topic("captions")
     make_topic("captions.rejected")

@@ -7,9 +7,9 @@ import pytest
 
 from connectors.contract import Progress
 from connectors.errors import Poison
-from connectors.kafka_record import REPLAY_PREFIX
-from connectors.kafka_replay import replay
-from connectors.kafka_settings import KafkaSinkSettings
+from connectors.kafka.record import REPLAY_PREFIX
+from connectors.kafka.replay import replay
+from connectors.kafka.settings import KafkaSinkSettings
 from tests.kafka.stand_in import PLAN, make_route, produce, read_all, run_pipeline, step, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 
-from connectors.kafka_client import BrokerAway, KafkaConsumer, NotAMember, TopicPartition, open_consumer, poll_once
-from connectors.kafka_commit import TransactionCommitter
-from connectors.kafka_producer import Output, connect_output
-from connectors.kafka_record import OutRecord, Publication, RecordOrigin
-from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
-from connectors.offset_ledger import PartitionPosition, Settlement
+from connectors.kafka.client.consumer import (
+    BrokerAway,
+    KafkaConsumer,
+    NotAMember,
+    TopicPartition,
+    open_consumer,
+    poll_once,
+)
+from connectors.kafka.client.producer import Output, connect_output
+from connectors.kafka.consumer.committer import TransactionCommitter
+from connectors.kafka.offset_ledger import PartitionPosition, Settlement
+from connectors.kafka.record import OutRecord, Publication, RecordOrigin
+from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from tests.kafka.stand_in import read_all
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]

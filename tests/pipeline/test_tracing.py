@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from connectors.contract import Clip, Delivery
-from connectors.kafka_output import records_of
-from connectors.kafka_settings import KafkaSinkSettings
+from connectors.kafka.encoder import records_of
+from connectors.kafka.settings import KafkaSinkSettings
 from connectors.media.bytes import BytesMedia
 from connectors.memory import MemoryInbox, MemorySink
 from daemon import tracing

@@ -6,9 +6,9 @@ import pytest
 
 from connectors.contract import Delivery
 from connectors.errors import Poison
-from connectors.kafka_clip import RecordReader
+from connectors.kafka.decoder import RecordReader
+from connectors.kafka.offset_ledger import ClipPosition
 from connectors.media.reference import open_reference
-from connectors.offset_ledger import ClipPosition
 from tests.corpus.messages import BAD_MESSAGES, BadMessage
 
 

@@ -7,8 +7,8 @@ import pytest
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.protocol.consumer.metadata import ConsumerProtocolSubscription
 
-from connectors.kafka_client import TopicPartition
-from connectors.kafka_mends import Assignor
+from connectors.kafka.client.consumer import TopicPartition
+from connectors.kafka.client.workarounds import Assignor
 
 CLUSTER = SimpleNamespace(topics=lambda: {"clips"}, partitions_for_topic=lambda topic: {0, 1, 2, 3})
 

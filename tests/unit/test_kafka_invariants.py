@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from connectors.offset_ledger import ClipPosition, PartitionPosition
+from connectors.kafka.offset_ledger import ClipPosition, PartitionPosition
 from tests.chaos import kafka_invariants as promises
 from tests.chaos.kafka_evidence import Commit, Letter, Written
 from tests.chaos.kafka_invariants import Durable, Expected

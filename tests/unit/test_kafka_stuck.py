@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from connectors import kafka_source
 from connectors.errors import Fatal
-from connectors.kafka_client import BrokerAway
-from connectors.kafka_settings import KafkaSourceSettings
-from connectors.kafka_source import KafkaSource, SourceBounds
+from connectors.kafka import source as kafka_source
+from connectors.kafka.client.consumer import BrokerAway
+from connectors.kafka.settings import KafkaSourceSettings
+from connectors.kafka.source import KafkaSource, SourceBounds
 from tests.kafka.stand_in import no_references
 
 
@@ -57,7 +57,7 @@ async def test_a_broker_that_is_away_for_long_is_waited_for(
 
     monkeypatch.setattr(source, "_connect", away)
     monkeypatch.setattr(source, "_explain_outage", lambda: "nothing answers")
-    monkeypatch.setattr("connectors.kafka_member.BACK_OFF_S", (0.1,))
+    monkeypatch.setattr("connectors.kafka.consumer.thread.BACK_OFF_S", (0.1,))
     waiting = aiter(source.deliveries())
     task = asyncio.ensure_future(anext(waiting, None))
     while not enough.is_set():

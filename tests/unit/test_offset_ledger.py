@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.offset_ledger import (
+from connectors.kafka.offset_ledger import (
     ADMISSION_METADATA_BYTES,
     BROKER_METADATA_BYTES,
     ClipPosition,

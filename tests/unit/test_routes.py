@@ -14,7 +14,7 @@ from connectors.errors import ConfigurationError
 from connectors.folder.route import FolderRoute
 from connectors.folder.settings import FolderSourceSettings
 from connectors.folder.sink import FolderSink
-from connectors.kafka_settings import KafkaSourceSettings
+from connectors.kafka.settings import KafkaSourceSettings
 from connectors.position_route import PositionRoute
 from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes
 from daemon.config import Settings

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client import BrokerAway, KafkaProducer, RecordTooLarge, open_producer
-from connectors.kafka_client_settings import BATCH_BYTES
-from connectors.kafka_probe import BROKER_RECORD_BYTES, OutputTopic, check_topics, describe_outputs, probe_connection
-from connectors.kafka_record import OutRecord
-from connectors.kafka_settings import KafkaSinkSettings
+from connectors.kafka.client.consumer import BrokerAway, KafkaProducer, RecordTooLarge, open_producer
+from connectors.kafka.client.settings import BATCH_BYTES
+from connectors.kafka.probe import BROKER_RECORD_BYTES, OutputTopic, check_topics, describe_outputs, probe_connection
+from connectors.kafka.record import OutRecord
+from connectors.kafka.settings import KafkaSinkSettings
 
 _RECORD_OVERHEAD_BYTES = 128  # of a batch with one record: 61 bytes of header, lengths, time and offset
 _MIN_BATCH_BYTES = 256  # below any record of ours, so that each record has a batch of its own

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client import (
+from connectors.kafka.client.consumer import (
     BrokerAway,
     KafkaConsumer,
     KafkaProducer,
@@ -17,8 +17,8 @@ from connectors.kafka_client import (
     open_admin,
     translate,
 )
-from connectors.kafka_probe import check_topics, describe_outputs, probe_connection
-from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.probe import check_topics, describe_outputs, probe_connection
+from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.remote import check_prefixes
 
 log = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from connectors.contract import Media, Progress
 from connectors.errors import ConfigurationError
-from connectors.kafka_commit import TransactionCommitter
-from connectors.kafka_output import records_of
-from connectors.kafka_producer import Output, connect_output
-from connectors.kafka_settings import KafkaSinkSettings, KafkaSourceSettings
-from connectors.kafka_source import KafkaSource, SourceBounds
+from connectors.kafka.client.producer import Output, connect_output
+from connectors.kafka.consumer.committer import TransactionCommitter
+from connectors.kafka.encoder import records_of
+from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.source import KafkaSource, SourceBounds
 from connectors.media.file import confirm_unchanged
 from connectors.media.remote import Spool
 from connectors.source_route import SourceRoute

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from connectors.kafka_client import KafkaConsumer, TopicPartition, lag_of, poll_once, translate
-from connectors.kafka_partitions import Partitions, Place
-from connectors.kafka_record import Publication
-from connectors.offset_ledger import ClipPosition, PartitionPosition, decode_position
+from connectors.kafka.client.consumer import KafkaConsumer, TopicPartition, lag_of, poll_once, translate
+from connectors.kafka.consumer.assigned_partitions import Partitions, Place
+from connectors.kafka.offset_ledger import ClipPosition, PartitionPosition, decode_position
+from connectors.kafka.record import Publication
 
 log = logging.getLogger(__name__)
 

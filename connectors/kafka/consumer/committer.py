@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from connectors.kafka_client import (
+from connectors.kafka.client.consumer import (
     BrokerAway,
     KafkaConsumer,
     MemberState,
@@ -18,10 +18,10 @@ from connectors.kafka_client import (
     is_reachable,
     translate,
 )
-from connectors.kafka_partitions import Place
-from connectors.kafka_producer import Output
-from connectors.kafka_record import Publication
-from connectors.offset_ledger import PartitionPosition, encode_position
+from connectors.kafka.client.producer import Output
+from connectors.kafka.consumer.assigned_partitions import Place
+from connectors.kafka.offset_ledger import PartitionPosition, encode_position
+from connectors.kafka.record import Publication
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client import ConfigResource, get_sasl_mechanism, open_admin
-from connectors.kafka_client_settings import connection_settings
-from connectors.kafka_settings import KafkaConnectionSettings
+from connectors.kafka.client.consumer import ConfigResource, get_sasl_mechanism, open_admin
+from connectors.kafka.client.settings import connection_settings
+from connectors.kafka.settings import KafkaConnectionSettings
 
 log = logging.getLogger(__name__)
 

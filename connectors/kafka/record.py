@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from connectors.offset_ledger import Settlement
+from connectors.kafka.offset_ledger import Settlement
 
 Headers = Sequence[tuple[str, bytes]]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from connectors.contract import Clip, Delivery, Media
 from connectors.errors import Poison, Reason
-from connectors.kafka_record import REPLAY_PREFIX, Publication, RecordOrigin
+from connectors.kafka.offset_ledger import ClipPosition, Settlement
+from connectors.kafka.record import REPLAY_PREFIX, Publication, RecordOrigin
 from connectors.media.bytes import BytesMedia
 from connectors.messages.schema import parse_reference
-from connectors.offset_ledger import ClipPosition, Settlement
 
 _MAX_CLIP_ID_CHARACTERS = 256  # as in a reference
 _MAX_PROMPT_BYTES = 4 * 32_768  # a longer question than a prompt may have, in UTF-8, is refused by the prompt itself

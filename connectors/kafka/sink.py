@@ -14,18 +14,18 @@ from typing import Any
 
 from connectors.contract import Progress
 from connectors.errors import ConfigurationError, Poison, Reason
-from connectors.kafka_client import (
+from connectors.kafka.client.consumer import (
     BrokerAway,
     RecordTooLarge,
     abandon_producer,
     translate,
 )
-from connectors.kafka_client_settings import DELIVERY_MS
-from connectors.kafka_commit_queue import answer
-from connectors.kafka_output import records_of
-from connectors.kafka_producer import Output, connect_output, explain_outage
-from connectors.kafka_record import OutRecord
-from connectors.kafka_settings import KafkaSinkSettings
+from connectors.kafka.client.producer import Output, connect_output, explain_outage
+from connectors.kafka.client.settings import DELIVERY_MS
+from connectors.kafka.consumer.commit_queue import answer
+from connectors.kafka.encoder import records_of
+from connectors.kafka.record import OutRecord
+from connectors.kafka.settings import KafkaSinkSettings
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.kafka_client import (
+from connectors.kafka.client.consumer import (
     BrokerAway,
     KafkaConsumer,
     KafkaProducer,
@@ -20,9 +20,9 @@ from connectors.kafka_client import (
     open_reader,
     translate,
 )
-from connectors.kafka_probe import check_topics, probe_connection
-from connectors.kafka_record import ERRORS_PREFIX, REPLAY_PREFIX
-from connectors.kafka_settings import KafkaSinkSettings
+from connectors.kafka.probe import check_topics, probe_connection
+from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
+from connectors.kafka.settings import KafkaSinkSettings
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Clips from Kafka topics, as a member of a consumer group.
 
-The event loop's side of :mod:`connectors.kafka_member`: deliveries come out of a queue that the member's thread fills,
+The event loop's side of :mod:`connectors.kafka.consumer.thread`: deliveries come out of a queue that the member's thread fills,
 settlements go into one that it empties, and each settlement waits until a commit made it durable.
 """
 
@@ -12,18 +12,18 @@ from typing import Any
 
 from connectors.contract import Delivery, Media, Progress
 from connectors.errors import ConfigurationError, Fatal
-from connectors.kafka_client import BrokerAway, KafkaConsumer, open_consumer
-from connectors.kafka_clip import RecordReader
-from connectors.kafka_commit import Committer, OffsetCommitter
-from connectors.kafka_commit_queue import CommitQueue
-from connectors.kafka_member import COMMIT_LIMIT_S, LEAVE_LIMIT_S, GroupMember
-from connectors.kafka_partitions import Partitions
-from connectors.kafka_probe import check_topics, probe_connection
-from connectors.kafka_reader import PartitionReader
-from connectors.kafka_record import OutRecord, Publication, RecordOrigin
-from connectors.kafka_settings import KafkaSourceSettings
+from connectors.kafka.client.consumer import BrokerAway, KafkaConsumer, open_consumer
+from connectors.kafka.consumer.assigned_partitions import Partitions
+from connectors.kafka.consumer.commit_queue import CommitQueue
+from connectors.kafka.consumer.committer import Committer, OffsetCommitter
+from connectors.kafka.consumer.fetcher import PartitionReader
+from connectors.kafka.consumer.thread import COMMIT_LIMIT_S, LEAVE_LIMIT_S, GroupMember
+from connectors.kafka.decoder import RecordReader
+from connectors.kafka.offset_ledger import Settlement
+from connectors.kafka.probe import check_topics, probe_connection
+from connectors.kafka.record import OutRecord, Publication, RecordOrigin
+from connectors.kafka.settings import KafkaSourceSettings
 from connectors.media.remote import Spool
-from connectors.offset_ledger import Settlement
 
 log = logging.getLogger(__name__)
 

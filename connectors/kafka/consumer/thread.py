@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client import (
+from connectors.kafka.client.consumer import (
     ConsumerRebalanceListener,
     KafkaConsumer,
     KafkaFault,
@@ -31,9 +31,9 @@ from connectors.kafka_client import (
     is_joined,
     is_reachable,
 )
-from connectors.kafka_commit_queue import CommitQueue, answer
-from connectors.kafka_reader import PartitionReader, is_skipped
-from connectors.kafka_record import Publication
+from connectors.kafka.consumer.commit_queue import CommitQueue, answer
+from connectors.kafka.consumer.fetcher import PartitionReader, is_skipped
+from connectors.kafka.record import Publication
 
 log = logging.getLogger(__name__)
 

@@ -24,15 +24,15 @@ from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_client_settings import (
+from connectors.kafka.client.settings import (
     BATCH_BYTES,
     connection_settings,
     consumer_settings,
     producer_settings,
     reader_settings,
 )
-from connectors.kafka_mends import Assignor, ClosingClient, mend_membership, positions_kept, resume
-from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.client.workarounds import Assignor, ClosingClient, mend_membership, positions_kept, resume
+from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 
 __all__ = [
     "BrokerAway",

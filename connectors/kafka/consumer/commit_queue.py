@@ -5,11 +5,11 @@ import logging
 from collections.abc import Sequence
 
 from connectors.errors import Poison, Reason
-from connectors.kafka_client import KafkaConsumer, KafkaFault, TopicPartition, translate
-from connectors.kafka_commit import Committer, TooLarge, Unknown, offsets_of
-from connectors.kafka_partitions import Partitions, Place
-from connectors.kafka_record import Publication
-from connectors.offset_ledger import PartitionPosition
+from connectors.kafka.client.consumer import KafkaConsumer, KafkaFault, TopicPartition, translate
+from connectors.kafka.consumer.assigned_partitions import Partitions, Place
+from connectors.kafka.consumer.committer import Committer, TooLarge, Unknown, offsets_of
+from connectors.kafka.offset_ledger import PartitionPosition
+from connectors.kafka.record import Publication
 
 log = logging.getLogger(__name__)
 

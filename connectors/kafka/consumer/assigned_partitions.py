@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from connectors.kafka_record import Publication
-from connectors.offset_ledger import ClipPosition, OffsetLedger, PartitionPosition
+from connectors.kafka.offset_ledger import ClipPosition, OffsetLedger, PartitionPosition
+from connectors.kafka.record import Publication
 
 Place = tuple[str, int]  # a topic and a partition; equal to kafka-python's TopicPartition
 

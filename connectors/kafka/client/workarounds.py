@@ -12,7 +12,7 @@ from kafka.net.inet import KafkaNetSocket
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 from kafka.structs import TopicPartition
 
-from connectors.kafka_client_settings import DIRECT
+from connectors.kafka.client.settings import DIRECT
 
 __all__ = ["Assignor", "ClosedWhenRefused", "ClosingClient", "mend_membership", "positions_kept", "resume"]
 

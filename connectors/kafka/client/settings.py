@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from connectors.kafka_settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 
 SESSION_MS = 10_000  # a daemon that died is replaced after this; three heartbeats may get lost in it
 HEARTBEAT_MS = 3_000
