@@ -4,7 +4,7 @@
 |-------------|--------|-------|
 | folder, tar | folder | :class:`connectors.folder.route.FolderRoute` |
 | kafka       | kafka  | with ``delivery: transactional``, :class:`connectors.kafka.transactional_route.TransactionalRoute` |
-| any         | any    | else :class:`connectors.position_route.PositionRoute` |
+| any         | any    | else :class:`connectors.at_least_once.PositionRoute` |
 
 Kafka's rooms are entered inside functions: a configuration without Kafka never loads its client.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Media, Route, Sink, Source
 from connectors.errors import ConfigurationError
 from connectors.folder.route import FolderRoute
@@ -25,7 +26,6 @@ from connectors.folder.source import FolderSource
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.reference import open_reference
 from connectors.media.remote import Spool, is_remote, open_remote
-from connectors.position_route import PositionRoute
 from connectors.tar_settings import TarSourceSettings
 from connectors.tar_source import TarSource
 

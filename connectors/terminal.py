@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Clip, Delivery, Progress, Route
 from connectors.errors import Poison, Reason
-from connectors.position_route import PositionRoute
 
 
 class NamedFile:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from connectors.routes import SinkSettings, SourceSettings
-from connectors.settings import Bytes, Section
+from connectors.section import Bytes, Section
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Caption, Clip, Rejection
 from connectors.errors import ConfigurationError, ExitCode
-from connectors.position_route import PositionRoute
 from connectors.prompt_file.answer_journal import AnswerJournal
 from connectors.prompt_file.source import MediaShelf, PromptFileSink, PromptFileSource, read_records
 from connectors.routes import frame_bytes

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from connectors.errors import ConfigurationError
-from connectors.settings import Section
+from connectors.section import Section
 from daemon.config_file import read_yaml, set_key
 
 log = logging.getLogger(__name__)

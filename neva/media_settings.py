@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from connectors.settings import Section
+from connectors.section import Section
 from daemon.windows import FramePolicy, WindowPolicy
 from neva.conversations import TEMPLATES
 from neva.pixel_values import AspectRatio

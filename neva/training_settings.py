@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.settings import Section
+from connectors.section import Section
 from neva.conversations import TEMPLATES
 from neva.media_settings import MediaSettings
 

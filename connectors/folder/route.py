@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Clip, Delivery, Progress, Sink, Source
 from connectors.media.file import confirm_unchanged
-from connectors.position_route import PositionRoute
 
 
 class RecordingSink(Sink, Protocol):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from connectors.settings import Section
+from connectors.section import Section
 
 
 class ClipOverrides(Section):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from connectors.settings import Section
+from connectors.section import Section
 
 _HOST_PORT = re.compile(r"(?:[^\s:,\[\]]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")  # Kafka's own rule for names of topics

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from connectors.at_least_once import PositionRoute
 from connectors.kafka.transactional_route import TransactionalRoute
-from connectors.position_route import PositionRoute
 from daemon import assembly, logs
 from daemon.config_file import load
 from daemon.supervisor import Household, Supervisor

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Caption, Clip, Rejection, Route, Sink, Source
 from connectors.folder.route import FolderRoute
 from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
@@ -13,7 +14,6 @@ from connectors.folder.source import FolderSource
 from connectors.memory import MemoryInbox, MemorySink, MemorySource
 from connectors.messages.schema import message_from_json
 from connectors.messages.webvtt import document
-from connectors.position_route import PositionRoute
 from tests.contract.source_contract import SourceHarness
 
 LONG_AGO_NS = 1_600_000_000_000_000_000

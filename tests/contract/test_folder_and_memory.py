@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from connectors.at_least_once import PositionRoute
 from connectors.folder.route import FolderRoute
-from connectors.position_route import PositionRoute
 from tests.contract.folder_edges import ROUTES, FolderEdge, FolderSinkEdge, MemoryEdge, MemorySinkEdge, RouteEdge
 from tests.contract.route_contract import RouteContract
 from tests.contract.sink_contract import SinkContract

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Caption, CaptionStatus, Delivery, Media, Progress, Sink, WindowSpan
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.kafka.client.consumer import KafkaProducer, TopicPartition, open_reader
@@ -16,7 +17,6 @@ from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.source import KafkaSource, SourceBounds
 from connectors.kafka.transactional_route import TransactionalRoute
-from connectors.position_route import PositionRoute
 
 PLAN = "0123456789abcdef"
 NS = 10**9

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Caption, Clip, Delivery, Progress, Rejection, Route, Sink, Source
 from connectors.kafka.record import ERRORS_PREFIX
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
@@ -13,7 +14,6 @@ from connectors.kafka.sink import KafkaSink
 from connectors.kafka.source import KafkaSource, SourceBounds
 from connectors.kafka.transactional_route import TransactionalRoute
 from connectors.messages.schema import message_from_json
-from connectors.position_route import PositionRoute
 from tests.contract.route_contract import RouteContract
 from tests.contract.sink_contract import SinkContract
 from tests.contract.source_contract import SourceContract

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Delivery
 from connectors.errors import Poison, Reason
 from connectors.folder import source as module
@@ -19,7 +20,6 @@ from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
 from connectors.folder.sink import FolderSink
 from connectors.folder.source import FolderSource
 from connectors.memory import MemorySink
-from connectors.position_route import PositionRoute
 from tests.contract.folder_edges import put_file
 from tests.contract.progress import PLAN, done, name_of, rejected, step, take, take_all
 

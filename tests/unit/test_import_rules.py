@@ -19,7 +19,7 @@ DAEMON_KNOWS = {
     "connectors.errors",
     "connectors.media.reference",
     "connectors.routes",
-    "connectors.settings",
+    "connectors.section",
     "connectors.terminal",
     "connectors.messages.webvtt",
     "connectors.messages.schema",

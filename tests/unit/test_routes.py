@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
+from connectors.at_least_once import PositionRoute
 from connectors.contract import Sink
 from connectors.errors import ConfigurationError
 from connectors.folder.route import FolderRoute
 from connectors.folder.settings import FolderSourceSettings
 from connectors.folder.sink import FolderSink
 from connectors.kafka.settings import KafkaSourceSettings
-from connectors.position_route import PositionRoute
 from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes
 from daemon.config import Settings
 from tests.unit.running_parts import Parts
