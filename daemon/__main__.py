@@ -56,7 +56,7 @@ def run(
     """Run the daemon."""
     from connectors.routes import check_edges
     from daemon import assembly, logs, tracing
-    from daemon.config_file import load
+    from daemon.config.file import load
     from daemon.supervisor import Supervisor
 
     given = [*(settings or ()), *(overrides or ())]
@@ -82,7 +82,7 @@ def check(
 ) -> None:
     """Print the effective configuration, secrets masked, and what it would do; exit 78 when it is wrong."""
     from daemon import checks
-    from daemon.config_file import load
+    from daemon.config.file import load
 
     loaded = load(config, [*(settings or ()), *(overrides or ())])
     lines = checks.check(loaded, ask_processor=engine)
@@ -179,8 +179,8 @@ def status(
 ) -> None:
     """Print how a running daemon is; exit 1 when it is not ready or does not answer."""
     from daemon import status as terminal_status
-    from daemon.config import HttpSettings
-    from daemon.config_file import load
+    from daemon.config.file import load
+    from daemon.config.settings import HttpSettings
 
     http = load(config, settings or ()).http if config is not None else HttpSettings()
     at = listen or (http.listen if http is not None else None)
@@ -201,7 +201,7 @@ def replay(
     """Send dead letters through again."""
     from connectors.routes import replay_dead_letters
     from daemon import logs
-    from daemon.config_file import load
+    from daemon.config.file import load
 
     loaded = load(config, settings or ())
     logs.set_up(loaded.log)
@@ -234,8 +234,8 @@ def _one_shot_settings(config: Path | None, overrides: list[str] | None, model: 
     import json
 
     from daemon import logs
-    from daemon.config import LogSettings
-    from daemon.config_file import read_yaml, settings_from
+    from daemon.config.file import read_yaml, settings_from
+    from daemon.config.settings import LogSettings
 
     values = read_yaml(config) if config is not None else {}
     values["sources"] = {"terminal": {"kind": "folder", "path": "."}}

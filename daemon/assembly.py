@@ -8,9 +8,9 @@ from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
 from connectors.routes import build_routes, build_sink, frame_bytes
 from daemon.attendant import Attendant
-from daemon.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.condition import Condition
-from daemon.config import Settings
+from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
+from daemon.config.settings import Settings
 from daemon.engine import Engine
 from daemon.engines import build_engine
 from daemon.metrics import Metrics

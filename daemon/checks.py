@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.routes import check_edges
-from daemon.clip_settings import ClipSettings, settings_by_source
-from daemon.config import Settings, VllmSettings
+from daemon.config.clip_settings import ClipSettings, settings_by_source
+from daemon.config.settings import Settings, VllmSettings
 from daemon.engines import build_planner, check_engine
 
 _SECRET = ("password", "secret", "token", "api_key")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from daemon.config import VllmSettings
+from daemon.config.settings import VllmSettings
 
 # vLLM's names for what the configuration names itself, and where
 OURS = {

@@ -1,7 +1,7 @@
 """The table of engines: from settings to an engine, its planner, and the checks that need no model."""
 
 from connectors.errors import ConfigurationError
-from daemon.config import EngineSettings, FakeSettings, OpenAISettings, Settings, VllmSettings
+from daemon.config.settings import EngineSettings, FakeSettings, OpenAISettings, Settings, VllmSettings
 from daemon.engine import Engine
 from daemon.engine_args import checked_args
 from daemon.engine_guard import GuardedEngine
@@ -71,7 +71,7 @@ def check_engine(settings: EngineSettings) -> None:
 def most_frames(settings: Settings) -> int:
     """Return how many frames a window of any source has at most."""
     # settings of a source go over those of the top level, so they are asked for where they have met
-    from daemon.clip_settings import settings_by_source
+    from daemon.config.clip_settings import settings_by_source
 
     return max(_most(one.frames) for one in settings_by_source(settings).values())
 

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from daemon.config import LogSettings
+from daemon.config.settings import LogSettings
 from daemon.journal import JournalHandler
 
 FIELDS = ("source", "clip_id", "window", "topic", "partition", "offset", "reason")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from daemon.config import VllmSettings
+from daemon.config.settings import VllmSettings
 
 BUNDLED = "bundled"
 # what vLLM's attention on the CPU has kernels for

@@ -15,7 +15,7 @@ from connectors.contract import Caption, Clip, Delivery, Progress, Route
 from connectors.errors import EngineLost, Poison, Reason, Transient
 from daemon import tracing
 from daemon.clip_run import ClipRun
-from daemon.clip_settings import ClipSettings
+from daemon.config.clip_settings import ClipSettings
 from daemon.engine import Engine
 from daemon.in_order import InOrder
 from daemon.metrics import Metrics

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from connectors.errors import ConfigurationError, Poison
-from daemon.clip_settings import ClipSettings, settings_by_source
-from daemon.config import Settings
+from daemon.config.clip_settings import ClipSettings, settings_by_source
+from daemon.config.settings import Settings
 from daemon.engine import Engine
 from daemon.engines import most_frames
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
-from daemon.config import OpenAISettings
+from daemon.config.settings import OpenAISettings
 from daemon.engine import Completion, TokenLogprob
 from daemon.library_errors import sentence
 from daemon.model_input import as_images

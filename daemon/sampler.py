@@ -7,7 +7,7 @@ from connectors.contract import Clip, DistantMedia
 from connectors.errors import Fatal, Poison, Reason, Transient
 from daemon.byte_budget import ByteBudget
 from daemon.clip_plan import ClipPlan, early_end, read_answer, readable_windows
-from daemon.config import LimitsSettings, TimeoutsSettings
+from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decode_protocol import Header
 from daemon.decoder_pool import DecoderPool
 from daemon.media import OpenMedia

@@ -23,8 +23,8 @@ from connectors.contract import CaptionStatus, Progress
 from connectors.errors import ExitCode, Poison, Reason
 from connectors.terminal import named_clip, terminal_route
 from daemon.assembly import build_pipeline, clip_settings, started
-from daemon.clip_settings import ClipSettings
-from daemon.config import Settings
+from daemon.config.clip_settings import ClipSettings
+from daemon.config.settings import Settings
 from daemon.engine import Completion, Engine
 from daemon.metrics import Metrics
 from daemon.one_shot import SOURCE

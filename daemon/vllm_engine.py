@@ -17,7 +17,7 @@ from typing import Any
 
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon import model_checks
-from daemon.config import VllmSettings
+from daemon.config.settings import VllmSettings
 from daemon.engine import Completion, EngineStatistics
 from daemon.engine_args import check_types, checked_args, cpu_environment, engine_args, media_limits, set_environment
 from daemon.engine_reaper import EngineReaper, kill_marked

@@ -44,7 +44,7 @@ def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | N
     import logging
 
     from daemon import logs
-    from daemon.config import LogSettings
+    from daemon.config.settings import LogSettings
     from neva.evaluate_settings import config_file
     from neva.training_config import read_training_settings
 

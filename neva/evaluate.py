@@ -20,8 +20,8 @@ from connectors.prompt_file.answer_journal import AnswerJournal
 from connectors.prompt_file.source import MediaShelf, PromptFileSink, PromptFileSource, read_records
 from connectors.routes import frame_bytes
 from daemon.assembly import build_pipeline
-from daemon.clip_settings import ClipSettings
-from daemon.config import Settings, VllmSettings
+from daemon.config.clip_settings import ClipSettings
+from daemon.config.settings import Settings, VllmSettings
 from daemon.engines import build_engine
 from daemon.prompt import Prompt
 from daemon.supervisor import Household, Supervisor

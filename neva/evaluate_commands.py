@@ -30,7 +30,7 @@ def evaluate(
     import logging
 
     from daemon import logs
-    from daemon.config import LogSettings
+    from daemon.config.settings import LogSettings
     from neva.evaluate import evaluate as answer
     from neva.evaluate_settings import read_evaluate_settings
 
@@ -60,7 +60,7 @@ def import_nemo(
 ) -> None:
     """Turn a Video NeVA of NeMo into a model folder that `engine.model` takes."""
     from daemon import logs
-    from daemon.config import LogSettings
+    from daemon.config.settings import LogSettings
     from neva.import_nemo import ImportRequest
     from neva.import_nemo import import_nemo as convert
 

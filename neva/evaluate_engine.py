@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from daemon.config import Settings
-from daemon.config_file import settings_from
+from daemon.config.file import settings_from
+from daemon.config.settings import Settings
 from daemon.engine import Completion, Engine, TokenLogprob
 from daemon.engine_guard import EngineAround
 from daemon.prompt import Prompt

@@ -22,7 +22,7 @@ from pydantic import (
 
 from connectors.errors import ConfigurationError
 from connectors.section import Section
-from daemon.config_file import read_yaml, set_key
+from daemon.config.file import read_yaml, set_key
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from connectors.contract import Media
 from connectors.errors import Poison, Reason
 from connectors.prompt_file.source import MediaShelf
-from daemon.config import LimitsSettings
+from daemon.config.settings import LimitsSettings
 from daemon.decode_session import AvWriter, plan
 from daemon.media import MediaLimits, OpenMedia
 from daemon.windows import plan_windows

@@ -12,7 +12,7 @@ from typing import Any
 from connectors.at_least_once import PositionRoute
 from connectors.kafka.transactional_route import TransactionalRoute
 from daemon import assembly, logs
-from daemon.config_file import load
+from daemon.config.file import load
 from daemon.supervisor import Household, Supervisor
 from tests.chaos.kafka_edges import (
     HeldRoute,

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from connectors.errors import ConfigurationError, Poison, Reason
 from daemon import one_shot
-from daemon.config_file import settings_from
+from daemon.config.file import settings_from
 from daemon.prompt import Prompt
 from daemon.vllm_engine import VllmEngine, load_model
 from tests import tiny_models

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from connectors.errors import EngineLost, Poison, Reason
-from daemon.config import OpenAISettings
+from daemon.config.settings import OpenAISettings
 from daemon.engine_guard import GuardedEngine
 from daemon.engine_reaper import marked_processes
 from daemon.model_input import as_images

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemon.config import VllmSettings
+from daemon.config.settings import VllmSettings
 from daemon.engine_args import ENVIRONMENT
 from daemon.vllm_engine import VllmEngine
 from tests.ports import free_port

@@ -11,8 +11,8 @@ import pytest
 
 from connectors.kafka.client.consumer import KafkaProducer
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
-from daemon.clip_settings import prompt_of
-from daemon.config import GenerationSettings, PromptSettings
+from daemon.config.clip_settings import prompt_of
+from daemon.config.settings import GenerationSettings, PromptSettings
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.broker import Broker, NoBroker
 from tests.kafka.conftest import skip_or_fail

@@ -11,8 +11,8 @@ from connectors.contract import CaptionStatus, Clip
 from connectors.errors import EngineLost
 from connectors.folder.route import FolderRoute
 from connectors.memory import BlockingSink, MemoryInbox, MemorySink, MemorySource, RecordingSink
-from daemon.clip_settings import ClipSettings
-from daemon.config import LimitsSettings, TimeoutsSettings
+from daemon.config.clip_settings import ClipSettings
+from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.engine_guard import GuardedEngine
 from daemon.fake_engine import FakeEngine, FaultScript
 from daemon.metrics import Metrics

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from connectors.errors import ConfigurationError
-from daemon.config_file import load, read_yaml, settings_from
+from daemon.config.file import load, read_yaml, settings_from
 
 MINIMAL: dict[str, Any] = {
     "sources": {"inbox": {"kind": "folder", "path": "inbox"}},

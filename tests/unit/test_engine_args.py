@@ -5,7 +5,7 @@ import os
 import pytest
 
 from connectors.errors import ConfigurationError
-from daemon.config import VllmSettings
+from daemon.config.settings import VllmSettings
 from daemon.engine_args import (
     checked_args,
     cpu_environment,

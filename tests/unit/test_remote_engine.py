@@ -16,7 +16,7 @@ from PIL import Image
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon import remote_engine
-from daemon.config import OpenAISettings
+from daemon.config.settings import OpenAISettings
 from daemon.engine import TokenLogprob
 from daemon.prompt import Prompt
 from daemon.remote_engine import RemoteEngine

@@ -17,7 +17,7 @@ from connectors.folder.settings import FolderSourceSettings
 from connectors.folder.sink import FolderSink
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes
-from daemon.config import Settings
+from daemon.config.settings import Settings
 from tests.unit.running_parts import Parts
 
 HOUSE = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from connectors.contract import Clip
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.section import Section
-from daemon.config import GenerationSettings, PromptSettings, Settings
+from daemon.config.settings import GenerationSettings, PromptSettings, Settings
 from daemon.prompt import Prompt
 from daemon.windows import FramePolicy, WindowPolicy
 

@@ -2,7 +2,7 @@
 
 The sections are frozen pydantic models; an unknown key, a wrong type or two settings that contradict each other is a
 :class:`ConfigurationError` that names the key's path. ``config/captiond.yaml`` shows every key with its default.
-:mod:`daemon.config_file` reads the file, the environment and the overrides.
+:mod:`daemon.config.file` reads the file, the environment and the overrides.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a YAML file, the environment and overrides to :class:`daemon.config.Settings`, or one clear error.
+"""From a YAML file, the environment and overrides to :class:`daemon.config.settings.Settings`, or one clear error.
 
 The order: the file, then ``--set key.path=value``. ``${NAME}`` and ``${NAME:default}`` in any string are taken from the
 environment. Relative paths are relative to the file. Every error is a :class:`ConfigurationError` (exit 78) that names
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
 from connectors.section import Section
-from daemon.config import Settings
+from daemon.config.settings import Settings
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
