@@ -14,7 +14,7 @@ import numpy as np
 from connectors.contract import Clip
 from daemon import assembly, logs
 from daemon.config.file import load
-from daemon.sampler import Sampler
+from daemon.decoding.sampler import Sampler
 from daemon.supervisor import Supervisor
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Window, WindowPolicy, sample_times
 

@@ -11,12 +11,12 @@ from daemon.attendant import Attendant
 from daemon.condition import Condition
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.config.settings import Settings
+from daemon.decoding.sampler import Sampler
 from daemon.engine import Engine
 from daemon.engines import build_engine
 from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
 from daemon.reload import Reloader
-from daemon.sampler import Sampler
 from daemon.sdnotify import ServiceManager
 from daemon.supervisor import Household
 from daemon.watchdog import Watchdog

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from connectors.contract import Caption, CaptionStatus, Clip, Delivery, FramesShown, Progress, Usage, WindowSpan
 from connectors.errors import Poison, Transient
 from daemon.config.clip_settings import ClipSettings, digest
+from daemon.decoding.sampler import UnreadableWindow
 from daemon.engine import Completion
-from daemon.sampler import UnreadableWindow
 from daemon.windows import FrameSet, Window
 
 _REQUESTS = itertools.count()

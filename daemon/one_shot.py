@@ -20,10 +20,10 @@ from daemon.assembly import build_pipeline, build_sampler, clip_settings, starte
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.contact_sheet import PictureFolder
+from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engines import build_planner
 from daemon.model_input import offsets_from
 from daemon.planner import Planner
-from daemon.sampler import ClipPlan, Sampler
 from daemon.windows import NS_PER_S, FrameSet
 
 SOURCE = "terminal"

@@ -16,10 +16,10 @@ from connectors.errors import EngineLost, Poison, Reason, Transient
 from daemon import tracing
 from daemon.clip_run import ClipRun
 from daemon.config.clip_settings import ClipSettings
+from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
 from daemon.engine import Engine
 from daemon.in_order import InOrder
 from daemon.metrics import Metrics
-from daemon.sampler import ClipPlan, Sampler, UnreadableWindow
 from daemon.slots import FairSlots
 from daemon.windows import FrameSet
 

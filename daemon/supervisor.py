@@ -17,9 +17,9 @@ from typing import Any
 from connectors.contract import Route, Sink
 from connectors.errors import EngineLost, ExitCode, Fatal
 from daemon.attendant import Attendant
+from daemon.decoding.sampler import Sampler
 from daemon.engine import Engine
 from daemon.pipeline import Pipeline
-from daemon.sampler import Sampler
 from daemon.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)

@@ -25,11 +25,11 @@ from connectors.terminal import named_clip, terminal_route
 from daemon.assembly import build_pipeline, clip_settings, started
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
+from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engine import Completion, Engine
 from daemon.metrics import Metrics
 from daemon.one_shot import SOURCE
 from daemon.prompt import Prompt
-from daemon.sampler import ClipPlan, Sampler
 from daemon.windows import NS_PER_S, FrameSet
 
 _ENGINE_BOUND = 0.8  # from this efficiency on the engine is the bottleneck

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.contract import Clip
-from daemon.sampler import ClipPlan, Sampler, UnreadableWindow
+from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
 
 MEDIA = "media"  # the clip's attribute that names what is shown
@@ -25,7 +25,7 @@ class _Reading:
 
 
 class SharedSampler(Sampler):
-    """A :class:`daemon.sampler.Sampler` for clips of one window and one policy.
+    """A :class:`daemon.decoding.sampler.Sampler` for clips of one window and one policy.
 
     ``questions`` says how many clips come with each name in their attribute ``media``; where more come, as after a
     failure, the clip is read again. The bytes of its frames are held until the last of them is done, so clips that

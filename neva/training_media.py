@@ -13,8 +13,8 @@ from connectors.contract import Media
 from connectors.errors import Poison, Reason
 from connectors.prompt_file.source import MediaShelf
 from daemon.config.settings import LimitsSettings
-from daemon.decode_session import AvWriter, plan
-from daemon.media import MediaLimits, OpenMedia
+from daemon.decoding.child.session import AvWriter, plan
+from daemon.decoding.media import MediaLimits, OpenMedia
 from daemon.windows import plan_windows
 from neva.media_settings import MediaSettings
 from neva.pixel_values import TowerPixels, pixel_values

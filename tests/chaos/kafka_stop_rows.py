@@ -34,7 +34,7 @@ def decoders_left(pid: int) -> list[str]:
             words = (process / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        if "daemon.decode_worker" in words and str(pid) in words:
+        if "daemon.decoding.child.worker" in words and str(pid) in words:
             found.append(f"decoder {process.name} of process {pid} is left")
     return found
 

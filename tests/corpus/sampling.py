@@ -10,7 +10,7 @@ from typing import Any
 from connectors.contract import Clip
 from connectors.errors import Poison, Transient
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
-from daemon.sampler import ClipPlan, Sampler, UnreadableWindow
+from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.clips import Truth
 from tests.corpus.painted import read

@@ -13,12 +13,12 @@ from connectors.folder.route import FolderRoute
 from connectors.memory import BlockingSink, MemoryInbox, MemorySink, MemorySource, RecordingSink
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
+from daemon.decoding.sampler import Sampler
 from daemon.engine_guard import GuardedEngine
 from daemon.fake_engine import FakeEngine, FaultScript
 from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
 from daemon.prompt import Prompt
-from daemon.sampler import Sampler
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.corpus.broken import cut, damaged

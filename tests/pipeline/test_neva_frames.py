@@ -10,7 +10,7 @@ import pytest
 from connectors.contract import Clip
 from connectors.media.file import FileMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
-from daemon.sampler import Sampler
+from daemon.decoding.sampler import Sampler
 from daemon.windows import FrameSet, neva_frame_numbers
 from neva.media_settings import MediaSettings
 

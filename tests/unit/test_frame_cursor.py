@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.decode_session import Session, plan
-from daemon.frame_cursor import FrameCursor
-from daemon.media import MediaLimits
-from daemon.pixels import Geometry
+from daemon.decoding.child.cursor import FrameCursor
+from daemon.decoding.child.session import Session, plan
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.pixels import Geometry
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.painted import HEIGHT, WIDTH, read

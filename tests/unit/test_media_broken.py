@@ -13,7 +13,7 @@ from PIL import Image
 from connectors.contract import Clip
 from connectors.errors import Poison, Reason
 from connectors.media.bytes import BytesMedia
-from daemon.sampler import Sampler, UnreadableWindow
+from daemon.decoding.sampler import Sampler, UnreadableWindow
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.broken import PLAYLISTS, audio_only, bomb, cut, damaged, declares_a_day, written, zero_frames
 from tests.corpus.clips import Recipe, make

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from daemon.pixels import FrameBound
-from daemon.sampler import Sampler
+from daemon.decoding.pixels import FrameBound
+from daemon.decoding.sampler import Sampler
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.broken import image
 from tests.corpus.clips import READABLE, Recipe, Truth, make

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.packet_index import KEY, SHOWN, PacketIndex, ticks_to_ns
+from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex, ticks_to_ns
 
 
 def index_of(*packets: tuple[int, str], last: int = 1, base: Fraction = Fraction(1, 25)) -> PacketIndex:

@@ -12,7 +12,7 @@ from av.video.reformatter import VideoReformatter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.pixels import FrameBound, Geometry, Orientation, fit, write_rgb
+from daemon.decoding.pixels import FrameBound, Geometry, Orientation, fit, write_rgb
 
 
 @given(

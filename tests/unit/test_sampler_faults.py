@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import Reason, Transient
-from daemon.decoder_process import DecoderProcess
+from daemon.decoding.process import DecoderProcess
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
@@ -224,7 +224,7 @@ async def test_a_child_that_is_gone_before_anybody_looks_has_died(monkeypatch: p
     def gone(_: int) -> int:
         raise ProcessLookupError
 
-    monkeypatch.setattr("daemon.decoder_process.os.pidfd_open", gone)
+    monkeypatch.setattr("daemon.decoding.process.os.pidfd_open", gone)
     before, child = open_files(), DecoderProcess(memory_bytes=1 << 30)
 
     with pytest.raises(Transient, match="the decoder died"):

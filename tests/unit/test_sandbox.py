@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CONFINE = "import os; from daemon.sandbox import confine; refused = confine(2**31, os.getppid())\n"
+CONFINE = "import os; from daemon.decoding.child.sandbox import confine; refused = confine(2**31, os.getppid())\n"
 
 FORBIDDEN = {
     "a socket": "import socket; socket.socket()",
@@ -72,7 +72,7 @@ def test_memory_made_by_the_parent_can_be_written() -> None:
 
 def test_the_child_imports_no_model_code() -> None:
     heavy = ("torch", "vllm", "transformers", "pydantic", "kafka", "asyncio", "decord")
-    code = f"import sys, daemon.decode_worker; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, daemon.decoding.child.worker; print([name for name in {heavy} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
 

@@ -10,7 +10,7 @@ import pytest
 from connectors.contract import Clip
 from connectors.errors import Poison, Reason, Transient
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
-from daemon.sampler import Sampler
+from daemon.decoding.sampler import Sampler
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
 from neva.shared_sampler import SharedSampler
 from tests.corpus.clips import READABLE, Truth, make

@@ -1,4 +1,4 @@
-"""The decoding child: ``python -m daemon.decode_worker SOCKET PARENT MEMORY``. It imports no model code.
+"""The decoding child: ``python -m daemon.decoding.child.worker SOCKET PARENT MEMORY``. It imports no model code.
 
 It confines itself, then answers one request after the other until the parent is gone. A clip stays open between its
 windows (a *session*), so a group of pictures that two windows share is decoded once. Frames are written straight into
@@ -13,13 +13,13 @@ import sys
 import time
 
 from connectors.errors import Poison, Reason
-from daemon.av_decoder import VERSION
-from daemon.decode_protocol import Header, pack, receive
-from daemon.decode_session import Session, Sessions, plan
-from daemon.media import MediaLimits
-from daemon.packet_index import PacketIndex
-from daemon.pixels import FrameBound, Geometry
-from daemon.sandbox import confine
+from daemon.decoding.child.pyav import VERSION
+from daemon.decoding.child.sandbox import confine
+from daemon.decoding.child.session import Session, Sessions, plan
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.pixels import FrameBound, Geometry
+from daemon.decoding.protocol import Header, pack, receive
 
 Reply = tuple[Header, bytes]
 

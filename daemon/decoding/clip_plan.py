@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason, Transient
-from daemon.decode_protocol import Header
-from daemon.media import OpenMedia
-from daemon.packet_index import PacketIndex
+from daemon.decoding.media import OpenMedia
+from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.protocol import Header
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 
 _MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes

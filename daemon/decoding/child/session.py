@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.av_decoder import new_scaler
-from daemon.container_end import is_cut
-from daemon.decode_protocol import Header
-from daemon.frame_cursor import FrameCursor
-from daemon.media import HEAD_BYTES, MediaLimits, is_animated_webp
-from daemon.packet_index import PacketIndex
-from daemon.packet_reader import PacketReader
-from daemon.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
+from daemon.decoding.child.cursor import FrameCursor
+from daemon.decoding.child.packets import PacketReader
+from daemon.decoding.child.pyav import new_scaler
+from daemon.decoding.child.truncation import is_cut
+from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
+from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
+from daemon.decoding.protocol import Header
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
@@ -138,7 +138,7 @@ class Session:
 
     def _make_writer(self) -> FrameWriter:
         if self._decoder == "decord":
-            from daemon.decord_decoder import DecordWriter
+            from daemon.decoding.child.decord import DecordWriter
 
             return DecordWriter(self._descriptor)
         return AvWriter(self._descriptor, self._index, self._limits)

@@ -13,7 +13,7 @@ import av.logging
 from av.video.reformatter import VideoReformatter
 
 from connectors.errors import Poison, Reason
-from daemon.media import CONTAINERS, HEAD_BYTES, IMAGES, PROTOCOLS, MediaLimits, is_known, refuse_playlists
+from daemon.decoding.media import CONTAINERS, HEAD_BYTES, IMAGES, PROTOCOLS, MediaLimits, is_known, refuse_playlists
 
 av.logging.set_level(av.logging.PANIC)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.clip_plan import ClipPlan
-from daemon.decode_protocol import Header
+from daemon.decoding.clip_plan import ClipPlan
+from daemon.decoding.protocol import Header
 from daemon.windows import FrameSet, Window
 
 _MAP_FAILED = ctypes.c_void_p(-1).value

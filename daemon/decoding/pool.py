@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from connectors.errors import Transient
-from daemon.decode_protocol import Header
-from daemon.decoder_process import DecoderProcess
+from daemon.decoding.process import DecoderProcess
+from daemon.decoding.protocol import Header
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
 

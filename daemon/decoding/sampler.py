@@ -5,14 +5,14 @@ from collections.abc import AsyncGenerator
 
 from connectors.contract import Clip, DistantMedia
 from connectors.errors import Fatal, Poison, Reason, Transient
-from daemon.byte_budget import ByteBudget
-from daemon.clip_plan import ClipPlan, early_end, read_answer, readable_windows
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
-from daemon.decode_protocol import Header
-from daemon.decoder_pool import DecoderPool
-from daemon.media import OpenMedia
-from daemon.pixels import FrameBound
-from daemon.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
+from daemon.decoding.byte_budget import ByteBudget
+from daemon.decoding.clip_plan import ClipPlan, early_end, read_answer, readable_windows
+from daemon.decoding.media import OpenMedia
+from daemon.decoding.pixels import FrameBound
+from daemon.decoding.pool import DecoderPool
+from daemon.decoding.protocol import Header
+from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 __all__ = ["ClipPlan", "FrameBound", "Sampler", "UnreadableWindow"]

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-from daemon.av_decoder import decode_packet, open_container, packets_of, start_decoder, video_stream
-from daemon.media import MediaLimits
-from daemon.packet_index import PacketIndex
+from daemon.decoding.child.pyav import decode_packet, open_container, packets_of, start_decoder, video_stream
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.packet_index import PacketIndex
 
 _SKIP_PACKETS = 8  # fewer packets than this are decoded rather than jumped over: a flush costs about as much
 _SEEK_PACKETS = 512  # so many packets are read over (2 to 4 ms) before asking the container's own index

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from connectors.errors import Poison, Reason, Transient
-from daemon.decode_protocol import PREFIX, Header, pack, unpack_header, unpack_prefix
+from daemon.decoding.protocol import PREFIX, Header, pack, unpack_header, unpack_prefix
 
 _START_S = 30.0  # importing numpy and PyAV takes 0.3 s on an idle core
 _ALIVE_LIMIT = 60  # a demuxing or decoding pass may renew its deadline so often: no file keeps a decoder for ever
@@ -50,7 +50,7 @@ class DecoderProcess:
         arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_bytes)]
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-B", "-m", "daemon.decode_worker", *arguments),
+                *(sys.executable, "-B", "-m", "daemon.decoding.child.worker", *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=environment,

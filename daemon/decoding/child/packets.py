@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from connectors.errors import Poison, Reason
-from daemon.av_decoder import decode_all, explain, open_container, video_stream
-from daemon.container_end import declared_avi_s, is_cut
-from daemon.media import MediaLimits
-from daemon.packet_index import KEY, SHOWN, PacketIndex
+from daemon.decoding.child.pyav import decode_all, explain, open_container, video_stream
+from daemon.decoding.child.truncation import declared_avi_s, is_cut
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 
 _NO_TIME = -(2**63)
 _FALLBACK_RATE = Fraction(25)  # what FFmpeg assumes of images and of streams that name no rate
