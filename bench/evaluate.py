@@ -131,7 +131,7 @@ def main() -> int:
     """Measure both and print the ratio; 1 where it is below what is wanted."""
     given = [int(argument) for argument in sys.argv[1:]]
     prompts, clips = (*given, *(PROMPTS, CLIPS)[len(given) :])
-    from daemon.model_checks import bundled_model
+    from daemon.engines.model_checks import bundled_model
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

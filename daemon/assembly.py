@@ -12,8 +12,8 @@ from daemon.condition import Condition
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
-from daemon.engine import Engine
-from daemon.engines import build_engine
+from daemon.engines.build import build_engine
+from daemon.engines.contract import Engine
 from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
 from daemon.reload import Reloader

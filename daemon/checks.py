@@ -6,7 +6,7 @@ from typing import Any
 from connectors.routes import check_edges
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.settings import Settings, VllmSettings
-from daemon.engines import build_planner, check_engine
+from daemon.engines.build import build_planner, check_engine
 
 _SECRET = ("password", "secret", "token", "api_key")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")

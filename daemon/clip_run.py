@@ -7,7 +7,7 @@ from connectors.contract import Caption, CaptionStatus, Clip, Delivery, FramesSh
 from connectors.errors import Poison, Transient
 from daemon.config.clip_settings import ClipSettings, digest
 from daemon.decoding.sampler import UnreadableWindow
-from daemon.engine import Completion
+from daemon.engines.contract import Completion
 from daemon.windows import FrameSet, Window
 
 _REQUESTS = itertools.count()

@@ -21,9 +21,9 @@ from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.contact_sheet import PictureFolder
 from daemon.decoding.sampler import ClipPlan, Sampler
-from daemon.engines import build_planner
-from daemon.model_input import offsets_from
-from daemon.planner import Planner
+from daemon.engines.build import build_planner
+from daemon.engines.model_input import offsets_from
+from daemon.engines.token_planner import Planner
 from daemon.windows import NS_PER_S, FrameSet
 
 SOURCE = "terminal"

@@ -17,7 +17,7 @@ from daemon import tracing
 from daemon.clip_run import ClipRun
 from daemon.config.clip_settings import ClipSettings
 from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
-from daemon.engine import Engine
+from daemon.engines.contract import Engine
 from daemon.in_order import InOrder
 from daemon.metrics import Metrics
 from daemon.slots import FairSlots

@@ -12,8 +12,8 @@ from typing import Any
 from connectors.errors import ConfigurationError, Poison
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.settings import Settings
-from daemon.engine import Engine
-from daemon.engines import most_frames
+from daemon.engines.build import most_frames
+from daemon.engines.contract import Engine
 
 _RELOADABLE = ("windows", "frames", "prompt", "generation")
 _OF_A_SOURCE = ("windows", "frames", "prompt")

@@ -18,7 +18,7 @@ from connectors.contract import Route, Sink
 from connectors.errors import EngineLost, ExitCode, Fatal
 from daemon.attendant import Attendant
 from daemon.decoding.sampler import Sampler
-from daemon.engine import Engine
+from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
 from daemon.sdnotify import ServiceManager
 

@@ -26,7 +26,7 @@ from daemon.assembly import build_pipeline, clip_settings, started
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan, Sampler
-from daemon.engine import Completion, Engine
+from daemon.engines.contract import Completion, Engine
 from daemon.metrics import Metrics
 from daemon.one_shot import SOURCE
 from daemon.prompt import Prompt

@@ -14,7 +14,7 @@ from opentelemetry.propagate import extract
 from connectors.contract import Clip
 from connectors.errors import ConfigurationError, Poison, Transient
 from daemon import __version__
-from daemon.engine import Completion
+from daemon.engines.contract import Completion
 from daemon.windows import FrameSet
 
 _COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")

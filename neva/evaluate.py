@@ -22,7 +22,7 @@ from connectors.routes import frame_bytes
 from daemon.assembly import build_pipeline
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings, VllmSettings
-from daemon.engines import build_engine
+from daemon.engines.build import build_engine
 from daemon.prompt import Prompt
 from daemon.supervisor import Household, Supervisor
 from neva.evaluate_engine import NevaEngine, daemon_settings, prompt_of

@@ -7,8 +7,8 @@ import numpy as np
 
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
-from daemon.engine import Completion, Engine, TokenLogprob
-from daemon.engine_guard import EngineAround
+from daemon.engines.contract import Completion, Engine, TokenLogprob
+from daemon.engines.guard import EngineAround
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 from neva.evaluate_model import vllm_quantization
@@ -77,7 +77,7 @@ def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
 class NevaEngine(EngineAround):
     """An engine behind NeVA's own preparation of frames; it keeps the log-probabilities of each clip's answer.
 
-    See :class:`daemon.engine.Engine` for what each method promises.
+    See :class:`daemon.engines.contract.Engine` for what each method promises.
     """
 
     def __init__(self, engine: Engine, aspect_ratio: AspectRatio, *, legacy_bgr: bool) -> None:

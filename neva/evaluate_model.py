@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.errors import ConfigurationError
-from daemon.model_checks import BUNDLED, bundled_model, runs_on_cpu
+from daemon.engines.model_checks import BUNDLED, bundled_model, runs_on_cpu
 from neva.evaluate_settings import EvaluateSettings, QuantizationSettings
 from neva.import_nemo import ImportRequest, import_nemo
 from neva.llava_export import FACTS, read_facts

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.model_checks import BUNDLED, bundled_model
+from daemon.engines.model_checks import BUNDLED, bundled_model
 from neva.hf_folder import model_folder, read_tensors
 from neva.import_nemo import image_token
 from neva.llava_export import IDENTITY, projector_state

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from daemon.engine_reaper import MARK, marked_processes
+from daemon.engines.reaper import MARK, marked_processes
 from tests.chaos.engine_rows import ENGINE_LOST, EXIT_S, check, run_once
 from tests.chaos.folder_rows import FINISH_S, HOUSE, lines_written
 from tests.chaos.load import WINDOWS_EACH, fill_inbox

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from connectors.errors import Poison, Reason
-from daemon.engine import Engine
+from daemon.engines.contract import Engine
 from daemon.prompt import Prompt
 from tests.windows_of_noise import noise
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigurationError, EngineLost, Transient
-from daemon.engine import Completion
-from daemon.fake_engine import FakeEngine, FaultScript
+from daemon.engines.contract import Completion
+from daemon.engines.fake import FakeEngine, FaultScript
 from tests.contract.engine_contract import ASK, EngineContract
 from tests.windows_of_noise import noise
 

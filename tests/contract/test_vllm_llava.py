@@ -14,12 +14,12 @@ import pytest_asyncio
 
 from connectors.errors import EngineLost, Poison, Reason
 from daemon.config.settings import OpenAISettings
-from daemon.engine_guard import GuardedEngine
-from daemon.engine_reaper import marked_processes
-from daemon.model_input import as_images
+from daemon.engines.guard import GuardedEngine
+from daemon.engines.model_input import as_images
+from daemon.engines.openai import RemoteEngine
+from daemon.engines.reaper import marked_processes
+from daemon.engines.vllm import VllmEngine
 from daemon.prompt import Prompt
-from daemon.remote_engine import RemoteEngine
-from daemon.vllm_engine import VllmEngine
 from tests import tiny_models
 from tests.contract.engine_contract import ASK, EngineContract
 from tests.contract.vllm_engines import MARKS, collect_quietly, running, serving, settings

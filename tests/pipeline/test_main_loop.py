@@ -14,8 +14,8 @@ from connectors.memory import BlockingSink, MemoryInbox, MemorySink, MemorySourc
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import Sampler
-from daemon.engine_guard import GuardedEngine
-from daemon.fake_engine import FakeEngine, FaultScript
+from daemon.engines.fake import FakeEngine, FaultScript
+from daemon.engines.guard import GuardedEngine
 from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
 from daemon.prompt import Prompt

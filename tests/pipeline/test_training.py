@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from connectors.errors import ConfigurationError
-from daemon.model_checks import bundled_model
+from daemon.engines.model_checks import bundled_model
 from neva.hf_folder import read_tensors
 from neva.llava_export import read_facts
 from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.model_checks import bundled_model
+from daemon.engines.model_checks import bundled_model
 from neva.conversations import Turn
 from neva.hf_folder import read_tensors
 from neva.training_config import read_training_settings

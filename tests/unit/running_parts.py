@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from daemon.condition import Condition
-from daemon.fake_engine import FakeEngine
+from daemon.engines.fake import FakeEngine
 from daemon.metrics import Metrics
 from daemon.sdnotify import ServiceManager
 

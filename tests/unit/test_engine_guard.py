@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engine import Completion
-from daemon.engine_guard import GuardedEngine
-from daemon.fake_engine import FakeEngine, FaultScript
+from daemon.engines.contract import Completion
+from daemon.engines.fake import FakeEngine, FaultScript
+from daemon.engines.guard import GuardedEngine
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 from tests.windows_of_noise import noise

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from daemon.frame_bound import frame_bound, least_frames
+from daemon.engines.max_frame_size import frame_bound, least_frames
 
 
 def processor(**size: int) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from connectors.errors import Poison, Reason
-from daemon.model_input import MediaForm
-from daemon.planner import ModelPlanner, UnknownPlanner, check_context
+from daemon.engines.model_input import MediaForm
+from daemon.engines.token_planner import ModelPlanner, UnknownPlanner, check_context
 from daemon.prompt import Prompt
 from tests.unit.test_prompt import encoder
 

@@ -9,7 +9,7 @@ from connectors.errors import ConfigurationError, ExitCode
 from daemon.config.clip_settings import settings_by_source
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
-from daemon.fake_engine import FakeEngine
+from daemon.engines.fake import FakeEngine
 from daemon.reload import Outcome, Reloader
 from daemon.run_record import RunRecord
 

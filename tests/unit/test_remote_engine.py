@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
-from daemon import remote_engine
 from daemon.config.settings import OpenAISettings
-from daemon.engine import TokenLogprob
+from daemon.engines.build import openai as remote_engine
+from daemon.engines.contract import TokenLogprob
+from daemon.engines.openai import RemoteEngine
 from daemon.prompt import Prompt
-from daemon.remote_engine import RemoteEngine
 from tests.windows_of_noise import noise
 
 URLS = ("http://one/v1", "http://two/v1/")

@@ -18,10 +18,10 @@ import httpx
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
-from daemon.engine import Completion, TokenLogprob
-from daemon.library_errors import sentence
-from daemon.model_input import as_images
-from daemon.planner import UnknownPlanner
+from daemon.engines.contract import Completion, TokenLogprob
+from daemon.engines.library_errors import sentence
+from daemon.engines.model_input import as_images
+from daemon.engines.token_planner import UnknownPlanner
 from daemon.profiles import AUTO
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
@@ -53,7 +53,7 @@ class _Away(Exception):
 
 
 class RemoteEngine:
-    """A model behind OpenAI-compatible servers. See :class:`daemon.engine.Engine`."""
+    """A model behind OpenAI-compatible servers. See :class:`daemon.engines.contract.Engine`."""
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from connectors.errors import Poison, Reason
-from daemon.library_errors import sentence
-from daemon.model_input import MediaForm
+from daemon.engines.library_errors import sentence
+from daemon.engines.model_input import MediaForm
 from daemon.prompt import Prompt, PromptEncoder
 
 _NOMINAL_STEP_MS = 1000  # between frames, where nobody says when they are shown

@@ -16,17 +16,24 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
-from daemon import model_checks
 from daemon.config.settings import VllmSettings
-from daemon.engine import Completion, EngineStatistics
-from daemon.engine_args import check_types, checked_args, cpu_environment, engine_args, media_limits, set_environment
-from daemon.engine_reaper import EngineReaper, kill_marked
-from daemon.frame_bound import frame_bound, least_frames
-from daemon.library_errors import as_configuration_error, sentence
-from daemon.model_input import MediaForm, black_frames, offsets_ms
-from daemon.planner import ModelPlanner, check_context
+from daemon.engines.build import model_checks
+from daemon.engines.contract import Completion, EngineStatistics
+from daemon.engines.library_errors import as_configuration_error, sentence
+from daemon.engines.max_frame_size import frame_bound, least_frames
+from daemon.engines.model_input import MediaForm, black_frames, offsets_ms
+from daemon.engines.reaper import EngineReaper, kill_marked
+from daemon.engines.token_planner import ModelPlanner, check_context
+from daemon.engines.vllm_args import (
+    check_types,
+    checked_args,
+    cpu_environment,
+    engine_args,
+    media_limits,
+    set_environment,
+)
+from daemon.engines.vllm_output import completion, vision_tokens
 from daemon.prompt import ChatTemplate, Modality, Placeholder, Prompt, PromptEncoder
-from daemon.vllm_output import completion, vision_tokens
 from daemon.windows import FrameSet
 
 log = logging.getLogger(__name__)
@@ -136,7 +143,7 @@ def _counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
 
 
 class VllmEngine:
-    """A model in vLLM's ``AsyncLLM``. See :class:`daemon.engine.Engine` for what each method promises."""
+    """A model in vLLM's ``AsyncLLM``. See :class:`daemon.engines.contract.Engine` for what each method promises."""
 
     def __init__(self, settings: VllmSettings, *, max_frames: int, debug: bool = False) -> None:
         self._settings, self._max_frames, self._debug = settings, max_frames, debug

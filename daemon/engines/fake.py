@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from connectors.errors import ConfigurationError, EngineLost, Transient
-from daemon.engine import Completion, TokenLogprob
-from daemon.planner import UnknownPlanner, check_context
+from daemon.engines.contract import Completion, TokenLogprob
+from daemon.engines.token_planner import UnknownPlanner, check_context
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -60,7 +60,7 @@ _NAMES = {"never_returns", "kills", "fails", "empty", "cut_off"}
 
 
 class FakeEngine:
-    """Describes frames by their number, size, mean colour and times. See :class:`daemon.engine.Engine`."""
+    """Describes frames by their number, size, mean colour and times. See :class:`daemon.engines.contract.Engine`."""
 
     model_id = "fake"
 

@@ -8,8 +8,8 @@ import sys
 from typing import TextIO
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engine import Completion, Engine, EngineStatistics
-from daemon.planner import Planner
+from daemon.engines.contract import Completion, Engine, EngineStatistics
+from daemon.engines.token_planner import Planner
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from daemon.engine import Completion, TokenLogprob
+from daemon.engines.contract import Completion, TokenLogprob
 
 
 def vision_tokens(rendered: Any) -> int:

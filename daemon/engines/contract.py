@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from daemon.planner import Planner
+from daemon.engines.token_planner import Planner
 from daemon.prompt import Prompt
 from daemon.windows import FrameSet
 

@@ -2,12 +2,12 @@
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import EngineSettings, FakeSettings, OpenAISettings, Settings, VllmSettings
-from daemon.engine import Engine
-from daemon.engine_args import checked_args
-from daemon.engine_guard import GuardedEngine
-from daemon.fake_engine import FakeEngine, FakePlanner, FaultScript
-from daemon.model_checks import check_structure
-from daemon.planner import Planner, UnknownPlanner
+from daemon.engines.contract import Engine
+from daemon.engines.fake import FakeEngine, FakePlanner, FaultScript
+from daemon.engines.guard import GuardedEngine
+from daemon.engines.model_checks import check_structure
+from daemon.engines.token_planner import Planner, UnknownPlanner
+from daemon.engines.vllm_args import checked_args
 from daemon.windows import FramePolicy
 
 
@@ -18,7 +18,7 @@ def build_engine(settings: Settings) -> Engine:
     """
     engine, timeouts = settings.engine, settings.timeouts
     if isinstance(engine, OpenAISettings):
-        from daemon.remote_engine import RemoteEngine
+        from daemon.engines.openai import RemoteEngine
 
         return RemoteEngine(engine, request_deadline_s=timeouts.request_deadline_s)
     return GuardedEngine(_local_engine(settings, engine), timeouts.request_deadline_s, timeouts.stall_s)
@@ -27,7 +27,7 @@ def build_engine(settings: Settings) -> Engine:
 def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings) -> Engine:
     match engine:
         case VllmSettings():
-            from daemon.vllm_engine import VllmEngine
+            from daemon.engines.vllm import VllmEngine
 
             return VllmEngine(engine, max_frames=most_frames(settings), debug=settings.log.level == "debug")
         case FakeSettings():
@@ -43,7 +43,7 @@ def build_planner(settings: Settings) -> Planner:
     """
     match settings.engine:
         case VllmSettings():
-            from daemon.vllm_engine import load_model
+            from daemon.engines.vllm import load_model
 
             debug = settings.log.level == "debug"
             return load_model(settings.engine, most_frames(settings), debug=debug).planner
