@@ -23,7 +23,7 @@ from daemon.assembly import build_pipeline
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_engine
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.supervisor import Household, Supervisor
 from neva.evaluate_engine import NevaEngine, daemon_settings, prompt_of
 from neva.evaluate_model import find_model, fingerprint, shown_media

@@ -9,7 +9,7 @@ from daemon.config.file import settings_from
 from daemon.config.settings import Settings
 from daemon.engines.contract import Completion, Engine, TokenLogprob
 from daemon.engines.guard import EngineAround
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 from neva.evaluate_model import vllm_quantization
 from neva.evaluate_settings import EvaluateSettings

@@ -7,7 +7,7 @@ from typing import Any
 from connectors.contract import Caption, Rejection
 from connectors.errors import ConfigurationError, Poison
 from connectors.prompt_file.source import Question
-from daemon.profiles import AUTO
+from daemon.prompts.templates import AUTO
 from neva.conversations import NOT_FOR_INFERENCE, VIDEO, Turn, conversation
 from neva.evaluate_settings import EvaluateSettings
 from neva.media_settings import ModelSettings

@@ -12,7 +12,7 @@ from connectors.contract import Clip
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.section import Section
 from daemon.config.settings import GenerationSettings, PromptSettings, Settings
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, WindowPolicy
 
 _MAX_PROMPT_CHARACTERS = 32_768  # a prompt that comes with a clip obeys prompt.text's own bound

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from daemon.engines.token_planner import Planner
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 

@@ -14,7 +14,7 @@ import yaml
 from connectors.errors import ConfigurationError, EngineLost, Transient
 from daemon.engines.contract import Completion, TokenLogprob
 from daemon.engines.token_planner import UnknownPlanner, check_context
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 _TOKENS_A_FRAME = 16

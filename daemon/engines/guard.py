@@ -10,7 +10,7 @@ from typing import TextIO
 from connectors.errors import EngineLost, Reason, Transient
 from daemon.engines.contract import Completion, Engine, EngineStatistics
 from daemon.engines.token_planner import Planner
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 log = logging.getLogger(__name__)

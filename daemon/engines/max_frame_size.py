@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from daemon.prompt import Modality
+from daemon.prompts.prompt import Modality
 
 _WIDEST = 16 / 9  # frames up to this aspect lose nothing; wider ones reach the processor a little small
 _LARGEST_EDGE_PX = 4096  # a bound above is none: hardly a frame is larger

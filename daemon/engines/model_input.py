@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.prompt import Modality
+from daemon.prompts.prompt import Modality
 from daemon.windows import FrameSet, Window
 
 if TYPE_CHECKING:

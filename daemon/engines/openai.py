@@ -22,8 +22,8 @@ from daemon.engines.contract import Completion, TokenLogprob
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import as_images
 from daemon.engines.token_planner import UnknownPlanner
-from daemon.profiles import AUTO
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
+from daemon.prompts.templates import AUTO
 from daemon.windows import FrameSet
 
 log = logging.getLogger(__name__)

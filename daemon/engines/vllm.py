@@ -33,7 +33,7 @@ from daemon.engines.vllm_args import (
     set_environment,
 )
 from daemon.engines.vllm_output import completion, vision_tokens
-from daemon.prompt import ChatTemplate, Modality, Placeholder, Prompt, PromptEncoder
+from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, Prompt, PromptEncoder
 from daemon.windows import FrameSet
 
 log = logging.getLogger(__name__)

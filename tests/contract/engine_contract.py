@@ -8,7 +8,7 @@ import pytest
 
 from connectors.errors import Poison, Reason
 from daemon.engines.contract import Engine
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from tests.windows_of_noise import noise
 
 ASK = Prompt("What is shown?", max_tokens=8)

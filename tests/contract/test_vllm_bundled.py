@@ -12,7 +12,7 @@ import pytest_asyncio
 import neva
 from daemon.engines.model_input import as_images
 from daemon.engines.vllm import VllmEngine
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
 from neva.shapes import caption_of, random_scene, write_clip
 from tests.contract.vllm_engines import MARKS, running

@@ -12,7 +12,7 @@ from connectors.errors import ConfigurationError, Poison, Reason
 from daemon import one_shot
 from daemon.config.file import settings_from
 from daemon.engines.vllm import VllmEngine, load_model
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from tests import tiny_models
 from tests.chaos.load import write_load_clip
 from tests.contract.engine_contract import ASK, EngineContract

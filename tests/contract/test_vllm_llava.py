@@ -19,7 +19,7 @@ from daemon.engines.model_input import as_images
 from daemon.engines.openai import RemoteEngine
 from daemon.engines.reaper import marked_processes
 from daemon.engines.vllm import VllmEngine
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from tests import tiny_models
 from tests.contract.engine_contract import ASK, EngineContract
 from tests.contract.vllm_engines import MARKS, collect_quietly, running, serving, settings

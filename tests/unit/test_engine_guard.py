@@ -13,7 +13,7 @@ from connectors.errors import EngineLost, Reason, Transient
 from daemon.engines.contract import Completion
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.engines.guard import GuardedEngine
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 from tests.windows_of_noise import noise
 

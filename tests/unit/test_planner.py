@@ -8,7 +8,7 @@ import pytest
 from connectors.errors import Poison, Reason
 from daemon.engines.model_input import MediaForm
 from daemon.engines.token_planner import ModelPlanner, UnknownPlanner, check_context
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from tests.unit.test_prompt import encoder
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from connectors.errors import Poison, Reason
-from daemon.profiles import Profile, profiles
-from daemon.prompt import ChatTemplate, Placeholder, Prompt, PromptEncoder, Stop
+from daemon.prompts.prompt import ChatTemplate, Placeholder, Prompt, PromptEncoder, Stop
+from daemon.prompts.templates import Profile, profiles
 
 IMAGE_ID, VIDEO_ID = 1000, 1001
 SPECIAL = {"<image>": IMAGE_ID, "<video>": VIDEO_ID}

@@ -19,7 +19,7 @@ from daemon.config.settings import OpenAISettings
 from daemon.engines.build import openai as remote_engine
 from daemon.engines.contract import TokenLogprob
 from daemon.engines.openai import RemoteEngine
-from daemon.prompt import Prompt
+from daemon.prompts.prompt import Prompt
 from tests.windows_of_noise import noise
 
 URLS = ("http://one/v1", "http://two/v1/")

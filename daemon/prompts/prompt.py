@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from connectors.errors import Poison, Reason
-from daemon.profiles import AUTO, MEDIA_TOKEN, Profile, profiles
+from daemon.prompts.templates import AUTO, MEDIA_TOKEN, Profile, profiles
 
 Modality = Literal["video", "image"]
 
