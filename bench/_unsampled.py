@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from connectors.contract import Clip
-from daemon import assembly, logs
+from daemon import assembly
 from daemon.config.file import load
 from daemon.decoding.sampler import Sampler
+from daemon.service import logs
 from daemon.supervisor import Supervisor
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Window, WindowPolicy, sample_times
 

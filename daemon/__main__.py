@@ -55,9 +55,11 @@ def run(
 ) -> None:
     """Run the daemon."""
     from connectors.routes import check_edges
-    from daemon import assembly, logs, tracing
+    from daemon import assembly
     from daemon.config.file import load
+    from daemon.service import logs
     from daemon.supervisor import Supervisor
+    from daemon.telemetry import tracing
 
     given = [*(settings or ()), *(overrides or ())]
     loaded = load(config, given)
@@ -200,8 +202,8 @@ def replay(
 ) -> None:
     """Send dead letters through again."""
     from connectors.routes import replay_dead_letters
-    from daemon import logs
     from daemon.config.file import load
+    from daemon.service import logs
 
     loaded = load(config, settings or ())
     logs.set_up(loaded.log)
@@ -233,9 +235,9 @@ def _one_shot_settings(config: Path | None, overrides: list[str] | None, model: 
     """Return the settings of a one-shot command; sources and sink are the terminal whatever the file says."""
     import json
 
-    from daemon import logs
     from daemon.config.file import read_yaml, settings_from
     from daemon.config.settings import LogSettings
+    from daemon.service import logs
 
     values = read_yaml(config) if config is not None else {}
     values["sources"] = {"terminal": {"kind": "folder", "path": "."}}

@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager
 from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
 from connectors.routes import build_routes, build_sink, frame_bytes
-from daemon.attendant import Attendant
-from daemon.condition import Condition
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine
 from daemon.engines.contract import Engine
-from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
-from daemon.reload import Reloader
-from daemon.sdnotify import ServiceManager
+from daemon.service.health import Condition
+from daemon.service.hooks import Attendant
+from daemon.service.reload import Reloader
+from daemon.service.sdnotify import ServiceManager
+from daemon.service.watchdog import Watchdog
 from daemon.supervisor import Household
-from daemon.watchdog import Watchdog
+from daemon.telemetry.metrics import Metrics
 
 
 def build_sampler(settings: Settings) -> Sampler:

@@ -13,14 +13,14 @@ from functools import partial
 
 from connectors.contract import Caption, Clip, Delivery, Progress, Route
 from connectors.errors import EngineLost, Poison, Reason, Transient
-from daemon import tracing
 from daemon.clip_run import ClipRun
 from daemon.config.clip_settings import ClipSettings
 from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
 from daemon.engines.contract import Engine
 from daemon.in_order import InOrder
-from daemon.metrics import Metrics
 from daemon.slots import FairSlots
+from daemon.telemetry import tracing
+from daemon.telemetry.metrics import Metrics
 from daemon.windows import FrameSet
 
 log = logging.getLogger(__name__)

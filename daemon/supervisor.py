@@ -16,11 +16,11 @@ from typing import Any
 
 from connectors.contract import Route, Sink
 from connectors.errors import EngineLost, ExitCode, Fatal
-from daemon.attendant import Attendant
 from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
-from daemon.sdnotify import ServiceManager
+from daemon.service.hooks import Attendant
+from daemon.service.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engines.contract import Completion, Engine
-from daemon.metrics import Metrics
 from daemon.one_shot import SOURCE
 from daemon.prompts.prompt import Prompt
+from daemon.telemetry.metrics import Metrics
 from daemon.windows import NS_PER_S, FrameSet
 
 _ENGINE_BOUND = 0.8  # from this efficiency on the engine is the bottleneck

@@ -43,8 +43,8 @@ def _command(stage: "Stage") -> Callable[..., None]:
 def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | None, overrides: list[str]) -> None:
     import logging
 
-    from daemon import logs
     from daemon.config.settings import LogSettings
+    from daemon.service import logs
     from neva.evaluate_settings import config_file
     from neva.training_config import read_training_settings
 

@@ -29,8 +29,8 @@ def evaluate(
     """Answer the questions of a prompt file, with NeVA's own configuration keys."""
     import logging
 
-    from daemon import logs
     from daemon.config.settings import LogSettings
+    from daemon.service import logs
     from neva.evaluate import evaluate as answer
     from neva.evaluate_settings import read_evaluate_settings
 
@@ -59,8 +59,8 @@ def import_nemo(
     ] = False,
 ) -> None:
     """Turn a Video NeVA of NeMo into a model folder that `engine.model` takes."""
-    from daemon import logs
     from daemon.config.settings import LogSettings
+    from daemon.service import logs
     from neva.import_nemo import ImportRequest
     from neva.import_nemo import import_nemo as convert
 

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from daemon.condition import Condition
-from daemon.watchdog import Watchdog
+from daemon.service.health import Condition
+from daemon.service.watchdog import Watchdog
 
 # the page is ours alone: no script, nothing from elsewhere, in no frame
 _HEADERS = {

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from connectors.folder.route import FolderRoute
 from connectors.folder.source import FolderSource
-from daemon import assembly, logs
+from daemon import assembly
 from daemon.config.file import load
+from daemon.service import logs
 from daemon.supervisor import Supervisor
 from tests.chaos.kill_points import (
     Killer,

@@ -11,8 +11,9 @@ from typing import Any
 
 from connectors.at_least_once import PositionRoute
 from connectors.kafka.transactional_route import TransactionalRoute
-from daemon import assembly, logs
+from daemon import assembly
 from daemon.config.file import load
+from daemon.service import logs
 from daemon.supervisor import Household, Supervisor
 from tests.chaos.kafka_edges import (
     HeldRoute,

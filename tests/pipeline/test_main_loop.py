@@ -16,9 +16,9 @@ from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import Sampler
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.engines.guard import GuardedEngine
-from daemon.metrics import Metrics
 from daemon.pipeline import Pipeline
 from daemon.prompts.prompt import Prompt
+from daemon.telemetry.metrics import Metrics
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.corpus.broken import cut, damaged

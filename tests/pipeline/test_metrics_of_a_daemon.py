@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from daemon.metrics import TABLE
+from daemon.telemetry.metrics import TABLE
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.exposition import Family, lint, parse, promtool_says
 from tests.pipeline.daemon_process import FolderJob

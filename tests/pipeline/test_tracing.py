@@ -16,7 +16,7 @@ from connectors.kafka.encoder import records_of
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.media.bytes import BytesMedia
 from connectors.memory import MemoryInbox, MemorySink
-from daemon import tracing
+from daemon.telemetry import tracing
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.contract.progress import done
 from tests.pipeline.daemon_process import FolderJob

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from daemon.condition import Condition
 from daemon.engines.fake import FakeEngine
-from daemon.metrics import Metrics
-from daemon.sdnotify import ServiceManager
+from daemon.service.health import Condition
+from daemon.service.sdnotify import ServiceManager
+from daemon.telemetry.metrics import Metrics
 
 
 @dataclass

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.journal import JournalHandler, entry
-from daemon.logs import FIELDS, JournalFormatter
+from daemon.service.journal import JournalHandler, entry
+from daemon.service.logs import FIELDS, JournalFormatter
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.condition import Phase, Rates
-from daemon.metrics import TABLE, Metrics
+from daemon.service.health import Phase, Rates
+from daemon.telemetry.metrics import TABLE, Metrics
 from tests.unit.running_parts import Clock, Parts
 
 HOUSE = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from daemon.config.clip_settings import settings_by_source
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
 from daemon.engines.fake import FakeEngine
-from daemon.reload import Outcome, Reloader
-from daemon.run_record import RunRecord
+from daemon.service.reload import Outcome, Reloader
+from daemon.service.run_record import RunRecord
 
 PLAIN: dict[str, Any] = {
     "sources": {"inbox": {"kind": "folder", "path": "inbox"}},

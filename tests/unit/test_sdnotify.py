@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.sdnotify import ServiceManager
+from daemon.service.sdnotify import ServiceManager
 
 
 class NotifySocket:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daemon.watchdog import Watchdog
+from daemon.service.watchdog import Watchdog
 from tests.unit.running_parts import Heard, Parts
 
 STALL_S, DECODE_S = 180.0, 60.0

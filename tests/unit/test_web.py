@@ -7,8 +7,8 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon import status
-from daemon.condition import Phase
-from daemon.watchdog import Watchdog
+from daemon.service.health import Phase
+from daemon.service.watchdog import Watchdog
 from daemon.web.pages import build_app
 from daemon.web.server import StatusServer
 from tests.unit.running_parts import Heard, Parts

@@ -9,11 +9,11 @@ import logging
 from dataclasses import dataclass, field
 
 from connectors.errors import ExitCode
-from daemon.condition import Condition, Phase
-from daemon.reload import Outcome, Reloader
-from daemon.run_record import RunRecord
-from daemon.sdnotify import ServiceManager
-from daemon.watchdog import Watchdog
+from daemon.service.health import Condition, Phase
+from daemon.service.reload import Outcome, Reloader
+from daemon.service.run_record import RunRecord
+from daemon.service.sdnotify import ServiceManager
+from daemon.service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from daemon.condition import Condition
-from daemon.sdnotify import ServiceManager
+from daemon.service.health import Condition
+from daemon.service.sdnotify import ServiceManager
 
 PINGS_PER_LIMIT = 4  # sd_watchdog_enabled(3) advises two; a busy loop may miss one
 _LONGEST_PAUSE_S = 5.0  # the status line is told as often

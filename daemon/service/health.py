@@ -15,7 +15,7 @@ from connectors.contract import Route, Sink
 from daemon import __version__
 from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Engine
-from daemon.metrics import Metrics, Readings
+from daemon.telemetry.metrics import Metrics, Readings
 
 RATE_SPAN_S = 60.0  # rates are over the last minute, or over the time since the start where that is less
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from daemon.config.settings import LogSettings
-from daemon.journal import JournalHandler
+from daemon.service.journal import JournalHandler
 
 FIELDS = ("source", "clip_id", "window", "topic", "partition", "offset", "reason")
 
