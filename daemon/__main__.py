@@ -83,7 +83,7 @@ def check(
     settings: Set = None,
 ) -> None:
     """Print the effective configuration, secrets masked, and what it would do; exit 78 when it is wrong."""
-    from daemon import checks
+    from daemon.commands import check as checks
     from daemon.config.file import load
 
     loaded = load(config, [*(settings or ()), *(overrides or ())])
@@ -103,7 +103,7 @@ def caption(
     settings: Set = None,
 ) -> None:
     """Caption files at a terminal."""
-    from daemon import one_shot
+    from daemon.commands import caption as one_shot
 
     if form is CaptionForm.VTT and len(clips) > 1:
         raise typer.BadParameter("--format vtt makes one WebVTT document: name one clip.")
@@ -121,7 +121,7 @@ def plan(
     settings: Set = None,
 ) -> None:
     """Print windows, frames, tokens and bytes without loading a model."""
-    from daemon import one_shot
+    from daemon.commands import caption as one_shot
 
     loaded = _one_shot_settings(config, settings, model, prompt)
     _exit_with(lambda: one_shot.plan(loaded, _existing(clips), form))
@@ -136,7 +136,7 @@ def sample(
     settings: Set = None,
 ) -> None:
     """Write what the model sees as PNG: every frame of every window, and a contact sheet."""
-    from daemon import one_shot
+    from daemon.commands import caption as one_shot
 
     loaded = _one_shot_settings(config, settings, model, None)
     _exit_with(lambda: one_shot.sample(loaded, _existing(clips), out))
@@ -153,7 +153,7 @@ def bench(
     settings: Set = None,
 ) -> None:
     """Measure captions a second on this model and these clips, and what holds them up."""
-    from daemon import throughput
+    from daemon.commands import bench as throughput
 
     loaded = _one_shot_settings(config, settings, model, None)
     _exit_with(lambda: throughput.bench(loaded, _existing(clips), windows, rounds, form))
@@ -180,7 +180,7 @@ def status(
     settings: Set = None,
 ) -> None:
     """Print how a running daemon is; exit 1 when it is not ready or does not answer."""
-    from daemon import status as terminal_status
+    from daemon.commands import status as terminal_status
     from daemon.config.file import load
     from daemon.config.settings import HttpSettings
 

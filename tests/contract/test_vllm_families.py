@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from connectors.errors import ConfigurationError, Poison, Reason
-from daemon import one_shot
+from daemon.commands import caption as one_shot
 from daemon.config.file import settings_from
 from daemon.engines.vllm import VllmEngine, load_model
 from daemon.prompts.prompt import Prompt

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from daemon.contact_sheet import SHEET_NAME, PictureFolder
+from daemon.commands.contact_sheet import SHEET_NAME, PictureFolder
 from tests.windows_of_noise import noise
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from connectors.errors import ConfigurationError
-from daemon import status
+from daemon.commands import status
 from daemon.service.health import Phase
 from daemon.service.watchdog import Watchdog
 from daemon.web.pages import build_app

@@ -17,9 +17,9 @@ from connectors.messages.schema import caption_to_json, rejection_to_json
 from connectors.messages.webvtt import HEADER, block
 from connectors.terminal import named_clip, terminal_route
 from daemon.assembly import build_pipeline, build_sampler, clip_settings, started
+from daemon.commands.contact_sheet import PictureFolder
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
-from daemon.contact_sheet import PictureFolder
 from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engines.build import build_planner
 from daemon.engines.model_input import offsets_from

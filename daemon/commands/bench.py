@@ -23,11 +23,11 @@ from connectors.contract import CaptionStatus, Progress
 from connectors.errors import ExitCode, Poison, Reason
 from connectors.terminal import named_clip, terminal_route
 from daemon.assembly import build_pipeline, clip_settings, started
+from daemon.commands.caption import SOURCE
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engines.contract import Completion, Engine
-from daemon.one_shot import SOURCE
 from daemon.prompts.prompt import Prompt
 from daemon.telemetry.metrics import Metrics
 from daemon.windows import NS_PER_S, FrameSet
