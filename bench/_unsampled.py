@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from connectors.contract import Clip
-from daemon import assembly
+from daemon import build as assembly
 from daemon.config.file import load
 from daemon.decoding.sampler import Sampler
 from daemon.service import logs

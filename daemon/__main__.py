@@ -55,7 +55,7 @@ def run(
 ) -> None:
     """Run the daemon."""
     from connectors.routes import check_edges
-    from daemon import assembly
+    from daemon import build as assembly
     from daemon.config.file import load
     from daemon.service import logs
     from daemon.supervisor import Supervisor

@@ -13,11 +13,11 @@ from functools import partial
 
 from connectors.contract import Caption, Clip, Delivery, Progress, Route
 from connectors.errors import EngineLost, Poison, Reason, Transient
-from daemon.clip_run import ClipRun
+from daemon.clip_task import ClipRun
 from daemon.config.clip_settings import ClipSettings
 from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
 from daemon.engines.contract import Engine
-from daemon.in_order import InOrder
+from daemon.reorder import InOrder
 from daemon.slots import FairSlots
 from daemon.telemetry import tracing
 from daemon.telemetry.metrics import Metrics

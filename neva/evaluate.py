@@ -19,7 +19,7 @@ from connectors.errors import ConfigurationError, ExitCode
 from connectors.prompt_file.answer_journal import AnswerJournal
 from connectors.prompt_file.source import MediaShelf, PromptFileSink, PromptFileSource, read_records
 from connectors.routes import frame_bytes
-from daemon.assembly import build_pipeline
+from daemon.build import build_pipeline
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_engine

@@ -22,7 +22,7 @@ from rich.table import Table
 from connectors.contract import CaptionStatus, Progress
 from connectors.errors import ExitCode, Poison, Reason
 from connectors.terminal import named_clip, terminal_route
-from daemon.assembly import build_pipeline, clip_settings, started
+from daemon.build import build_pipeline, clip_settings, started
 from daemon.commands.caption import SOURCE
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings

@@ -16,7 +16,7 @@ from connectors.errors import ExitCode, Poison
 from connectors.messages.schema import caption_to_json, rejection_to_json
 from connectors.messages.webvtt import HEADER, block
 from connectors.terminal import named_clip, terminal_route
-from daemon.assembly import build_pipeline, build_sampler, clip_settings, started
+from daemon.build import build_pipeline, build_sampler, clip_settings, started
 from daemon.commands.contact_sheet import PictureFolder
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings

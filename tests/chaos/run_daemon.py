@@ -7,7 +7,7 @@ from pathlib import Path
 
 from connectors.folder.route import FolderRoute
 from connectors.folder.source import FolderSource
-from daemon import assembly
+from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
 from daemon.supervisor import Supervisor

@@ -11,7 +11,7 @@ from typing import Any
 
 from connectors.at_least_once import PositionRoute
 from connectors.kafka.transactional_route import TransactionalRoute
-from daemon import assembly
+from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
 from daemon.supervisor import Household, Supervisor

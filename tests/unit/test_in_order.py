@@ -6,7 +6,7 @@ import pytest
 
 from connectors.contract import Caption, CaptionStatus, WindowSpan
 from connectors.errors import EngineLost, Transient
-from daemon.in_order import InOrder
+from daemon.reorder import InOrder
 
 
 def caption(index: int) -> Caption:
