@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from neva.shapes import Scene, caption_of, random_scene, write_clip
+from neva.shapes.scenes import Scene, caption_of, random_scene, write_clip
 
 FIRST_SEED = 15_000_000  # held out
 BAR = 0.98

@@ -34,7 +34,7 @@ QUESTIONS = (
 
 def make_job(folder: Path, prompts: int, clips: int) -> list[dict[str, Any]]:
     """Write clips and a prompt file; return its records."""
-    from neva.shapes import random_scene, write_clip
+    from neva.shapes.scenes import random_scene, write_clip
 
     for number in range(clips):
         write_clip(str(folder / f"{number}.mp4"), random_scene(1_000_000 + number))
@@ -94,8 +94,8 @@ class ReadyClock(logging.Handler):
 
 def captiond_job(folder: Path, model: str) -> tuple[float, list[str]]:
     """Return how long `evaluate` takes once its model answers, in seconds, and its answers."""
-    from neva.evaluate import evaluate
-    from neva.evaluate_settings import read_evaluate_settings
+    from neva.evaluate.job import evaluate
+    from neva.evaluate.settings import read_evaluate_settings
 
     clock = ReadyClock()
     logger = logging.getLogger("daemon.supervisor")

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from neva.shapes import HELD_OUT_SEEDS, TRAINING_SEEDS, caption_of, encode_clip, random_scene
+from neva.shapes.scenes import HELD_OUT_SEEDS, TRAINING_SEEDS, caption_of, encode_clip, random_scene
 
 WANTED = 0.90
 QUESTION = "Describe this video."

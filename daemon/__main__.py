@@ -257,7 +257,7 @@ def _exit_with(work: Callable[[], Coroutine[Any, Any, ExitCode]]) -> None:
 
 
 # the model family brings its own commands; nothing of it but their names is loaded before one of them runs
-for _commands in ("neva.commands", "neva.evaluate_commands"):
+for _commands in ("neva.training.commands", "neva.evaluate.commands"):
     import_module(_commands).register(app)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from neva.shapes import HELD_OUT_SEEDS, film_of, write_demo_clips, write_film
+from neva.shapes.scenes import HELD_OUT_SEEDS, film_of, write_demo_clips, write_film
 
 HOUSE = Path(__file__).resolve().parent.parent
 DEMO = HOUSE / "build" / "demo"

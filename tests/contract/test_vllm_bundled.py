@@ -14,7 +14,7 @@ from daemon.engines.model_input import as_images
 from daemon.engines.vllm import VllmEngine
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
-from neva.shapes import caption_of, random_scene, write_clip
+from neva.shapes.scenes import caption_of, random_scene, write_clip
 from tests.contract.vllm_engines import MARKS, running
 from tests.corpus.sampling import clip_of
 from tests.corpus.sampling import running as sampling

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from connectors.errors import ConfigurationError, ExitCode
-from neva.evaluate import evaluate
-from neva.evaluate_settings import read_evaluate_settings
+from neva.evaluate.job import evaluate
+from neva.evaluate.settings import read_evaluate_settings
 from tests.pipeline.test_neva_frames import write_clip
 
 HOUSE = Path(__file__).resolve().parents[2]
 FAKE = ["tensor_model_parallel_size=1", "trainer.devices=1", "+engine.kind=fake", "+data.conv_template=v1"]
-COMMAND = "import typer, sys; from neva.evaluate_commands import register; app = typer.Typer(); register(app); app()"
+COMMAND = "import typer, sys; from neva.evaluate.commands import register; app = typer.Typer(); register(app); app()"
 
 
 class Desk:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from neva import shapes
+from neva.shapes.scenes import scenes as shapes
 from tests import nemo_fixtures as made
 from tests.nemo_fixtures import Checkpoint
 from tests.pipeline.test_evaluate import COMMAND, HOUSE

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 import neva
-from neva.shapes import random_scene, write_clip
+from neva.shapes.scenes import random_scene, write_clip
 from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.contract.vllm_engines import serving
 from tests.pipeline.daemon_process import FolderJob

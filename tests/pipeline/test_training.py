@@ -19,8 +19,8 @@ from PIL import Image
 
 from connectors.errors import ConfigurationError
 from daemon.engines.model_checks import bundled_model
-from neva.hf_folder import read_tensors
-from neva.llava_export import read_facts
+from neva.checkpoints.hf_folder import read_tensors
+from neva.checkpoints.llava import read_facts
 from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data
 from tests.ports import free_port
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from neva.hf_folder import read_tensors
-from neva.shapes import caption_of, encode_clip, random_scene
-from neva.training_config import read_training_settings
-from neva.training_settings import Stage
+from neva.checkpoints.hf_folder import read_tensors
+from neva.shapes.scenes import caption_of, encode_clip, random_scene
+from neva.training.config_file import read_training_settings
+from neva.training.settings import Stage
 
 CLIPS, STEPS = 6, 4
 PARTS = {
@@ -70,7 +70,7 @@ class Bench:
         return self.config(name, *parts, *overrides)
 
     def train(self, arguments: list[str], stage: Stage = "pretrain") -> Path:
-        from neva.training import train
+        from neva.training.train import train
 
         settings, _ = read_training_settings(None, arguments, stage)
         return train(settings, stage)

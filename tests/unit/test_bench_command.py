@@ -8,7 +8,7 @@ import pytest
 
 from connectors.errors import ExitCode
 from daemon import __main__ as command_line
-from neva.shapes import HELD_OUT_SEEDS, film_of, write_film
+from neva.shapes.scenes import HELD_OUT_SEEDS, film_of, write_film
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import neva
-from neva.export import served_name
-from neva.shapes import all_captions, caption_of, encode_clip, random_scene
-from neva.training_prompts import CHAT, DEFAULT_QUESTION
+from neva.shapes.prompts import CHAT, DEFAULT_QUESTION
+from neva.shapes.scenes import all_captions, caption_of, encode_clip, random_scene
+from neva.training.export import served_name
 
 FOLDER = Path(neva.__file__).parent / "bundled"
 MIB = 2**20
@@ -129,7 +129,7 @@ def test_the_chat_template_takes_plain_strings_and_turns(processor: Any) -> None
 def test_unseen_clips_are_captioned_to_the_word(model: Any, processor: Any) -> None:
     import torch
 
-    from neva.clip_frames import read_clip_frames
+    from neva.shapes.clip_frames import read_clip_frames
 
     prompt = CHAT.before + "<image>" * FRAMES + CHAT.separator + DEFAULT_QUESTION + CHAT.after
     scenes = [random_scene(seed) for seed in UNSEEN_SEEDS]

@@ -12,9 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from connectors.errors import ConfigurationError  # noqa: E402
-from neva.import_nemo import ImportRequest, import_nemo  # noqa: E402
-from neva.llava_export import read_facts  # noqa: E402
-from neva.nemo_archive import open_nemo  # noqa: E402
+from neva.checkpoints.archive import open_nemo  # noqa: E402
+from neva.checkpoints.import_nemo import ImportRequest, import_nemo  # noqa: E402
+from neva.checkpoints.llava import read_facts  # noqa: E402
 from tests import nemo_fixtures as made  # noqa: E402
 from tests.nemo_fixtures import CONTAINERS, Checkpoint  # noqa: E402
 

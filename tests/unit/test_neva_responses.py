@@ -3,7 +3,7 @@
 import pytest
 
 from neva.conversations import TEMPLATES, Turn, conversation
-from neva.responses import RULES, clean_answer, clean_response
+from neva.evaluate.responses import RULES, clean_answer, clean_response
 
 TRAPS = ["a tiger eating a deer", "data", "extra", "a red axe dart", "tired _ id 1", "<extra", "1"]
 REACHABLE = sorted(set(TEMPLATES) - {"plain", "interleaved"})

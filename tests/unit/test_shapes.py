@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from neva.clip_frames import read_clip_frames
-from neva.shape_data import FLIPPED_SIDEWAYS, FLIPPED_UPSIDE_DOWN, REVERSED_IN_TIME, ShapeClips
-from neva.shapes import (
+from neva.shapes.clip_frames import read_clip_frames
+from neva.shapes.dataset import FLIPPED_SIDEWAYS, FLIPPED_UPSIDE_DOWN, REVERSED_IN_TIME, ShapeClips
+from neva.shapes.scenes import (
     COLOURS,
     FRAME_PX,
     HELD_OUT_SEEDS,

@@ -12,7 +12,7 @@ from connectors.errors import Poison, Reason, Transient
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import Sampler
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
-from neva.shared_sampler import SharedSampler
+from neva.evaluate.shared_sampler import SharedSampler
 from tests.corpus.clips import READABLE, Truth, make
 from tests.corpus.sampling import PathMedia
 

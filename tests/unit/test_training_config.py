@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigurationError
-from neva.training_config import read_training_settings
-from neva.training_settings import Stage, TrainingSettings
+from neva.training.config_file import read_training_settings
+from neva.training.settings import Stage, TrainingSettings
 
 HOUSE = Path(__file__).resolve().parents[2]
 NEVAS_OWN = """
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, override: str, says: str) -> Non
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_something_to_learn_from_is_needed(tmp_path: Path, stage: Stage) -> None:
-    from neva.training import train
+    from neva.training.train import train
 
     settings, _ = read(tmp_path, stage=stage)
 

@@ -4,8 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neva.training_loop import make_optimiser, make_schedule  # noqa: E402
-from neva.training_settings import OptimSettings, ScheduleSettings  # noqa: E402
+from neva.training.loop import make_optimiser, make_schedule  # noqa: E402
+from neva.training.settings import OptimSettings, ScheduleSettings  # noqa: E402
 
 
 def rates(steps: int, **sched: float) -> list[float]:

@@ -8,7 +8,7 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from neva.conversations import Turn
-from neva.training_records import TrainingRecord, read_training_records
+from neva.training.records import TrainingRecord, read_training_records
 
 
 def talk(*said: str, **more: Any) -> dict[str, Any]:

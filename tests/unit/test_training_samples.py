@@ -7,8 +7,8 @@ import pytest
 
 from connectors.errors import Poison
 from neva.conversations import NOT_FOR_INFERENCE, TEMPLATES, Turn, render
-from neva.training_records import TrainingRecord
-from neva.training_samples import IGNORED, ConversationEncoder, SampleOrder
+from neva.training.records import TrainingRecord
+from neva.training.samples import IGNORED, ConversationEncoder, SampleOrder
 from tests.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
 
 MARKS = [f"<extra_id_{n}>" for n in range(8)]

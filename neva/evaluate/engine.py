@@ -11,8 +11,8 @@ from daemon.engines.contract import Completion, Engine, TokenLogprob
 from daemon.engines.guard import EngineAround
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
-from neva.evaluate_model import vllm_quantization
-from neva.evaluate_settings import EvaluateSettings
+from neva.evaluate.model import vllm_quantization
+from neva.evaluate.settings import EvaluateSettings
 from neva.media_settings import ModelSettings
 from neva.pixel_values import CLIP, AspectRatio, prepare_frames
 

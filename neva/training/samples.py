@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from connectors.errors import Poison, Reason, Transient
 from neva.conversations import IMAGE, VIDEO, Segment, own_tokens, segments
 from neva.token_span import marked
-from neva.tower_features import FeatureCache
-from neva.training_media import TrainingMedia
-from neva.training_records import TrainingRecord
+from neva.training.media import TrainingMedia
+from neva.training.records import TrainingRecord
+from neva.training.tower_features import FeatureCache
 
 log = logging.getLogger(__name__)
 

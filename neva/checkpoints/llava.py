@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from connectors.errors import ConfigurationError
+from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
-from neva.nemo_weights import Tensors
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels, processor_config
 
 FACTS = "neva.yaml"

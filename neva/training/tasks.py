@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from neva.tower_features import tower_features
+from neva.training.tower_features import tower_features
 
 _PLACE_WEIGHT = 10.0  # squared errors of fractions of a frame are a tenth of the cross-entropies
 

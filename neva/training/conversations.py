@@ -18,17 +18,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from connectors.errors import ConfigurationError, Poison
-from neva.export import check_export, export_llava
-from neva.llava_parts import Llava, load_parts
 from neva.media_settings import ModelSettings as Facts
-from neva.model import freeze_parts
-from neva.tower_features import FeatureCache, tower_features
-from neva.training_loop import TrainingLoop
-from neva.training_media import TrainingMedia
-from neva.training_records import TrainingRecord, read_training_records
-from neva.training_samples import IGNORED, Batch, Collate, ConversationEncoder, SampleOrder, TrainingSet
-from neva.training_settings import TrainingSettings
-from neva.training_tasks import ConversationTask
+from neva.shapes.model import freeze_parts
+from neva.training.export import check_export, export_llava
+from neva.training.loop import TrainingLoop
+from neva.training.media import TrainingMedia
+from neva.training.parts import Llava, load_parts
+from neva.training.records import TrainingRecord, read_training_records
+from neva.training.samples import IGNORED, Batch, Collate, ConversationEncoder, SampleOrder, TrainingSet
+from neva.training.settings import TrainingSettings
+from neva.training.tasks import ConversationTask
+from neva.training.tower_features import FeatureCache, tower_features
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from connectors.errors import ConfigurationError
-from neva.conversation_training import train_conversations
-from neva.progress import TrainingProgress, draw_loss_curve
-from neva.shape_training import train_shapes
-from neva.training_loop import TrainingLoop
-from neva.training_settings import ShapesSettings, Stage, TrainingSettings
+from neva.shapes.training import train_shapes
+from neva.training.conversations import train_conversations
+from neva.training.loop import TrainingLoop
+from neva.training.progress import TrainingProgress, draw_loss_curve
+from neva.training.settings import ShapesSettings, Stage, TrainingSettings
 
 log = logging.getLogger(__name__)
 

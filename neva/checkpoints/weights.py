@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.nemo_archive import NemoArchive
-from neva.nemo_names import Weight, parse_name
+from neva.checkpoints.archive import NemoArchive
+from neva.checkpoints.names import Weight, parse_name
 
 WEIGHTS = "model_weights.ckpt"
 _RANKED = re.compile(r"(?:mp_rank_(\d+)|tp_rank_(\d+)_pp_rank_(\d+))/model_weights\.ckpt")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neva.conversations import BOS_ALIAS, VIDEO, Turn, conversation, own_tokens
-from neva.shapes import all_captions
+from neva.shapes.scenes import all_captions
 
 DEFAULT_QUESTION = "Describe this video."
 QUESTIONS = (

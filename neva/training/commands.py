@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from neva.training_settings import Stage
+    from neva.training.settings import Stage
 
 _PRETRAIN = "Train the first stage: the projector, between a vision tower and a language model that stay as they are."
 _FINETUNE = "Train the second stage: the language model and the projector."
@@ -45,8 +45,8 @@ def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | N
 
     from daemon.config.settings import LogSettings
     from daemon.service import logs
-    from neva.evaluate_settings import config_file
-    from neva.training_config import read_training_settings
+    from neva.evaluate.settings import config_file
+    from neva.training.config_file import read_training_settings
 
     logs.set_up(LogSettings.model_validate({}))
     if path is None and (folder is not None or name is not None):
@@ -54,6 +54,6 @@ def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | N
     settings, lines = read_training_settings(path, overrides, stage)
     for line in lines:
         logging.getLogger(__name__).info(line)
-    from neva.training import train  # torch and Accelerate, only once the settings are known to be right
+    from neva.training.train import train  # torch and Accelerate, only once the settings are known to be right
 
     train(settings, stage)

@@ -31,8 +31,8 @@ def evaluate(
 
     from daemon.config.settings import LogSettings
     from daemon.service import logs
-    from neva.evaluate import evaluate as answer
-    from neva.evaluate_settings import read_evaluate_settings
+    from neva.evaluate.job import evaluate as answer
+    from neva.evaluate.settings import read_evaluate_settings
 
     logs.set_up(LogSettings.model_validate({}))
     chosen, lines = read_evaluate_settings(config_path, config_name, [*(settings or ()), *(overrides or ())])
@@ -61,8 +61,8 @@ def import_nemo(
     """Turn a Video NeVA of NeMo into a model folder that `engine.model` takes."""
     from daemon.config.settings import LogSettings
     from daemon.service import logs
-    from neva.import_nemo import ImportRequest
-    from neva.import_nemo import import_nemo as convert
+    from neva.checkpoints.import_nemo import ImportRequest
+    from neva.checkpoints.import_nemo import import_nemo as convert
 
     logs.set_up(LogSettings.model_validate({}))
     convert(ImportRequest(source, out, base_model, vision_tower, tokenizer, legacy_bgr))

@@ -14,17 +14,17 @@ from typing import Any
 
 import torch
 
-from neva.batches import ShapeBatches, to_device
-from neva.export import export_model
-from neva.model import freeze_parts, make_model
-from neva.scoring import Score, caption_clips, prompt_ids, score_captions
-from neva.shape_data import ShapeClips, load_or_make
-from neva.shapes import COLOURS, HELD_OUT_SEEDS, SHAPES, TRAINING_SEEDS
-from neva.tokenizer import make_image_processor, make_processor, train_tokenizer
-from neva.training_loop import Learn, TrainingLoop
-from neva.training_prompts import tokenizer_texts
-from neva.training_settings import ShapesSettings, TrainingSettings
-from neva.training_tasks import CaptionTask, FrameHeads, TowerTask
+from neva.shapes.batches import ShapeBatches, to_device
+from neva.shapes.dataset import ShapeClips, load_or_make
+from neva.shapes.model import freeze_parts, make_model
+from neva.shapes.prompts import tokenizer_texts
+from neva.shapes.scenes import COLOURS, HELD_OUT_SEEDS, SHAPES, TRAINING_SEEDS
+from neva.shapes.scoring import Score, caption_clips, prompt_ids, score_captions
+from neva.shapes.tokenizer import make_image_processor, make_processor, train_tokenizer
+from neva.training.export import export_model
+from neva.training.loop import Learn, TrainingLoop
+from neva.training.settings import ShapesSettings, TrainingSettings
+from neva.training.tasks import CaptionTask, FrameHeads, TowerTask
 
 log = logging.getLogger(__name__)
 

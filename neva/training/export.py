@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.llava_export import FACTS, IDENTITY, write_llava
-from neva.llava_parts import Llava
+from neva.checkpoints.llava import FACTS, IDENTITY, write_llava
 from neva.media_settings import ModelSettings
+from neva.training.parts import Llava
 
 # transformers 5 saves a CLIP tower without the inner name that vLLM knows it by; transformers reads either.
 _SAVED, _SERVED = "vision_tower.", "vision_tower.vision_model."

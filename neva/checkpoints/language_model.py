@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from connectors.errors import ConfigurationError
-from neva.nemo_names import Weight, layer_name, llava_name
-from neva.nemo_weights import Shape, Tensors
+from neva.checkpoints.names import Weight, layer_name, llava_name
+from neva.checkpoints.weights import Shape, Tensors
 
 # What each family's configuration says; anything else is another architecture under the same names.
 _FAMILIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neva.clip_frames import read_clip_frames
-from neva.shapes import COLOURS, MOTIONS, SHAPES, encode_clip, random_scene
+from neva.shapes.clip_frames import read_clip_frames
+from neva.shapes.scenes import COLOURS, MOTIONS, SHAPES, encode_clip, random_scene
 
 _CHUNK = 64  # clips a task: long enough to hide the queue, short enough for a smooth progress bar
 _MADE_BY = "shapes 2"  # changes when the same seed gives other pixels, so that frames kept from before are made anew

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from connectors.errors import ConfigurationError
 from daemon.engines.model_checks import BUNDLED, bundled_model, runs_on_cpu
-from neva.evaluate_settings import EvaluateSettings, QuantizationSettings
-from neva.import_nemo import ImportRequest, import_nemo
-from neva.llava_export import FACTS, read_facts
+from neva.checkpoints.archive import CONFIG
+from neva.checkpoints.import_nemo import ImportRequest, import_nemo
+from neva.checkpoints.llava import FACTS, read_facts
+from neva.evaluate.settings import EvaluateSettings, QuantizationSettings
 from neva.media_settings import ModelSettings, without_ignored
-from neva.nemo_archive import CONFIG
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import torch
 
 from connectors.errors import ConfigurationError
 from daemon.engines.model_checks import BUNDLED, bundled_model
-from neva.hf_folder import model_folder, read_tensors
-from neva.import_nemo import image_token
-from neva.llava_export import IDENTITY, projector_state
+from neva.checkpoints.archive import open_nemo
+from neva.checkpoints.hf_folder import model_folder, read_tensors
+from neva.checkpoints.import_nemo import image_token
+from neva.checkpoints.llava import IDENTITY, projector_state
+from neva.checkpoints.weights import find_ranks, load_rank
 from neva.media_settings import ModelSettings as Facts
-from neva.nemo_archive import open_nemo
-from neva.nemo_weights import find_ranks, load_rank
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels
-from neva.training_settings import ModelSettings
+from neva.training.settings import ModelSettings
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
-from neva.checkpoint import load_checkpoint, save_checkpoint
-from neva.progress import TrainingProgress
-from neva.training_settings import OptimSettings, TrainingSettings
+from neva.training.checkpoint import load_checkpoint, save_checkpoint
+from neva.training.progress import TrainingProgress
+from neva.training.settings import OptimSettings, TrainingSettings
 
 # One step: forward and backward passes over its samples; returns the losses by name, for the log.
 Learn = Callable[[int], Mapping[str, torch.Tensor]]

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from neva.shape_data import ShapeClips
-from neva.shapes import COLOURS, MOTIONS, SHAPES
-from neva.tokenizer import IMAGE, encode_around_media
-from neva.training_prompts import CHAT, DEFAULT_QUESTION
+from neva.shapes.dataset import ShapeClips
+from neva.shapes.prompts import CHAT, DEFAULT_QUESTION
+from neva.shapes.scenes import COLOURS, MOTIONS, SHAPES
+from neva.shapes.tokenizer import IMAGE, encode_around_media
 
 _LONGEST_ANSWER = 24  # tokens; the longest caption has fewer
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
 from daemon.config.file import read_yaml, set_key
-from neva.training_settings import STAGES, Stage, TrainingSettings
+from neva.training.settings import STAGES, Stage, TrainingSettings
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")  # OmegaConf's, with which NeVA's files name other keys of theirs
 

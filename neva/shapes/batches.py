@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neva.shape_data import ShapeClips
-from neva.tokenizer import IMAGE, encode_around_media
-from neva.training_prompts import draw_prompts
-from neva.training_tasks import CaptionBatch
+from neva.shapes.dataset import ShapeClips
+from neva.shapes.prompts import draw_prompts
+from neva.shapes.tokenizer import IMAGE, encode_around_media
+from neva.training.tasks import CaptionBatch
 
 _IGNORED = -100  # a target that is not asked for, as torch's cross-entropy has it
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from neva.tokenizer import IMAGE
-from neva.training_settings import MmSettings, ModelSettings
+from neva.shapes.tokenizer import IMAGE
+from neva.training.settings import MmSettings, ModelSettings
 
 
 def make_model(settings: ModelSettings, tokenizer: Any) -> Any:

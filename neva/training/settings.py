@@ -1,7 +1,7 @@
 """The settings of Video NeVA's two training stages, under NeVA's own names, and its defaults for them.
 
 The first stage, ``pretrain``, learns the projector with everything else frozen; the second, ``finetune``, learns the
-language model too. :mod:`neva.training_config` reads the file.
+language model too. :mod:`neva.training.config_file` reads the file.
 """
 
 from pathlib import Path

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.hf_folder import model_folder
-from neva.nemo_archive import NemoArchive
+from neva.checkpoints.archive import NemoArchive
+from neva.checkpoints.hf_folder import model_folder
 
 _INSIDE = "nemo:"  # how a configuration names a file of its own archive
 

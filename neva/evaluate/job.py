@@ -25,13 +25,13 @@ from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_engine
 from daemon.prompts.prompt import Prompt
 from daemon.supervisor import Household, Supervisor
-from neva.evaluate_engine import NevaEngine, daemon_settings, prompt_of
-from neva.evaluate_model import find_model, fingerprint, shown_media
-from neva.evaluate_records import AnswerPrinter, AnswerRecords, Asked, read_questions
-from neva.evaluate_settings import EvaluateSettings
+from neva.evaluate.engine import NevaEngine, daemon_settings, prompt_of
+from neva.evaluate.model import find_model, fingerprint, shown_media
+from neva.evaluate.records import AnswerPrinter, AnswerRecords, Asked, read_questions
+from neva.evaluate.settings import EvaluateSettings
+from neva.evaluate.shared_sampler import SharedSampler
 from neva.media_settings import ModelSettings
 from neva.pixel_values import AspectRatio
-from neva.shared_sampler import SharedSampler
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from connectors.errors import ConfigurationError, Poison
 from connectors.prompt_file.source import Question
 from daemon.prompts.templates import AUTO
 from neva.conversations import NOT_FOR_INFERENCE, VIDEO, Turn, conversation
-from neva.evaluate_settings import EvaluateSettings
+from neva.evaluate.responses import clean_answer
+from neva.evaluate.settings import EvaluateSettings
 from neva.media_settings import ModelSettings
-from neva.responses import clean_answer
 from neva.token_span import insert_media_token, marked, media_token
 
 _TEXT_KEYS = ("prompt", "text", "question")

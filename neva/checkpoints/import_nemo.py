@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
+from neva.checkpoints.archive import CONFIG, NemoArchive, open_nemo
+from neva.checkpoints.hf_folder import model_folder, read_tensors
+from neva.checkpoints.language_model import fit_rows, read_text_model, text_config, text_tensors
+from neva.checkpoints.llava import Tower, projector_state, reverse_channels, write_llava
+from neva.checkpoints.names import tower_name
+from neva.checkpoints.tokenizer import load_tokenizer
+from neva.checkpoints.weights import Tensors, find_ranks, read_weights
 from neva.conversations import TEMPLATES
-from neva.hf_folder import model_folder, read_tensors
-from neva.llava_export import Tower, projector_state, reverse_channels, write_llava
 from neva.media_settings import ModelSettings, without_ignored
-from neva.nemo_archive import CONFIG, NemoArchive, open_nemo
-from neva.nemo_names import tower_name
-from neva.nemo_text import fit_rows, read_text_model, text_config, text_tensors
-from neva.nemo_tokenizer import load_tokenizer
-from neva.nemo_weights import Tensors, find_ranks, read_weights
 from neva.token_span import span_tokens_of
 
 log = logging.getLogger(__name__)
