@@ -42,7 +42,7 @@ bench: setup ## measure, as ratios against a peer in the same run
 	@$(PYTHON_IN_VENV) -m bench
 
 kafka: setup ## start a real Apache Kafka by hand and print its address
-	@$(PYTHON_IN_VENV) -m tests.kafka.broker
+	@$(PYTHON_IN_VENV) -m testing.kafka.broker
 
 model: setup ## train the bundled model again (about an hour on two cores)
 	@.venv/bin/captiond pretrain -c config/demo-model.yaml

@@ -34,8 +34,8 @@ with warnings.catch_warnings():
 
 from bench._unsampled import WINDOWS
 from connectors.kafka.client.settings import BATCH_BYTES
-from tests.chaos.load import write_load_clip
-from tests.kafka.broker import Broker, NoBroker
+from testing.kafka.broker import Broker, NoBroker
+from testing.load import write_load_clip
 
 CLIPS, PARTITIONS, COMMIT_INTERVAL_S = 10_000, 4, 0.1
 MOST_CPU_MS = {"at_least_once": 0.5, "transactional": 0.7}

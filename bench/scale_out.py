@@ -19,9 +19,9 @@ from pathlib import Path
 
 from bench.delivery import broker, cpu_s, make_topics
 from connectors.kafka.client.consumer import KafkaProducer
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
-from tests.kafka.broker import NoBroker
-from tests.ports import free_ports
+from testing.kafka.broker import NoBroker
+from testing.load import WINDOWS_EACH, write_load_clip
+from testing.ports import free_ports
 
 COUNTS, SPAN_S, WANTED = (1, 2, 4), 30.0, 0.95
 PARTITIONS, DELAY_MS = 8, 50

@@ -10,9 +10,9 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from testing.load import WINDOWS_EACH, fill_inbox, write_config
 from tests.chaos.engine_rows import check
 from tests.chaos.folder_rows import FINISH_S, HOUSE, lines_written
-from tests.chaos.load import WINDOWS_EACH, fill_inbox, write_config
 from tests.chaos.table import Result, Row
 
 SHIFTS_S = (3_600, -3_600, 86_400, -86_400)

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from testing.load import WINDOWS_EACH, fill_inbox, write_config
 from tests.chaos.folder_rows import FINISH_S, HOUSE
 from tests.chaos.invariants import folder_findings
-from tests.chaos.load import WINDOWS_EACH, fill_inbox, write_config
 from tests.chaos.table import Result, Row
 
 CLIPS = 40

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from testing.load import WINDOWS_EACH, fill_inbox, write_config
 from tests.chaos.invariants import folder_findings
 from tests.chaos.kill_points import EXIT_CODE, POINTS
-from tests.chaos.load import WINDOWS_EACH, fill_inbox, write_config
 from tests.chaos.table import Result, Row
 
 HOUSE = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
-from tests.kafka.broker import SETTINGS, Broker, NoBroker, find_jars
-from tests.ports import free_ports
+from testing.kafka.broker import SETTINGS, Broker, NoBroker, find_jars
+from testing.ports import free_ports
 
 PARTITIONS = 4
 OFFSETS_PARTITIONS = 16  # loads that run side by side hardly ever share a partition of the broker's log of commits

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from connectors.kafka.client.consumer import KafkaProducer
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.chaos import kafka_invariants as promises
 from tests.chaos.kafka_cluster import Cluster, cluster
 from tests.chaos.kafka_edges import read_journal
@@ -27,7 +28,6 @@ from tests.chaos.kafka_evidence import (
     read_records,
 )
 from tests.chaos.kafka_invariants import Expected
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
 from tests.chaos.run_kafka_daemon import Options
 from tests.chaos.table import Result, Row
 

@@ -10,14 +10,14 @@ from subprocess import Popen
 
 import httpx
 
+from testing.load import WINDOWS_EACH
+from testing.ports import free_port
 from tests.chaos import kafka_invariants as promises
 from tests.chaos.kafka_cluster import cluster
 from tests.chaos.kafka_load import IN_FLIGHT, KafkaLoad, wait_until
 from tests.chaos.kafka_proxy import END_TXN, OFFSET_COMMIT, PRODUCE, WRITES, Proxy
-from tests.chaos.load import WINDOWS_EACH
 from tests.chaos.soak_rows import look
 from tests.chaos.table import Result, Row
-from tests.ports import free_port
 
 OUTAGE_S = float(os.environ.get("CHAOS_OUTAGE_S", "600"))
 TROUBLE_S = float(os.environ.get("CHAOS_TROUBLE_S", "60"))

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from testing.load import WINDOWS_EACH, write_config, write_load_clip
 from tests.chaos.engine_rows import ENGINE_LOST, run_once
 from tests.chaos.folder_rows import FINISH_S, HOUSE, lines_written
 from tests.chaos.invariants import folder_findings
-from tests.chaos.load import WINDOWS_EACH, write_config, write_load_clip
 from tests.chaos.table import Result, Row
 
 MINUTE_S = 60.0

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from daemon.engines.reaper import MARK, marked_processes
+from testing.load import WINDOWS_EACH, fill_inbox
 from tests.chaos.engine_rows import ENGINE_LOST, EXIT_S, check, run_once
 from tests.chaos.folder_rows import FINISH_S, HOUSE, lines_written
-from tests.chaos.load import WINDOWS_EACH, fill_inbox
 from tests.chaos.table import Result, Row
 
 GONE_S = 10.0  # after either death no process of the engine is left

@@ -13,8 +13,8 @@ from daemon.commands import caption as one_shot
 from daemon.config.file import settings_from
 from daemon.engines.vllm import VllmEngine, load_model
 from daemon.prompts.prompt import Prompt
-from tests import tiny_models
-from tests.chaos.load import write_load_clip
+from testing import tiny_models
+from testing.load import write_load_clip
 from tests.contract.engine_contract import ASK, EngineContract
 from tests.contract.vllm_engines import MARKS, MAX_MODEL_LEN, running, settings
 from tests.windows_of_noise import noise

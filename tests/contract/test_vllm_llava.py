@@ -20,7 +20,7 @@ from daemon.engines.openai import RemoteEngine
 from daemon.engines.reaper import marked_processes
 from daemon.engines.vllm import VllmEngine
 from daemon.prompts.prompt import Prompt
-from tests import tiny_models
+from testing import tiny_models
 from tests.contract.engine_contract import ASK, EngineContract
 from tests.contract.vllm_engines import MARKS, collect_quietly, running, serving, settings
 from tests.windows_of_noise import noise

@@ -16,7 +16,7 @@ import pytest
 from daemon.config.settings import VllmSettings
 from daemon.engines.vllm import VllmEngine
 from daemon.engines.vllm_args import ENVIRONMENT
-from tests.ports import free_port
+from testing.ports import free_port
 
 # what the modules of tests over the real vLLM are marked with; model libraries warn of themselves when imported
 MARKS = [

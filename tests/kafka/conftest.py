@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
-from tests.kafka.broker import Broker, NoBroker
-from tests.kafka.secure_broker import SecureBroker, start_secure_broker
+from testing.kafka.broker import Broker, NoBroker
+from testing.kafka.secure_broker import SecureBroker, start_secure_broker
 from tests.kafka.stand_in import Watch, close_producers
 
 HOW_TO_RUN = (

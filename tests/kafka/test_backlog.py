@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
+from testing.ports import free_port
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source, memory_files
 from tests.kafka.stand_in import make_route, produce, read_all, run_pipeline, seen, windows_of
-from tests.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 MIB = 2**20

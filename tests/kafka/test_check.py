@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
-from tests.kafka.broker import Broker
+from testing.kafka.broker import Broker
+from testing.kafka.secure_broker import USERS, SecureBroker
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
-from tests.kafka.secure_broker import USERS, SecureBroker
 from tests.kafka.stand_in import produce, read_all
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]

@@ -13,8 +13,8 @@ from connectors.kafka.client.consumer import KafkaProducer
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
 from daemon.config.clip_settings import prompt_of
 from daemon.config.settings import GenerationSettings, PromptSettings
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
-from tests.kafka.broker import Broker, NoBroker
+from testing.kafka.broker import Broker, NoBroker
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.conftest import skip_or_fail
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
 from tests.kafka.stand_in import produce, read_all, windows_of

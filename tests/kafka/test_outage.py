@@ -12,8 +12,8 @@ from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.transactional_route import TransactionalRoute
-from tests.kafka.broker import Broker
-from tests.kafka.secure_broker import USERS, SecureBroker
+from testing.kafka.broker import Broker
+from testing.kafka.secure_broker import USERS, SecureBroker
 from tests.kafka.stand_in import caption, make_route, produce, read_all, run_pipeline, running, seen, until, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]

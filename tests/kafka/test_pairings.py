@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connectors.kafka.record import ERRORS_PREFIX
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
 from tests.kafka.stand_in import produce, read_all, seen, windows_of
 

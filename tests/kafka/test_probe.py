@@ -11,8 +11,8 @@ from connectors.errors import ConfigurationError
 from connectors.kafka.client.consumer import BrokerAway, open_admin, open_producer
 from connectors.kafka.probe import check_topics, probe_connection
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings
-from tests.kafka.secure_broker import USERS, SecureBroker
-from tests.ports import free_port
+from testing.kafka.secure_broker import USERS, SecureBroker
+from testing.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("vllm")
 
 from neva.shapes.scenes import scenes as shapes
-from tests import nemo_fixtures as made
-from tests.nemo_fixtures import Checkpoint
+from testing import nemo_checkpoints as made
+from testing.nemo_checkpoints import Checkpoint
 from tests.pipeline.test_evaluate import COMMAND, HOUSE
 from tests.pipeline.test_neva_frames import write_clip
 

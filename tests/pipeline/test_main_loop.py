@@ -20,7 +20,7 @@ from daemon.pipeline import Pipeline
 from daemon.prompts.prompt import Prompt
 from daemon.telemetry.metrics import Metrics
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.corpus.broken import cut, damaged
 from tests.corpus.clips import Recipe
 

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from daemon.telemetry.metrics import TABLE
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
+from testing.ports import free_port
 from tests.exposition import Family, lint, parse, promtool_says
 from tests.pipeline.daemon_process import FolderJob
-from tests.ports import free_port
 
 CLIPS = 3
 _OF_THE_PROCESS = "process_"

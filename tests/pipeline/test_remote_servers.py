@@ -12,10 +12,10 @@ import pytest_asyncio
 
 import neva
 from neva.shapes.scenes import random_scene, write_clip
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
+from testing.ports import free_port
 from tests.contract.vllm_engines import serving
 from tests.pipeline.daemon_process import FolderJob
-from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.engine,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.pipeline.daemon_process import FolderJob
 
 CLIPS, KILLS = 6, 3

@@ -17,7 +17,7 @@ from connectors.kafka.settings import KafkaSinkSettings
 from connectors.media.bytes import BytesMedia
 from connectors.memory import MemoryInbox, MemorySink
 from daemon.telemetry import tracing
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.contract.progress import done
 from tests.pipeline.daemon_process import FolderJob
 from tests.pipeline.test_main_loop import house

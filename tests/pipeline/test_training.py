@@ -21,8 +21,8 @@ from connectors.errors import ConfigurationError
 from daemon.engines.model_checks import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
 from neva.checkpoints.llava import read_facts
+from testing.ports import free_port
 from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data
-from tests.ports import free_port
 
 HOUSE = Path(__file__).resolve().parents[2]
 

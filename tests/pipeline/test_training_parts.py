@@ -15,7 +15,8 @@ from neva.training.config_file import read_training_settings
 from neva.training.records import TrainingRecord
 from neva.training.samples import IGNORED, Collate, ConversationEncoder
 from neva.training.tasks import ConversationTask
-from tests import nemo_fixtures, tiny_models
+from testing import nemo_checkpoints as nemo_fixtures
+from testing import tiny_models
 from tests.pipeline.training_bench import STEPS, Bench, changed, fresh_accelerate, write_data
 
 HOUSE = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.load import write_load_clip
+from testing.load import write_load_clip
 from tests.pipeline.daemon_process import FolderJob
 
 PAGE = """<!doctype html><meta charset="utf-8">

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.load import WINDOWS_EACH, write_load_clip
+from testing.load import WINDOWS_EACH, write_load_clip
 from tests.systemd.machine import Machine
 
 STATE = ("ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus", "StatusText", "MainPID")

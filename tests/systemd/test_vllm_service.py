@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from tests.chaos.load import WINDOWS_EACH
+from testing.load import WINDOWS_EACH
 from tests.systemd.machine import Machine
 from tests.systemd.service import Service
 

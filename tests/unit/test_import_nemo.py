@@ -15,8 +15,8 @@ from connectors.errors import ConfigurationError  # noqa: E402
 from neva.checkpoints.archive import open_nemo  # noqa: E402
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo  # noqa: E402
 from neva.checkpoints.llava import read_facts  # noqa: E402
-from tests import nemo_fixtures as made  # noqa: E402
-from tests.nemo_fixtures import CONTAINERS, Checkpoint  # noqa: E402
+from testing import nemo_checkpoints as made  # noqa: E402
+from testing.nemo_checkpoints import CONTAINERS, Checkpoint  # noqa: E402
 
 
 class Parts:

@@ -9,7 +9,7 @@ from connectors.errors import Poison
 from neva.conversations import NOT_FOR_INFERENCE, TEMPLATES, Turn, render
 from neva.training.records import TrainingRecord
 from neva.training.samples import IGNORED, ConversationEncoder, SampleOrder
-from tests.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
+from testing.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
 
 MARKS = [f"<extra_id_{n}>" for n in range(8)]
 ASKED = [name for name in TEMPLATES if name not in NOT_FOR_INFERENCE]

@@ -5,8 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kafka.broker import Broker
-from tests.ports import free_port
+from testing.kafka.broker import Broker
+from testing.ports import free_port
 
 STORE_PASSWORD = "store-password"  # noqa: S105 - of a broker that lives for one test session
 USERS = {"captiond": "right-password", "nobody": "nobody-password", "reader": "reader-password"}

@@ -1,6 +1,6 @@
 """One real Apache Kafka broker on loopback: KRaft, broker and controller in one process.
 
-    python -m tests.kafka.broker [PORT]    starts one, prints its address and serves until Ctrl-C
+    python -m testing.kafka.broker [PORT]    starts one, prints its address and serves until Ctrl-C
 
 Where the jars come from, in this order: ``KAFKA_HOME/libs``, ``../shared/kafka/libs`` beside the checkout, Maven with
 this folder's ``pom.xml`` (kept in ``build/kafka-libs``).
@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.ports import free_ports
+from testing.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]

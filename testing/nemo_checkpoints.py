@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from tests.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
+from testing.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
 
 HIDDEN, HEADS, GROUPS, HEAD_DIM, INNER, LAYERS, TOWER = 128, 4, 2, 32, 96, 4, 64  # heads that vLLM takes on the CPU
 MARKS = [f"<extra_id_{n}>" for n in range(8)]
