@@ -6,8 +6,8 @@ import pytest
 
 from connectors.kafka.offset_ledger import ClipPosition, PartitionPosition
 from tests.chaos import kafka_invariants as promises
-from tests.chaos.kafka_evidence import Commit, Letter, Written
-from tests.chaos.kafka_invariants import Durable, Expected
+from tests.chaos.kafka.evidence import Commit, Letter, Written
+from tests.chaos.kafka.invariants import Durable, Expected
 
 CLIPS = [Expected("t", 0, offset, 2) for offset in (0, 1)]
 

@@ -16,9 +16,8 @@ from tempfile import TemporaryDirectory
 from connectors.kafka.client.consumer import KafkaProducer
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.chaos import kafka_invariants as promises
-from tests.chaos.kafka_cluster import Cluster, cluster
-from tests.chaos.kafka_edges import read_journal
-from tests.chaos.kafka_evidence import (
+from tests.chaos.kafka.cluster import Cluster, cluster
+from tests.chaos.kafka.evidence import (
     GroupHistory,
     Written,
     console_consumer_values,
@@ -27,11 +26,12 @@ from tests.chaos.kafka_evidence import (
     read_letters,
     read_records,
 )
-from tests.chaos.kafka_invariants import Expected
-from tests.chaos.run_kafka_daemon import Options
+from tests.chaos.kafka.interceptors import read_journal
+from tests.chaos.kafka.invariants import Expected
+from tests.chaos.kafka.run_daemon import Options
 from tests.chaos.table import Result, Row
 
-HOUSE = Path(__file__).resolve().parents[2]
+HOUSE = Path(__file__).resolve().parents[3]
 FINISH_S = 300.0
 IN_FLIGHT = 8  # limits.max_clips_in_flight of every load
 SLOTS = 20  # windows in the engine
@@ -124,7 +124,7 @@ class KafkaLoad:
     def start(self, options: Options | None = None) -> "subprocess.Popen[bytes]":
         """Start a daemon of the load's group."""
         arguments = [str(self.config), str(self.journal), (options or Options()).to_json()]
-        command = [sys.executable, "-m", "tests.chaos.run_kafka_daemon", *arguments]
+        command = [sys.executable, "-m", "tests.chaos.kafka.run_daemon", *arguments]
         with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env={**os.environ})
 

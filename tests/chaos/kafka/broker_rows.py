@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH
-from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, wait_until
-from tests.chaos.kafka_stop_rows import STOP_S, ends_cleanly
+from tests.chaos.kafka.load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, wait_until
+from tests.chaos.kafka.stop_rows import STOP_S, ends_cleanly
 from tests.chaos.table import Result
 
 FAULTS_A_LOAD = 10

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.kafka.offset_ledger import PartitionPosition
-from tests.chaos.kafka_evidence import Commit, Letter, Written
+from tests.chaos.kafka.evidence import Commit, Letter, Written
 
 Event = Mapping[str, Any]
 

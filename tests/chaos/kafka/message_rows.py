@@ -8,10 +8,10 @@ from pathlib import Path
 from connectors.errors import ExitCode
 from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
 from testing.kafka.secure_broker import USERS, start_secure_broker
-from tests.chaos.kafka_edges import read_journal
-from tests.chaos.kafka_load import FINISH_S, KafkaLoad, Message, both_deliveries, clip_bytes, side_by_side, wait_until
-from tests.chaos.kafka_stop_rows import STOP_S, ends_cleanly
-from tests.chaos.run_kafka_daemon import Options
+from tests.chaos.kafka.interceptors import read_journal
+from tests.chaos.kafka.load import FINISH_S, KafkaLoad, Message, both_deliveries, clip_bytes, side_by_side, wait_until
+from tests.chaos.kafka.run_daemon import Options
+from tests.chaos.kafka.stop_rows import STOP_S, ends_cleanly
 from tests.chaos.table import Result
 from tests.corpus.messages import BAD_MESSAGES
 

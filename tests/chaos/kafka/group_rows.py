@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH
-from tests.chaos.kafka_edges import read_journal
-from tests.chaos.kafka_invariants import members_stay
-from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
-from tests.chaos.kafka_stop_rows import STOP_S, ends_cleanly
-from tests.chaos.run_kafka_daemon import Options
+from tests.chaos.kafka.interceptors import read_journal
+from tests.chaos.kafka.invariants import members_stay
+from tests.chaos.kafka.load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
+from tests.chaos.kafka.run_daemon import Options
+from tests.chaos.kafka.stop_rows import STOP_S, ends_cleanly
 from tests.chaos.table import Result
 
 Process = subprocess.Popen[bytes]

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH
-from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side
+from tests.chaos.kafka.load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side
+from tests.chaos.kafka.run_daemon import Options
 from tests.chaos.kill_points import EXIT_CODE, POINTS
-from tests.chaos.run_kafka_daemon import Options
 from tests.chaos.table import Result
 
 FAULTS_A_LOAD = 20

@@ -14,7 +14,7 @@ from connectors.kafka.client.consumer import KafkaConsumer, TopicPartition, open
 from connectors.kafka.offset_ledger import PartitionPosition, decode_position
 from connectors.kafka.record import ERRORS_PREFIX
 from connectors.kafka.settings import KafkaConnectionSettings
-from tests.chaos.kafka_cluster import OFFSETS_PARTITIONS, Cluster
+from tests.chaos.kafka.cluster import OFFSETS_PARTITIONS, Cluster
 
 _COMMIT_VERSIONS = (0, 1)  # of the keys in the broker's log of commits
 _GROUP_VERSION = 2

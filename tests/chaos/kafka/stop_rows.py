@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH
-from tests.chaos.kafka_edges import read_journal
-from tests.chaos.kafka_load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
-from tests.chaos.kafka_proxy import Proxy
-from tests.chaos.run_kafka_daemon import Options
+from tests.chaos.kafka.interceptors import read_journal
+from tests.chaos.kafka.load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
+from tests.chaos.kafka.proxy import Proxy
+from tests.chaos.kafka.run_daemon import Options
 from tests.chaos.table import Result, Row
 
 FAULTS_A_LOAD = 20

@@ -15,7 +15,7 @@ from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
 from daemon.supervisor import Household, Supervisor
-from tests.chaos.kafka_edges import (
+from tests.chaos.kafka.interceptors import (
     HeldRoute,
     Journal,
     KafkaKillingSource,
