@@ -26,8 +26,8 @@ from connectors.folder.source import FolderSource
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.reference import open_reference
 from connectors.media.remote import Spool, is_remote, open_remote
-from connectors.tar_settings import TarSourceSettings
-from connectors.tar_source import TarSource
+from connectors.tar.settings import TarSourceSettings
+from connectors.tar.source import TarSource
 
 if TYPE_CHECKING:
     from connectors.kafka.source import SourceBounds

@@ -6,8 +6,8 @@ import tarfile
 from pathlib import Path
 
 from connectors.contract import Source
-from connectors.tar_settings import TarSourceSettings
-from connectors.tar_source import TarSource
+from connectors.tar.settings import TarSourceSettings
+from connectors.tar.source import TarSource
 from tests.contract.folder_edges import LONG_AGO_NS
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from connectors.contract import Delivery
 from connectors.errors import ConfigurationError, Poison
-from connectors.tar_settings import TarSourceSettings
-from connectors.tar_source import TarSource
+from connectors.tar.settings import TarSourceSettings
+from connectors.tar.source import TarSource
 from tests.contract.progress import done, nothing_comes, take, take_all
 from tests.contract.tar_edges import append
 from tests.unit.test_tar_media import HOSTILE

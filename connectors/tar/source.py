@@ -20,7 +20,7 @@ from connectors.files.journal import JournalFile
 from connectors.folder.positions import Note
 from connectors.folder.scan import fits_pattern
 from connectors.media.tar_member import TarMember, tar_members
-from connectors.tar_settings import TarSourceSettings
+from connectors.tar.settings import TarSourceSettings
 
 _HEAD = {"version": 1, "kind": "tar"}
 _Signature = tuple[int, int, int]  # inode, size, mtime_ns
