@@ -6,11 +6,11 @@ import pytest
 
 from connectors.at_least_once import PositionRoute
 from connectors.folder.route import FolderRoute
-from tests.contract.folder_edges import ROUTES, FolderEdge, FolderSinkEdge, MemoryEdge, MemorySinkEdge, RouteEdge
+from tests.contract.folder_harness import ROUTES, FolderEdge, FolderSinkEdge, MemoryEdge, MemorySinkEdge, RouteEdge
 from tests.contract.route_contract import RouteContract
 from tests.contract.sink_contract import SinkContract
 from tests.contract.source_contract import SourceContract
-from tests.contract.tar_edges import TarEdge
+from tests.contract.tar_harness import TarEdge
 
 pytestmark = pytest.mark.timeout(20)
 
