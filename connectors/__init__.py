@@ -1,1 +1,5 @@
-"""The edges: sources, sinks and routes. They know transport and nothing of video, and import nothing else of ours."""
+"""Transport: sources, sinks and the routes between them.
+
+Nothing here knows what a video is, and nothing of ours is imported from outside this package. Read
+:mod:`connectors.contract` first, then :mod:`connectors.routes`.
+"""

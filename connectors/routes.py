@@ -2,9 +2,9 @@
 
 | source      | sink   | route |
 |-------------|--------|-------|
-| folder, tar | folder | :class:`connectors.folder.route.FolderRoute` |
-| kafka       | kafka  | with ``delivery: transactional``, :class:`connectors.kafka.transactional_route.TransactionalRoute` |
-| any         | any    | else :class:`connectors.at_least_once.PositionRoute` |
+| folder, tar | folder | :class:`.folder.route.FolderRoute` |
+| kafka       | kafka  | with ``delivery: transactional``, :class:`.kafka.transactional_route.TransactionalRoute` |
+| any         | any    | else :class:`.at_least_once.PositionRoute` |
 
 Kafka's rooms are entered inside functions: a configuration without Kafka never loads its client.
 """

@@ -1,1 +1,4 @@
-"""The Video NeVA model family: its frame rule, conversations, evaluation, checkpoints and training."""
+"""The Video NeVA model family: its frame rule, conversations, evaluation, checkpoints and training.
+
+Imports the daemon, which knows nothing of it. Read :mod:`neva.conversations` first.
+"""

@@ -1,6 +1,6 @@
 """Clips from Kafka topics, as a member of a consumer group.
 
-The event loop's side of :mod:`connectors.kafka.consumer.thread`: deliveries come out of a queue that the member's thread fills,
+The event loop's side of :mod:`connectors.kafka.consumer.thread`: deliveries come out of a queue that its thread fills,
 settlements go into one that it empties, and each settlement waits until a commit made it durable.
 """
 

@@ -1,0 +1,5 @@
+"""From an encoded clip to frame sets: the plan, the byte budget and the decoder processes.
+
+Imports windows, limits and the errors; media reaches a decoder as a descriptor. Read
+:mod:`daemon.decoding.sampler` first.
+"""

@@ -13,7 +13,7 @@ from daemon.decoding.protocol import PREFIX, Header, pack, unpack_header, unpack
 
 _START_S = 30.0  # importing numpy and PyAV takes 0.3 s on an idle core
 _ALIVE_LIMIT = 60  # a demuxing or decoding pass may renew its deadline so often: no file keeps a decoder for ever
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package daemon
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")  # no secret reaches a decoder
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon.config.settings import VllmSettings
-from daemon.engines.build import model_checks
+from daemon.engines import model_checks
 from daemon.engines.contract import Completion, EngineStatistics
 from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.max_frame_size import frame_bound, least_frames

@@ -18,8 +18,8 @@ class Prompt:
     """The question, how it is wrapped, and how the answer is generated.
 
     ``template`` is ``auto`` (the model's own chat template) or the name of one of NeVA's conversations. Sampling
-    settings mean what :class:`daemon.config.settings.GenerationSettings` says. With ``logprobs`` the answer's tokens come with
-    their log-probabilities, and with those of so many of the likeliest tokens at each step (0 to 20).
+    settings mean what :class:`daemon.config.settings.GenerationSettings` says. With ``logprobs`` the answer's tokens
+    come with their log-probabilities, and with those of so many of the likeliest tokens at each step (0 to 20).
     """
 
     text: str

@@ -7,13 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos import clock_rows, engine_rows, folder_rows, kafka_cluster, soak_rows, unit_rows, vllm_rows
-from tests.chaos import kafka_broker_rows as broker_rows
-from tests.chaos import kafka_group_rows as group_rows
-from tests.chaos import kafka_kill_rows as kill_rows
-from tests.chaos import kafka_message_rows as message_rows
-from tests.chaos import kafka_network_rows as network_rows
-from tests.chaos import kafka_stop_rows as stop_rows
+from tests.chaos import clock_rows, engine_rows, folder_rows, soak_rows, unit_rows, vllm_rows
+from tests.chaos.kafka import broker_rows, group_rows, kill_rows, message_rows, network_rows, stop_rows
+from tests.chaos.kafka import cluster as kafka_cluster
 from tests.chaos.table import Row, run_rows
 
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from neva.shapes.scenes import scenes as shapes
+from neva.shapes import scenes as shapes
 from testing import nemo_checkpoints as made
 from testing.nemo_checkpoints import Checkpoint
 from tests.pipeline.test_evaluate import COMMAND, HOUSE

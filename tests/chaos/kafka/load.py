@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from connectors.kafka.client.consumer import KafkaProducer
 from testing.load import WINDOWS_EACH, write_load_clip
-from tests.chaos import kafka_invariants as promises
+from tests.chaos.kafka import invariants as promises
 from tests.chaos.kafka.cluster import Cluster, cluster
 from tests.chaos.kafka.evidence import (
     GroupHistory,

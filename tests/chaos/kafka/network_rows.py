@@ -12,7 +12,7 @@ import httpx
 
 from testing.load import WINDOWS_EACH
 from testing.ports import free_port
-from tests.chaos import kafka_invariants as promises
+from tests.chaos.kafka import invariants as promises
 from tests.chaos.kafka.cluster import cluster
 from tests.chaos.kafka.load import IN_FLIGHT, KafkaLoad, wait_until
 from tests.chaos.kafka.proxy import END_TXN, OFFSET_COMMIT, PRODUCE, WRITES, Proxy

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from connectors.kafka.offset_ledger import ClipPosition, PartitionPosition
-from tests.chaos import kafka_invariants as promises
+from tests.chaos.kafka import invariants as promises
 from tests.chaos.kafka.evidence import Commit, Letter, Written
 from tests.chaos.kafka.invariants import Durable, Expected
 

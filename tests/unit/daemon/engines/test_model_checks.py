@@ -9,7 +9,7 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import VllmSettings
-from daemon.engines.build import model_checks
+from daemon.engines import model_checks
 
 TEXT = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512, "num_hidden_layers": 4}
 CONFIG = {"text_config": TEXT, "vision_config": {"num_attention_heads": 6}}

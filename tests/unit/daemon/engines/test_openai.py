@@ -16,7 +16,7 @@ from PIL import Image
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
-from daemon.engines.build import openai as remote_engine
+from daemon.engines import openai as remote_engine
 from daemon.engines.contract import TokenLogprob
 from daemon.engines.openai import RemoteEngine
 from daemon.prompts.prompt import Prompt

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigurationError
+from neva.evaluate import model as evaluate_model
 from neva.evaluate.engine import daemon_settings, prompt_of
-from neva.evaluate.job import model as evaluate_model
 from neva.evaluate.model import shown_media, vllm_quantization
 from neva.evaluate.settings import EvaluateSettings, QuantizationSettings, read_evaluate_settings
 from neva.media_settings import ModelSettings
