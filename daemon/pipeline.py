@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from connectors.contract import Caption, Clip, Delivery, Progress, Route
+from connectors.contract import Caption, Clip, Delivery, Progress, Quarantine, Route
 from connectors.errors import EngineLost, Poison, Reason, Transient
 from daemon.clip_task import ClipRun
 from daemon.config.clip_settings import ClipSettings
@@ -58,7 +58,7 @@ class Pipeline:
 
     async def _take(self, route: Route, clips: asyncio.TaskGroup) -> None:
         async for delivery in route.deliveries():
-            alone = delivery.suspicion > 0
+            alone = delivery.position.quarantine > Quarantine.NONE
             with self.metrics.clips_waiting.labels(route.name).track_inprogress():
                 await self.slots.acquire(route.name, alone=alone)  # a full pipeline asks for no further delivery
             clips.create_task(self.caption_clip(delivery, route), name=f"caption {delivery.clip.clip_id}")
@@ -90,7 +90,7 @@ class Pipeline:
         kept; a dead engine, which ends the program.
         """
         try:
-            if run.delivery.suspicion > 1:
+            if run.delivery.position.quarantine is Quarantine.REJECT:
                 raise Poison(Reason.ENGINE_KILLER, "the engine died twice with this clip, then alone", origin="engine")
             while not self.draining.is_set():
                 try:
@@ -221,10 +221,10 @@ class Pipeline:
             self._suspects = [(run.delivery, route) for run, route in self._runs.items() if run.in_engine > 0]
 
     async def mark_suspects(self) -> None:
-        """Make the suspicion durable, so that these clips run alone after the restart."""
+        """Make the quarantine durable, so that these clips run alone after the restart."""
         for delivery, route in self._suspects or ():
             log.warning("In flight when the engine died: it runs alone next.", extra={"clip_id": delivery.clip.clip_id})
-            await route.suspect(delivery)
+            await route.quarantine(delivery)
 
 
 def _fields(run: ClipRun) -> dict[str, object]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Rejection
 from connectors.errors import ConfigurationError, ExitCode
 from connectors.prompt_file.answer_journal import AnswerJournal
@@ -139,7 +139,7 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
         sampler,
         engine,
         sink,
-        [PositionRoute(source, sink)],
+        [AtLeastOnceRoute(source, sink)],
         lambda house: build_pipeline(inner, house.routes, house.sampler, house.engine, choose),
         inner.timeouts.drain_s,
     )

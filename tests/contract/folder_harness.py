@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Rejection, Route, Sink, Source
 from connectors.folder.route import FolderRoute
 from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
@@ -141,8 +141,8 @@ def _noting(kind: type, clips: dict[str, Clip]) -> type:
 
 ROUTES: dict[str, Callable[[Path], RouteEdge]] = {
     "folder to files": lambda at: RouteEdge(FolderEdge(at), FolderSinkEdge(at), FolderRoute),
-    "folder to memory": lambda at: RouteEdge(FolderEdge(at), MemorySinkEdge(), PositionRoute),
-    "memory to files": lambda at: RouteEdge(MemoryEdge(), FolderSinkEdge(at), PositionRoute),
-    "memory to memory": lambda at: RouteEdge(MemoryEdge(), MemorySinkEdge(), PositionRoute),
+    "folder to memory": lambda at: RouteEdge(FolderEdge(at), MemorySinkEdge(), AtLeastOnceRoute),
+    "memory to files": lambda at: RouteEdge(MemoryEdge(), FolderSinkEdge(at), AtLeastOnceRoute),
+    "memory to memory": lambda at: RouteEdge(MemoryEdge(), MemorySinkEdge(), AtLeastOnceRoute),
     "memory, recorded": lambda at: RouteEdge(MemoryEdge(), MemorySinkEdge(), FolderRoute),
 }

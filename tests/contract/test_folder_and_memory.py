@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.folder.route import FolderRoute
 from tests.contract.folder_harness import ROUTES, FolderEdge, FolderSinkEdge, MemoryEdge, MemorySinkEdge, RouteEdge
 from tests.contract.route_contract import RouteContract
@@ -47,7 +47,7 @@ class TestMemorySink(SinkContract):
 
 ALL_ROUTES = ROUTES | {
     "tar to files": lambda at: RouteEdge(TarEdge(at), FolderSinkEdge(at), FolderRoute),
-    "tar to memory": lambda at: RouteEdge(TarEdge(at), MemorySinkEdge(), PositionRoute),
+    "tar to memory": lambda at: RouteEdge(TarEdge(at), MemorySinkEdge(), AtLeastOnceRoute),
 }
 
 

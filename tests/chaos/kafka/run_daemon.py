@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.kafka.transactional_route import TransactionalRoute
 from daemon import build as assembly
 from daemon.config.file import load
@@ -57,7 +57,7 @@ def struck(house: Household, options: Options, journal: Journal) -> Household:
         if isinstance(route, TransactionalRoute):
             route.source = KafkaKillingSource(source, killer, journal)  # type: ignore[assignment]
         else:
-            route = PositionRoute(KafkaKillingSource(source, killer, journal), KillingSink(house.sink, killer))
+            route = AtLeastOnceRoute(KafkaKillingSource(source, killer, journal), KillingSink(house.sink, killer))
         until = Path(options.hold_until) if options.hold_until else None
         return HeldRoute(route, killer, journal, slow_s=options.slow_publish_s, until=until)
 
