@@ -20,6 +20,7 @@ from connectors.kafka.offset_ledger import (
 HASH = "0123456789abcdef" * 4
 
 clips = st.builds(
+    ClipPosition,
     next_window=st.integers(0, 2**40),
     plan_hash=st.none() | st.sampled_from([HASH, "abc", "ABCD", "plan-ü"]),
     quarantine=st.sampled_from(Quarantine),
