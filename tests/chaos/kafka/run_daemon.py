@@ -14,7 +14,7 @@ from connectors.kafka.transactional_route import TransactionalRoute
 from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
-from daemon.supervisor import Household, Supervisor
+from daemon.supervisor import Components, Supervisor
 from tests.chaos.kafka.interceptors import (
     HeldRoute,
     Journal,
@@ -46,7 +46,7 @@ class Options:
         return json.dumps(asdict(self))
 
 
-def struck(house: Household, options: Options, journal: Journal) -> Household:
+def struck(house: Components, options: Options, journal: Journal) -> Components:
     """Return the household with everything around its parts."""
     killer = Killer(options.point, options.countdown)
 
@@ -75,7 +75,7 @@ def main() -> int:
     logs.set_up(settings.log)
 
     async def work() -> int:
-        house = assembly.build_household(settings, once=options.once)
+        house = assembly.build_components(settings, once=options.once)
         return int(await Supervisor(struck(house, options, journal)).run())
 
     return asyncio.run(work())
