@@ -1,88 +1,79 @@
-"""What a decoding child gives up before it sees a byte from outside: memory, files, network, programs, privileges.
+"""The cage: all that a decoder gives up, for good, before it sees a byte from outside.
 
-Each measure stands on its own; what the kernel or the container refuses is reported, not fatal. CPU time has no limit
-here: the parent ends a child that passes its deadline.
+Its layers are independent, so that one fault in one of them lets nothing out:
+
+* one thread when the cage closes, so that no thread is left outside it;
+* rlimits: address space, no files written, no core, a bounded number of tasks;
+* no privileges, none to be gained, and no look into its memory;
+* Landlock: only the folders of Python's libraries can be read, no TCP, no signals and abstract sockets to others;
+* a filter of system calls that allows what decoding needs and refuses the rest, on every thread.
+
+CPU time has no limit here: the parent ends a child that passes its deadline.
 """
 
 import ctypes
 import os
-import platform
 import resource
 import signal
-import struct
+import site
+import sys
+import sysconfig
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
-_SECCOMP_MODE_FILTER = 2
-_ALLOW, _KILL, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x80000000, 0x00050000 | 1, 0x00050000 | 38  # EPERM, ENOSYS
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF: ld [k], jeq, jge, jset, ret
-_X32_CALLS = 0x40000000  # a second numbering on x86-64, which would pass the table by
-_NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16  # offsets in struct seccomp_data
+from daemon.decoding.child import landlock
+from daemon.decoding.child.seccomp import filter_system_calls
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPABILITY_VERSION = 0x20080522
 _MAX_OPEN_FILES = 1024  # one descriptor a clip, two while it is read, one a window
+_MAX_MORE_TASKS = 512  # threads beside what this user runs when the cage closes: codecs start a few for each core
 _OOM_SCORE = 900  # the kernel ends a decoder before it ends the program
-_CLONE_THREAD = 0x10000
-_CLONE3 = 435  # its arguments lie in memory, out of the filter's sight; C libraries fall back to clone
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
-# System calls by number: those that reach the network, start programs, change files or look into other processes.
-_REFUSED = {
-    "x86_64": {
-        "audit": 0xC000003E,
-        "clone": 56,
-        "openat": 257,
-        "openat_flags": 2,
-        # socket connect accept bind listen socketpair execve ptrace rename mkdir rmdir creat link unlink symlink
-        # chmod chown mount umount2 kill tkill
-        "numbers": (
-            *(41, 42, 43, 49, 50, 53, 59, 101, 82, 83, 84, 85, 86, 87, 88, 90, 92, 165, 166, 62, 200),
-            # openat2 io_uring_setup execveat bpf userfaultfd process_vm_readv process_vm_writev unlinkat renameat
-            # renameat2 mkdirat
-            *(437, 425, 322, 321, 323, 310, 311, 263, 264, 316, 258),
-            # linkat symlinkat fchmodat fchownat accept4 truncate fchmod fchown setxattr pidfd_open pidfd_getfd fork
-            # vfork
-            *(265, 266, 268, 260, 288, 76, 91, 93, 188, 434, 438, 57, 58),
-        ),
-        "open": 2,
-    },
-    "aarch64": {
-        "audit": 0xC00000B7,
-        "clone": 220,
-        "openat": 56,
-        "openat_flags": 2,
-        # socket socketpair bind listen accept connect execve ptrace mount umount2 kill tkill openat2 io_uring_setup
-        "numbers": (
-            *(198, 199, 200, 201, 202, 203, 221, 117, 40, 39, 129, 130, 437, 425),
-            # execveat bpf userfaultfd process_vm_readv/writev unlinkat renameat renameat2 mkdirat linkat symlinkat
-            *(281, 280, 282, 270, 271, 35, 38, 276, 34, 37, 36),
-            # fchmodat fchownat accept4 truncate fchmod fchown setxattr pidfd_open pidfd_getfd
-            *(53, 54, 242, 45, 52, 55, 5, 434, 438),
-        ),
-        "open": None,
-    },
-}
+OPTIONAL = frozenset({"oom_score_adj"})
+"""Layers that make the machine kinder and hold nothing in: some containers refuse them."""
 
 
-def confine(memory_bytes: int, parent: int) -> list[str]:
-    """Confine this process for good and return the names of the measures that could not be taken.
+def confine(memory_bytes: int, parent: int) -> dict[str, str]:
+    """Confine this process for good and return the layers that could not be had, each with the reason.
 
     ``memory_bytes`` bounds its address space; ``parent`` is the process whose death ends it.
     """
-    measures = {
+    layers: dict[str, Callable[[], object]] = {
+        "one_thread": _confirm_one_thread,
         "oom_score_adj": lambda: Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE)),
         "rlimits": lambda: _limit(memory_bytes),
         "parent_death_signal": lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+        "not_dumpable": lambda: _prctl(_PR_SET_DUMPABLE, 0),
+        "no_capabilities": _drop_capabilities,
         "no_new_privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
-        "seccomp": _filter_system_calls,
+        "landlock": lambda: landlock.restrict(library_folders()),
+        "seccomp": filter_system_calls,
     }
-    refused = []
-    for name, measure in measures.items():
+    missing = {}
+    for name, layer in layers.items():
         try:
-            measure()
-        except (OSError, ValueError, KeyError):
-            refused.append(name)
+            layer()
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            missing[name] = str(getattr(error, "strerror", None) or error)
     if os.getppid() != parent:  # it died before its death could be a signal
         raise SystemExit(0)
-    return refused
+    return missing
+
+
+def library_folders() -> list[str]:
+    """Return the folders that Python's modules are read from; the daemon's own packages and nothing beside them."""
+    ours = Path(__file__).resolve().parents[3]
+    paths = sysconfig.get_paths()
+    folders = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], *site.getsitepackages()}
+    return sorted({*folders, *(str(ours / name) for name in ("daemon", "connectors")), f"{sys.base_prefix}/lib"})
+
+
+def _confirm_one_thread() -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise OSError(0, f"{threads} threads run before the cage is closed")
 
 
 def _limit(memory_bytes: int) -> None:
@@ -90,54 +81,34 @@ def _limit(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
+    tasks = _tasks_of_this_user() + _MAX_MORE_TASKS  # the kernel counts those of the whole user
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    tasks = tasks if hard == resource.RLIM_INFINITY else min(tasks, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
 
 
-def _prctl(option: int, argument: int, pointer: int = 0) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    call = libc.prctl
+def _tasks_of_this_user() -> int:
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it went away
+            if process.stat().st_uid == os.getuid():
+                count += len(os.listdir(process / "task"))
+    return count
+
+
+def _prctl(option: int, argument: int) -> None:
+    call = ctypes.CDLL(None, use_errno=True).prctl
     call.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    if call(option, argument, pointer, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
+    if call(option, argument, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
-def _filter_system_calls() -> None:
-    """Refuse the system calls above with EPERM, new processes, and opening any file for writing."""
-    table = _REFUSED[platform.machine()]
-    program = _program(table)
-    code = b"".join(struct.pack("<HBBI", *step) for step in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(buffer))
-    block = ctypes.create_string_buffer(header, len(header))
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(block))
-
-
-def _program(table: dict) -> list[tuple[int, int, int, int]]:  # type: ignore[type-arg]
-    """Return the filter as BPF steps ``(code, jump when true, jump when false, operand)``; threads may be started."""
-    steps = [
-        (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_EQUAL, 1, 0, table["audit"]),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, _NUMBER_AT),
-        (_AT_LEAST, 0, 1, _X32_CALLS),
-        (_RETURN, 0, 0, _REFUSE),
-    ]
-    steps += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _UNKNOWN)]
-    steps += [
-        (_EQUAL, 0, 4, table["clone"]),
-        (_LOAD, 0, 0, _ARGUMENTS_AT),
-        (_ANY_BIT, 1, 0, _CLONE_THREAD),
-        (_RETURN, 0, 0, _REFUSE),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
-    for number in table["numbers"]:
-        steps += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
-    for number, argument in ((table["openat"], table["openat_flags"]), (table["open"], 1)):
-        if number is not None:
-            steps += [
-                (_EQUAL, 0, 4, number),
-                (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * argument),
-                (_ANY_BIT, 0, 1, _WRITING),
-                (_RETURN, 0, 0, _REFUSE),
-                (_RETURN, 0, 0, _ALLOW),
-            ]
-    return [*steps, (_RETURN, 0, 0, _ALLOW)]
+def _drop_capabilities() -> None:
+    """Drop every capability: root's too, where the daemon runs as root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if libc.capset(header, nothing) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
