@@ -22,9 +22,8 @@ from daemon.engines.model_checks import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
 from neva.checkpoints.llava import read_facts
 from testing.ports import free_port
+from testing.repository import ROOT
 from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data
-
-HOUSE = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.slow,
@@ -153,7 +152,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:
     bench.train(bench.fresh("whole", *steps))
     cut = bench.fresh("cut", *steps)
 
-    run = subprocess.Popen(command(cut), cwd=HOUSE, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    run = subprocess.Popen(command(cut), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log, deadline = bench.folder / "cut" / "log.jsonl", time.monotonic() + 200
     while time.monotonic() < deadline and run.poll() is None:
         if log.exists() and log.read_bytes().count(b"\n") >= 7:
@@ -164,7 +163,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:
     assert run.returncode == -signal.SIGKILL
     killed_after = len(bench.losses("cut"))
     assert 7 <= killed_after < 24
-    done = subprocess.run(command(cut), cwd=HOUSE, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(command(cut), cwd=ROOT, env=environment(), capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr[-2000:]
     first = int(done.stdout.split("pretrain ")[1].split("/")[0])
@@ -179,7 +178,7 @@ def test_two_processes_share_the_batch_and_learn_the_same(bench: Bench) -> None:
     launcher = ("accelerate.commands.launch", "--cpu", "--num_processes=2", f"--main_process_port={free_port()}", "-m")
 
     done = subprocess.run(
-        command(bench.fresh("two", *shared), launcher), cwd=HOUSE, env=environment(), capture_output=True, text=True
+        command(bench.fresh("two", *shared), launcher), cwd=ROOT, env=environment(), capture_output=True, text=True
     )
 
     assert done.returncode == 0, done.stderr[-3000:]

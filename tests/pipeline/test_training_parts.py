@@ -17,9 +17,8 @@ from neva.training.samples import IGNORED, Collate, ConversationEncoder
 from neva.training.tasks import ConversationTask
 from testing import nemo_checkpoints as nemo_fixtures
 from testing import tiny_models
+from testing.repository import ROOT
 from tests.pipeline.training_bench import STEPS, Bench, changed, fresh_accelerate, write_data
-
-HOUSE = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.slow,
@@ -174,7 +173,7 @@ def test_the_bundled_models_own_recipe_runs(bench: Bench) -> None:
     places = [f"exp_manager.exp_dir={bench.folder / 'run'}", f"exp_manager.export_dir={bench.folder / 'model'}"]
     one = ["model.data.shapes.workers=1", "model.micro_batch_size=4", "trainer.num_threads=1"]
 
-    settings, _ = read_training_settings(HOUSE / "config" / "demo-model.yaml", [*small, *places, *one], "pretrain")
+    settings, _ = read_training_settings(ROOT / "config" / "demo-model.yaml", [*small, *places, *one], "pretrain")
     train(settings, "pretrain")
 
     shapes = {name: tuple(tensor.shape) for name, tensor in read_tensors(bench.folder / "model")}

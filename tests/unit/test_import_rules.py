@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import daemon
+from testing.repository import ROOT
 
-HOUSE = Path(__file__).resolve().parents[2]
 ROOMS = ("daemon", "connectors", "neva")
 
 # what the daemon may know of the edges; webvtt is a format, as wire is, and terminal is the person at it
@@ -55,11 +55,11 @@ def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
 
 
 def files(room: str) -> list[Path]:
-    return sorted((HOUSE / room).rglob("*.py"))
+    return sorted((ROOT / room).rglob("*.py"))
 
 
 def test_the_daemon_is_ours() -> None:
-    assert Path(daemon.__file__).parent == HOUSE / "daemon"
+    assert Path(daemon.__file__).parent == ROOT / "daemon"
 
 
 def test_connectors_import_nothing_of_ours() -> None:
@@ -87,7 +87,7 @@ def test_the_daemon_names_no_transport() -> None:
 @pytest.mark.parametrize("package", FEW_FILES)
 def test_few_files_import(package: str) -> None:
     importing = {
-        str(path.relative_to(HOUSE))
+        str(path.relative_to(ROOT))
         for room in ("daemon", "connectors")
         for path in files(room)
         for name, _ in imports_of(path)
@@ -116,6 +116,6 @@ def test_the_command_line_starts_without_a_model_library() -> None:
     heavy = ("torch", "vllm", "transformers", "av", "kafka")
     probe = f"import sys, daemon.__main__; print([name for name in {heavy} if name in sys.modules])"
 
-    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=HOUSE)
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert loaded.stdout.strip() == "[]"

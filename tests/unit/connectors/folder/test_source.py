@@ -20,6 +20,7 @@ from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
 from connectors.folder.sink import FolderSink
 from connectors.folder.source import FolderSource
 from connectors.memory import MemorySink
+from testing.repository import ROOT
 from tests.contract.folder_harness import put_file
 from tests.contract.progress import PLAN, done, name_of, rejected, step, take, take_all
 
@@ -247,9 +248,7 @@ def test_the_lock_does_not_outlive_a_killed_process_in_its_children(tmp_path: Pa
         "    time.sleep(30)\n"
         "time.sleep(30)\n"
     )
-    killed = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[4]
-    )
+    killed = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
     assert killed.stdout is not None
     child = int(killed.stdout.readline())
     killed.stdout.close()

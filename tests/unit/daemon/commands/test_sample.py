@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from daemon.windows import NS_PER_S
+from testing.repository import ROOT
 from tests.corpus.clips import READABLE, make
 from tests.corpus.painted import read
-
-ROOT = Path(__file__).parents[4]
 
 
 def ffprobe_times_ns(path: Path) -> np.ndarray:

@@ -10,8 +10,8 @@ from neva.evaluate.engine import daemon_settings, prompt_of
 from neva.evaluate.model import shown_media, vllm_quantization
 from neva.evaluate.settings import EvaluateSettings, QuantizationSettings, read_evaluate_settings
 from neva.media_settings import ModelSettings
+from testing.repository import ROOT
 
-HOUSE = Path(__file__).resolve().parents[4]
 PROJECTOR = [
     "tensor_model_parallel_size=4",
     "pipeline_model_parallel_size=1",
@@ -43,7 +43,7 @@ def read(*overrides: str) -> EvaluateSettings:
 
 
 def test_the_first_command_line_of_nevas_guide() -> None:
-    settings, lines = read_evaluate_settings(HOUSE / "config", "neva_inference.yaml", PROJECTOR)
+    settings, lines = read_evaluate_settings(ROOT / "config", "neva_inference.yaml", PROJECTOR)
 
     assert settings.base_model_file == "/path/to/base/lm/checkpoint"
     assert (settings.tensor_model_parallel_size, settings.trainer.devices) == (4, 4)
@@ -68,7 +68,7 @@ def test_the_second_command_line_has_no_base_model() -> None:
 
 
 def test_the_file_that_ships_holds_the_defaults() -> None:
-    shipped, _ = read_evaluate_settings(HOUSE / "config", "neva_inference", [])
+    shipped, _ = read_evaluate_settings(ROOT / "config", "neva_inference", [])
 
     assert shipped == read_evaluate_settings(None, None, [])[0]
     assert shipped.inference.temperature == 0.2

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[5]
+from testing.repository import ROOT
+
 CONFINE = "import os; from daemon.decoding.child.sandbox import confine; refused = confine(2**31, os.getppid())\n"
 
 FORBIDDEN = {
