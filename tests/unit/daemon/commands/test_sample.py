@@ -25,6 +25,7 @@ def ffprobe_times_ns(path: Path) -> np.ndarray:
     return times_ns - times_ns[0]
 
 
+@pytest.mark.engine  # the size of its pictures is the bundled model's, as vLLM knows it
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["vfr_mp4", "h264_ts_wrap", "rotated_90"])
