@@ -1,4 +1,4 @@
-"""The house's walls: who may import whom."""
+"""The import rules: which package may import which."""
 
 import ast
 import subprocess
@@ -13,7 +13,7 @@ from testing.repository import ROOT
 
 ROOMS = ("daemon", "connectors", "neva")
 
-# what the daemon may know of the edges; webvtt is a format, as wire is, and terminal is the person at it
+# what the daemon may import of the connectors; webvtt and schema are formats, and terminal is the person at it
 DAEMON_KNOWS = {
     "connectors.contract",
     "connectors.errors",
@@ -23,6 +23,15 @@ DAEMON_KNOWS = {
     "connectors.terminal",
     "connectors.messages.webvtt",
     "connectors.messages.schema",
+}
+
+# what is ours that each folder beside the product may import, itself included
+OURS = {*ROOMS, "testing", "tests", "bench", "scripts"}
+MAY_IMPORT = {
+    **{package: {*ROOMS} for package in ROOMS},
+    "testing": {*ROOMS, "testing"},
+    "bench": {*ROOMS, "testing", "bench"},
+    "scripts": {*ROOMS, "testing"},
 }
 
 # only these files import each of these; None: one file, whichever
@@ -79,6 +88,18 @@ def test_the_daemon_names_no_transport() -> None:
         for path in files("daemon")
         for name, _ in imports_of(path)
         if name.startswith("connectors.") and name not in DAEMON_KNOWS and name.rpartition(".")[0] not in DAEMON_KNOWS
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_tests_are_imported_by_tests_alone(folder: str) -> None:
+    wrong = [
+        (path.name, name)
+        for path in files(folder)
+        for name, _ in imports_of(path)
+        if name.split(".")[0] in OURS - MAY_IMPORT[folder]
     ]
 
     assert wrong == []
