@@ -1,8 +1,6 @@
 """What training starts from and what it writes: parts of each kind, frozen or not, and the models made of them."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,29 +16,9 @@ from neva.training.tasks import ConversationTask
 from testing import nemo_checkpoints as nemo_fixtures
 from testing import tiny_models
 from testing.repository import ROOT
-from tests.pipeline.training_bench import STEPS, Bench, changed, fresh_accelerate, write_data
+from tests.pipeline.training.bench import MARKS, STEPS, Bench, changed
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
-]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def own_state() -> Iterator[None]:
-    with fresh_accelerate():
-        yield
-
-
-@pytest.fixture
-def bench(tmp_path: Path, data: Path) -> Bench:
-    return Bench(tmp_path, data)
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize(

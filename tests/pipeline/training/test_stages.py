@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,29 +22,9 @@ from neva.checkpoints.hf_folder import read_tensors
 from neva.checkpoints.llava import read_facts
 from testing.ports import free_port
 from testing.repository import ROOT
-from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data
+from tests.pipeline.training.bench import MARKS, STEPS, Bench, changed, conversation
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
-]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def own_state() -> Iterator[None]:
-    with fresh_accelerate():
-        yield
-
-
-@pytest.fixture
-def bench(tmp_path: Path, data: Path) -> Bench:
-    return Bench(tmp_path, data)
+pytestmark = MARKS
 
 
 def test_the_first_stage_learns_the_projector_alone_and_the_second_the_language_model_too(bench: Bench) -> None:
