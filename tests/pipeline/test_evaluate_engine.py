@@ -16,6 +16,7 @@ pytest.importorskip("vllm")
 from neva.shapes import scenes as shapes
 from testing import nemo_checkpoints as made
 from testing.nemo_checkpoints import Checkpoint
+from tests.nevas_guide import ANSWER
 from tests.pipeline.test_evaluate import COMMAND
 from tests.pipeline.test_neva_frames import write_clip
 
@@ -36,14 +37,7 @@ def guide(folder: Path, *models: str) -> list[str]:
         f"inference.media_base_path={folder}",
         "inference.media_type=video",
         f"output_file={folder / 'out.jsonl'}",
-        "inference.temperature=0.2",
-        "inference.top_k=0",
-        "inference.top_p=0.9",
-        "inference.greedy=False",
-        "inference.add_BOS=False",
-        "inference.all_probs=False",
-        "inference.repetition_penalty=1.2",
-        "inference.insert_media_token=right",
+        *ANSWER,
         "inference.tokens_to_generate=16",
         "quantization.algorithm=awq",
         "quantization.enable=False",

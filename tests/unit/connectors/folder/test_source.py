@@ -398,15 +398,21 @@ async def test_once_ignores_what_comes_later(tmp_path: Path) -> None:
     await source.close()
 
 
-async def test_a_new_file_is_noticed_before_the_next_scan(tmp_path: Path) -> None:
-    source = source_of(tmp_path, once=False, scan_s=60.0)
+async def named_once_it_is_put(source: FolderSource, inbox: Path, name: str, after_s: float) -> set[str]:
+    """Put a file into a folder that is already read, and return what is delivered."""
     deliveries = source.deliveries()
     reading = asyncio.create_task(take(deliveries, 1))
-    await asyncio.sleep(0.2)
-    put_file(tmp_path, "sub/a.mp4")
-
-    assert set(await reading) == {"sub/a.mp4"}
+    await asyncio.sleep(after_s)
+    put_file(inbox, name)
+    found = set(await reading)
     await source.close()
+    return found
+
+
+async def test_a_new_file_is_noticed_before_the_next_scan(tmp_path: Path) -> None:
+    source = source_of(tmp_path, once=False, scan_s=60.0)
+
+    assert await named_once_it_is_put(source, tmp_path, "sub/a.mp4", 0.2) == {"sub/a.mp4"}
 
 
 async def test_what_no_event_says_the_scan_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,13 +421,8 @@ async def test_what_no_event_says_the_scan_finds(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(module, "watch_folder", blind)
     source = source_of(tmp_path, once=False, scan_s=0.2)
-    deliveries = source.deliveries()
-    reading = asyncio.create_task(take(deliveries, 1))
-    await asyncio.sleep(0.05)
-    put_file(tmp_path, "a.mp4")
 
-    assert set(await reading) == {"a.mp4"}
-    await source.close()
+    assert await named_once_it_is_put(source, tmp_path, "a.mp4", 0.05) == {"a.mp4"}
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -11,6 +11,7 @@ from neva.evaluate.model import shown_media, vllm_quantization
 from neva.evaluate.settings import EvaluateSettings, QuantizationSettings, read_evaluate_settings
 from neva.media_settings import ModelSettings
 from testing.repository import ROOT
+from tests.nevas_guide import ANSWER
 
 PROJECTOR = [
     "tensor_model_parallel_size=4",
@@ -23,14 +24,7 @@ PROJECTOR = [
     "inference.media_base_path=/path/to/videos",
     "inference.media_type=video",
     "output_file=/path/for/output/file/",
-    "inference.temperature=0.2",
-    "inference.top_k=0",
-    "inference.top_p=0.9",
-    "inference.greedy=False",
-    "inference.add_BOS=False",
-    "inference.all_probs=False",
-    "inference.repetition_penalty=1.2",
-    "inference.insert_media_token=right",
+    *ANSWER,
     "inference.tokens_to_generate=256",
     "quantization.algorithm=awq",
     "quantization.enable=False",
