@@ -1,4 +1,4 @@
-"""What every test needs."""
+"""The surroundings of every test: its log and its scheduling are afterwards as they were."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Run the real daemon once over a configuration, killed at a point: CONFIG [POINT COUNTDOWN]."""
+"""The real daemon, run once over a configuration and killed at a point: CONFIG [POINT COUNTDOWN]."""
 
 import asyncio
 import sys

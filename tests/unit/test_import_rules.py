@@ -11,7 +11,7 @@ import pytest
 import daemon
 from testing.repository import ROOT
 
-ROOMS = ("daemon", "connectors", "neva")
+PACKAGES = ("daemon", "connectors", "neva")
 
 # what the daemon may import of the connectors; webvtt and schema are formats, and terminal is the person at it
 DAEMON_KNOWS = {
@@ -26,12 +26,12 @@ DAEMON_KNOWS = {
 }
 
 # what is ours that each folder beside the product may import, itself included
-OURS = {*ROOMS, "testing", "tests", "bench", "scripts"}
+OURS = {*PACKAGES, "testing", "tests", "bench", "scripts"}
 MAY_IMPORT = {
-    **{package: {*ROOMS} for package in ROOMS},
-    "testing": {*ROOMS, "testing"},
-    "bench": {*ROOMS, "testing", "bench"},
-    "scripts": {*ROOMS, "testing"},
+    **{package: {*PACKAGES} for package in PACKAGES},
+    "testing": {*PACKAGES, "testing"},
+    "bench": {*PACKAGES, "testing", "bench"},
+    "scripts": {*PACKAGES, "testing"},
 }
 
 # only these files import each of these; None: one file, whichever
@@ -58,13 +58,13 @@ def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
                 yield name.name, id(node) in inside
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module, id(node) in inside
-            if node.module in ROOMS:
+            if node.module in PACKAGES:
                 for name in node.names:
                     yield f"{node.module}.{name.name}", id(node) in inside
 
 
-def files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
 def test_the_daemon_is_ours() -> None:
@@ -94,7 +94,7 @@ def test_the_daemon_names_no_transport() -> None:
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_tests_are_imported_by_tests_alone(folder: str) -> None:
+def test_each_folder_imports_only_what_it_may(folder: str) -> None:
     wrong = [
         (path.name, name)
         for path in files(folder)
@@ -109,8 +109,8 @@ def test_tests_are_imported_by_tests_alone(folder: str) -> None:
 def test_few_files_import(package: str) -> None:
     importing = {
         str(path.relative_to(ROOT))
-        for room in ("daemon", "connectors")
-        for path in files(room)
+        for folder in ("daemon", "connectors")
+        for path in files(folder)
         for name, _ in imports_of(path)
         if name.split(".")[0] == package
     }

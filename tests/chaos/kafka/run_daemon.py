@@ -1,4 +1,4 @@
-"""Run the real daemon over a Kafka configuration, noted and struck at its edges: CONFIG JOURNAL [OPTIONS as JSON]."""
+"""The real daemon over a Kafka configuration, noted and struck between its parts: CONFIG JOURNAL [OPTIONS as JSON]."""
 
 import asyncio
 import faulthandler

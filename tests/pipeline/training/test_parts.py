@@ -1,4 +1,4 @@
-"""What training starts from and what it writes: parts of each kind, frozen or not, and the models made of them."""
+"""The parts that training starts from, each kind of them, frozen or not, and the models that it writes."""
 
 import json
 

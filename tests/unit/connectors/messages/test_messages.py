@@ -88,7 +88,7 @@ def test_messages_keep_their_schemas() -> None:
 
 
 def test_schema_files_are_those_of_the_code() -> None:
-    """Mended by ``PYTHONPATH=. python scripts/write_schemas.py``."""
+    """Corrected by ``PYTHONPATH=. python scripts/write_schemas.py``."""
     folder = ROOT / "connectors" / "schemas"
 
     assert {path.name: path.read_text() for path in folder.iterdir()} == schema_texts()

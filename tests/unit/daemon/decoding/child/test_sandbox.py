@@ -1,4 +1,4 @@
-"""What a decoding child can't do any more, tried in a child of its own."""
+"""The sandbox of a decoding child: what is forbidden in it, tried in a child of its own."""
 
 import subprocess
 import sys
