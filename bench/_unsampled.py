@@ -61,7 +61,7 @@ def main() -> int:
     logs.set_up(settings.log)
 
     async def work() -> int:
-        house = assembly.build_household(settings)
+        house = assembly.build_components(settings)
         unsampled = replace(house, sampler=NoSampler(settings.limits, settings.timeouts))
         return int(await Supervisor(unsampled).run())
 

@@ -1,11 +1,10 @@
 """The route that every pair of source and sink can take: output first, then the position. At least once."""
 
 from connectors.contract import Progress, Sink, Source
-from connectors.media.file import confirm_unchanged
-from connectors.source_route import SourceRoute
+from connectors.source_route import SourceRoute, confirm_unchanged
 
 
-class PositionRoute(SourceRoute):
+class AtLeastOnceRoute(SourceRoute):
     """Publishes to the sink, then settles with the source, which keeps the position."""
 
     def __init__(self, source: Source, sink: Sink) -> None:

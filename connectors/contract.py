@@ -9,43 +9,20 @@ only way to move a position: when ``await route.publish(progress)`` returns, the
 durable. A delivery that never published its ``last`` progress is delivered again.
 """
 
+import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from enum import IntEnum, StrEnum
+from typing import Protocol
 
 from connectors.errors import Poison
+from connectors.media.protocols import Media
 
 
-class Media(Protocol):
-    """An encoded video or image that can be opened any number of times."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it: relative to the source, never a path of the machine."""
-        ...
-
-    @property
-    def size_bytes(self) -> int:
-        """Its size when it was received."""
-        ...
-
-    def open(self) -> int:
-        """Return a new read-only descriptor at offset 0 that the caller closes; :class:`Poison` when it is gone."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what keeps it (a memory file, a spooled copy); opened descriptors stay valid."""
-        ...
-
-
-@runtime_checkable
-class DistantMedia(Protocol):
-    """Media that lie somewhere else, and are brought here before they are opened."""
-
-    async def fetch(self) -> None:
-        """Bring them here, once; :class:`Poison` or :class:`Transient` where that can't be done."""
-        ...
+def clip_id_of(*identity: str) -> str:
+    """Return the id of a clip from what makes it the same clip: 32 hexadecimal digits."""
+    return hashlib.sha256(os.fsencode("\x1f".join(identity))).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +40,58 @@ class Clip:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
+class Quarantine(IntEnum):
+    """How a clip is treated that was in flight when an engine died."""
+
+    NONE = 0  # it was not
+    ALONE = 1  # it was: it runs with nothing else in flight
+    REJECT = 2  # the engine died again while it ran alone
+
+    @classmethod
+    def after(cls, deaths: int) -> "Quarantine":
+        """Return how a clip is treated with which an engine died so often."""
+        return cls(min(max(deaths, 0), cls.REJECT))
+
+    def raised(self) -> "Quarantine":
+        """Return the next step."""
+        return Quarantine.after(self + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPosition:
+    """Where an unfinished clip goes on: what a source keeps of it.
+
+    ``next_window`` is the first window that is not durable yet. It counts only while ``plan_hash`` fits the plan of the
+    running configuration; otherwise the clip starts again at window 0.
+    """
+
+    next_window: int = 0
+    plan_hash: str | None = None
+    quarantine: Quarantine = Quarantine.NONE
+
+    def moved(self, next_window: int, plan_hash: str | None) -> "ClipPosition":
+        """Return the position at another window; the quarantine stays."""
+        return replace(self, next_window=next_window, plan_hash=plan_hash)
+
+    def quarantined(self) -> "ClipPosition":
+        """Return the position with its quarantine raised by a step."""
+        return replace(self, quarantine=self.quarantine.raised())
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A clip, handed out once, and where to go on with it.
 
-    ``first_window`` is the first window that is not durable yet and counts only while ``plan_hash`` fits the plan of
-    the running configuration; otherwise the clip starts again at window 0. ``suspicion`` is 0 for an ordinary clip, 1
-    for one that was in flight when an engine died (it runs alone), 2 for one that was alone when it died again (it is
-    rejected). ``handle`` belongs to the source that made the delivery.
+    ``handle`` belongs to the source that made the delivery; nobody else looks into it.
     """
 
     clip: Clip
-    first_window: int = 0
-    plan_hash: str | None = None
-    suspicion: int = 0
-    handle: Any = field(default=None, repr=False, compare=False)
+    position: ClipPosition = ClipPosition()
+    handle: object = field(default=None, repr=False, compare=False)
 
-    def resumed(self, first_window: int, plan_hash: str | None) -> "Delivery":
-        """Return the delivery with another place to go on at."""
-        return replace(self, first_window=first_window, plan_hash=plan_hash)
+    def resumed(self, at: ClipPosition) -> "Delivery":
+        """Return the delivery at another window; its quarantine stays."""
+        return replace(self, position=self.position.moved(at.next_window, at.plan_hash))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +142,20 @@ class FramesShown:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's natural log-probability; ``top`` are the likeliest tokens at its step, likeliest first."""
+
+    token: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
-    """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again."""
+    """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again.
+
+    ``logprobs`` holds an entry for each token of the text where the prompt asks for them; messages leave them out.
+    """
 
     caption_id: str
     clip_id: str
@@ -148,6 +170,7 @@ class Caption:
     frames: FramesShown = FramesShown()
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     detail: str = ""
+    logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +218,31 @@ class Progress:
         return cls(delivery, (), next_window, plan_hash, last=True, rejection=rejection)
 
 
-class Source(Protocol):
+class Reporting(Protocol):
+    """What sources, sinks and routes say of themselves, as it is now. A class that inherits says nothing by itself."""
+
+    @property
+    def waiting_for(self) -> str:
+        """What is waited for now, for people; empty when nothing is."""
+        return ""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What was counted since the start, by event."""
+        return {}
+
+    @property
+    def lag(self) -> Mapping[tuple[str, str], int]:
+        """How many clips wait to be handed out, by topic and partition; both are empty where there are none."""
+        return {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Encoded bytes that are held in memory or in the spool."""
+        return 0
+
+
+class Source(Reporting, Protocol):
     """Where clips come from. Only a route calls :meth:`settle`."""
 
     name: str
@@ -212,8 +259,8 @@ class Source(Protocol):
         """Make ``progress.next_window`` the durable position; with ``last``, finish the clip. Idempotent."""
         ...
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """Raise the delivery's suspicion by one, durably, before the program ends with a dead engine."""
+    async def quarantine(self, delivery: Delivery) -> None:
+        """Raise the clip's quarantine by a step, durably, before the program ends with a dead engine."""
         ...
 
     async def drain(self) -> None:
@@ -225,7 +272,7 @@ class Source(Protocol):
         ...
 
 
-class Sink(Protocol):
+class Sink(Reporting, Protocol):
     """Where captions and rejections go."""
 
     async def write(self, progress: Progress) -> None:
@@ -237,7 +284,7 @@ class Sink(Protocol):
         ...
 
 
-class Route(Protocol):
+class Route(Reporting, Protocol):
     """A source and the sink, and the one acknowledgement between them."""
 
     name: str
@@ -250,8 +297,8 @@ class Route(Protocol):
         """Return when the captions, the rejection and the position are durable, in this order or at once."""
         ...
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """See :meth:`Source.suspect`."""
+    async def quarantine(self, delivery: Delivery) -> None:
+        """See :meth:`Source.quarantine`."""
         ...
 
     async def drain(self) -> None:

@@ -6,12 +6,11 @@ wrap one and are named after what goes wrong in them.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from connectors.contract import Caption, Clip, Delivery, Progress, Rejection
+from connectors.contract import Caption, Clip, ClipPosition, Delivery, Progress, Rejection, Reporting, clip_id_of
 from connectors.folder.route import RecordingSink
 from connectors.media.bytes import BytesMedia
 from connectors.messages.schema import caption_from_json, caption_to_json
@@ -24,9 +23,7 @@ class _Held:
     name: str
     value: bytes = field(repr=False)
     attributes: Mapping[str, str]
-    next_window: int = 0
-    plan_hash: str | None = None
-    suspicion: int = 0
+    position: ClipPosition = field(default_factory=ClipPosition)
     in_flight: bool = False
 
 
@@ -54,7 +51,7 @@ class MemoryInbox:
         return [name for name, held in self._held.items() if isinstance(held, _Held)]
 
 
-class MemorySource:
+class MemorySource(Reporting):
     """A :class:`connectors.contract.Source` over an inbox in memory."""
 
     def __init__(self, name: str, inbox: MemoryInbox, *, once: bool = False) -> None:
@@ -89,10 +86,10 @@ class MemorySource:
 
     def _deliver(self, held: _Held) -> Delivery:
         held.in_flight = True
-        clip_id = hashlib.sha256(f"{self.name}\x1f{held.name}".encode()).hexdigest()[:32]
+        clip_id = clip_id_of(self.name, held.name)
         self._mine[clip_id] = held.name
         clip = Clip(clip_id, self.name, BytesMedia(held.name, held.value), time.time_ns(), held.attributes)
-        return Delivery(clip, held.next_window, held.plan_hash, held.suspicion)
+        return Delivery(clip, held.position)
 
     async def settle(self, progress: Progress) -> None:
         """Keep the position, or the end."""
@@ -100,16 +97,16 @@ class MemorySource:
         held = None if name is None else self._inbox._held.get(name)
         if name is None or not isinstance(held, _Held):
             return
-        held.next_window, held.plan_hash = progress.next_window, progress.plan_hash
+        held.position = held.position.moved(progress.next_window, progress.plan_hash)
         if progress.last:
             self._inbox.ended[name] = progress
             del self._inbox._held[name]
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """Raise the suspicion."""
+    async def quarantine(self, delivery: Delivery) -> None:
+        """Raise the quarantine."""
         held = self._inbox._held.get(delivery.clip.media.name)
         if isinstance(held, _Held):
-            held.suspicion = delivery.suspicion + 1
+            held.position = held.position.quarantined()
 
     async def drain(self) -> None:
         """Yield nothing more."""
@@ -125,17 +122,17 @@ class MemorySource:
                 held.in_flight = False
 
 
-class MemorySink:
+class MemorySink(Reporting):
     """Keeps captions and rejections by clip, as a reader of their messages gets them."""
 
     def __init__(self) -> None:
         self.captions: dict[str, list[Caption]] = {}
         self.rejections: dict[str, Rejection] = {}
 
-    async def position(self, clip: Clip) -> tuple[int, str | None]:
+    async def position(self, clip: Clip) -> ClipPosition:
         """Return the first window of a clip that is not here, and the plan it belongs to."""
         held = self.captions.get(clip.clip_id)
-        return (held[-1].window.index + 1, held[-1].plan_hash) if held else (0, None)
+        return ClipPosition(held[-1].window.index + 1, held[-1].plan_hash) if held else ClipPosition()
 
     async def write(self, progress: Progress) -> None:
         """Keep the progress; what another plan wrote is replaced."""
@@ -154,13 +151,13 @@ class MemorySink:
         """Nothing is held."""
 
 
-class _Wrapped:
+class _Wrapped(Reporting):
     """A sink in front of another."""
 
     def __init__(self, sink: RecordingSink) -> None:
         self._sink = sink
 
-    async def position(self, clip: Clip) -> tuple[int, str | None]:
+    async def position(self, clip: Clip) -> ClipPosition:
         """Ask the sink behind."""
         return await self._sink.position(clip)
 

@@ -4,7 +4,7 @@
 |-------------|--------|-------|
 | folder, tar | folder | :class:`.folder.route.FolderRoute` |
 | kafka       | kafka  | with ``delivery: transactional``, :class:`.kafka.transactional_route.TransactionalRoute` |
-| any         | any    | else :class:`.at_least_once.PositionRoute` |
+| any         | any    | else :class:`.at_least_once.AtLeastOnceRoute` |
 
 Kafka's rooms are entered inside functions: a configuration without Kafka never loads its client.
 """
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import Field
 
-from connectors.at_least_once import PositionRoute
-from connectors.contract import Media, Route, Sink, Source
+from connectors.at_least_once import AtLeastOnceRoute
+from connectors.contract import Route, Sink, Source
 from connectors.errors import ConfigurationError
 from connectors.folder.route import FolderRoute
 from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
 from connectors.folder.sink import FolderSink
 from connectors.folder.source import FolderSource
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.media.protocols import Media
 from connectors.media.reference import open_reference
 from connectors.media.remote import Spool, is_remote, open_remote
 from connectors.tar.settings import TarSourceSettings
@@ -99,13 +100,13 @@ def refuse_mixed_transactions(settings: EdgeSettings) -> None:
 def _settled_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
     source, max_clip_bytes = settings.sources[name], settings.limits.max_clip_bytes
     if isinstance(source, KafkaSourceSettings):
-        return PositionRoute(_kafka_source(name, source, settings, once), sink)
+        return AtLeastOnceRoute(_kafka_source(name, source, settings, once), sink)
     files: Source
     if isinstance(source, TarSourceSettings):
         files = TarSource(name, source, settings.state_dir, max_clip_bytes=max_clip_bytes, once=once)
     else:
         files = FolderSource(name, source, max_clip_bytes=max_clip_bytes, once=once)
-    return FolderRoute(files, sink) if isinstance(sink, FolderSink) else PositionRoute(files, sink)
+    return FolderRoute(files, sink) if isinstance(sink, FolderSink) else AtLeastOnceRoute(files, sink)
 
 
 def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> Source:

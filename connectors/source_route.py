@@ -1,26 +1,45 @@
-"""What every route leaves to its source: deliveries, suspicion, the drain and the end."""
+"""A route's common part: deliveries, quarantine, the drain, the end and the report are its source's."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 
-from connectors.contract import Delivery, Source
+from connectors.contract import Delivery, Progress, Reporting, Source
+from connectors.media.protocols import ChangeableMedia
 
 
-class SourceRoute:
-    """A route but for its :meth:`connectors.contract.Route.publish`.
-
-    What the source says of itself (what it waits for, its lag, what it holds) is read from :attr:`source`.
-    """
+class SourceRoute(Reporting):
+    """A route but for its :meth:`connectors.contract.Route.publish`."""
 
     def __init__(self, source: Source) -> None:
         self.name, self.source = source.name, source
+
+    @property
+    def waiting_for(self) -> str:
+        """See :class:`connectors.contract.Reporting`."""
+        return self.source.waiting_for
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """See :class:`connectors.contract.Reporting`."""
+        return self.source.counters
+
+    @property
+    def lag(self) -> Mapping[tuple[str, str], int]:
+        """See :class:`connectors.contract.Reporting`."""
+        return self.source.lag
+
+    @property
+    def held_bytes(self) -> int:
+        """See :class:`connectors.contract.Reporting`."""
+        return self.source.held_bytes
 
     def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield the source's deliveries; each carries the position that the source kept."""
         return self.source.deliveries()
 
-    async def suspect(self, delivery: Delivery) -> None:
+    async def quarantine(self, delivery: Delivery) -> None:
         """See :class:`connectors.contract.Source`."""
-        await self.source.suspect(delivery)
+        await self.source.quarantine(delivery)
 
     async def drain(self) -> None:
         """See :class:`connectors.contract.Source`."""
@@ -29,3 +48,13 @@ class SourceRoute:
     async def close(self) -> None:
         """Close the source; a sink is closed by whoever made it."""
         await self.source.close()
+
+
+async def confirm_unchanged(progress: Progress) -> None:
+    """Raise :class:`Poison` where a clip is about to end well but its file changed while it was read.
+
+    Every route calls this before a progress has effects; the pipeline then publishes the rejection instead.
+    """
+    media = progress.delivery.clip.media
+    if progress.last and progress.rejection is None and isinstance(media, ChangeableMedia):
+        await asyncio.to_thread(media.verify)

@@ -1,13 +1,12 @@
 """Clips named on a command line, and captions handed to whoever prints them."""
 
-import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from connectors.at_least_once import PositionRoute
-from connectors.contract import Clip, Delivery, Progress, Route
+from connectors.at_least_once import AtLeastOnceRoute
+from connectors.contract import Clip, Delivery, Progress, Reporting, Route, clip_id_of
 from connectors.errors import Poison, Reason
 
 
@@ -32,7 +31,7 @@ class NamedFile:
         """Nothing is kept."""
 
 
-class NamedFilesSource:
+class NamedFilesSource(Reporting):
     """Delivers each named file once, in order."""
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
@@ -50,7 +49,7 @@ class NamedFilesSource:
     async def settle(self, progress: Progress) -> None:
         """Nothing is kept between two runs of a one-shot command."""
 
-    async def suspect(self, delivery: Delivery) -> None:
+    async def quarantine(self, delivery: Delivery) -> None:
         """Nothing is kept between two runs of a one-shot command."""
 
     async def drain(self) -> None:
@@ -61,7 +60,7 @@ class NamedFilesSource:
         """Nothing is held."""
 
 
-class CallbackSink:
+class CallbackSink(Reporting):
     """Hands each progress to a function, such as one that prints."""
 
     def __init__(self, show: Callable[[Progress], None]) -> None:
@@ -77,7 +76,7 @@ class CallbackSink:
 
 def terminal_route(source: str, paths: Sequence[Path], show: Callable[[Progress], None]) -> Route:
     """Return the route from files that a person names to whatever shows the captions."""
-    return PositionRoute(NamedFilesSource(source, paths), CallbackSink(show))
+    return AtLeastOnceRoute(NamedFilesSource(source, paths), CallbackSink(show))
 
 
 def named_clip(source: str, path: Path) -> Clip:
@@ -86,5 +85,4 @@ def named_clip(source: str, path: Path) -> Clip:
     parts = [str(path.resolve()), str(media.size_bytes)]
     if path.is_file():
         parts.append(str(path.stat().st_mtime_ns))
-    clip_id = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
-    return Clip(clip_id, source, media, time.time_ns())
+    return Clip(clip_id_of(*parts), source, media, time.time_ns())

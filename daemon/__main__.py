@@ -69,7 +69,7 @@ def run(
         logging.getLogger(__name__).warning("%s", line)
 
     async def work() -> ExitCode:
-        house = assembly.build_household(loaded, once=once, read_again=lambda: load(config, given))
+        house = assembly.build_components(loaded, once=once, read_again=lambda: load(config, given))
         return await Supervisor(house).run()
 
     _exit_with(work)

@@ -1,4 +1,4 @@
-"""From settings to the parts of a running program: the one place where rooms are joined."""
+"""The composition root: the one place where settings become the components of a running program."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,7 +18,7 @@ from daemon.service.hooks import Attendant
 from daemon.service.reload import Reloader
 from daemon.service.sdnotify import ServiceManager
 from daemon.service.watchdog import Watchdog
-from daemon.supervisor import Household
+from daemon.supervisor import Components
 from daemon.telemetry.metrics import Metrics
 
 
@@ -67,9 +67,9 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
         await asyncio.gather(engine.close(), sampler.close())
 
 
-def build_household(
+def build_components(
     settings: Settings, *, once: bool = False, read_again: Callable[[], Settings] | None = None
-) -> Household:
+) -> Components:
     """Return everything a daemon is made of; nothing is started.
 
     A daemon that stays, not one that runs ``once``, serves its status and reloads what ``read_again`` returns.
@@ -79,20 +79,20 @@ def build_household(
     routes = build_routes(settings, sink, once=once)
     by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
-    attendant = None
+    hooks = None
     if not once:
         condition = Condition(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
         watchdog = Watchdog(condition, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
         reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
         listen = settings.http.listen if settings.http is not None else None
-        attendant = Attendant(condition, watchdog, manager, reloader, listen)
-    return Household(
+        hooks = Attendant(condition, watchdog, manager, reloader, listen)
+    return Components(
         sampler,
         engine,
         sink,
         routes,
-        lambda house: build_pipeline(settings, house.routes, house.sampler, house.engine, choose, metrics),
+        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics),
         settings.timeouts.drain_s,
         manager,
-        attendant,
+        hooks,
     )

@@ -1,7 +1,7 @@
-"""One clip on its way: the window it is at, what failed, and how its captions are made."""
+"""A clip being captioned: the window it is at, what failed so far, and its captions."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from connectors.contract import Caption, CaptionStatus, Clip, Delivery, FramesShown, Progress, Usage, WindowSpan
 from connectors.errors import Poison, Transient
@@ -14,7 +14,7 @@ _REQUESTS = itertools.count()
 
 
 @dataclass(eq=False)
-class ClipRun:
+class ClipTask:
     """A delivery being captioned.
 
     ``next_window`` moves with each publish, ``attempts`` counts failures in a row, and ``in_engine`` how many of its
@@ -31,8 +31,8 @@ class ClipRun:
 
     def __post_init__(self) -> None:
         self.plan_hash = self.settings.plan_hash(self.model_id)
-        fits = self.delivery.plan_hash == self.plan_hash
-        self.next_window = self.delivery.first_window if fits else 0
+        fits = self.delivery.position.plan_hash == self.plan_hash
+        self.next_window = self.delivery.position.next_window if fits else 0
 
     @property
     def clip(self) -> Clip:
@@ -81,7 +81,9 @@ class ClipRun:
         )
         usage = Usage(done.prompt_tokens, done.vision_tokens, done.output_tokens)
         timing = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
-        return self._caption(frames.window, text, status if text else CaptionStatus.EMPTY, usage, shown, timing)
+        status = status if text else CaptionStatus.EMPTY
+        caption = self._caption(frames.window, text, status, usage, shown, timing)
+        return replace(caption, logprobs=done.logprobs) if done.logprobs else caption
 
     def unreadable(self, window: UnreadableWindow) -> Caption:
         """Return the caption that stands for a window whose frames can't be read, with readable ones after it."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from connectors.contract import Caption, Progress, Rejection
+from connectors.contract import Caption, ClipPosition, Progress, Rejection
 from connectors.files.durable import write_all, write_whole
 from connectors.files.openat import open_folder
 from connectors.messages import webvtt
@@ -44,16 +44,16 @@ class CaptionFiles:
         self._lock = threading.Lock()
         self._recorded: Recorded | None = None
 
-    def position(self, clip_id: str) -> tuple[int, str | None]:
+    def position(self, clip_id: str) -> ClipPosition:
         """Return the first window that is not durable and the plan it belongs to, with both files recovered."""
         with self._lock:
             try:
                 folder = open_folder(self._root, self._parts)
             except FileNotFoundError:
-                return 0, None
+                return ClipPosition()
             try:
                 self._recorded = self._find(folder, clip_id, contiguous=True)
-                return self._recorded.next_window, self._recorded.plan_hash
+                return ClipPosition(self._recorded.next_window, self._recorded.plan_hash)
             finally:
                 os.close(folder)
 

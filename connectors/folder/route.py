@@ -3,30 +3,29 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from connectors.at_least_once import PositionRoute
-from connectors.contract import Clip, Delivery, Progress, Sink, Source
-from connectors.media.file import confirm_unchanged
+from connectors.contract import Clip, ClipPosition, Delivery, Progress, Sink, Source
+from connectors.source_route import SourceRoute, confirm_unchanged
 
 
 class RecordingSink(Sink, Protocol):
     """A sink that knows what it holds of a clip."""
 
-    async def position(self, clip: Clip) -> tuple[int, str | None]:
+    async def position(self, clip: Clip) -> ClipPosition:
         """Return the first window of a clip that is not durable, and the plan it belongs to."""
         ...
 
 
-class FolderRoute(PositionRoute):
+class FolderRoute(SourceRoute):
     """Publishes with one effect: what is written is the position. Each window is captioned exactly once."""
 
     def __init__(self, source: Source, sink: RecordingSink) -> None:
-        super().__init__(source, sink)
-        self._recording = sink
+        super().__init__(source)
+        self._sink = sink
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield the source's deliveries; each goes on after the last whole line of its file."""
         async for delivery in self.source.deliveries():
-            yield delivery.resumed(*await self._recording.position(delivery.clip))
+            yield delivery.resumed(await self._sink.position(delivery.clip))
 
     async def publish(self, progress: Progress) -> None:
         """Make the captions and the rejection durable, which is the position.
@@ -36,6 +35,6 @@ class FolderRoute(PositionRoute):
         the clip again at its end, and nothing is left to caption.
         """
         await confirm_unchanged(progress)  # 0
-        await self._recording.write(progress)  # 1
+        await self._sink.write(progress)  # 1
         if progress.last:
             await self.source.settle(progress)  # 2

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from connectors.contract import Clip, Progress
+from connectors.contract import Clip, ClipPosition, Progress, Reporting
 from connectors.files.durable import DiskPatience
 from connectors.files.openat import is_component
 from connectors.folder.caption_files import CaptionFiles
@@ -23,7 +23,7 @@ Name = tuple[str, ...]
 T = TypeVar("T")
 
 
-class FolderSink:
+class FolderSink(Reporting):
     """Writes each clip's captions as they come; a full or missing disk is waited for."""
 
     def __init__(self, settings: FolderSinkSettings) -> None:
@@ -36,7 +36,7 @@ class FolderSink:
         """What is waited for now, for people; empty when nothing is."""
         return self._patience.waiting_for
 
-    async def position(self, clip: Clip) -> tuple[int, str | None]:
+    async def position(self, clip: Clip) -> ClipPosition:
         """Return the first window of a clip that is not durable, and the plan it belongs to."""
         where = partial(self._with_files, clip, lambda files: files.position(clip.clip_id))
         return await self._patience.run(where, "Looking for earlier captions", clip_id=clip.clip_id)

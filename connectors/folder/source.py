@@ -1,22 +1,20 @@
 """Clips from a watched folder: found by scanning, claimed by rename, ended in ``done/`` or ``failed/``."""
 
 import asyncio
-import hashlib
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from connectors.contract import Clip, Delivery, Progress
+from connectors.contract import Clip, ClipPosition, Delivery, Progress, Reporting, clip_id_of
 from connectors.errors import Poison, Transient
 from connectors.files.durable import DiskPatience
 from connectors.folder.claims import FolderClaims
-from connectors.folder.positions import FolderNotes, Note
+from connectors.folder.positions import FolderPositions
 from connectors.folder.scan import FolderScan, Parts
 from connectors.folder.settings import FolderSourceSettings
 from connectors.folder.watch import watch_folder
@@ -32,10 +30,10 @@ class _Claim:
     """A clip that is ours until it is settled or given back."""
 
     parts: Parts
-    note: Note = field(default_factory=Note)
+    position: ClipPosition = field(default_factory=ClipPosition)
 
 
-class FolderSource:
+class FolderSource(Reporting):
     """A :class:`connectors.contract.Source` over a folder. Clips are claimed one by one, as they are asked for."""
 
     def __init__(
@@ -43,7 +41,7 @@ class FolderSource:
     ) -> None:
         self.name = name
         self._settings, self._max_clip_bytes, self._once = settings, max_clip_bytes, once
-        self._claims, self._notes = FolderClaims(settings.path), FolderNotes(settings.path)
+        self._claims, self._positions = FolderClaims(settings.path), FolderPositions(settings.path)
         self._scan = FolderScan(settings.path, settings.pattern, settings.settle_s)
         self._patience, self._scan_fault = DiskPatience(), ""
         self._claimed: dict[Parts, _Claim] = {}
@@ -159,11 +157,10 @@ class FolderSource:
             del self._claimed[parts]
             log.warning("Not delivered: %s.", fault.detail)  # it went away between its claim and here
             return
-        identity = "\x1f".join((self.name, *parts, str(media.size_bytes), str(media.mtime_ns)))
-        clip_id = hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
-        claim.note = note = self._notes.load(clip_id)
+        clip_id = clip_id_of(self.name, *parts, str(media.size_bytes), str(media.mtime_ns))
+        claim.position = self._positions.load(clip_id)
         clip = Clip(clip_id, self.name, media, time.time_ns())
-        yield Delivery(clip, note.next_window, note.plan_hash, note.suspicion, claim)
+        yield Delivery(clip, claim.position, claim)
 
     def _still_expects(self) -> bool:
         """Whether a run that ends by itself waits: for files to stand still once, and for names to become free."""
@@ -191,12 +188,12 @@ class FolderSource:
             return
 
     async def settle(self, progress: Progress) -> None:
-        """Make the position durable: a note beside the claims, or with ``last`` the clip's end.
+        """Make the position durable: a small file beside the claims, or with ``last`` the clip's end.
 
         1. With a rejection, the reason file is written. 2. The clip is renamed into ``done/`` or ``failed/``.
-        3. The note is removed; where a crash prevents that, it fits no other clip.
+        3. The position is removed; where a crash prevents that, it fits no other clip.
         """
-        claim: _Claim = progress.delivery.handle
+        claim = _claim_of(progress.delivery)
         clip_id = progress.delivery.clip.clip_id
         if self._claimed.get(claim.parts) is not claim:
             return  # settled before
@@ -206,9 +203,12 @@ class FolderSource:
             if claim.parts in self._blocked:
                 self._wake.set()
             return
-        note = replace(claim.note, next_window=progress.next_window, plan_hash=progress.plan_hash)
-        await self._patience.run(partial(self._notes.save, clip_id, note), "Saving a position", clip_id=clip_id)
-        claim.note = note
+        await self._keep(claim, clip_id, claim.position.moved(progress.next_window, progress.plan_hash))
+
+    async def _keep(self, claim: _Claim, clip_id: str, position: ClipPosition) -> None:
+        save = partial(self._positions.save, clip_id, position)
+        await self._patience.run(save, "Saving a position", clip_id=clip_id)
+        claim.position = position
 
     def _finish(self, progress: Progress, claim: _Claim) -> None:
         clip, rejection, reason = progress.delivery.clip, progress.rejection, None
@@ -219,14 +219,12 @@ class FolderSource:
             log.warning(
                 "%s is gone and can't be moved to %s.", clip.media.name, outcome, extra={"clip_id": clip.clip_id}
             )
-        self._notes.remove(clip.clip_id)  # 3
+        self._positions.remove(clip.clip_id)  # 3
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """Raise the suspicion, in the note that the clip keeps through takeovers."""
-        claim, clip_id = delivery.handle, delivery.clip.clip_id
-        note = replace(claim.note, suspicion=delivery.suspicion + 1)
-        await self._patience.run(partial(self._notes.save, clip_id, note), "Saving a suspicion", clip_id=clip_id)
-        claim.note = note
+    async def quarantine(self, delivery: Delivery) -> None:
+        """Raise the quarantine, in the position that the clip keeps through takeovers."""
+        claim = _claim_of(delivery)
+        await self._keep(claim, delivery.clip.clip_id, claim.position.quarantined())
 
     async def drain(self) -> None:
         """Yield nothing more."""
@@ -254,3 +252,9 @@ class FolderSource:
         """Let go as a killed program does: claims stay, unlocked. For tests of recovery."""
         self._draining = True
         self._claims.abandon()
+
+
+def _claim_of(delivery: Delivery) -> _Claim:
+    if not isinstance(delivery.handle, _Claim):
+        raise TypeError(f"{delivery!r} is not a folder source's")
+    return delivery.handle

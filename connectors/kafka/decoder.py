@@ -9,32 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.contract import Clip, Delivery, Media
+from connectors.contract import Clip, ClipPosition, Delivery
 from connectors.errors import Poison, Reason
-from connectors.kafka.offset_ledger import ClipPosition, Settlement
+from connectors.kafka.offset_ledger import Settlement
 from connectors.kafka.record import REPLAY_PREFIX, Publication, RecordOrigin
 from connectors.media.bytes import BytesMedia
+from connectors.media.protocols import Media
+from connectors.media.refused import RefusedMedia
 from connectors.messages.schema import parse_reference
 
 _MAX_CLIP_ID_CHARACTERS = 256  # as in a reference
 _MAX_PROMPT_BYTES = 4 * 32_768  # a longer question than a prompt may have, in UTF-8, is refused by the prompt itself
 _TRACE_HEADERS = ("traceparent", "tracestate")
-
-
-@dataclass(frozen=True)
-class RefusedMedia:
-    """Media of a record that can't be captioned: opening it says why."""
-
-    name: str
-    size_bytes: int
-    fault: Poison
-
-    def open(self) -> int:
-        """Raise the reason."""
-        raise self.fault
-
-    def close(self) -> None:
-        """Nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +66,12 @@ class RecordReader:
             else:
                 media = self._of_bytes(name, value)
         except Poison as fault:
-            media = RefusedMedia(name, len(value), fault)
+            media = RefusedMedia(name, fault, len(value))
         clip = Clip(clip_id, self.source, media, time.time_ns(), attributes)
         first_window, plan_hash = position.next_window, position.plan_hash
         if plan_hash is None and (replayed := _replayed(given, "first_window")) is not None and replayed.isdecimal():
             first_window, plan_hash = int(replayed), _replayed(given, "plan_hash")
-        return Delivery(clip, first_window, plan_hash, position.suspicion, origin)
+        return Delivery(clip, position.moved(first_window, plan_hash), origin)
 
     def _of_bytes(self, name: str, value: bytes) -> Media:
         if not value:

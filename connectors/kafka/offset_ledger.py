@@ -13,6 +13,8 @@ import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from connectors.contract import ClipPosition, Quarantine
+
 BROKER_METADATA_BYTES = 4096
 """Brokers refuse longer metadata (offset.metadata.max.bytes)."""
 
@@ -21,22 +23,12 @@ ADMISSION_METADATA_BYTES = 3072
 
 _RAW_ADMISSION_BYTES = ADMISSION_METADATA_BYTES * 3 // 4  # base64 writes 3 bytes as 4 characters
 _HEADER_BYTES = 1 + 5 + 5 + 2 + 3  # version, commit number, span, number of hashes, number of clips
-_ENTRY_BYTES = 3 + 3 + 2  # offset delta and next window up to 2,097,151 each, hash index with suspicion
+_ENTRY_BYTES = 3 + 3 + 2  # offset delta and next window up to 2,097,151 each, hash index with quarantine
 _UNSEEN_HASH_BYTES = 32  # a plan hash is at most a SHA-256; once one has been seen, its true size counts
 _VERSION = 1
-_MAX_SUSPICION = 2  # 0 ordinary, 1 runs alone, 2 is rejected
 
 if ADMISSION_METADATA_BYTES >= BROKER_METADATA_BYTES:
     raise AssertionError("clips taken on need room to grow in the metadata")
-
-
-@dataclass(frozen=True, slots=True)
-class ClipPosition:
-    """Where an unfinished clip goes on. ``next_window`` counts only for a plan with this ``plan_hash``."""
-
-    next_window: int = 0
-    plan_hash: str | None = None
-    suspicion: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +53,13 @@ class PartitionPosition:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a clip: its next window, or with ``last`` its end; ``suspicion`` where that alone changes."""
+    """What became of a clip: its next window, or with ``last`` its end; ``quarantine`` where that alone changes."""
 
     offset: int
     next_window: int = 0
     plan_hash: str | None = None
     last: bool = False
-    suspicion: int | None = None
+    quarantine: Quarantine | None = None
 
 
 class OffsetLedger:
@@ -164,25 +156,24 @@ def _settle(unfinished: dict[int, ClipPosition], settlement: Settlement) -> None
     clip = unfinished.get(settlement.offset)
     if clip is None:
         return
-    if settlement.suspicion is not None:
-        raised = min(max(clip.suspicion, settlement.suspicion), _MAX_SUSPICION)
-        unfinished[settlement.offset] = replace(clip, suspicion=raised)
+    if settlement.quarantine is not None:
+        unfinished[settlement.offset] = replace(clip, quarantine=max(clip.quarantine, settlement.quarantine))
     elif settlement.last:
         del unfinished[settlement.offset]
     elif settlement.plan_hash != clip.plan_hash or settlement.next_window > clip.next_window:
-        unfinished[settlement.offset] = ClipPosition(settlement.next_window, settlement.plan_hash, clip.suspicion)
+        unfinished[settlement.offset] = clip.moved(settlement.next_window, settlement.plan_hash)
 
 
 def encode_position(position: PartitionPosition) -> str:
     """Return the metadata of a commit of ``position``: version 1, binary, base64.
 
     Version; commit number; ``next_unseen - offset``; the distinct plan hashes; then for each unfinished clip the
-    distance from the one before, its next window, and hash and suspicion in one number. Numbers are LEB128. Where all
+    distance from the one before, its next window, and hash and quarantine in one number. Numbers are LEB128. Where all
     of it would be refused by the broker, the windows to go on at are left out: clips then start again, none is lost.
     """
     text = _encode(position)
     if len(text) > BROKER_METADATA_BYTES:
-        bare = {offset: ClipPosition(suspicion=clip.suspicion) for offset, clip in position.unfinished.items()}
+        bare = {offset: ClipPosition(quarantine=clip.quarantine) for offset, clip in position.unfinished.items()}
         text = _encode(replace(position, unfinished=bare))
     return text
 
@@ -198,7 +189,7 @@ def _encode(position: PartitionPosition) -> str:
     previous = position.offset
     for offset, clip in sorted(position.unfinished.items()):
         hash_index = 0 if clip.plan_hash is None else hashes.index(clip.plan_hash) + 1
-        for number in (offset - previous, clip.next_window, hash_index << 2 | clip.suspicion):
+        for number in (offset - previous, clip.next_window, hash_index << 2 | clip.quarantine):
             _put(raw, number)
         previous = offset
     return base64.b64encode(raw).decode("ascii")
@@ -223,7 +214,7 @@ def decode_position(offset: int, metadata: str | None) -> PartitionPosition:
             at += raw.number()
             next_window, mixed = raw.number(), raw.number()
             plan_hash = hashes[(mixed >> 2) - 1] if mixed >> 2 else None
-            unfinished[at] = ClipPosition(next_window, plan_hash, min(mixed & 3, _MAX_SUSPICION))
+            unfinished[at] = ClipPosition(next_window, plan_hash, Quarantine.after(mixed & 3))
         raw.finish()
         return PartitionPosition(offset, offset + span, unfinished, number)
     except (binascii.Error, IndexError, UnicodeError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.contract import Progress
+from connectors.contract import Progress, Reporting
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.kafka.client.consumer import (
     BrokerAway,
@@ -43,17 +43,22 @@ class _Write:
     loop: asyncio.AbstractEventLoop
 
 
-class KafkaSink:
+class KafkaSink(Reporting):
     """A :class:`connectors.contract.Sink` over one producer."""
 
     def __init__(self, settings: KafkaSinkSettings, sources: Collection[str]) -> None:
         self.settings, self._sources = settings, tuple(sources)
-        self.waiting_for = ""
+        self._waiting_for = ""
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._tries = 0
         self._output: Output | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def waiting_for(self) -> str:
+        """See :class:`connectors.contract.Reporting`."""
+        return self._waiting_for
 
     async def write(self, progress: Progress) -> None:
         """Return when every in-sync replica has the captions and the rejection; waits out an outage.
@@ -109,7 +114,7 @@ class KafkaSink:
         except Exception as error:
             self._wait(error)
             return batch
-        self._tries, self.waiting_for = 0, ""
+        self._tries, self._waiting_for = 0, ""
         return again
 
     def _send(self, output: Output, batch: list[_Write]) -> list[_Write]:
@@ -154,9 +159,9 @@ class KafkaSink:
         self._tries += 1
         if self._tries > 1:
             reason = explain_outage(self.settings) or str(fault)
-            if not self.waiting_for:
+            if not self._waiting_for:
                 log.warning("The sink waits for the broker: %s.", reason)
-            self.waiting_for = f"the broker: {reason}"
+            self._waiting_for = f"the broker: {reason}"
         self._closing.wait(BACK_OFF_S[min(self._tries, len(BACK_OFF_S)) - 1])
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.contract import Delivery, Media, Progress
+from connectors.contract import Delivery, Progress, Reporting
 from connectors.errors import ConfigurationError, Fatal
 from connectors.kafka.client.consumer import BrokerAway, KafkaConsumer, open_consumer
 from connectors.kafka.consumer.assigned_partitions import Partitions
@@ -23,6 +23,7 @@ from connectors.kafka.offset_ledger import Settlement
 from connectors.kafka.probe import check_topics, probe_connection
 from connectors.kafka.record import OutRecord, Publication, RecordOrigin
 from connectors.kafka.settings import KafkaSourceSettings
+from connectors.media.protocols import Media
 from connectors.media.remote import Spool
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class SourceBounds:
         return self.held_bytes if self.spools else 0
 
 
-class KafkaSource:
+class KafkaSource(Reporting):
     """A :class:`connectors.contract.Source` over a consumer group."""
 
     def __init__(
@@ -207,10 +208,12 @@ class KafkaSource:
         settlement = Settlement(origin.offset, progress.next_window, plan_hash, progress.last)
         await self._wait_for_commit(origin, settlement, records)
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """See :meth:`connectors.contract.Source.suspect`."""
+    async def quarantine(self, delivery: Delivery) -> None:
+        """See :meth:`connectors.contract.Source.quarantine`."""
         origin = _origin(delivery)
-        await self._wait_for_commit(origin, Settlement(origin.offset, suspicion=delivery.suspicion + 1), ())
+        await self._wait_for_commit(
+            origin, Settlement(origin.offset, quarantine=delivery.position.quarantine.raised()), ()
+        )
 
     async def _wait_for_commit(
         self, origin: RecordOrigin, settlement: Settlement, records: Sequence[OutRecord]

@@ -11,16 +11,16 @@ import socket
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from connectors.contract import Media, Progress
+from connectors.contract import Progress
 from connectors.errors import ConfigurationError
 from connectors.kafka.client.producer import Output, connect_output
 from connectors.kafka.consumer.committer import TransactionCommitter
 from connectors.kafka.encoder import records_of
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka.source import KafkaSource, SourceBounds
-from connectors.media.file import confirm_unchanged
+from connectors.media.protocols import Media
 from connectors.media.remote import Spool
-from connectors.source_route import SourceRoute
+from connectors.source_route import SourceRoute, confirm_unchanged
 
 MAX_SLOTS = 64  # daemons of one group on one host that share a state_dir; more would be a mistake in the unit
 

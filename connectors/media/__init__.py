@@ -1,4 +1,4 @@
 """Encoded media: everything here opens to a read-only descriptor, wherever the bytes lie.
 
-Imports the contract, the errors and :mod:`connectors.files`. Read :mod:`connectors.media.file` first.
+Imports the errors and :mod:`connectors.files`. Read :mod:`connectors.media.protocols` first.
 """

@@ -1,13 +1,10 @@
 """Encoded media in a file, held to what it was when it was received."""
 
-import asyncio
 import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from connectors.contract import Progress
 from connectors.errors import Poison, Reason, Transient
 from connectors.files.openat import open_file, stat_file
 
@@ -21,15 +18,6 @@ _FORBIDDEN = {
     errno.EPERM: "permission denied",
     errno.ENAMETOOLONG: "its name is too long",
 }
-
-
-@runtime_checkable
-class ChangeableMedia(Protocol):
-    """Media that others can change while they are read: files, but not memory."""
-
-    def verify(self) -> None:
-        """Raise :class:`Poison` (``changed``, ``vanished``) unless it still is what was received."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +58,7 @@ class FileMedia:
         return descriptor
 
     def verify(self) -> None:
-        """See :class:`ChangeableMedia`."""
+        """See :class:`connectors.media.protocols.ChangeableMedia`."""
         try:
             self._accept(stat_file(self.root, self.parts))
         except OSError as error:
@@ -99,13 +87,3 @@ def refusal(error: OSError, name: str) -> Poison | Transient:
     if error.errno in _FORBIDDEN:
         return Poison(Reason.FORBIDDEN_PATH, f"{name}: {_FORBIDDEN[error.errno]}", origin="source")
     return Transient(f"{name} can't be opened: {error.strerror}", reason=Reason.VANISHED, origin="source")
-
-
-async def confirm_unchanged(progress: Progress) -> None:
-    """Raise :class:`Poison` where a clip is about to end well but its file changed while it was read.
-
-    Every route calls this before a progress has effects; the pipeline then publishes the rejection instead.
-    """
-    media = progress.delivery.clip.media
-    if progress.last and progress.rejection is None and isinstance(media, ChangeableMedia):
-        await asyncio.to_thread(media.verify)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from connectors.contract import Media
 from connectors.errors import Poison, Reason, Transient
 from connectors.files.openat import is_component
 from connectors.media.file import FileMedia
+from connectors.media.protocols import Media
 
 _MAX_CHARS = 4096  # PATH_MAX
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.,-]*:")  # with the comma of FFmpeg's "subfile,,start,0,:"

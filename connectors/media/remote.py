@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from connectors.contract import Media
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
+from connectors.media.protocols import Media
 
 _MAX_URL_CHARACTERS = 4096
 _CHUNK_BYTES = 2**20
@@ -75,7 +75,7 @@ class RemoteMedia:
         return f"RemoteMedia({self.name!r})"
 
     async def fetch(self) -> None:
-        """Bring the object here; see :class:`connectors.contract.DistantMedia`. Cancelled, it goes on until `close`."""
+        """Bring the object here; see :class:`.protocols.DistantMedia`. Cancelled, it goes on until `close`."""
         loop = asyncio.get_running_loop()
         fetched: asyncio.Future[None] = loop.create_future()
 

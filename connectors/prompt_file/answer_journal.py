@@ -23,7 +23,7 @@ class AnswerJournal:
         self._file = JournalFile(path, {"version": _VERSION, "job": job}, key="output_file")
         self.path = path
         self.answers: dict[int, Mapping[str, Any]] = {}
-        self.suspicions: Counter[int] = Counter()
+        self.deaths: Counter[int] = Counter()
 
     def open(self) -> None:
         """Read what an earlier run of the same job left, and open the file for more.
@@ -37,7 +37,7 @@ class AnswerJournal:
                 case {"answer": int(number), "record": dict(record)}:
                     self.answers[number] = record
                 case {"suspect": int(number)}:
-                    self.suspicions[number] += 1
+                    self.deaths[number] += 1
         if entries:
             log.info("%d answers of an earlier run are kept.", len(self.answers))
 
@@ -47,10 +47,10 @@ class AnswerJournal:
             await self._file.write({"answer": number, "record": record}, "Writing an answer")
         self.answers[number] = record  # not before it is durable: when all are here, nothing is on its way
 
-    async def suspect(self, number: int) -> None:
+    async def engine_died(self, number: int) -> None:
         """Make it durable that an engine died with this record."""
-        self.suspicions[number] += 1
-        await self._file.write({"suspect": number}, "Writing a suspicion")
+        self.deaths[number] += 1
+        await self._file.write({"suspect": number}, "Writing a quarantine")
 
     def close(self) -> None:
         """Close the file, which stays for the next run."""

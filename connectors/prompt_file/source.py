@@ -6,7 +6,6 @@ the output; when the last one is there, the output is written whole, in the orde
 """
 
 import asyncio
-import hashlib
 import json
 import os
 import time
@@ -17,10 +16,22 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from connectors.contract import Caption, Clip, Delivery, Media, Progress, Rejection
+from connectors.contract import (
+    Caption,
+    Clip,
+    ClipPosition,
+    Delivery,
+    Progress,
+    Quarantine,
+    Rejection,
+    Reporting,
+    clip_id_of,
+)
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.files.durable import DiskPatience, write_whole
 from connectors.media.file import FileMedia
+from connectors.media.protocols import Media
+from connectors.media.refused import RefusedMedia
 from connectors.media.tar_member import TarMember, tar_members
 from connectors.prompt_file.answer_journal import AnswerJournal
 
@@ -78,22 +89,6 @@ def _parse(text: str, where: str) -> Any:
         raise ConfigurationError(f"{where} is not JSON: {error}", path=_KEY) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _RefusedMedia:
-    """Media that can't be had: the record is rejected with the reason."""
-
-    name: str
-    fault: Poison | Transient
-    size_bytes: int = 0
-
-    def open(self) -> int:
-        """Say why."""
-        raise self.fault
-
-    def close(self) -> None:
-        """Nothing is kept."""
-
-
 @dataclass
 class MediaShelf:
     """The media that records name, in a folder or in a tar archive, which is read member by member."""
@@ -140,12 +135,12 @@ class MediaShelf:
             return _refused(name, fault)
 
 
-def _refused(name: str, fault: Poison | Transient) -> _RefusedMedia:
+def _refused(name: str, fault: Poison | Transient) -> RefusedMedia:
     fault.origin = "source"
-    return _RefusedMedia(name, fault)
+    return RefusedMedia(name, fault)
 
 
-class PromptFileSource:
+class PromptFileSource(Reporting):
     """A :class:`connectors.contract.Source`: one clip a question, but for those answered.
 
     Questions about the same media follow each other, so that its frames need not be read again; else they are in order.
@@ -162,11 +157,11 @@ class PromptFileSource:
             if self._draining:
                 return
             identity = json.dumps([self.name, question.number, question.record], sort_keys=True, default=str)
-            clip_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
+            clip_id = clip_id_of(identity)
             media = self._shelf.media(question.media)
             clip = Clip(clip_id, self.name, media, time.time_ns(), {"prompt": question.text, "media": question.media})
-            suspicion = self._journal.suspicions[question.number]
-            yield Delivery(clip, suspicion=suspicion, handle=question.number)
+            quarantine = Quarantine.after(self._journal.deaths[question.number])
+            yield Delivery(clip, ClipPosition(quarantine=quarantine), question.number)
 
     def _waiting(self) -> Iterator[Question]:
         together: dict[str, list[Question]] = {}
@@ -178,9 +173,9 @@ class PromptFileSource:
     async def settle(self, progress: Progress) -> None:
         """Nothing is left to do: the journal's entry is the position."""
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """Raise the suspicion, in the journal."""
-        await self._journal.suspect(delivery.handle)
+    async def quarantine(self, delivery: Delivery) -> None:
+        """Raise the quarantine, in the journal."""
+        await self._journal.engine_died(_number_of(delivery))
 
     async def drain(self) -> None:
         """Yield nothing more."""
@@ -191,7 +186,7 @@ class PromptFileSource:
         self._shelf.close()
 
 
-class PromptFileSink:
+class PromptFileSink(Reporting):
     """A :class:`connectors.contract.Sink`: the journal, then the output file.
 
     ``compose(number, caption, rejection)`` makes a record's output; a record has a caption, a rejection, or both.
@@ -211,7 +206,7 @@ class PromptFileSink:
         1. The answer goes into the journal. 2. When every record has one, the output is written whole and renamed into
         place. 3. The journal is removed. A crash between the two last steps writes the same output again.
         """
-        number = progress.delivery.handle
+        number = _number_of(progress.delivery)
         for caption in progress.captions:
             self._captions[number] = caption
         if not progress.last:
@@ -237,6 +232,12 @@ class PromptFileSink:
     async def close(self) -> None:
         """Close the journal; it stays where the job is not done."""
         self._journal.close()
+
+
+def _number_of(delivery: Delivery) -> int:
+    if not isinstance(delivery.handle, int):
+        raise TypeError(f"{delivery!r} is not a prompt file's")
+    return delivery.handle
 
 
 def render_records(records: Sequence[Record], *, as_list: bool) -> bytes:

@@ -6,18 +6,16 @@ rest of an archive that can't be read further: each ends as every clip does, wit
 """
 
 import asyncio
-import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from connectors.contract import Clip, Delivery, Progress
+from connectors.contract import Clip, ClipPosition, Delivery, Progress, Quarantine, Reporting, clip_id_of
 from connectors.errors import ConfigurationError, Poison
 from connectors.files.journal import JournalFile
-from connectors.folder.positions import Note
 from connectors.folder.scan import fits_pattern
 from connectors.media.tar_member import TarMember, tar_members
 from connectors.tar.settings import TarSourceSettings
@@ -32,10 +30,10 @@ class _Clip:
 
     clip_id: str
     name: str
-    note: Note
+    position: ClipPosition
 
 
-class TarSource:
+class TarSource(Reporting):
     """A :class:`connectors.contract.Source` over one archive; its positions are kept in ``state_dir``."""
 
     def __init__(
@@ -52,7 +50,7 @@ class TarSource:
         self._pattern = tuple(settings.pattern.split("/"))
         self._journal = JournalFile(state_dir / f"{name}.tar.journal", _HEAD, key=f"sources.{name}")
         self._is_open = False
-        self._notes: dict[str, Note] = {}
+        self._positions: dict[str, ClipPosition] = {}
         self._finished: set[str] = set()
         self._working: dict[str, _Clip] = {}  # by clip_id
         self._archives: list[BinaryIO] = []
@@ -76,7 +74,7 @@ class TarSource:
             while not self._draining and (member := await asyncio.to_thread(next, members, None)) is not None:
                 delivery = self._delivery(member)
                 if delivery is not None and await self._name_is_free(member.name):
-                    self._working[delivery.clip.clip_id] = delivery.handle
+                    self._working[delivery.clip.clip_id] = _clip_of(delivery)
                     yield delivery
             if self._once or self._draining:
                 return
@@ -92,9 +90,10 @@ class TarSource:
             match entry:
                 case {"done": str(clip_id)}:
                     self._finished.add(clip_id)
-                    self._notes.pop(clip_id, None)
+                    self._positions.pop(clip_id, None)
                 case {"clip": str(clip_id), "next_window": int(at), "plan_hash": plan, "suspicion": int(suspicion)}:
-                    self._notes[clip_id] = Note(at, plan if isinstance(plan, str) else None, suspicion)
+                    known = plan if isinstance(plan, str) else None
+                    self._positions[clip_id] = ClipPosition(at, known, Quarantine.after(suspicion))
         self._is_open = True
 
     def _signature(self) -> _Signature | None:
@@ -140,13 +139,12 @@ class TarSource:
     def _delivery(self, member: TarMember) -> Delivery | None:
         """Return a member's delivery; None for one that is finished or in flight."""
         place = (member.size_bytes, member.offset_bytes, member.mtime)
-        identity = "\x1f".join((self.name, self._settings.path.name, member.name, *map(str, place)))
-        clip_id = hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]
+        clip_id = clip_id_of(self.name, self._settings.path.name, member.name, *map(str, place))
         if clip_id in self._finished or clip_id in self._working:
             return None
-        note = self._notes.get(clip_id, Note())
+        position = self._positions.get(clip_id, ClipPosition())
         clip = Clip(clip_id, self.name, member, time.time_ns())
-        return Delivery(clip, note.next_window, note.plan_hash, note.suspicion, _Clip(clip_id, member.name, note))
+        return Delivery(clip, position, _Clip(clip_id, member.name, position))
 
     async def _name_is_free(self, name: str) -> bool:
         """Wait until no other member of the same name is in flight, for both go to the same files; False at a drain."""
@@ -164,7 +162,7 @@ class TarSource:
 
     async def settle(self, progress: Progress) -> None:
         """Make the position durable, or with ``last`` that the clip is done."""
-        clip: _Clip = progress.delivery.handle
+        clip = _clip_of(progress.delivery)
         if self._working.get(clip.clip_id) is not clip:
             return  # settled before
         if progress.last:
@@ -173,16 +171,17 @@ class TarSource:
             del self._working[clip.clip_id]
             self._wake.set()
             return
-        await self._note(clip, replace(clip.note, next_window=progress.next_window, plan_hash=progress.plan_hash))
+        await self._keep(clip, clip.position.moved(progress.next_window, progress.plan_hash))
 
-    async def suspect(self, delivery: Delivery) -> None:
-        """Raise the suspicion, in the journal."""
-        await self._note(delivery.handle, replace(delivery.handle.note, suspicion=delivery.suspicion + 1))
+    async def quarantine(self, delivery: Delivery) -> None:
+        """Raise the quarantine, in the journal."""
+        clip = _clip_of(delivery)
+        await self._keep(clip, clip.position.quarantined())
 
-    async def _note(self, clip: _Clip, note: Note) -> None:
-        entry = {"clip": clip.clip_id, "next_window": note.next_window, "plan_hash": note.plan_hash}
-        await self._journal.write({**entry, "suspicion": note.suspicion}, "Writing a position")
-        clip.note = self._notes[clip.clip_id] = note
+    async def _keep(self, clip: _Clip, position: ClipPosition) -> None:
+        entry = {"clip": clip.clip_id, "next_window": position.next_window, "plan_hash": position.plan_hash}
+        await self._journal.write({**entry, "suspicion": position.quarantine}, "Writing a position")
+        clip.position = self._positions[clip.clip_id] = position
 
     async def drain(self) -> None:
         """Yield nothing more."""
@@ -200,3 +199,9 @@ class TarSource:
         self._journal.close()
         while self._archives:
             self._archives.pop().close()
+
+
+def _clip_of(delivery: Delivery) -> _Clip:
+    if not isinstance(delivery.handle, _Clip):
+        raise TypeError(f"{delivery!r} is not a tar source's")
+    return delivery.handle

@@ -9,8 +9,8 @@ import stat
 from dataclasses import dataclass
 from typing import Self
 
-from connectors.contract import Media
 from connectors.errors import Poison, Reason
+from connectors.media.protocols import Media
 
 CONTAINERS = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts", "mpeg")
 IMAGES = ("png_pipe", "apng", "jpeg_pipe", "webp_pipe", "webp", "bmp_pipe", "gif")

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from connectors.contract import Clip, DistantMedia
+from connectors.contract import Clip
 from connectors.errors import Fatal, Poison, Reason, Transient
+from connectors.media.protocols import DistantMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
 from daemon.decoding.clip_plan import ClipPlan, early_end, read_answer, readable_windows

@@ -1,20 +1,12 @@
 """What a model must do for the pipeline: describe one window's frames."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from connectors.contract import TokenLogprob
 from daemon.engines.token_planner import Planner
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """A token's natural log-probability; ``top`` are the likeliest tokens at its step, likeliest first."""
-
-    token: str
-    logprob: float
-    top: tuple["TokenLogprob", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +25,17 @@ class Completion:
     engine_ms: float = 0.0
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
+
+
+@dataclass
+class EngineStatistics:
+    """What the engine last said about itself. ``kv_cache_usage`` is a share of 1."""
+
+    steps: int = 0
+    completions: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv_cache_usage: float = 0.0
 
 
 class Engine(Protocol):
@@ -58,6 +61,16 @@ class Engine(Protocol):
         ...
 
     @property
+    def waiting_for(self) -> str:
+        """What is waited for now, for people; empty when nothing is."""
+        ...
+
+    @property
+    def statistics(self) -> EngineStatistics | None:
+        """What the engine last said about itself; None for one that says nothing."""
+        ...
+
+    @property
     def planner(self) -> Planner:
         """What a window will cost. Only after :meth:`start`."""
         ...
@@ -77,42 +90,3 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Stop the model and every process of it. Safe to call again, and at any moment of :meth:`start`."""
         ...
-
-
-@dataclass
-class EngineStatistics:
-    """What the engine last said about itself. ``kv_cache_usage`` is a share of 1."""
-
-    steps: int = 0
-    completions: int = 0
-    running: int = 0
-    waiting: int = 0
-    kv_cache_usage: float = 0.0
-
-    def logger(self, *_: Any) -> "StepLogger":
-        """Return a logger for vLLM that keeps these up to date."""
-        return StepLogger(self)
-
-
-@dataclass
-class StepLogger:
-    """Has the methods that vLLM calls on a logger of statistics; every step of the engine is one call to ``record``."""
-
-    statistics: EngineStatistics
-
-    def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
-        """Note one step."""
-        self.statistics.steps += 1
-        if scheduler_stats is not None:
-            self.statistics.running = scheduler_stats.num_running_reqs
-            self.statistics.waiting = scheduler_stats.num_waiting_reqs
-            self.statistics.kv_cache_usage = scheduler_stats.kv_cache_usage
-
-    def log_engine_initialized(self) -> None:
-        """Say nothing."""
-
-    def log(self) -> None:
-        """Say nothing."""
-
-    def record_sleep_state(self, *_: Any, **__: Any) -> None:
-        """Say nothing."""

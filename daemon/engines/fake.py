@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Transient
-from daemon.engines.contract import Completion, TokenLogprob
+from daemon.engines.contract import Completion
 from daemon.engines.token_planner import UnknownPlanner, check_context
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
@@ -62,7 +63,7 @@ _NAMES = {"never_returns", "kills", "fails", "empty", "cut_off"}
 class FakeEngine:
     """Describes frames by their number, size, mean colour and times. See :class:`daemon.engines.contract.Engine`."""
 
-    model_id = "fake"
+    model_id, waiting_for, statistics = "fake", "", None
 
     def __init__(self, *, delay_ms: float = 0.0, slots: int = 64, script: FaultScript | None = None) -> None:
         self._delay_ms, self.slots, self.script = delay_ms, slots, script or FaultScript()

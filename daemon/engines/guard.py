@@ -43,6 +43,16 @@ class EngineAround:
         return self._engine.progress
 
     @property
+    def waiting_for(self) -> str:
+        """See :class:`Engine`."""
+        return self._engine.waiting_for
+
+    @property
+    def statistics(self) -> EngineStatistics | None:
+        """See :class:`Engine`."""
+        return self._engine.statistics
+
+    @property
     def planner(self) -> Planner:
         """See :class:`Engine`."""
         return self._engine.planner
@@ -73,11 +83,6 @@ class GuardedEngine(EngineAround):
         self._lost = asyncio.Event()
         self._why = "the engine died"
         self._watchers: list[asyncio.Task[None]] = []
-
-    @property
-    def statistics(self) -> EngineStatistics | None:
-        """What the engine last said about itself; None for one that says nothing."""
-        return getattr(self._engine, "statistics", None)
 
     @property
     def in_flight(self) -> int:

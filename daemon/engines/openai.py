@@ -16,9 +16,10 @@ from typing import Any
 
 import httpx
 
+from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
-from daemon.engines.contract import Completion, TokenLogprob
+from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import as_images
 from daemon.engines.token_planner import UnknownPlanner
@@ -55,6 +56,8 @@ class _Away(Exception):
 class RemoteEngine:
     """A model behind OpenAI-compatible servers. See :class:`daemon.engines.contract.Engine`."""
 
+    statistics = None
+
     def __init__(
         self,
         settings: OpenAISettings,
@@ -66,7 +69,7 @@ class RemoteEngine:
         self.model_id, self.slots = settings.model, settings.slots
         self.planner = UnknownPlanner()
         self.progress = 0
-        self.away = ""  # why no server takes requests now; empty while one does
+        self.waiting_for = ""  # why no server takes requests now; empty while one does
         self._servers: list[_Server] = []
 
     async def start(self) -> None:
@@ -80,7 +83,7 @@ class RemoteEngine:
             found = await asyncio.gather(*(self._models(server) for server in self._servers))
             known = {name for names in found if names is not None for name in names}
             if self.model_id in known:
-                self.away = ""
+                self.waiting_for = ""
                 return
             if known:
                 raise ConfigurationError(f"the servers know {', '.join(sorted(known))}", path="engine.model")
@@ -126,7 +129,7 @@ class RemoteEngine:
                 server.back_at_s = time.monotonic() + pause_s
                 self._note_away(str(why))
             else:
-                server.failures, self.away = 0, ""
+                server.failures, self.waiting_for = 0, ""
                 self.progress += 1
                 return completion
 
@@ -140,9 +143,9 @@ class RemoteEngine:
             await asyncio.sleep(min(server.back_at_s for server in self._servers) - now_s)
 
     def _note_away(self, why: str) -> None:
-        if not self.away:
+        if not self.waiting_for:
             log.warning("A server of the engine is away and is waited for: %s.", why)
-        self.away = why
+        self.waiting_for = why
 
     async def _ask(self, server: _Server, body: dict[str, Any], request_id: str, begun_s: float) -> Completion:
         """Send one request to one server; one that is late is the server's fault where that answers nothing at all."""

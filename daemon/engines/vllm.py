@@ -33,6 +33,7 @@ from daemon.engines.vllm_args import (
     set_environment,
 )
 from daemon.engines.vllm_output import completion, vision_tokens
+from daemon.engines.vllm_steps import StepLogger
 from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, Prompt, PromptEncoder
 from daemon.windows import FrameSet
 
@@ -145,6 +146,8 @@ def _counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
 class VllmEngine:
     """A model in vLLM's ``AsyncLLM``. See :class:`daemon.engines.contract.Engine` for what each method promises."""
 
+    waiting_for = ""  # it is there, or it is dead
+
     def __init__(self, settings: VllmSettings, *, max_frames: int, debug: bool = False) -> None:
         self._settings, self._max_frames, self._debug = settings, max_frames, debug
         _, self.model_id = model_checks.resolve_model(settings)
@@ -197,7 +200,7 @@ class VllmEngine:
         try:
             with self._reaper, as_configuration_error("engine"):
                 return AsyncLLM.from_engine_args(
-                    argument_class()(**loaded.arguments), stat_loggers=[self.statistics.logger]
+                    argument_class()(**loaded.arguments), stat_loggers=[StepLogger(self.statistics)]
                 )
         except RuntimeError as error:
             raise EngineLost(f"the engine did not come up: {sentence(error)}") from error

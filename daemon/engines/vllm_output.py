@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from daemon.engines.contract import Completion, TokenLogprob
+from connectors.contract import TokenLogprob
+from daemon.engines.contract import Completion
 
 
 def vision_tokens(rendered: Any) -> int:

@@ -1,7 +1,6 @@
 """How the running daemon is: one view for the status line, the status page, `/readyz`, `/metrics` and `status`.
 
-It only reads. What a part waits for is that part's own account: a source, the sink and an engine have a ``waiting_for``
-(an engine of servers calls it ``away``), empty while nothing is waited for.
+It only reads. What a part waits for is that part's own report: see :class:`connectors.contract.Reporting`.
 """
 
 import time
@@ -71,16 +70,16 @@ class Condition:
         metrics.read_from(self.readings)
 
     def waiting_for(self) -> dict[str, str]:
-        """Return what is waited for, by edge: a source's name, ``sink`` or ``engine``."""
-        accounts = {route.name: _account(route) or _account(getattr(route, "source", None)) for route in self.routes}
-        accounts |= {"sink": _account(self.sink), "engine": _account(self.engine)}
-        return {edge: text for edge, text in accounts.items() if text}
+        """Return what is waited for, by part: a source's name, ``sink`` or ``engine``."""
+        reports = {route.name: route.waiting_for for route in self.routes}
+        reports |= {"sink": self.sink.waiting_for, "engine": self.engine.waiting_for}
+        return {part: text for part, text in reports.items() if text}
 
     def not_ready(self) -> str:
         """Return why the daemon captions nothing now; empty while it is ready."""
         if self.phase is not Phase.READY:
             return str(self.phase)
-        return "; ".join(f"{edge} waits for {text}" for edge, text in self.waiting_for().items())
+        return "; ".join(f"{part} waits for {text}" for part, text in self.waiting_for().items())
 
     def in_flight(self) -> int:
         """Return how many clips are being worked on."""
@@ -156,7 +155,7 @@ class Condition:
     def readings(self) -> Readings:
         """Return the metrics that are states, as they are now."""
         engine, budget, waiting = self.engine, self.sampler.budget, self.waiting_for()
-        edges = [*(route.name for route in self.routes), "sink", "engine"]
+        parts = [*(route.name for route in self.routes), "sink", "engine"]
         found: dict[str, dict[tuple[str, ...], float]] = {
             "captiond_engine_busy_seconds_total": {(): self.metrics.engine_busy_s},
             "captiond_engine_slots": {(): engine.slots},
@@ -166,36 +165,24 @@ class Condition:
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
             "captiond_source_lag": self._lags(),
             "captiond_source_events_total": self._events(),
-            "captiond_waiting": {(edge,): float(edge in waiting) for edge in edges},
+            "captiond_waiting": {(part,): float(part in waiting) for part in parts},
             "captiond_ready": {(): float(not self.not_ready())},
             "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
             "captiond_build_info": {(__version__, engine.model_id): 1.0},
         }
-        statistics = getattr(engine, "statistics", None)
-        if statistics is not None:
+        if (statistics := engine.statistics) is not None:
             found["captiond_engine_queue"] = {("running",): statistics.running, ("waiting",): statistics.waiting}
             found["captiond_engine_kv_cache_ratio"] = {(): statistics.kv_cache_usage}
         return found
 
     def _encoded_bytes(self) -> int:
-        return sum(_from_route(route, "held_bytes") or 0 for route in self.routes)
+        return sum(route.held_bytes for route in self.routes)
 
     def _lags(self) -> dict[tuple[str, ...], float]:
-        lags = {route.name: _from_route(route, "lag") or {} for route in self.routes}
-        return {(name, *place): float(lag) for name, by_place in lags.items() for place, lag in by_place.items()}
+        return {(route.name, *place): float(lag) for route in self.routes for place, lag in route.lag.items()}
 
     def _events(self) -> dict[tuple[str, ...], float]:
-        counted = {route.name: _from_route(route, "counters") or {} for route in self.routes}
-        return {(name, event): float(n) for name, events in counted.items() for event, n in events.items()}
-
-
-def _account(part: object) -> str:
-    return str(getattr(part, "waiting_for", "") or getattr(part, "away", ""))
-
-
-def _from_route(route: Route, name: str) -> Any:
-    """Return an attribute that only some routes or their sources have."""
-    return getattr(route, name, getattr(getattr(route, "source", None), name, None))
+        return {(route.name, event): float(n) for route in self.routes for event, n in route.counters.items()}
 
 
 def _of(counter: Any, source: str) -> int:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from connectors.contract import TokenLogprob
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
-from daemon.engines.contract import Completion, Engine, TokenLogprob
+from daemon.engines.contract import Completion, Engine
 from daemon.engines.guard import EngineAround
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Rejection
 from connectors.errors import ConfigurationError, ExitCode
 from connectors.prompt_file.answer_journal import AnswerJournal
@@ -24,7 +24,7 @@ from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_engine
 from daemon.prompts.prompt import Prompt
-from daemon.supervisor import Household, Supervisor
+from daemon.supervisor import Components, Supervisor
 from neva.evaluate.engine import NevaEngine, daemon_settings, prompt_of
 from neva.evaluate.model import find_model, fingerprint, shown_media
 from neva.evaluate.records import AnswerPrinter, AnswerRecords, Asked, read_questions
@@ -135,11 +135,11 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
     left = Counter(one.question.media for one in job.asked if one.question.number not in journal.answers)
     inner = job.inner
     sampler = SharedSampler(inner.limits, inner.timeouts, frame_bytes=frame_bytes(inner), questions=left)
-    house = Household(
+    house = Components(
         sampler,
         engine,
         sink,
-        [PositionRoute(source, sink)],
+        [AtLeastOnceRoute(source, sink)],
         lambda house: build_pipeline(inner, house.routes, house.sampler, house.engine, choose),
         inner.timeouts.drain_s,
     )

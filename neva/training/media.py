@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.contract import Media
 from connectors.errors import Poison, Reason
+from connectors.media.protocols import Media
 from connectors.prompt_file.source import MediaShelf
 from daemon.config.settings import LimitsSettings
 from daemon.decoding.child.session import AvWriter, plan

@@ -28,7 +28,7 @@ def main() -> int:
     killer = Killer(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else Killer("never", 0)
 
     async def work() -> int:
-        house = assembly.build_household(settings, once=True)
+        house = assembly.build_components(settings, once=True)
         sources = [
             FolderSource(name, source, max_clip_bytes=settings.limits.max_clip_bytes, once=True)
             for name, source in settings.sources.items()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Rejection, Route, Sink, Source
 from connectors.folder.route import FolderRoute
 from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
@@ -141,8 +141,8 @@ def _noting(kind: type, clips: dict[str, Clip]) -> type:
 
 ROUTES: dict[str, Callable[[Path], ConnectorPair]] = {
     "folder to files": lambda at: ConnectorPair(FolderHarness(at), FolderSinkHarness(at), FolderRoute),
-    "folder to memory": lambda at: ConnectorPair(FolderHarness(at), MemorySinkHarness(), PositionRoute),
-    "memory to files": lambda at: ConnectorPair(MemoryHarness(), FolderSinkHarness(at), PositionRoute),
-    "memory to memory": lambda at: ConnectorPair(MemoryHarness(), MemorySinkHarness(), PositionRoute),
+    "folder to memory": lambda at: ConnectorPair(FolderHarness(at), MemorySinkHarness(), AtLeastOnceRoute),
+    "memory to files": lambda at: ConnectorPair(MemoryHarness(), FolderSinkHarness(at), AtLeastOnceRoute),
+    "memory to memory": lambda at: ConnectorPair(MemoryHarness(), MemorySinkHarness(), AtLeastOnceRoute),
     "memory, recorded": lambda at: ConnectorPair(MemoryHarness(), MemorySinkHarness(), FolderRoute),
 }

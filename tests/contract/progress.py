@@ -27,7 +27,7 @@ def step(delivery: Delivery, first: int, exclusive_end: int, *, last: bool = Fal
 
 def done(delivery: Delivery, windows: int = 3) -> Progress:
     """Return the last progress of a delivery, from where it goes on."""
-    first = delivery.first_window if delivery.plan_hash == PLAN else 0
+    first = delivery.position.next_window if delivery.position.plan_hash == PLAN else 0
     return step(delivery, first, windows, last=True)
 
 

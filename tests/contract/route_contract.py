@@ -65,7 +65,9 @@ class RouteContract:
         for first in range(3):
             route = await route_harness.open()
             delivery = (await take_all(route.deliveries()))["a"]
-            assert (delivery.first_window, delivery.plan_hash) == ((first, PLAN) if first else (0, None))
+            assert (delivery.position.next_window, delivery.position.plan_hash) == (
+                (first, PLAN) if first else (0, None)
+            )
             await route.publish(step(delivery, first, first + 1))
             await route_harness.kill(route)
 
@@ -103,7 +105,7 @@ class RouteContract:
 
         route = await route_harness.open()
         delivery = (await take_all(route.deliveries()))["a"]
-        assert (delivery.first_window, delivery.plan_hash) == (2, "older")
+        assert (delivery.position.next_window, delivery.position.plan_hash) == (2, "older")
         await route.publish(step(delivery, 0, 1))
         await route.publish(step(delivery, 1, 3, last=True))
         await route.close()
@@ -111,17 +113,17 @@ class RouteContract:
         captions, _ = await route_harness.read("a")
         assert [c.window.index for c in captions if c.plan_hash == PLAN] == [0, 1, 2]
 
-    async def test_suspects_run_again(self, route_harness: RouteHarness) -> None:
+    async def test_clips_in_quarantine_run_again(self, route_harness: RouteHarness) -> None:
         await route_harness.put("a")
         route = await route_harness.open()
         delivery = (await take_all(route.deliveries()))["a"]
         await route.publish(step(delivery, 0, 1))
-        await route.suspect(delivery)
+        await route.quarantine(delivery)
         await route_harness.kill(route)
 
         route = await route_harness.open()
         again = (await take_all(route.deliveries()))["a"]
-        assert (again.suspicion, again.first_window) == (1, 1)
+        assert (again.position.quarantine, again.position.next_window) == (1, 1)
         await route.publish(rejected(again, next_window=1))
         await route.close()
 
@@ -144,7 +146,7 @@ class RouteContract:
 
         route = await route_harness.open()
         again = (await take_all(route.deliveries()))["a"]
-        assert again.first_window == 0
+        assert again.position.next_window == 0
         await route.publish(done(again))
         await route.close()
         assert await indices(route_harness, "a") == [0, 1, 2]
@@ -189,5 +191,5 @@ class RouteContract:
 
         route = await route_harness.open()
         again = await take_all(route.deliveries())
-        assert {name: delivery.first_window for name, delivery in again.items()} == {"a": 1, "b": 2}
+        assert {name: delivery.position.next_window for name, delivery in again.items()} == {"a": 1, "b": 2}
         await route.close()

@@ -51,7 +51,10 @@ class SourceContract:
 
         assert set(found) == names
         assert len({delivery.clip.clip_id for delivery in found.values()}) == 20
-        assert all((d.first_window, d.plan_hash, d.suspicion) == (0, None, 0) for d in found.values())
+        assert all(
+            (d.position.next_window, d.position.plan_hash, d.position.quarantine) == (0, None, 0)
+            for d in found.values()
+        )
         assert {delivery.clip.source for delivery in found.values()} == {source.name}
         for delivery in found.values():
             await source.settle(done(delivery))
@@ -146,7 +149,7 @@ class SourceContract:
         source = await harness.open()
         again = (await take_all(source.deliveries()))["a"]
 
-        assert (again.first_window, again.plan_hash) == (3, PLAN)
+        assert (again.position.next_window, again.position.plan_hash) == (3, PLAN)
         await source.close()
 
     async def test_goes_on_at_the_next_window_after_a_stop(self, harness: SourceHarness) -> None:
@@ -160,35 +163,39 @@ class SourceContract:
         source = await harness.open()
         again = (await take_all(source.deliveries()))["a"]
 
-        assert (again.first_window, again.plan_hash, again.clip.clip_id) == (2, PLAN, delivery.clip.clip_id)
+        assert (again.position.next_window, again.position.plan_hash, again.clip.clip_id) == (
+            2,
+            PLAN,
+            delivery.clip.clip_id,
+        )
         await source.settle(done(again))
         await source.close()
 
-    async def test_suspicion_outlives_a_kill(self, harness: SourceHarness) -> None:
+    async def test_quarantine_outlives_a_kill(self, harness: SourceHarness) -> None:
         await harness.put("a")
         for expected in (0, 1, 2):
             source = await harness.open()
             delivery = (await take_all(source.deliveries()))["a"]
-            assert delivery.suspicion == expected
-            await source.suspect(delivery)
+            assert delivery.position.quarantine == expected
+            await source.quarantine(delivery)
             await harness.kill(source)
 
-    async def test_suspicion_and_position_keep_each_other(self, harness: SourceHarness) -> None:
+    async def test_quarantine_and_position_keep_each_other(self, harness: SourceHarness) -> None:
         await harness.put("a")
         source = await harness.open()
         delivery = (await take_all(source.deliveries()))["a"]
         await source.settle(step(delivery, 0, 1))
-        await source.suspect(delivery)
+        await source.quarantine(delivery)
         await harness.kill(source)
 
         source = await harness.open()
         again = (await take_all(source.deliveries()))["a"]
-        assert (again.first_window, again.suspicion) == (1, 1)
+        assert (again.position.next_window, again.position.quarantine) == (1, 1)
         await source.settle(step(again, 1, 2))
         await source.close()
 
         source = await harness.open()
-        assert (await take_all(source.deliveries()))["a"].suspicion == 1
+        assert (await take_all(source.deliveries()))["a"].position.quarantine == 1
         await source.close()
 
     async def test_drain_ends_a_source_that_waits(self, harness: SourceHarness) -> None:

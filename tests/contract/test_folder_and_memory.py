@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.folder.route import FolderRoute
 from tests.contract.folder_harness import (
     ROUTES,
@@ -54,7 +54,7 @@ class TestMemorySink(SinkContract):
 
 ALL_ROUTES = ROUTES | {
     "tar to files": lambda at: ConnectorPair(TarHarness(at), FolderSinkHarness(at), FolderRoute),
-    "tar to memory": lambda at: ConnectorPair(TarHarness(at), MemorySinkHarness(), PositionRoute),
+    "tar to memory": lambda at: ConnectorPair(TarHarness(at), MemorySinkHarness(), AtLeastOnceRoute),
 }
 
 

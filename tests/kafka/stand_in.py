@@ -9,14 +9,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from connectors.at_least_once import PositionRoute
-from connectors.contract import Caption, CaptionStatus, Delivery, Media, Progress, Sink, WindowSpan
+from connectors.at_least_once import AtLeastOnceRoute
+from connectors.contract import Caption, CaptionStatus, Delivery, Progress, Sink, WindowSpan
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.kafka.client.consumer import KafkaProducer, TopicPartition, open_reader
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.source import KafkaSource, SourceBounds
 from connectors.kafka.transactional_route import TransactionalRoute
+from connectors.media.protocols import Media
 
 PLAN = "0123456789abcdef"
 NS = 10**9
@@ -27,12 +28,12 @@ class AnyRoute(Protocol):
 
     def deliveries(self) -> AsyncIterator[Delivery]: ...
     async def publish(self, progress: Progress) -> None: ...
-    async def suspect(self, delivery: Delivery) -> None: ...
+    async def quarantine(self, delivery: Delivery) -> None: ...
     async def drain(self) -> None: ...
     async def close(self) -> None: ...
 
 
-class AtLeastOnce(PositionRoute):
+class AtLeastOnce(AtLeastOnceRoute):
     """A route that closes its sink too."""
 
     source: KafkaSource
@@ -93,7 +94,7 @@ def step(delivery: Delivery, first: int, windows: int, *, last: bool) -> Progres
 
 async def caption_clip(route: AnyRoute, delivery: Delivery, windows: int, pause: Callable[[], Awaitable[None]]) -> None:
     """Publish each window of a clip, from where it goes on to its end, or its rejection."""
-    first = delivery.first_window if delivery.plan_hash == PLAN else 0
+    first = delivery.position.next_window if delivery.position.plan_hash == PLAN else 0
     try:
         descriptor = delivery.clip.media.open()
     except Poison as fault:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Delivery, Progress, Rejection, Route, Sink, Source
 from connectors.kafka.record import ERRORS_PREFIX
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
@@ -103,7 +103,7 @@ class KafkaRouteEdge:
     async def open(self, *, once: bool = True, wrap: Callable[[Any], Any] | None = None) -> Route:
         if not self._transactional:
             sink = await self.sink.open()
-            return self._noted(PositionRoute(await self.source.open(once=once), wrap(sink) if wrap else sink))
+            return self._noted(AtLeastOnceRoute(await self.source.open(once=once), wrap(sink) if wrap else sink))
         if wrap is not None:
             pytest.skip("a transaction has no sink of its own")
         bounds = SourceBounds(max_clips=100, once=once)

@@ -112,7 +112,7 @@ async def test_a_long_clip_goes_on_at_its_window_and_its_neighbours_are_not_repe
     second = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, once=True)
     seen = []
     async for delivery in second.deliveries():
-        seen.append((delivery.handle.offset, delivery.first_window, delivery.plan_hash))
+        seen.append((delivery.handle.offset, delivery.position.next_window, delivery.position.plan_hash))
         await caption_clip(second, delivery, 40, _no_pause)
     await second.close()
 
@@ -149,17 +149,17 @@ async def test_null_values_are_skipped_and_bad_records_rejected_with_the_origina
     }
 
 
-async def test_suspicion_is_durable(
+async def test_quarantine_is_durable(
     bootstrap: str, topics: tuple[str, str], tmp_path: Path, transactional: bool
 ) -> None:
     topic, output = topics
     produce(bootstrap, topic, [b"killer"])
-    for suspicion in (0, 1, 2):
+    for quarantine in (0, 1, 2):
         route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
         deliveries = route.deliveries()
         delivery = await anext(deliveries)
-        assert delivery.suspicion == suspicion
-        await route.suspect(delivery)
+        assert delivery.position.quarantine == quarantine
+        await route.quarantine(delivery)
         await route.close()
         await deliveries.aclose()
 

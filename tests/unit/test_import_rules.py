@@ -17,6 +17,7 @@ PACKAGES = ("daemon", "connectors", "neva")
 DAEMON_KNOWS = {
     "connectors.contract",
     "connectors.errors",
+    "connectors.media.protocols",
     "connectors.media.reference",
     "connectors.routes",
     "connectors.section",

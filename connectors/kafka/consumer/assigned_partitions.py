@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from connectors.kafka.offset_ledger import ClipPosition, OffsetLedger, PartitionPosition
+from connectors.contract import ClipPosition
+from connectors.kafka.offset_ledger import OffsetLedger, PartitionPosition
 from connectors.kafka.record import Publication
 
 Place = tuple[str, int]  # a topic and a partition; equal to kafka-python's TopicPartition

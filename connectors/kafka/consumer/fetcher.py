@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from connectors.contract import ClipPosition
 from connectors.kafka.client.consumer import KafkaConsumer, TopicPartition, lag_of, poll_once, translate
 from connectors.kafka.consumer.assigned_partitions import Partitions, Place
-from connectors.kafka.offset_ledger import ClipPosition, PartitionPosition, decode_position
+from connectors.kafka.offset_ledger import PartitionPosition, decode_position
 from connectors.kafka.record import Publication
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.kafka.transactional_route import TransactionalRoute
 from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
-from daemon.supervisor import Household, Supervisor
+from daemon.supervisor import Components, Supervisor
 from tests.chaos.kafka.interceptors import (
     HeldRoute,
     Journal,
@@ -46,7 +46,7 @@ class Options:
         return json.dumps(asdict(self))
 
 
-def struck(house: Household, options: Options, journal: Journal) -> Household:
+def struck(house: Components, options: Options, journal: Journal) -> Components:
     """Return the household with everything around its parts."""
     killer = Killer(options.point, options.countdown)
 
@@ -57,7 +57,7 @@ def struck(house: Household, options: Options, journal: Journal) -> Household:
         if isinstance(route, TransactionalRoute):
             route.source = KafkaKillingSource(source, killer, journal)  # type: ignore[assignment]
         else:
-            route = PositionRoute(KafkaKillingSource(source, killer, journal), KillingSink(house.sink, killer))
+            route = AtLeastOnceRoute(KafkaKillingSource(source, killer, journal), KillingSink(house.sink, killer))
         until = Path(options.hold_until) if options.hold_until else None
         return HeldRoute(route, killer, journal, slow_s=options.slow_publish_s, until=until)
 
@@ -75,7 +75,7 @@ def main() -> int:
     logs.set_up(settings.log)
 
     async def work() -> int:
-        house = assembly.build_household(settings, once=options.once)
+        house = assembly.build_components(settings, once=options.once)
         return int(await Supervisor(struck(house, options, journal)).run())
 
     return asyncio.run(work())

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Sink
 from connectors.errors import ConfigurationError
 from connectors.folder.route import FolderRoute
@@ -52,7 +52,7 @@ def test_folder_to_kafka_and_kafka_to_files(tmp_path: Path) -> None:
 
     for settings in (out, into):
         routes = build_routes(settings, build_sink(settings.sink, settings.sources), once=True)
-        assert [type(route) for route in routes] == [PositionRoute]
+        assert [type(route) for route in routes] == [AtLeastOnceRoute]
 
 
 async def test_kafka_to_kafka_in_transactions(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_folders_alone_never_load_kafka(tmp_path: Path) -> None:
 
 def test_what_a_source_says_of_itself_is_seen_through_its_route() -> None:
     source: Any = SimpleNamespace(name="clips", waiting_for="the broker: nothing listens", held_bytes=5, counters={})
-    parts = Parts(route=PositionRoute(source, cast(Sink, SimpleNamespace(waiting_for=""))))
+    parts = Parts(route=AtLeastOnceRoute(source, cast(Sink, SimpleNamespace(waiting_for=""))))
 
     assert parts.condition.not_ready() == "starting"
     assert parts.condition.waiting_for() == {"clips": "the broker: nothing listens"}

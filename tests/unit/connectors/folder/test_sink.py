@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.contract import Delivery
+from connectors.contract import ClipPosition, Delivery
 from connectors.files import durable as durable_file
 from connectors.folder.settings import FolderSinkSettings
 from connectors.folder.sink import FolderSink, name_beneath
@@ -58,7 +58,7 @@ async def test_whole_lines_are_the_position(tmp_path: Path) -> None:
         position = await sink_in(tmp_path).position(delivery.clip)
 
         kept = sum(end <= cut for end in ends)
-        assert position == ((kept, PLAN) if kept else (0, None))
+        assert position == (ClipPosition(kept, PLAN) if kept else ClipPosition())
         if kept:
             assert indices(tmp_path, delivery) == list(range(kept))
         sink = sink_in(tmp_path)
@@ -75,7 +75,7 @@ async def test_recovery_makes_the_track_anew(tmp_path: Path, shown: bytes | None
     else:
         track.write_bytes(shown)
 
-    assert await sink_in(tmp_path).position(delivery.clip) == (2, PLAN)
+    assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
     assert indices(tmp_path, delivery) == [0, 1]
 
 
@@ -95,13 +95,13 @@ async def test_lines_after_one_that_cannot_be_read_are_done_again(tmp_path: Path
     kept = lines.read_bytes().splitlines(keepends=True)
     lines.write_bytes(kept[0] + damage + kept[2])
 
-    assert await sink_in(tmp_path).position(delivery.clip) == (1, PLAN)
+    assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(1, PLAN)
     await sink_in(tmp_path).write(step(delivery, 1, 3, last=True))
     assert indices(tmp_path, delivery) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("lost", "position"), [(0, (0, None)), (1, (1, PLAN))])
-async def test_windows_after_a_hole_are_done_again(tmp_path: Path, lost: int, position: tuple[int, str | None]) -> None:
+@pytest.mark.parametrize(("lost", "position"), [(0, ClipPosition()), (1, ClipPosition(1, PLAN))])
+async def test_windows_after_a_hole_are_done_again(tmp_path: Path, lost: int, position: ClipPosition) -> None:
     delivery = delivery_of("a.mp4")
     lines = await write_windows(tmp_path, delivery, 3)
     kept = lines.read_bytes().splitlines(keepends=True)
@@ -110,7 +110,7 @@ async def test_windows_after_a_hole_are_done_again(tmp_path: Path, lost: int, po
     sink = sink_in(tmp_path)
 
     assert await sink.position(delivery.clip) == position
-    await sink.write(step(delivery, position[0], 3, last=True))
+    await sink.write(step(delivery, position.next_window, 3, last=True))
     assert indices(tmp_path, delivery) == [0, 1, 2]
 
 
@@ -122,7 +122,7 @@ async def test_a_rejection_is_the_last_line_and_no_window(tmp_path: Path) -> Non
     last = json.loads(lines.read_bytes().splitlines()[-1])
     assert (last["type"], last["reason"], last["next_window"]) == ("captiond.clip.v1", "corrupt", 2)
     assert last["clip_name"] == "a.mp4"
-    assert await sink_in(tmp_path).position(delivery.clip) == (2, PLAN)
+    assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
 
 
 async def test_a_clip_rejected_again_has_one_rejection(tmp_path: Path) -> None:
@@ -159,25 +159,25 @@ async def test_another_plan_replaces_the_files(tmp_path: Path) -> None:
     delivery = delivery_of("a.mp4")
     await write_windows(tmp_path, delivery, 3)
     sink = sink_in(tmp_path)
-    assert await sink.position(delivery.clip) == (3, PLAN)
+    assert await sink.position(delivery.clip) == ClipPosition(3, PLAN)
     await sink.write(step(delivery, 0, 1, plan_hash="newer"))
 
     captions, _ = read_files(tmp_path / "captions", delivery.clip)
     assert [(c.window.index, c.plan_hash) for c in captions] == [(0, "newer")]
-    assert await sink_in(tmp_path).position(delivery.clip) == (1, "newer")
+    assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(1, "newer")
 
 
 async def test_captions_of_an_earlier_clip_of_the_same_name_are_kept(tmp_path: Path) -> None:
     first, second = delivery_of("a.mp4", "first"), delivery_of("a.mp4", "second")
     await write_windows(tmp_path, first, 2, last=True)
-    assert await sink_in(tmp_path).position(second.clip) == (0, None)
+    assert await sink_in(tmp_path).position(second.clip) == ClipPosition(0, None)
     await write_windows(tmp_path, second, 3, last=True)
 
     names = sorted(path.name for path in (tmp_path / "captions/inbox").iterdir())
     assert len(names) == 4
     assert indices(tmp_path, second) == [0, 1, 2]
-    assert await sink_in(tmp_path).position(first.clip) == (2, PLAN)
-    assert await sink_in(tmp_path).position(second.clip) == (3, PLAN)
+    assert await sink_in(tmp_path).position(first.clip) == ClipPosition(2, PLAN)
+    assert await sink_in(tmp_path).position(second.clip) == ClipPosition(3, PLAN)
 
 
 async def test_two_clips_of_one_name_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ async def test_two_clips_of_one_name_at_once_lose_nothing(tmp_path: Path) -> Non
             await sink.write(step(delivery, index, index + 1, last=index == 2))
 
     for delivery in deliveries:
-        assert await sink_in(tmp_path).position(delivery.clip) == (3, PLAN)
+        assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(3, PLAN)
 
 
 HOSTILE = ["../../x", "/etc/passwd", "a/../../../x", "..", ".", "", "/", "a/\0b", "x" * 300, "\u65e5" * 90, "a//b"]
@@ -221,7 +221,7 @@ async def test_a_link_in_the_sink_is_not_followed(tmp_path: Path) -> None:
     for name in ("sub/a.mp4", "a.mp4"):
         delivery = delivery_of(name)
         await sink_in(tmp_path).write(step(delivery, 0, 2, last=True))
-        assert await sink_in(tmp_path).position(delivery.clip) == (2, PLAN)
+        assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -229,7 +229,7 @@ async def test_a_clip_named_like_a_folder_of_captions(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.mp4.jsonl/b.mp4"):
         delivery = delivery_of(name)
         await sink_in(tmp_path).write(step(delivery, 0, 2, last=True))
-        assert await sink_in(tmp_path).position(delivery.clip) == (2, PLAN)
+        assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
 
 
 @contextmanager

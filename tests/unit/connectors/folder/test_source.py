@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.at_least_once import PositionRoute
+from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Delivery
 from connectors.errors import Poison, Reason
 from connectors.folder import source as module
@@ -199,7 +199,7 @@ async def test_claims_of_the_living_are_left_and_of_the_dead_are_taken_over(tmp_
 
     third = source_of(tmp_path)
     found = await take_all(third.deliveries())
-    assert {name: delivery.first_window for name, delivery in found.items()} == {"a": 2, "sub/b": 0}
+    assert {name: delivery.position.next_window for name, delivery in found.items()} == {"a": 2, "sub/b": 0}
     assert found["a"].clip.clip_id == claimed["a"].clip.clip_id
     for delivery in found.values():
         await third.settle(done(delivery))
@@ -275,7 +275,7 @@ async def test_a_clip_whose_name_came_again_stays_claimed_for_the_next(
     source = source_of(tmp_path)
     found = []
     async for delivery in source.deliveries():
-        found.append((delivery.clip.media.size_bytes, delivery.first_window))
+        found.append((delivery.clip.media.size_bytes, delivery.position.next_window))
         await source.settle(done(delivery))
     await source.close()
     assert found == [(3, 1), (4, 0)]
@@ -290,7 +290,7 @@ async def test_a_position_does_not_fit_a_file_that_changed(tmp_path: Path) -> No
     path.write_bytes(b"another")
 
     source = source_of(tmp_path)
-    assert (await take_all(source.deliveries()))["a"].first_window == 0
+    assert (await take_all(source.deliveries()))["a"].position.next_window == 0
     await source.close()
 
 
@@ -304,7 +304,7 @@ async def test_a_note_that_cannot_be_read_counts_as_none(tmp_path: Path, note: b
     (tmp_path / "work/.positions" / f"{delivery.clip.clip_id}.json").write_bytes(note)
 
     source = source_of(tmp_path)
-    assert (await take_all(source.deliveries()))["a"].first_window == 0
+    assert (await take_all(source.deliveries()))["a"].position.next_window == 0
     await source.close()
 
 
@@ -313,7 +313,7 @@ async def test_notes_go_with_their_clips(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     delivery = (await take_all(source.deliveries()))["a"]
     await source.settle(step(delivery, 0, 2))
-    await source.suspect(delivery)
+    await source.quarantine(delivery)
     assert len(os.listdir(tmp_path / "work/.positions")) == 1
     await source.settle(done(delivery))
     await source.close()
@@ -342,7 +342,7 @@ async def test_a_file_that_grows_while_it_is_read_is_rejected(tmp_path: Path, to
     writer = put_file(inbox, "a").open("ab")
     folder_sink, memory_sink = FolderSink(FolderSinkSettings(path=tmp_path / "captions")), MemorySink()
     source = source_of(inbox)
-    route = FolderRoute(source, folder_sink) if to_files else PositionRoute(source, memory_sink)
+    route = FolderRoute(source, folder_sink) if to_files else AtLeastOnceRoute(source, memory_sink)
     delivery = (await take_all(route.deliveries()))["a"]
     await route.publish(step(delivery, 0, 2))
     writer.write(b"more")
@@ -489,7 +489,7 @@ async def test_a_full_disk_moves_no_position(
     await source.close()
 
     source = source_of(tmp_path)
-    assert (await take_all(source.deliveries()))["a"].first_window == 1
+    assert (await take_all(source.deliveries()))["a"].position.next_window == 1
     await source.close()
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.contract import ClipPosition, Quarantine
 from connectors.kafka.offset_ledger import (
     ADMISSION_METADATA_BYTES,
     BROKER_METADATA_BYTES,
-    ClipPosition,
     OffsetLedger,
     PartitionPosition,
     Settlement,
@@ -23,7 +23,7 @@ clips = st.builds(
     ClipPosition,
     next_window=st.integers(0, 2**40),
     plan_hash=st.none() | st.sampled_from([HASH, "abc", "ABCD", "plan-ü"]),
-    suspicion=st.integers(0, 2),
+    quarantine=st.sampled_from(Quarantine),
 )
 
 
@@ -113,11 +113,11 @@ def restart(
 
 
 def test_metadata_that_the_broker_would_refuse_leaves_out_where_clips_go_on() -> None:
-    clips = {offset: ClipPosition(10**9, f"{offset:064x}", 1) for offset in range(0, 4000, 10)}
+    clips = {offset: ClipPosition(10**9, f"{offset:064x}", Quarantine.ALONE) for offset in range(0, 4000, 10)}
 
     read = decode_position(0, encode_position(PartitionPosition(0, 4000, clips)))
 
-    assert dict.fromkeys(clips, ClipPosition(suspicion=1)) == read.unfinished
+    assert dict.fromkeys(clips, ClipPosition(quarantine=Quarantine.ALONE)) == read.unfinished
 
 
 def test_the_committed_offset_is_the_lowest_unfinished_and_the_rest_is_metadata() -> None:
@@ -186,13 +186,15 @@ def test_settling_is_idempotent_and_never_goes_back_within_a_plan() -> None:
     assert settle(ledger, Settlement(0, last=True), Settlement(0, 9, HASH)).unfinished == {}
 
 
-def test_suspicion_only_rises_and_survives_the_next_window() -> None:
+def test_quarantine_only_rises_and_survives_the_next_window() -> None:
     ledger = new_ledger()
     ledger.start(0)
-    settle(ledger, Settlement(0, suspicion=1))
-    settle(ledger, Settlement(0, 2, HASH), Settlement(0, suspicion=0))
+    settle(ledger, Settlement(0, quarantine=Quarantine.ALONE))
+    settle(ledger, Settlement(0, 2, HASH), Settlement(0, quarantine=Quarantine.NONE))
 
-    assert settle(ledger, Settlement(0, suspicion=7)).unfinished == {0: ClipPosition(2, HASH, 2)}
+    assert settle(ledger, Settlement(0, quarantine=Quarantine.after(7))).unfinished == {
+        0: ClipPosition(2, HASH, Quarantine.REJECT)
+    }
 
 
 @pytest.mark.parametrize(("plan_hash", "at_least"), [(HASH, 50), (HASH[:16], 120)])

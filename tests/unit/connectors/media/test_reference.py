@@ -9,8 +9,9 @@ import pytest
 from connectors.errors import Poison, Reason
 from connectors.files.openat import open_file
 from connectors.media.bytes import BytesMedia
-from connectors.media.file import FileMedia, confirm_unchanged
+from connectors.media.file import FileMedia
 from connectors.media.reference import open_reference
+from connectors.source_route import confirm_unchanged
 
 MAX_BYTES = 1000
 

@@ -226,10 +226,10 @@ async def test_a_failure_is_in_the_output_and_tried_again_by_the_next_run(tmp_pa
 
 async def test_a_clip_that_killed_an_engine_is_a_suspect_in_the_next_run(tmp_path: Path) -> None:
     before = Bench(tmp_path)
-    await before.source.suspect((await before.deliveries())[1])
+    await before.source.quarantine((await before.deliveries())[1])
     before.journal.close()
 
-    assert [delivery.suspicion for delivery in await Bench(tmp_path).deliveries()] == [0, 1, 0]
+    assert [delivery.position.quarantine for delivery in await Bench(tmp_path).deliveries()] == [0, 1, 0]
 
 
 async def test_a_drain_ends_the_deliveries(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
 from daemon.engines import openai as remote_engine
-from daemon.engines.contract import TokenLogprob
 from daemon.engines.openai import RemoteEngine
 from daemon.prompts.prompt import Prompt
 from tests.windows_of_noise import noise
@@ -168,12 +168,12 @@ async def test_servers_that_are_away_are_waited_for(servers: Servers) -> None:
     request = asyncio.create_task(engine.describe(WINDOW, ASK, "clip/0/0"))
     await asyncio.sleep(0.2)
     assert not request.done()
-    assert "connection refused" in engine.away
+    assert "connection refused" in engine.waiting_for
 
     servers.reply = {}
 
     assert (await asyncio.wait_for(request, 2)).text == "A red circle."
-    assert engine.away == ""
+    assert engine.waiting_for == ""
     await engine.close()
 
 
@@ -245,7 +245,7 @@ async def test_servers_that_hang_are_waited_for(servers: Servers) -> None:
     requests = [asyncio.create_task(engine.describe(WINDOW, ASK, f"clip/{i}/{i}")) for i in range(4)]
     await asyncio.sleep(0.5)
     assert not any(request.done() for request in requests)
-    assert "no answer within" in engine.away
+    assert "no answer within" in engine.waiting_for
 
     servers.reply = {}
 
