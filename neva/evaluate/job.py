@@ -25,6 +25,7 @@ from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_engine
 from daemon.prompts.prompt import Prompt
 from daemon.supervisor import Household, Supervisor
+from neva import registration
 from neva.evaluate.engine import NevaEngine, daemon_settings, prompt_of
 from neva.evaluate.model import find_model, fingerprint, shown_media
 from neva.evaluate.records import AnswerPrinter, AnswerRecords, Asked, read_questions
@@ -96,6 +97,7 @@ async def evaluate(settings: EvaluateSettings, show: Callable[[str], None] = pri
     Raises:
         ConfigurationError: settings, prompts or model are wrong; nothing was loaded.
     """
+    registration.register()
     job = Job.of(settings)
     shelf = MediaShelf(settings.inference.media_base_path.expanduser(), job.inner.limits.max_clip_bytes)
     shelf.open()

@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.errors import ConfigurationError
-from daemon.engines.model_checks import BUNDLED, bundled_model, runs_on_cpu
+from daemon.engines.bundled_model import BUNDLED, bundled_model
+from daemon.engines.model_checks import runs_on_cpu
 from neva.checkpoints.archive import CONFIG
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo
 from neva.checkpoints.llava import FACTS, read_facts
 from neva.evaluate.settings import EvaluateSettings, QuantizationSettings
 from neva.media_settings import ModelSettings, without_ignored
+from neva.settings_file import configuration_error
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +97,7 @@ def _with(facts: ModelSettings, **changes: Any) -> ModelSettings:
     try:
         return ModelSettings.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        path = ".".join(["data", *(str(part) for part in fault["loc"])])
-        raise ConfigurationError(fault["msg"].removeprefix("Value error, "), path=path) from error
+        raise configuration_error(error, section="data") from error
 
 
 def vllm_quantization(wanted: QuantizationSettings, model: str) -> str | None:

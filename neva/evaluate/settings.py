@@ -23,6 +23,7 @@ from pydantic import (
 from connectors.errors import ConfigurationError
 from connectors.section import Section
 from daemon.config.file import read_yaml, set_key
+from neva.settings_file import config_file, configuration_error
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +197,10 @@ def read_evaluate_settings(
     try:
         settings = EvaluateSettings.model_validate(values)
     except ValidationError as error:
-        raise _first_fault(error) from error
+        raise configuration_error(
+            error, unknown_key="unknown key: neither NeVA's evaluation nor captiond's has it"
+        ) from error
     return settings, [*ignored, *_without_effect(settings, values)]
-
-
-def config_file(folder: Path, name: str) -> Path:
-    """Return the file that NeVA's ``--config-path`` and ``--config-name`` mean, with or without its suffix."""
-    path = folder / name
-    return path if path.suffix in (".yaml", ".yml") else path.with_name(f"{path.name}.yaml")
 
 
 def _split_off(values: dict[str, Any]) -> Iterator[str]:
@@ -232,11 +229,3 @@ def _without_effect(settings: EvaluateSettings, given: Mapping[str, Any]) -> Ite
             yield f"trainer.{key} is ignored: vLLM knows its devices, and nothing is trained."
     if "quantization" in given and not settings.quantization.enable:
         yield "quantization.algorithm is ignored, as in NeVA, while quantization.enable is off."
-
-
-def _first_fault(error: ValidationError) -> ConfigurationError:
-    fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return ConfigurationError("unknown key: neither NeVA's evaluation nor captiond's has it", path=path)
-    return ConfigurationError(fault["msg"].removeprefix("Value error, "), path=path)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from neva.shapes.dataset import ShapeClips
 from neva.shapes.prompts import draw_prompts
+from neva.shapes.tasks import CaptionBatch
 from neva.shapes.tokenizer import IMAGE, encode_around_media
-from neva.training.tasks import CaptionBatch
 
 _IGNORED = -100  # a target that is not asked for, as torch's cross-entropy has it
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from neva.shapes.tokenizer import IMAGE
-from neva.training.settings import MmSettings, ModelSettings
+from neva.training.settings import ModelSettings
 
 
 def make_model(settings: ModelSettings, tokenizer: Any) -> Any:
@@ -48,17 +48,3 @@ def make_model(settings: ModelSettings, tokenizer: Any) -> Any:
         tie_word_embeddings=False,
     )
     return LlavaForConditionalGeneration(config)
-
-
-def freeze_parts(llava: Any, parts: MmSettings) -> None:
-    """Leave the weights of each part as they are that ``parts`` says to freeze."""
-    model = llava.model
-    for frozen, modules in (
-        (parts.llm.freeze, (model.language_model, llava.lm_head)),
-        (parts.vision_encoder.freeze, (model.vision_tower,)),
-        (parts.freeze_mm_mlp_adapter, (model.multi_modal_projector,)),
-    ):
-        for module in modules:
-            module.requires_grad_(not frozen)
-    if llava.config.projector_hidden_act == "linear":  # the second layer only passes on what the first one says
-        model.multi_modal_projector.linear_2.requires_grad_(False)

@@ -16,15 +16,16 @@ import torch
 
 from neva.shapes.batches import ShapeBatches, to_device
 from neva.shapes.dataset import ShapeClips, load_or_make
-from neva.shapes.model import freeze_parts, make_model
+from neva.shapes.export import export_model
+from neva.shapes.model import make_model
 from neva.shapes.prompts import tokenizer_texts
 from neva.shapes.scenes import COLOURS, HELD_OUT_SEEDS, SHAPES, TRAINING_SEEDS
 from neva.shapes.scoring import Score, caption_clips, prompt_ids, score_captions
+from neva.shapes.tasks import CaptionTask, FrameHeads, TowerTask
 from neva.shapes.tokenizer import make_image_processor, make_processor, train_tokenizer
-from neva.training.export import export_model
+from neva.training.freezing import freeze_parts
 from neva.training.loop import Learn, TrainingLoop
 from neva.training.settings import ShapesSettings, TrainingSettings
-from neva.training.tasks import CaptionTask, FrameHeads, TowerTask
 
 log = logging.getLogger(__name__)
 

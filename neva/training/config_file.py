@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
 from daemon.config.file import read_yaml, set_key
+from neva.settings_file import configuration_error
 from neva.training.settings import STAGES, Stage, TrainingSettings
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")  # OmegaConf's, with which NeVA's files name other keys of theirs
@@ -114,9 +115,7 @@ def read_training_settings(
     try:
         settings = TrainingSettings.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        said = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(said, path=".".join(map(str, fault["loc"]))) from error
+        raise configuration_error(error) from error
     return _placed(settings, path.resolve().parent if path is not None else Path.cwd()), lines
 
 

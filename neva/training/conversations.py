@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader
 
 from connectors.errors import ConfigurationError, Poison
 from neva.media_settings import ModelSettings as Facts
-from neva.shapes.model import freeze_parts
+from neva.training.conversation_task import ConversationTask
 from neva.training.export import check_export, export_llava
+from neva.training.freezing import freeze_parts
 from neva.training.loop import TrainingLoop
 from neva.training.media import TrainingMedia
 from neva.training.parts import Llava, load_parts
 from neva.training.records import TrainingRecord, read_training_records
 from neva.training.samples import IGNORED, Batch, Collate, ConversationEncoder, SampleOrder, TrainingSet
 from neva.training.settings import TrainingSettings
-from neva.training.tasks import ConversationTask
 from neva.training.tower_features import FeatureCache, tower_features
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.llava import FACTS, IDENTITY, write_llava
@@ -45,30 +44,6 @@ def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def export_model(folder: Path, llava: Any, processor: Any) -> None:
-    """Write configuration, float32 weights, tokenizer, processor and chat template of ``llava`` into ``folder``."""
-    from safetensors.torch import save_file
-    from transformers import GenerationConfig
-
-    folder.mkdir(parents=True, exist_ok=True)
-    llava.config.architectures = ["LlavaForConditionalGeneration"]
-    llava.config.dtype = "float32"
-    llava.config.save_pretrained(folder)
-    tokenizer = processor.tokenizer
-    GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        do_sample=False,
-    ).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    weights = {
-        served_name(name): tensor.detach().cpu().float().contiguous() for name, tensor in llava.state_dict().items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner reads
 
 
 def served_name(name: str) -> str:

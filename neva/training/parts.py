@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.engines.model_checks import BUNDLED, bundled_model
+from daemon.engines.bundled_model import BUNDLED, bundled_model
 from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
 from neva.checkpoints.import_nemo import image_token
@@ -18,6 +18,7 @@ from neva.checkpoints.llava import IDENTITY, projector_state
 from neva.checkpoints.weights import find_ranks, load_rank
 from neva.media_settings import ModelSettings as Facts
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels
+from neva.training.freezing import train_in_float32
 from neva.training.settings import ModelSettings
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,10 @@ def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool) -> Llava:
     if parts.pretrain_mm_mlp_adapter is not None:
         _load_projector(found.model, parts.pretrain_mm_mlp_adapter)
     _check_tower(found.model.config, settings)
-    found.model.float() if not bf16 else _float_what_is_trained(found.model, settings)
+    if bf16:
+        train_in_float32(found.model, parts)
+    else:
+        found.model.float()
     return found
 
 
@@ -235,15 +239,3 @@ def _check_tower(config: Any, settings: ModelSettings) -> None:
             )
     if not isinstance(config.vision_feature_layer, int):
         raise ConfigurationError("a model that sees by several layers of its tower is not trained", path="model")
-
-
-def _float_what_is_trained(model: Any, settings: ModelSettings) -> None:
-    inner, parts = model.model, settings.mm_cfg
-    inner.multi_modal_projector.float()
-    for frozen, modules in (
-        (parts.llm.freeze, (inner.language_model, model.lm_head)),
-        (parts.vision_encoder.freeze, (inner.vision_tower,)),
-    ):
-        for module in modules:
-            if not frozen:
-                module.float()

@@ -1,12 +1,10 @@
-"""What is learned, each a module whose forward pass returns its losses.
+"""The tasks that the bundled model is trained on; each is a module whose forward pass returns its losses.
 
-:class:`ConversationTask` is Video NeVA's own: the answers of conversations, in both of its stages. The other two make
-the bundled model.
-
-:class:`TowerTask` teaches the tower alone what is on a single frame. :class:`CaptionTask` teaches everything to answer,
-with two helpers along the way: the frame heads keep the features telling, and the motion head asks the language model,
-at the end of each frame's span, where the shape is and how far it has come since the first frame. Without the frame
-heads circles and squares are mixed up; without the motion head motions are. The helpers are not part of the model.
+:class:`TowerTask` trains the tower alone, on the content of single frames. :class:`CaptionTask` trains the whole model
+to answer, with two auxiliary losses. The frame heads read colour, shape and place from the tower's features of each
+frame; without them the model confuses circles and squares. The motion head reads from the language model, at the end of
+each frame's span, where the shape is and how far it has moved since the first frame; without it the model confuses
+motions. The heads are not part of the model that is written.
 """
 
 from dataclasses import dataclass
@@ -15,8 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-
-from neva.training.tower_features import tower_features
 
 _PLACE_WEIGHT = 10.0  # squared errors of fractions of a frame are a tenth of the cross-entropies
 
@@ -54,41 +50,6 @@ class CaptionBatch:
     colour: torch.Tensor
     shape: torch.Tensor
     centres: torch.Tensor
-
-
-class ConversationTask(nn.Module):  # type: ignore[misc]
-    """The answers of conversations about what is shown."""
-
-    def __init__(self, llava: Any) -> None:
-        super().__init__()
-        self.llava = llava
-        self._sees_frozen = not any(p.requires_grad for p in llava.model.vision_tower.parameters())
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the sum of the targets' negative log-likelihoods.
-
-        ``batch`` has ``ids`` and ``targets`` (``int64[B, T]``, padded on the right, -100 where nothing is asked), and
-        ``pixels`` (``float[N, 3, S, S]``) or the tower's ``features`` (``float[N, patches, width]``) of all N frames.
-        """
-        model, ids = self.llava.model, batch["ids"]
-        features = batch["features"] if "features" in batch else self._see(batch["pixels"])
-        embedded = model.get_input_embeddings()(ids)
-        projected = model.multi_modal_projector(features.to(self._projector_type())).to(embedded.dtype)
-        span = (ids == self.llava.config.image_token_index)[..., None].expand_as(embedded)
-        # the term of nothing keeps the projector in the graph of a batch without media, which other ranks wait for
-        embedded = embedded.masked_scatter(span, projected.flatten(0, 1)) + 0 * projected.sum()
-        # Causal attention and padding on the right: no real token sees a padded one, so no mask is needed.
-        hidden = model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        asked = batch["targets"][:, 1:] != -100
-        logits = self.llava.lm_head(hidden[:, :-1][asked]).float()
-        return functional.cross_entropy(logits, batch["targets"][:, 1:][asked], reduction="sum")
-
-    def _see(self, pixels: torch.Tensor) -> torch.Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._sees_frozen):
-            return tower_features(self.llava, pixels)
-
-    def _projector_type(self) -> torch.dtype:
-        return next(self.llava.model.multi_modal_projector.parameters()).dtype
 
 
 class TowerTask(nn.Module):  # type: ignore[misc]

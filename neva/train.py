@@ -1,4 +1,4 @@
-"""Training from settings to a model folder: what ``captiond pretrain`` and ``captiond finetune`` run."""
+"""A training run as a whole, from settings to a model folder: ``captiond pretrain`` and ``captiond finetune``."""
 
 import logging
 from pathlib import Path
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from connectors.errors import ConfigurationError
+from neva import registration
 from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
 from neva.training.loop import TrainingLoop
@@ -27,6 +28,7 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     Raises:
         ConfigurationError: settings, data and parts do not fit each other; nothing was trained.
     """
+    registration.register()
     data = settings.model.data
     if data.data_path is None and (data.shapes is None or stage == "finetune"):
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
