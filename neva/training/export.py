@@ -1,11 +1,12 @@
 """Writing a trained model as a folder that transformers and vLLM both load."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.llava import FACTS, IDENTITY, write_llava
+from neva.checkpoints.llava import IDENTITY, write_llava
+from neva.checkpoints.model_facts import FACTS
+from neva.checkpoints.new_folder import new_folder
 from neva.media_settings import ModelSettings
 from neva.training.parts import Llava
 
@@ -25,7 +26,6 @@ def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
     Everything is written beside ``folder`` and renamed into place.
     """
     check_export(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     config = type(llava.model.config).from_dict(llava.model.config.to_dict())
     config.architectures = ["LlavaForConditionalGeneration"]
     config.dtype = next(llava.model.model.language_model.parameters()).dtype
@@ -34,16 +34,12 @@ def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
     weights = {served_name(name): tensor.detach().cpu() for name, tensor in llava.model.state_dict().items()}
     if config.text_config.tie_word_embeddings:
         del weights["language_model.lm_head.weight"]
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        write_llava(beside, weights, config, llava.tokenizer, llava.image_token, llava.pixels, facts)
-        for path in (beside, *beside.iterdir()):
+    with new_folder(folder) as new:
+        write_llava(new, weights, config, llava.tokenizer, llava.image_token, llava.pixels, facts)
+        for path in new.iterdir():
             path.chmod(0o755 if path.is_dir() else 0o644)
         if folder.exists():
             shutil.rmtree(folder)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def served_name(name: str) -> str:

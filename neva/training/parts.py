@@ -13,8 +13,8 @@ from connectors.errors import ConfigurationError
 from daemon.engines.bundled_model import BUNDLED, bundled_model
 from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
-from neva.checkpoints.import_nemo import image_token
-from neva.checkpoints.llava import IDENTITY, projector_state
+from neva.checkpoints.llava import IDENTITY, llava_config, projector_state
+from neva.checkpoints.model_facts import image_token
 from neva.checkpoints.weights import find_ranks, load_rank
 from neva.media_settings import ModelSettings as Facts
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels
@@ -96,7 +96,7 @@ def _whole(folder: Path) -> Llava:
 
 
 def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers import LlavaForConditionalGeneration
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
     parts = settings.mm_cfg
@@ -110,16 +110,13 @@ def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
     tower, pixels = _tower(parts.vision_encoder.from_pretrained or "")
     encoder = parts.vision_encoder
     full = encoder.vision_select_feature == "cls_patch" or encoder.class_token_length == 0
-    config = LlavaConfig(
-        vision_config=tower.config,
-        text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(token),
-        image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
-        projector_hidden_act="gelu" if parts.mm_mlp_adapter_type == "mlp2x_gelu" else "linear",
-        vision_feature_select_strategy="full" if full or tower.config.model_type.startswith("siglip") else "default",
-        vision_feature_layer=encoder.vision_select_layer,
-        multimodal_projector_bias=True,
-        tie_word_embeddings=bool(text.tie_word_embeddings),
+    config = llava_config(
+        text,
+        tower.config,
+        image_token_id=tokenizer.convert_tokens_to_ids(token),
+        activation="gelu" if parts.mm_mlp_adapter_type == "mlp2x_gelu" else "linear",
+        feature_layer=encoder.vision_select_layer,
+        every_feature=full or tower.config.model_type.startswith("siglip"),
     )
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)

@@ -20,7 +20,7 @@ from PIL import Image
 from connectors.errors import ConfigurationError
 from daemon.engines.bundled_model import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
-from neva.checkpoints.llava import read_facts
+from neva.checkpoints.model_facts import read_facts
 from testing.ports import free_port
 from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data
 
