@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 def train(settings: TrainingSettings, stage: Stage) -> Path:
     """Train, write the model and draw the loss curve; return the model's folder.
 
-    The run goes on from its last checkpoint where there is one. How many processes and devices there are is
-    Accelerate's to say (``accelerate launch``).
+    The run resumes from its last checkpoint where there is one. The number of processes and devices is Accelerate's
+    (``accelerate launch``).
 
     Raises:
         ConfigurationError: settings, data and parts do not fit each other; nothing was trained.

@@ -93,7 +93,7 @@ def _write_model(request: ImportRequest, archive: NemoArchive, folder: Path) -> 
 def _checked_config(archive: NemoArchive) -> dict[str, Any]:
     """Return the configuration of a checkpoint that can be imported, as far as it and the names of the files tell."""
     if CONFIG not in archive.names:
-        find_ranks(archive)  # refuses another kind of checkpoint by its name, NeMo 2's for one
+        find_ranks(archive)  # refuses a checkpoint of another kind, such as NeMo 2's, by its name
     config = archive.config()
     if not config.get("mm_cfg"):
         raise ConfigurationError(f"{archive.path} is no NeVA: model_config.yaml has no mm_cfg.")

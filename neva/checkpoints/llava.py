@@ -12,7 +12,7 @@ from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, o
 from neva.media_settings import ModelSettings
 from neva.pixel_values import TowerPixels, processor_config
 
-IDENTITY = "torch.nn.modules.linear.Identity"  # the only name of an activation that does nothing which vLLM takes
+IDENTITY = "torch.nn.modules.linear.Identity"  # vLLM knows no shorter name for the identity as an activation
 
 _QUESTION = "\0"  # marks the place of the question in a rendered conversation; no text holds it
 

@@ -18,7 +18,7 @@ _PLACE_WEIGHT = 10.0  # squared errors of fractions of a frame are a tenth of th
 
 
 class FrameHeads(nn.Module):  # type: ignore[misc]
-    """Colour, shape and place of the shape on a frame, linear in the mean of its patch features."""
+    """Linear classifiers of a frame's colour, shape and place, from the mean of its patch features."""
 
     def __init__(self, width: int, colours: int, shapes: int) -> None:
         super().__init__()
@@ -38,9 +38,9 @@ class FrameHeads(nn.Module):  # type: ignore[misc]
 class CaptionBatch:
     """``B`` clips of ``F`` frames of ``P`` patches with their prompts and answers, ``T`` tokens, padded on the right.
 
-    ``pixels`` is ``float[B * F, 3, S, S]``, ``ids`` and ``targets`` ``int64[B, T]`` (-100 where nothing is asked);
-    ``frame_ends`` is ``int64[B, F]``, the position of each frame's last patch; ``colour`` and ``shape`` are
-    ``int64[B]`` and ``centres`` is ``float[B, F, 2]``.
+    ``pixels`` is ``float[B * F, 3, S, S]``. ``ids`` and ``targets`` are ``int64[B, T]``; the target of a token that
+    does not count is -100. ``frame_ends`` is ``int64[B, F]``, the position of each frame's last patch. ``colour`` and
+    ``shape`` are ``int64[B]``, and ``centres`` is ``float[B, F, 2]``.
     """
 
     pixels: torch.Tensor
@@ -53,7 +53,7 @@ class CaptionBatch:
 
 
 class TowerTask(nn.Module):  # type: ignore[misc]
-    """The tower on single frames."""
+    """The tower, trained on single frames."""
 
     def __init__(self, llava: Any, heads: FrameHeads) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class TowerTask(nn.Module):  # type: ignore[misc]
 
 
 class CaptionTask(nn.Module):  # type: ignore[misc]
-    """Everything on whole clips."""
+    """The whole model, trained on whole clips."""
 
     def __init__(self, llava: Any, heads: FrameHeads) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ class CaptionTask(nn.Module):  # type: ignore[misc]
         embedded = embedded.masked_scatter(span, features)
         # Causal attention and padding on the right: no real token sees a padded one, so no mask is needed.
         hidden = model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        asked = batch.targets[:, 1:] != -100
-        logits = self.llava.lm_head(hidden[:, :-1][asked]).float()
-        caption = functional.cross_entropy(logits, batch.targets[:, 1:][asked])
+        counts = batch.targets[:, 1:] != -100
+        logits = self.llava.lm_head(hidden[:, :-1][counts]).float()
+        caption = functional.cross_entropy(logits, batch.targets[:, 1:][counts])
         frame = self.heads(
             patches,
             batch.colour.repeat_interleave(frames),

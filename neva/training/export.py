@@ -1,4 +1,4 @@
-"""Writing a trained model as a folder that transformers and vLLM both load."""
+"""Export of a trained model to a folder that both transformers and vLLM load."""
 
 import shutil
 from pathlib import Path
@@ -10,20 +10,20 @@ from neva.checkpoints.new_folder import new_folder
 from neva.media_settings import ModelSettings
 from neva.training.parts import Llava
 
-# transformers 5 saves a CLIP tower without the inner name that vLLM knows it by; transformers reads either.
+# transformers 5 saves a CLIP tower without the inner name that vLLM looks for; transformers reads either form.
 _SAVED, _SERVED = "vision_tower.", "vision_tower.vision_model."
 
 
 def check_export(folder: Path) -> None:
-    """Raise :class:`ConfigurationError` where ``folder`` holds something that is no model of ours."""
+    """Refuse a folder that holds anything but an earlier export, with a :class:`ConfigurationError`."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FACTS).is_file())):
         raise ConfigurationError(f"{folder} holds something else than a model", path="exp_manager.export_dir")
 
 
 def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
-    """Write a model in the type that its parts have, with what it says about itself, in the place of an earlier one.
+    """Write a model and its facts into ``folder``, in the place of an earlier export.
 
-    Everything is written beside ``folder`` and renamed into place.
+    Weights keep the precision that they have. The folder is written under another name and renamed into place.
     """
     check_export(folder)
     config = type(llava.model.config).from_dict(llava.model.config.to_dict())

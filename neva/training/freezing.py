@@ -1,4 +1,4 @@
-"""Freezing: which parts of a model a run leaves as they are, and the precision that follows from it."""
+"""Freezing of the parts that a run does not train, and the precision of those that it does."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from neva.training.settings import MmSettings
 
 
 def freeze_parts(llava: Any, parts: MmSettings) -> None:
-    """Stop the training of each part that ``parts`` says to freeze, and start that of every other one."""
+    """Freeze the weights of each part that ``parts`` says to freeze, and unfreeze those of every other part."""
     model = llava.model
     for frozen, modules in (
         (parts.llm.freeze, (model.language_model, llava.lm_head)),

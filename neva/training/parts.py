@@ -1,4 +1,4 @@
-"""A Video NeVA put together from trained parts: language model, vision tower and projector, each from its own place."""
+"""Assembly of a Video NeVA from trained parts: a language model, a vision tower and a projector, each named alone."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ _PROJECTOR = "multi_modal_projector."
 
 @dataclass(frozen=True, slots=True)
 class Llava:
-    """A model, its tokenizer, the token that its frames' patches are, and how its tower takes pixels."""
+    """A model with its tokenizer, the token that stands for each patch of a frame, and its tower's preprocessing."""
 
     model: Any
     tokenizer: Any
@@ -39,19 +39,19 @@ class Llava:
 
     @property
     def patches(self) -> int:
-        """Tokens of one frame."""
+        """The number of tokens that one frame becomes."""
         tower = self.model.config.vision_config
         whole = self.model.config.vision_feature_select_strategy == "full" and tower.model_type == "clip_vision_model"
         return int((tower.image_size // tower.patch_size) ** 2) + int(whole)
 
 
 def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool) -> Llava:
-    """Return the model that ``settings`` name, whole or part by part.
+    """Return the model that ``settings`` name, as a whole or part by part.
 
-    With ``bf16`` parts that are frozen keep the type that they are stored in; what is trained is float32.
+    With ``bf16`` frozen parts keep the type that they are stored in; parts that are trained are float32.
 
     Raises:
-        ConfigurationError: naming the key of a part that is missing, or does not fit the others.
+        ConfigurationError: a part is missing or does not fit the others; the error names its key.
     """
     parts = settings.mm_cfg
     if settings.restore_from_path is not None:
@@ -87,7 +87,7 @@ def _whole(folder: Path) -> Llava:
     from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
     config = LlavaConfig.from_pretrained(folder)
-    if config.projector_hidden_act == IDENTITY:  # vLLM's word for it, which transformers does not know
+    if config.projector_hidden_act == IDENTITY:  # vLLM's name for it, which transformers does not know
         config.projector_hidden_act = "linear"
     model = LlavaForConditionalGeneration.from_pretrained(folder, config=config, dtype="auto")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -122,14 +122,14 @@ def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
         model = LlavaForConditionalGeneration(config)
     model.model.language_model, model.lm_head, model.model.vision_tower = language, head, tower
     projector = model.model.multi_modal_projector = LlavaMultiModalProjector(config)
-    if parts.mm_mlp_adapter_type == "linear":  # LLaVA has two layers: the second one passes on what the first one says
+    if parts.mm_mlp_adapter_type == "linear":  # the second of LLaVA's layers only passes on the first's output
         torch.nn.init.eye_(projector.linear_2.weight)
         torch.nn.init.zeros_(projector.linear_2.bias)
     return Llava(model, tokenizer, token, pixels)
 
 
 def _language(named: str, facts: Facts) -> tuple[Any, Any, Any, Any, str]:
-    """Return a language model's body, its head, its configuration, its tokenizer and the token of frames."""
+    """Return a language model's body, its head, its configuration, its tokenizer and the token of a patch."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     folder = _folder(named, "model.mm_cfg.llm.from_pretrained")
@@ -171,7 +171,7 @@ def _tower(named: str) -> tuple[Any, TowerPixels]:
 
 
 def _pixels(folder: Path, tower: Any) -> TowerPixels:
-    """Return how a tower takes pixels: as its family does, with mean and deviation of its own processor."""
+    """Return the preprocessing of a tower: its family's, with the mean and deviation of the model's own processor."""
     family = SIGLIP if tower.model_type.startswith("siglip") else CLIP
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
@@ -183,7 +183,7 @@ def _pixels(folder: Path, tower: Any) -> TowerPixels:
 
 
 def _load_projector(model: Any, named: str) -> None:
-    """Load a trained projector: a model folder's, a ``.nemo``'s, or a file of tensors by NeVA's or LLaVA's names."""
+    """Load a trained projector from a model folder, a ``.nemo``, or a file of tensors under NeVA's or LLaVA's names."""
     key = "model.mm_cfg.pretrain_mm_mlp_adapter"
     projector, path = model.model.multi_modal_projector, Path(named)
     kind = "mlp2x_gelu" if model.config.projector_hidden_act == "gelu" else "linear"
@@ -204,7 +204,7 @@ def _load_projector(model: Any, named: str) -> None:
 
 
 def _tensor_file(path: Path) -> dict[str, Any]:
-    """Return a file's tensors, under LLaVA's names where they are NeVA's or LLaVA's own ``mm_projector``."""
+    """Return a file's tensors; those of an ``mm_projector``, as NeVA and LLaVA save it, under Hugging Face's names."""
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -223,7 +223,7 @@ def _tensor_file(path: Path) -> dict[str, Any]:
 
 
 def _check_tower(config: Any, settings: ModelSettings) -> None:
-    """Refuse what the file says of the tower where the tower says otherwise."""
+    """Refuse settings of the tower that contradict its own configuration."""
     said, tower = settings.mm_cfg.vision_encoder, config.vision_config
     for key, own in (
         ("crop_size", (tower.image_size,) * 2),
