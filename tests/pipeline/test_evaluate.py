@@ -21,7 +21,7 @@ from testing.repository import ROOT
 from tests.pipeline.test_neva_frames import write_clip
 
 FAKE = ["tensor_model_parallel_size=1", "trainer.devices=1", "+engine.kind=fake", "+data.conv_template=v1"]
-COMMAND = "import typer, sys; from neva.evaluate.commands import register; app = typer.Typer(); register(app); app()"
+COMMAND = "import typer, sys; from neva.commands import register; app = typer.Typer(); register(app); app()"
 
 
 class Desk:

@@ -13,6 +13,18 @@ from testing.repository import ROOT
 
 PACKAGES = ("daemon", "connectors", "neva")
 
+# what each package of neva may import of neva, itself included; "neva.*" is every module directly in neva but the two
+# entries that stand above all packages: the training of both kinds, and the commands
+NEVA_KNOWS = {
+    "neva.*": {"neva.*"},
+    "neva.checkpoints": {"neva.*", "neva.checkpoints"},
+    "neva.training": {"neva.*", "neva.checkpoints", "neva.training"},
+    "neva.shapes": {"neva.*", "neva.checkpoints", "neva.training", "neva.shapes"},
+    "neva.evaluate": {"neva.*", "neva.checkpoints", "neva.evaluate"},
+    "neva.train": {"neva.*", "neva.training", "neva.shapes"},
+    "neva.commands": {"neva.*", "neva.checkpoints", "neva.training", "neva.evaluate", "neva.train"},
+}
+
 # what the daemon may import of the connectors; webvtt and schema are formats, and terminal is the person at it
 DAEMON_KNOWS = {
     "connectors.contract",
@@ -78,6 +90,67 @@ def test_connectors_import_nothing_of_ours() -> None:
         for path in files("connectors")
         for name, _ in imports_of(path)
         if name.split(".")[0] in ("daemon", "neva")
+    ]
+
+    assert wrong == []
+
+
+def names_neva(node: ast.AST) -> bool:
+    """Say whether a piece of source imports neva, by a statement or by a string."""
+    if isinstance(node, ast.Import):
+        return any(name.name.split(".")[0] == "neva" for name in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return node.module is not None and node.module.split(".")[0] == "neva"
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        first = node.args[0] if node.args else None
+        is_neva = isinstance(first, ast.Constant) and first.value == "neva"
+        return is_neva and called in {"import_module", "__import__", "files", "find_spec", "run_module", "get_data"}
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("neva.")
+
+
+def test_the_daemon_names_no_model_family_but_in_the_command_line() -> None:
+    naming = {
+        path.relative_to(ROOT).as_posix()
+        for path in files("daemon")
+        if any(names_neva(node) for node in ast.walk(ast.parse(path.read_text())))
+    }
+
+    assert naming == {"daemon/__main__.py"}
+
+
+@pytest.mark.parametrize(
+    ("source", "is_named"),
+    [
+        ("from neva.conversations import render", True),
+        ("from neva import commands", True),
+        ("import neva", True),
+        ("import_module('neva.conversations')", True),
+        ("importlib.import_module('neva')", True),
+        ("files('neva')", True),
+        ("rule = 'neva'", False),
+        ("FramePolicy('neva', 8)", False),
+    ],
+)
+def test_a_name_of_the_model_family_is_seen(source: str, is_named: bool) -> None:
+    assert any(names_neva(node) for node in ast.walk(ast.parse(source))) is is_named
+
+
+def neva_package(name: str) -> str:
+    """Return the row of ``NEVA_KNOWS`` that a module of neva belongs to."""
+    row = ".".join(name.split(".")[:2])
+    return row if row in NEVA_KNOWS else "neva.*"
+
+
+@pytest.mark.parametrize("package", NEVA_KNOWS)
+def test_the_packages_of_neva_import_in_one_direction(package: str) -> None:
+    modules = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files("neva")}
+    wrong = [
+        (module, name)
+        for path, module in modules.items()
+        if neva_package(module) == package
+        for name, _ in imports_of(path)
+        if name.startswith("neva.") and neva_package(name) not in NEVA_KNOWS[package]
     ]
 
     assert wrong == []

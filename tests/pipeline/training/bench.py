@@ -76,7 +76,7 @@ class Bench:
         return self.config(name, *parts, *overrides)
 
     def train(self, arguments: list[str], stage: Stage = "pretrain") -> Path:
-        from neva.training.train import train
+        from neva.train import train
 
         settings, _ = read_training_settings(None, arguments, stage)
         return train(settings, stage)

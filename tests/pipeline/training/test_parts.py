@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.engines.model_checks import bundled_model
+from daemon.engines.bundled_model import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
 from neva.conversations import Turn
 from neva.training.config_file import read_training_settings
+from neva.training.conversation_task import ConversationTask
 from neva.training.records import TrainingRecord
 from neva.training.samples import IGNORED, Collate, ConversationEncoder
-from neva.training.tasks import ConversationTask
 from testing import nemo_checkpoints as nemo_fixtures
 from testing import tiny_models
 from testing.repository import ROOT
@@ -144,7 +144,7 @@ def test_a_model_is_not_written_over_something_else(bench: Bench) -> None:
 
 
 def test_the_bundled_models_own_recipe_runs(bench: Bench) -> None:
-    from neva.training.train import train
+    from neva.train import train
 
     small = ["trainer.max_steps=2", "model.data.shapes.tower_steps=2", "model.data.shapes.tower_batch_size=8"]
     small += [f"model.data.shapes.{key}=4" for key in ("clips", "held_out_clips")]

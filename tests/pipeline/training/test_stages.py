@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from connectors.errors import ConfigurationError
-from daemon.engines.model_checks import bundled_model
+from daemon.engines.bundled_model import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
-from neva.checkpoints.llava import read_facts
+from neva.checkpoints.model_facts import read_facts
 from testing.ports import free_port
 from testing.repository import ROOT
 from tests.pipeline.training.bench import MARKS, STEPS, Bench, changed, conversation

@@ -178,16 +178,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, override: str, says: str) -> Non
         read(tmp_path, "", override)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_something_to_learn_from_is_needed(tmp_path: Path, stage: Stage) -> None:
-    from neva.training.train import train
-
-    settings, _ = read(tmp_path, stage=stage)
-
-    with pytest.raises(ConfigurationError, match=r"model\.data\.data_path: the conversations to learn from"):
-        train(settings, stage)
-
-
 def test_features_are_kept_of_a_tower_that_is_frozen_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="a tower that is frozen"):
         read(tmp_path, "", "model.data.cache_features=true", "model.mm_cfg.vision_encoder.freeze=false")

@@ -1,0 +1,28 @@
+"""NeVA's settings files: the file that its command-line options name, and the error for a key that is wrong."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from connectors.errors import ConfigurationError
+
+
+def config_file(folder: Path, name: str) -> Path:
+    """Return the file that ``--config-path`` and ``--config-name`` name; the suffix may be left out, as in NeVA."""
+    path = folder / name
+    return path if path.suffix in (".yaml", ".yml") else path.with_name(f"{path.name}.yaml")
+
+
+def configuration_error(
+    error: ValidationError, *, unknown_key: str = "unknown key", section: str | None = None
+) -> ConfigurationError:
+    """Return the first complaint of pydantic as an error that names the key.
+
+    ``unknown_key`` is the text for a key that no settings class has. ``section`` is the key that the settings stand
+    under, where they are not a whole file.
+    """
+    fault = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in (*([section] if section else []), *fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        return ConfigurationError(unknown_key, path=path)
+    return ConfigurationError(fault["msg"].removeprefix("Value error, "), path=path)
