@@ -42,28 +42,28 @@ class Limits(Protocol):
     """What of the configuration's ``limits`` the edges keep."""
 
     @property
-    def max_clips_in_flight(self) -> int: ...  # noqa: D102
+    def max_clips_in_flight(self) -> int: ...
     @property
-    def in_flight_bytes(self) -> int: ...  # noqa: D102
+    def in_flight_bytes(self) -> int: ...
     @property
-    def max_clip_bytes(self) -> int: ...  # noqa: D102
+    def max_clip_bytes(self) -> int: ...
 
 
 class EdgeSettings(Protocol):
     """What the edges read of the whole configuration."""
 
     @property
-    def sources(self) -> Mapping[str, AnySource]: ...  # noqa: D102
+    def sources(self) -> Mapping[str, AnySource]: ...
     @property
-    def sink(self) -> FolderSinkSettings | KafkaSinkSettings: ...  # noqa: D102
+    def sink(self) -> FolderSinkSettings | KafkaSinkSettings: ...
     @property
-    def delivery(self) -> str: ...  # noqa: D102
+    def delivery(self) -> str: ...
     @property
-    def commit_interval_ms(self) -> int: ...  # noqa: D102
+    def commit_interval_ms(self) -> int: ...
     @property
-    def limits(self) -> Limits: ...  # noqa: D102
+    def limits(self) -> Limits: ...
     @property
-    def state_dir(self) -> Path: ...  # noqa: D102
+    def state_dir(self) -> Path: ...
 
 
 def build_sink(settings: FolderSinkSettings | KafkaSinkSettings, sources: Collection[str] = ()) -> Sink:
