@@ -21,9 +21,9 @@ from daemon.commands.contact_sheet import PictureFolder
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan, Sampler
-from daemon.engines.build import build_planner
+from daemon.engines.build import build_token_planner
 from daemon.engines.model_input import offsets_from
-from daemon.engines.token_planner import Planner
+from daemon.engines.token_planner import TokenPlanner
 from daemon.windows import NS_PER_S, FrameSet
 
 SOURCE = "terminal"
@@ -100,11 +100,11 @@ async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitC
     return ExitCode.CLIP_FAILED if printer.failed else ExitCode.CLEAN
 
 
-async def _each(settings: Settings, planner: Planner, clips: Sequence[Path], use: Callable[..., Any]) -> ExitCode:
+async def _each(settings: Settings, planner: TokenPlanner, clips: Sequence[Path], use: Callable[..., Any]) -> ExitCode:
     """Plan each clip and use the plan; 65 when one of them can't be planned."""
     chosen, code = clip_settings(settings, SOURCE), ExitCode.CLEAN
     sampler = build_sampler(settings)
-    sampler.fit(planner.frame_bound)
+    sampler.scale_down_to(planner.max_frame_size)
     await sampler.start()
     try:
         for path in clips:
@@ -126,13 +126,13 @@ async def _each(settings: Settings, planner: Planner, clips: Sequence[Path], use
 
 async def plan(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode:
     """Print windows, the frames shown and what they cost in tokens and bytes; no model is loaded."""
-    planner = await asyncio.to_thread(build_planner, settings)
+    planner = await asyncio.to_thread(build_token_planner, settings)
 
     async def show(_: Sampler, path: Path, clip_id: str, planned: ClipPlan, mine: ClipSettings) -> None:
         size = planned.height, planned.width
         tokens = []
         for window in planned.windows:  # a model may write times into its prompt: each window has its own
-            offsets = offsets_from(window.start_ns, (int(planned.pts_ns[n]) for n in window.frame_numbers))
+            offsets = offsets_from(window.start_ns, (int(planned.pts_ns[n]) for n in window.frame_indices))
             planner.check(mine.prompt, len(offsets), *size, offsets)
             tokens.append(planner.prompt_tokens(len(offsets), *size, mine.prompt, offsets))
         row = _plan_row(planned, clip_id, tokens)
@@ -152,7 +152,7 @@ def _plan_row(planned: ClipPlan, clip_id: str, tokens: Sequence[int | None]) -> 
             "exclusive_end_ns": window.exclusive_end_ns,
             "frames": [
                 {"sample_ns": sample_ns, "pts_ns": int(planned.pts_ns[number])}
-                for sample_ns, number in zip(window.sample_ns, window.frame_numbers, strict=True)
+                for sample_ns, number in zip(window.sample_ns, window.frame_indices, strict=True)
             ],
             "prompt_tokens": prompt_tokens,
         }
@@ -195,5 +195,5 @@ async def sample(settings: Settings, clips: Sequence[Path], out: Path) -> ExitCo
         await asyncio.to_thread(pictures.finish)
         print(f"{path}: {count} frames in {folder}")
 
-    planner = await asyncio.to_thread(build_planner, settings)
+    planner = await asyncio.to_thread(build_token_planner, settings)
     return await _each(settings, planner, clips, write)

@@ -6,7 +6,7 @@ from typing import Any
 from connectors.routes import check_edges
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.settings import Settings, VllmSettings
-from daemon.engines.build import build_planner, check_engine
+from daemon.engines.build import build_token_planner, check_engine
 
 _SECRET = ("password", "secret", "token", "api_key")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")
@@ -54,7 +54,7 @@ def _about_source(name: str, mine: ClipSettings) -> str:
 
 
 def _ask_processor(settings: Settings, by_source: Mapping[str, ClipSettings]) -> list[str]:
-    planner = build_planner(settings)
+    planner = build_token_planner(settings)
     lines = []
     for name, mine in by_source.items():
         count = mine.frames.frames_in(mine.windows.window_ns)

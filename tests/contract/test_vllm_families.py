@@ -49,10 +49,10 @@ async def test_frames_go_as_one_video(engine: VllmEngine) -> None:
 
 
 async def test_names_the_size_that_frames_are_scaled_down_to(engine: VllmEngine) -> None:
-    bound = engine.planner.frame_bound
+    largest = engine.planner.max_frame_size
 
-    assert bound is not None
-    assert 56 <= bound[0] <= 512
+    assert largest is not None
+    assert 56 <= largest.width <= 512
 
 
 async def test_later_windows_of_a_clip_are_planned_too(engine: VllmEngine) -> None:
