@@ -1,4 +1,4 @@
-"""How the running daemon is: one view for the status line, the status page, `/readyz`, `/metrics` and `status`.
+"""The health of the running daemon: one view for the status line, the status page, `/readyz`, `/metrics` and `status`.
 
 It only reads. What a part waits for is that part's own report: see :class:`connectors.contract.Reporting`.
 """
@@ -20,7 +20,7 @@ RATE_SPAN_S = 60.0  # rates are over the last minute, or over the time since the
 
 
 class Phase(StrEnum):
-    """Where in its life the daemon is."""
+    """The phases in the life of a daemon."""
 
     STARTING = "starting"  # decoders and the model are loaded
     READY = "ready"
@@ -47,8 +47,8 @@ class Rates:
         return (clips - clips_then) / (now_s - then_s), (windows - windows_then) / (now_s - then_s)
 
 
-class Condition:
-    """Reads the parts of a daemon. ``phase`` is the supervisor's to set."""
+class Health:
+    """Reads the parts of a daemon. ``phase`` is for :class:`daemon.service.hooks.ServiceHooks` to set."""
 
     def __init__(
         self,
