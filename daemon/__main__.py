@@ -69,8 +69,8 @@ def run(
         logging.getLogger(__name__).warning("%s", line)
 
     async def work() -> ExitCode:
-        house = assembly.build_household(loaded, once=once, read_again=lambda: load(config, given))
-        return await Supervisor(house).run()
+        components = assembly.build_components(loaded, once=once, read_again=lambda: load(config, given))
+        return await Supervisor(components).run()
 
     _exit_with(work)
 

@@ -24,7 +24,7 @@ from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_engine
 from daemon.prompts.prompt import Prompt
-from daemon.supervisor import Household, Supervisor
+from daemon.supervisor import Components, Supervisor
 from neva.evaluate.engine import NevaEngine, daemon_settings, prompt_of
 from neva.evaluate.model import find_model, fingerprint, shown_media
 from neva.evaluate.records import AnswerPrinter, AnswerRecords, Asked, read_questions
@@ -135,15 +135,15 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
     left = Counter(one.question.media for one in job.asked if one.question.number not in journal.answers)
     inner = job.inner
     sampler = SharedSampler(inner.limits, inner.timeouts, frame_bytes=frame_bytes(inner), questions=left)
-    house = Household(
+    components = Components(
         sampler,
         engine,
         sink,
         [AtLeastOnceRoute(source, sink)],
-        lambda house: build_pipeline(inner, house.routes, house.sampler, house.engine, choose),
+        lambda components: build_pipeline(inner, components.routes, components.sampler, components.engine, choose),
         inner.timeouts.drain_s,
     )
-    return _end(await Supervisor(house).run(), sink, journal, job)
+    return _end(await Supervisor(components).run(), sink, journal, job)
 
 
 def _end(code: ExitCode, sink: PromptFileSink, journal: AnswerJournal, job: Job) -> ExitCode:
