@@ -13,12 +13,12 @@ from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine
 from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
-from daemon.service.health import Condition
-from daemon.service.hooks import Attendant
+from daemon.service.health import Health
+from daemon.service.hooks import Server, ServiceHooks
 from daemon.service.reload import Reloader
 from daemon.service.sdnotify import ServiceManager
 from daemon.service.watchdog import Watchdog
-from daemon.supervisor import Household
+from daemon.supervisor import Components
 from daemon.telemetry.metrics import Metrics
 
 
@@ -59,7 +59,7 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
     try:
         await sampler.start()
         await engine.start()
-        sampler.fit(engine.planner.frame_bound)
+        sampler.scale_down_to(engine.planner.max_frame_size)
         yield sampler, engine
     except* EngineLost as lost:
         raise lost.exceptions[0] from None
@@ -67,9 +67,19 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
         await asyncio.gather(engine.close(), sampler.close())
 
 
-def build_household(
+def _status_server(settings: Settings, health: Health, watchdog: Watchdog) -> Server | None:
+    """Return the server of the status pages; None where the configuration turns it off."""
+    if settings.http is None or settings.http.listen is None:
+        return None
+    from daemon.web.pages import build_app
+    from daemon.web.server import StatusServer
+
+    return StatusServer(build_app(health, watchdog), settings.http.listen)
+
+
+def build_components(
     settings: Settings, *, once: bool = False, read_again: Callable[[], Settings] | None = None
-) -> Household:
+) -> Components:
     """Return everything a daemon is made of; nothing is started.
 
     A daemon that stays, not one that runs ``once``, serves its status and reloads what ``read_again`` returns.
@@ -79,14 +89,13 @@ def build_household(
     routes = build_routes(settings, sink, once=once)
     by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
-    attendant = None
+    hooks = None
     if not once:
-        condition = Condition(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
-        watchdog = Watchdog(condition, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
+        health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
+        watchdog = Watchdog(health, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
         reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
-        listen = settings.http.listen if settings.http is not None else None
-        attendant = Attendant(condition, watchdog, manager, reloader, listen)
-    return Household(
+        hooks = ServiceHooks(health, watchdog, manager, reloader, _status_server(settings, health, watchdog))
+    return Components(
         sampler,
         engine,
         sink,
@@ -94,5 +103,5 @@ def build_household(
         lambda house: build_pipeline(settings, house.routes, house.sampler, house.engine, choose, metrics),
         settings.timeouts.drain_s,
         manager,
-        attendant,
+        hooks,
     )

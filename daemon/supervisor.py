@@ -19,7 +19,7 @@ from connectors.errors import EngineLost, ExitCode, Fatal
 from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
-from daemon.service.hooks import Attendant
+from daemon.service.hooks import ServiceHooks
 from daemon.service.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -28,17 +28,17 @@ _LOADING_STEP_S = 10.0  # how often the service manager is asked for more time w
 
 
 @dataclass
-class Household:
+class Components:
     """What a running program is made of."""
 
     sampler: Sampler
     engine: Engine
     sink: Sink
     routes: Sequence[Route]
-    make_pipeline: Callable[["Household"], Pipeline]  # called when the engine has started and knows its slots
+    make_pipeline: Callable[["Components"], Pipeline]  # called when the engine has started and knows its slots
     drain_s: float
     manager: ServiceManager = field(default_factory=ServiceManager)
-    attendant: Attendant | None = None  # a job that ends by itself needs none
+    hooks: ServiceHooks | None = None  # a job that ends by itself needs none
 
 
 class Stop(Exception):
@@ -46,21 +46,21 @@ class Stop(Exception):
 
 
 class Supervisor:
-    """Runs a household once and says with which code the program exits."""
+    """Runs the components of a program once and says with which code the program exits."""
 
-    def __init__(self, house: Household) -> None:
+    def __init__(self, house: Components) -> None:
         self._house = house
         self._stop, self._stop_now = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> ExitCode:
         """Start everything, caption until the sources end or a signal comes, stop everything."""
-        attendant, code = self._house.attendant, None
-        with _Signals(self.stop, attendant.hang_up if attendant is not None else None):
+        hooks, code = self._house.hooks, None
+        with _Signals(self.stop, hooks.reload if hooks is not None else None):
             try:
                 code = await self._live()
             finally:
-                if attendant is not None:
-                    await attendant.close(code)
+                if hooks is not None:
+                    await hooks.close(code)
         return code
 
     async def _live(self) -> ExitCode:
@@ -83,18 +83,18 @@ class Supervisor:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         house = self._house
-        if house.attendant is not None:
-            await house.attendant.start()
+        if house.hooks is not None:
+            await house.hooks.start()
         stack.push_async_callback(house.sampler.close)
         await self._unless_stopped(house.sampler.start())
         stack.push_async_callback(house.engine.close)
         await self._unless_stopped(house.engine.start())
-        house.sampler.fit(house.engine.planner.frame_bound)
+        house.sampler.scale_down_to(house.engine.planner.max_frame_size)
         stack.push_async_callback(house.sink.close)
         for route in house.routes:
             stack.push_async_callback(route.close)
-        if house.attendant is not None:
-            house.attendant.ready()
+        if house.hooks is not None:
+            house.hooks.ready()
         log.info("Ready: %s answers, %d source(s) are read.", house.engine.model_id, len(house.routes))
 
     async def _unless_stopped(self, step: Awaitable[None]) -> None:
@@ -137,8 +137,8 @@ class Supervisor:
     async def _drain(self, pipeline: Pipeline, work: asyncio.Task[None], death: asyncio.Task[None]) -> None:
         """Finish the windows in flight, within the time there is."""
         log.info("Stopping: the windows in flight are finished within %g s.", self._house.drain_s)
-        if self._house.attendant is not None:
-            self._house.attendant.draining(self._house.drain_s)
+        if self._house.hooks is not None:
+            self._house.hooks.draining(self._house.drain_s)
         now = asyncio.create_task(self._stop_now.wait())
         await pipeline.drain()
         await asyncio.wait({work, death, now}, timeout=self._house.drain_s, return_when=asyncio.FIRST_COMPLETED)
@@ -171,12 +171,12 @@ def _exit_code(error: BaseException, *, quiet: bool = False) -> ExitCode:
 
 
 class _Signals:
-    """SIGTERM and SIGINT call ``stop``, and SIGHUP calls ``hang_up`` where there is one, while this is open."""
+    """SIGTERM and SIGINT call ``stop``, and SIGHUP calls ``reload`` where there is one, while this is open."""
 
-    def __init__(self, stop: Callable[[], None], hang_up: Callable[[], None] | None) -> None:
+    def __init__(self, stop: Callable[[], None], reload: Callable[[], None] | None) -> None:
         self._handlers = {signal.SIGTERM: stop, signal.SIGINT: stop}
-        if hang_up is not None:
-            self._handlers[signal.SIGHUP] = hang_up
+        if reload is not None:
+            self._handlers[signal.SIGHUP] = reload
 
     def __enter__(self) -> None:
         for number, handler in self._handlers.items():
