@@ -18,6 +18,7 @@ from connectors.contract import Caption, CaptionStatus, FramesShown, Rejection, 
 from connectors.errors import Poison
 from connectors.messages.safe_text import clean_line, clean_text
 from connectors.messages.strict_json import malformed, parse_object
+from connectors.validation import first_fault
 
 SCHEMA_VERSION: Final = 1
 CAPTION_TYPE: Final = "captiond.caption.v1"
@@ -177,9 +178,8 @@ def parse_reference(value: bytes) -> ReferenceMessage:
 
 
 def _first_fault(error: ValidationError) -> Poison:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    return malformed(f"{clean_line(key)[:64]}: {fault['msg']}")
+    fault = first_fault(error)
+    return malformed(f"{clean_line(fault.path())[:64]}: {fault.message}")
 
 
 def caption_headers(caption: Caption, time_ns: int | None = None) -> Headers:

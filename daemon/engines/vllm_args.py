@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
+from connectors.validation import first_fault
 from daemon.config.settings import VllmSettings
 from daemon.prompts.prompt import Prompt, Stop
 from daemon.windows import MaxFrameSize
@@ -112,7 +113,7 @@ def check_types(args: Mapping[str, Any], argument_class: type[Any]) -> None:
         try:
             TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]["msg"]
+            fault = first_fault(error).message
             raise ConfigurationError(f"{value!r} does not fit: {fault}", path=f"engine.args.{given}") from error
         except (PydanticUserError, NameError):
             continue

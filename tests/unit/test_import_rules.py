@@ -21,7 +21,9 @@ DAEMON_KNOWS = {
     "connectors.media.reference",
     "connectors.routes",
     "connectors.section",
+    "connectors.settings",
     "connectors.terminal",
+    "connectors.validation",
     "connectors.messages.webvtt",
     "connectors.messages.schema",
 }
