@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.errors import ConfigurationError
+from connectors.validation import first_fault
 from daemon.engines.model_checks import BUNDLED, bundled_model, runs_on_cpu
 from neva.checkpoints.archive import CONFIG
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo
@@ -95,9 +96,8 @@ def _with(facts: ModelSettings, **changes: Any) -> ModelSettings:
     try:
         return ModelSettings.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        path = ".".join(["data", *(str(part) for part in fault["loc"])])
-        raise ConfigurationError(fault["msg"].removeprefix("Value error, "), path=path) from error
+        fault = first_fault(error)
+        raise ConfigurationError(fault.sentence(), path=fault.path("data")) from error
 
 
 def vllm_quantization(wanted: QuantizationSettings, model: str) -> str | None:

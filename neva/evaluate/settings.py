@@ -22,6 +22,7 @@ from pydantic import (
 
 from connectors.errors import ConfigurationError
 from connectors.section import Section
+from connectors.validation import first_fault
 from daemon.config.file import read_yaml, set_key
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def read_evaluate_settings(
     try:
         settings = EvaluateSettings.model_validate(values)
     except ValidationError as error:
-        raise _first_fault(error) from error
+        raise _as_configuration_error(error) from error
     return settings, [*ignored, *_without_effect(settings, values)]
 
 
@@ -234,9 +235,7 @@ def _without_effect(settings: EvaluateSettings, given: Mapping[str, Any]) -> Ite
         yield "quantization.algorithm is ignored, as in NeVA, while quantization.enable is off."
 
 
-def _first_fault(error: ValidationError) -> ConfigurationError:
-    fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return ConfigurationError("unknown key: neither NeVA's evaluation nor captiond's has it", path=path)
-    return ConfigurationError(fault["msg"].removeprefix("Value error, "), path=path)
+def _as_configuration_error(error: ValidationError) -> ConfigurationError:
+    fault = first_fault(error)
+    sentence = fault.sentence("unknown key: neither NeVA's evaluation nor captiond's has it")
+    return ConfigurationError(sentence, path=fault.path())

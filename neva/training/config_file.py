@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
+from connectors.validation import first_fault
 from daemon.config.file import read_yaml, set_key
 from neva.training.settings import STAGES, Stage, TrainingSettings
 
@@ -114,9 +115,8 @@ def read_training_settings(
     try:
         settings = TrainingSettings.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        said = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(said, path=".".join(map(str, fault["loc"]))) from error
+        fault = first_fault(error)
+        raise ConfigurationError(fault.sentence(), path=fault.path()) from error
     return _placed(settings, path.resolve().parent if path is not None else Path.cwd()), lines
 
 
