@@ -54,7 +54,7 @@ def run(
     settings: Set = None,
 ) -> None:
     """Run the daemon."""
-    from connectors.routes import check_edges
+    from connectors.routes import check_connectors
     from daemon import build as assembly
     from daemon.config.file import load
     from daemon.service import logs
@@ -65,7 +65,7 @@ def run(
     loaded = load(config, given)
     logs.set_up(loaded.log)
     tracing.set_up()
-    for line in check_edges(loaded):  # before a model is loaded for nothing
+    for line in check_connectors(loaded):  # before a model is loaded for nothing
         logging.getLogger(__name__).warning("%s", line)
 
     async def work() -> ExitCode:

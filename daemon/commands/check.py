@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.routes import check_edges
+from connectors.routes import check_connectors
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_token_planner, check_engine
@@ -35,7 +35,7 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     by_source = settings_by_source(settings)
     lines = [_about_source(name, mine) for name, mine in by_source.items()]
     check_engine(settings.engine)
-    lines += check_edges(settings)
+    lines += check_connectors(settings)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
         lines.append("The bundled model knows only moving shapes: engine.model names a real one.")
     if ask_processor:
