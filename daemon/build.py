@@ -1,4 +1,4 @@
-"""From settings to the parts of a running program: the one place where rooms are joined."""
+"""The composition root: the one place where settings become the components of a running program."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -100,7 +100,7 @@ def build_components(
         engine,
         sink,
         routes,
-        lambda house: build_pipeline(settings, house.routes, house.sampler, house.engine, choose, metrics),
+        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics),
         settings.timeouts.drain_s,
         manager,
         hooks,

@@ -1,4 +1,4 @@
-"""One clip on its way: the window it is at, what failed, and how its captions are made."""
+"""A clip being captioned: the window it is at, what failed so far, and its captions."""
 
 import itertools
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ _REQUESTS = itertools.count()
 
 
 @dataclass(eq=False)
-class ClipRun:
+class ClipTask:
     """A delivery being captioned.
 
     ``next_window`` moves with each publish, ``attempts`` counts failures in a row, and ``in_engine`` how many of its

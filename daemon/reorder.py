@@ -1,58 +1,87 @@
-"""Windows in flight, taken out in the order they were put in, whichever is done first."""
+"""The reorder buffer: windows are described in any order and handed out in window order."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 from connectors.contract import Caption
 from connectors.errors import Poison, Transient
 
-CaptionTask = asyncio.Task[Caption]
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Captions of consecutive windows. Nothing comes after the ``last`` batch, which carries what ended the clip."""
+
+    captions: list[Caption]
+    fault: Poison | Transient | None = None
+    last: bool = False
 
 
-class InOrder:
-    """A line of requests of one clip. :meth:`heads` yields what is done at its head."""
+class ReorderBuffer:
+    """The requests of one clip, in window order, of which at most ``windows`` come."""
 
-    def __init__(self) -> None:
-        self._line: deque[CaptionTask] = deque()
+    def __init__(self, windows: int) -> None:
+        self._left = windows
+        self._requests: deque[asyncio.Task[Caption]] = deque()
         self._ended = False
+        self._error: Exception | None = None
         self._changed = asyncio.Event()
 
-    def put(self, task: CaptionTask) -> None:
+    def put(self, request: "asyncio.Task[Caption]") -> None:
         """Add the request of the next window."""
-        self._line.append(task)
+        self._requests.append(request)
         self._changed.set()
 
-    def end(self) -> None:
-        """Say that no further window comes."""
-        self._ended = True
+    def end(self, error: Exception | None = None) -> None:
+        """Say that no further window comes, and what is the reason if it is not the clip's end."""
+        self._ended, self._error = True, error
         self._changed.set()
 
-    async def heads(self) -> AsyncIterator[tuple[list[Caption], Poison | Transient | None]]:
-        """Yield the captions done at the head, in window order, with the fault of the window after them.
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Yield the captions that are done at the head; the last batch also carries the fault of the window after them.
 
-        Waits for the first window in line and takes along whichever follow it and are done too. Any other error of a
-        request, such as :class:`EngineLost`, is raised.
+        A batch waits for the first window in line and takes along those behind it that are done too. The one that
+        reaches the last window waits for :meth:`end`, so that it is the last batch. The feeder's fault is the last
+        item; any other error, such as :class:`connectors.errors.EngineLost`, is raised.
         """
         while True:
-            while not self._line and not self._ended:
-                self._changed.clear()
-                await self._changed.wait()
-            if not self._line:
+            await self._until(lambda: self._ended or bool(self._requests))
+            captions, fault = await self._take_done()
+            if fault is None and self._left == 0:
+                await self._until(lambda: self._ended)
+            if fault is None and self._ended and not self._requests:
+                yield Batch(captions, self._fault_at_the_end(), last=True)
                 return
-            await asyncio.wait([self._line[0]])
-            captions: list[Caption] = []
-            fault: Poison | Transient | None = None
-            while self._line and self._line[0].done() and fault is None:
-                try:
-                    captions.append(self._line.popleft().result())
-                except (Poison, Transient) as error:
-                    fault = error
-            yield captions, fault
+            yield Batch(captions, fault, last=fault is not None)
+            if fault is not None:
+                return
+
+    async def _take_done(self) -> tuple[list[Caption], Poison | Transient | None]:
+        captions: list[Caption] = []
+        if self._requests:
+            await asyncio.wait([self._requests[0]])
+        while self._requests and self._requests[0].done():
+            try:
+                captions.append(self._requests.popleft().result())
+            except (Poison, Transient) as fault:
+                return captions, fault
+            self._left -= 1
+        return captions, None
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _fault_at_the_end(self) -> Poison | Transient | None:
+        if self._error is not None and not isinstance(self._error, Poison | Transient):
+            raise self._error
+        return self._error
 
     async def abandon(self) -> None:
         """Abort what is still in flight."""
-        for task in self._line:
-            task.cancel()
-        await asyncio.gather(*self._line, return_exceptions=True)
-        self._line.clear()
+        for request in self._requests:
+            request.cancel()
+        await asyncio.gather(*self._requests, return_exceptions=True)
+        self._requests.clear()

@@ -1,4 +1,4 @@
-"""Who may work on a clip now: a bounded number of clips, shared fairly between sources, and suspects alone."""
+"""Slots for clips in flight: bounded, shared fairly between sources, and one clip alone in quarantine."""
 
 import asyncio
 from collections import Counter
@@ -50,7 +50,7 @@ class FairSlots:
         while self._waiting and not self._alone and self.in_flight < self.capacity:
             lonely = next((waiter for waiter in self._waiting if waiter[1]), None)
             if lonely is not None and self.in_flight > 0:
-                return  # the suspect's turn comes when the clips in flight have ended
+                return  # its turn comes when the clips in flight have ended
             chosen = lonely or min(self._waiting, key=lambda waiter: self._held[waiter[0]] >= self._share)
             self._waiting.remove(chosen)
             source, alone, turn = chosen

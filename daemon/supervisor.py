@@ -3,7 +3,7 @@
 Start: the decoders, then the engine with its warm-up, then the sources: nothing is taken before it can be captioned.
 Stop: the sources give nothing more, the windows in flight are finished and published within ``timeouts.drain_s``, the
 sources are closed and give back what is unfinished, and the engine goes last. A second signal skips the drain. A dead
-engine ends the program at once with its clips marked as suspects; the service manager starts it again.
+engine ends the program at once with the clips that it held in quarantine; the service manager starts it again.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _LOADING_STEP_S = 10.0  # how often the service manager is asked for more time w
 
 @dataclass
 class Components:
-    """What a running program is made of."""
+    """A running program's parts. A job that ends by itself needs no ``hooks``."""
 
     sampler: Sampler
     engine: Engine
@@ -38,7 +38,7 @@ class Components:
     make_pipeline: Callable[["Components"], Pipeline]  # called when the engine has started and knows its slots
     drain_s: float
     manager: ServiceManager = field(default_factory=ServiceManager)
-    hooks: ServiceHooks | None = None  # a job that ends by itself needs none
+    hooks: ServiceHooks | None = None
 
 
 class Stop(Exception):
@@ -46,15 +46,15 @@ class Stop(Exception):
 
 
 class Supervisor:
-    """Runs the components of a program once and says with which code the program exits."""
+    """Runs the components once and says with which code the program exits."""
 
-    def __init__(self, house: Components) -> None:
-        self._house = house
+    def __init__(self, components: Components) -> None:
+        self._components = components
         self._stop, self._stop_now = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> ExitCode:
         """Start everything, caption until the sources end or a signal comes, stop everything."""
-        hooks, code = self._house.hooks, None
+        hooks, code = self._components.hooks, None
         with _Signals(self.stop, hooks.reload if hooks is not None else None):
             try:
                 code = await self._live()
@@ -82,27 +82,27 @@ class Supervisor:
         self._stop.set()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        house = self._house
-        if house.hooks is not None:
-            await house.hooks.start()
-        stack.push_async_callback(house.sampler.close)
-        await self._unless_stopped(house.sampler.start())
-        stack.push_async_callback(house.engine.close)
-        await self._unless_stopped(house.engine.start())
-        house.sampler.scale_down_to(house.engine.planner.max_frame_size)
-        stack.push_async_callback(house.sink.close)
-        for route in house.routes:
+        components = self._components
+        if components.hooks is not None:
+            await components.hooks.start()
+        stack.push_async_callback(components.sampler.close)
+        await self._unless_stopped(components.sampler.start())
+        stack.push_async_callback(components.engine.close)
+        await self._unless_stopped(components.engine.start())
+        components.sampler.scale_down_to(components.engine.planner.max_frame_size)
+        stack.push_async_callback(components.sink.close)
+        for route in components.routes:
             stack.push_async_callback(route.close)
-        if house.hooks is not None:
-            house.hooks.ready()
-        log.info("Ready: %s answers, %d source(s) are read.", house.engine.model_id, len(house.routes))
+        if components.hooks is not None:
+            components.hooks.ready()
+        log.info("Ready: %s answers, %d source(s) are read.", components.engine.model_id, len(components.routes))
 
     async def _unless_stopped(self, step: Awaitable[None]) -> None:
         """Wait for a step of the start, ask for more time meanwhile, and give it up when a signal comes."""
         work, stop = asyncio.ensure_future(step), asyncio.create_task(self._stop.wait())
         try:
             while not work.done() and not stop.done():
-                self._house.manager.extend(3 * _LOADING_STEP_S)
+                self._components.manager.extend(3 * _LOADING_STEP_S)
                 await asyncio.wait({work, stop}, timeout=_LOADING_STEP_S, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 raise Stop
@@ -111,37 +111,38 @@ class Supervisor:
             await _end(work, stop)
 
     async def _work(self) -> ExitCode:
-        house, pipeline = self._house, self._house.make_pipeline(self._house)
+        """Caption until the sources end, a signal comes, or the engine dies; a fault of the main loop is raised."""
+        components, pipeline = self._components, self._components.make_pipeline(self._components)
         work = asyncio.create_task(pipeline.run())
-        death = asyncio.create_task(house.engine.wait_dead())
+        death = asyncio.create_task(components.engine.wait_dead())
         stop = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({work, death, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done() and not work.done() and not death.done():
+            if stop.done() and not work.done() and not death.done():  # a signal came first
                 await self._drain(pipeline, work, death)
-            if death.done() and not work.done():
-                pipeline.note_suspects()
+            if death.done() and not work.done():  # the engine died, perhaps during the drain
+                pipeline.in_flight.engine_died()
                 await _end(work)
                 raise EngineLost("the engine died or makes no progress")
-            if work.done() and not work.cancelled():
+            if work.done() and not work.cancelled():  # the sources ended or were drained, or the main loop failed
                 await work
             return ExitCode.CLEAN
         except BaseException as error:
             if _exit_code(error, quiet=True) is ExitCode.ENGINE_LOST:
-                await pipeline.mark_suspects()
+                await pipeline.in_flight.quarantine()
             raise
         finally:
-            house.manager.stopping()
+            components.manager.stopping()
             await _end(work, death, stop)
 
     async def _drain(self, pipeline: Pipeline, work: asyncio.Task[None], death: asyncio.Task[None]) -> None:
         """Finish the windows in flight, within the time there is."""
-        log.info("Stopping: the windows in flight are finished within %g s.", self._house.drain_s)
-        if self._house.hooks is not None:
-            self._house.hooks.draining(self._house.drain_s)
+        log.info("Stopping: the windows in flight are finished within %g s.", self._components.drain_s)
+        if self._components.hooks is not None:
+            self._components.hooks.draining(self._components.drain_s)
         now = asyncio.create_task(self._stop_now.wait())
         await pipeline.drain()
-        await asyncio.wait({work, death, now}, timeout=self._house.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, death, now}, timeout=self._components.drain_s, return_when=asyncio.FIRST_COMPLETED)
         if not work.done() and not death.done():
             log.warning("Stopped before every window in flight was finished; they are done again at the next start.")
         await _end(now)

@@ -113,7 +113,7 @@ class RouteContract:
         captions, _ = await route_harness.read("a")
         assert [c.window.index for c in captions if c.plan_hash == PLAN] == [0, 1, 2]
 
-    async def test_suspects_run_again(self, route_harness: RouteHarness) -> None:
+    async def test_clips_in_quarantine_run_again(self, route_harness: RouteHarness) -> None:
         await route_harness.put("a")
         route = await route_harness.open()
         delivery = (await take_all(route.deliveries()))["a"]

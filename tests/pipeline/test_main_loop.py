@@ -221,7 +221,7 @@ async def test_a_clip_that_kills_engines_is_found_and_its_neighbours_are_not_har
                 break
             except* EngineLost:
                 deaths += 1
-                await pipeline.mark_suspects()
+                await pipeline.in_flight.quarantine()
 
     assert deaths == 2
     assert sink.rejections[killer].reason == "engine_killer"

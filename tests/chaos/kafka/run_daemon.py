@@ -47,7 +47,7 @@ class Options:
 
 
 def struck(components: Components, options: Options, journal: Journal) -> Components:
-    """Return the household with everything around its parts."""
+    """Return the components with everything around its parts."""
     killer = Killer(options.point, options.countdown)
 
     def around(route: Any) -> Any:

@@ -1,0 +1,95 @@
+"""The feeder: a clip's windows from the sampler into the engine, as fast as both allow."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
+
+from connectors.contract import Caption
+from connectors.errors import EngineLost
+from daemon.clip_task import ClipTask
+from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
+from daemon.engines.contract import Engine
+from daemon.reorder import ReorderBuffer
+from daemon.telemetry import tracing
+from daemon.telemetry.metrics import Metrics
+from daemon.windows import FrameSet
+
+SampledWindow = FrameSet | UnreadableWindow
+
+
+class WindowFeeder:
+    """Starts a request for each window while the engine has slots. One feeder serves all clips.
+
+    ``on_engine_lost`` is called while the clips whose requests the engine held still say so.
+    """
+
+    def __init__(
+        self, sampler: Sampler, engine: Engine, metrics: Metrics, *, on_engine_lost: Callable[[], None]
+    ) -> None:
+        self._sampler, self._engine, self._metrics = sampler, engine, metrics
+        self._on_engine_lost = on_engine_lost
+        self._slots = asyncio.Semaphore(engine.slots)
+        self._draining = False
+
+    def drain(self) -> None:
+        """Start no further request."""
+        self._draining = True
+
+    async def feed(self, task: ClipTask, plan: ClipPlan, buffer: ReorderBuffer) -> None:
+        """Put a request for each window into the buffer, and end it with what stopped the feeding, if anything did."""
+        error: Exception | None = None
+        try:
+            async with aclosing(self._sampler.frame_sets(plan, task.next_window)) as windows:
+                async for window in windows:
+                    with self._metrics.windows_waiting.labels(task.clip.source).track_inprogress():
+                        go_on = await self._take_slot(window)
+                    if not go_on:
+                        break
+                    request = asyncio.create_task(self._describe(task, window))
+                    request.add_done_callback(partial(self._give_back, window))
+                    buffer.put(request)
+        except Exception as fault:
+            error = fault
+        finally:
+            buffer.end(error)
+
+    async def _take_slot(self, window: SampledWindow) -> bool:
+        """Wait for a slot in the engine; False, with the window's bytes given back, when the program drains."""
+        try:
+            await self._slots.acquire()
+        except asyncio.CancelledError:
+            self._release(window)
+            raise
+        if self._draining:
+            self._give_back(window)
+            return False
+        return True
+
+    def _give_back(self, window: SampledWindow, request: "asyncio.Task[Caption] | None" = None) -> None:
+        """Give back a window's slot and bytes. Runs even for a request that was cancelled before it began."""
+        if request is not None and not request.cancelled():
+            request.exception()  # seen: when the engine dies, one clip's request tells it and nobody reads the others
+        self._slots.release()
+        self._release(window)
+
+    def _release(self, window: SampledWindow) -> None:
+        if isinstance(window, FrameSet):
+            self._sampler.release(window)
+
+    async def _describe(self, task: ClipTask, window: SampledWindow) -> Caption:
+        """Return one window's caption."""
+        if isinstance(window, UnreadableWindow):
+            return task.unreadable(window)
+        task.in_engine += 1
+        try:
+            with self._metrics.in_engine(), tracing.span("describe window") as span:
+                done = await self._engine.describe(window, task.settings.prompt, task.request_id(window.window))
+                tracing.described(span, window, done)
+        except EngineLost:
+            self._on_engine_lost()
+            raise
+        finally:
+            task.in_engine -= 1
+        self._metrics.observe_window(task.clip.source, window, done)
+        return task.caption(window, done)
