@@ -13,7 +13,7 @@ from rich.table import Table
 
 from connectors.contract import Caption, Progress
 from connectors.errors import ExitCode, Poison
-from connectors.messages.schema import caption_to_json, rejection_to_json
+from connectors.messages.codec import caption_to_json, rejection_to_json
 from connectors.messages.webvtt import HEADER, block
 from connectors.terminal import named_clip, terminal_route
 from daemon.build import build_pipeline, build_sampler, clip_settings, started

@@ -25,6 +25,7 @@ DAEMON_KNOWS = {
     "connectors.terminal",
     "connectors.validation",
     "connectors.messages.webvtt",
+    "connectors.messages.codec",
     "connectors.messages.schema",
 }
 
