@@ -17,7 +17,10 @@ from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Rejection
 from connectors.errors import ConfigurationError, ExitCode
 from connectors.prompt_file.answer_journal import AnswerJournal
-from connectors.prompt_file.source import MediaShelf, PromptFileSink, PromptFileSource, read_records
+from connectors.prompt_file.media_shelf import MediaShelf
+from connectors.prompt_file.records import read_records
+from connectors.prompt_file.sink import PromptFileSink
+from connectors.prompt_file.source import PromptFileSource
 from connectors.routes import frame_bytes
 from daemon.build import build_pipeline
 from daemon.config.clip_settings import ClipSettings

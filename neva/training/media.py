@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from connectors.media.protocols import Media
-from connectors.prompt_file.source import MediaShelf
+from connectors.prompt_file.media_shelf import MediaShelf
 from daemon.config.settings import LimitsSettings
 from daemon.decoding.child.session import AvWriter, plan
 from daemon.decoding.media import MediaLimits
