@@ -1,7 +1,9 @@
-"""What `captiond check` says: the effective configuration, and what is wrong or surprising about it."""
+"""`captiond check`: the effective configuration, and what is wrong or surprising about it."""
 
 from collections.abc import Mapping
 from typing import Any
+
+import yaml
 
 from connectors.routes import check_connectors
 from daemon.config.clip_settings import ClipSettings, settings_by_source
@@ -11,7 +13,7 @@ from daemon.engines.build import build_token_planner, check_engine
 _SECRET = ("password", "secret", "token", "api_key")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")
 
-# what `check --engine` asks the processor about where no clip is at hand
+# the frames that `check --engine` asks the processor about, for it has no clip
 _PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
 
 
@@ -28,6 +30,14 @@ def _mask(value: Any, key: str = "") -> Any:
         return [_mask(below, key) for below in value]
     secret = any(word in key for word in _SECRET) and not any(word in key for word in _NOT_SECRET)
     return "********" if secret and value is not None else value
+
+
+def print_check(settings: Settings, *, ask_processor: bool = False) -> None:
+    """Print the effective configuration as YAML, and the sentences about it as comments."""
+    lines = check(settings, ask_processor=ask_processor)
+    print(yaml.safe_dump(masked(settings), sort_keys=False, allow_unicode=True), end="")
+    for line in lines:
+        print(f"# {line}")
 
 
 def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:

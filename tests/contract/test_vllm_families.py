@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from connectors.errors import ConfigurationError, Poison, Reason
-from daemon.commands import caption as one_shot
+from daemon.commands.one_shot import SOURCE
+from daemon.commands.plan import plan
 from daemon.config.file import settings_from
 from daemon.engines.vllm import VllmEngine, load_model
 from daemon.prompts.prompt import Prompt
@@ -80,9 +81,9 @@ async def test_a_plan_counts_the_times_of_each_window(tmp_path: Path, capsys: py
     engine = {"model": str(folder), "dtype": "float32", "max_model_len": MAX_MODEL_LEN}
     values = {"engine": engine, "windows": {"window_s": 10.0, "min_tail_s": 5.0}, "frames": {"num_frames": 4}}
     place = {"kind": "folder", "path": "."}
-    loaded = settings_from({**values, "sources": {one_shot.SOURCE: place}, "sink": place}, folder=tmp_path)
+    loaded = settings_from({**values, "sources": {SOURCE: place}, "sink": place}, folder=tmp_path)
 
-    await one_shot.plan(loaded, [tmp_path / "clip.mp4"], "json")
+    await plan(loaded, [tmp_path / "clip.mp4"], "json")
 
     windows = json.loads(capsys.readouterr().out)["windows"]
     planner = load_model(settings(folder), 8).planner

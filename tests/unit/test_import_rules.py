@@ -151,7 +151,7 @@ DIRECTIONS: dict[str, dict[str, set[str]]] = {
         "telemetry": {"engines"},
         "service": {"config", "decoding", "engines", "telemetry"},
         "web": {"service"},
-        "commands": {"config", "decoding", "engines", "prompts", "telemetry"},
+        "commands": {"config", "decoding", "engines", "prompts", "service", "telemetry"},
     },
     "connectors": {
         "files": set(),
