@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -26,6 +26,9 @@ from daemon.engines.token_planner import RemoteTokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
 from daemon.windows import FrameSet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +206,7 @@ class RemoteEngine:
         await asyncio.gather(*(server.client.aclose() for server in servers))
 
 
-def _data_url(image: Any) -> str:
+def _data_url(image: "Image") -> str:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"

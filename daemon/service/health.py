@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from prometheus_client import Counter, Gauge
+
 from connectors.contract import Route, Sink
 from daemon import __version__
 from daemon.decoding.sampler import Sampler
@@ -185,6 +187,6 @@ class Health:
         return {(route.name, event): float(n) for route in self.routes for event, n in route.counters.items()}
 
 
-def _of(counter: Any, source: str) -> int:
+def _of(counter: Counter | Gauge, source: str) -> int:
     (family,) = counter.collect()
     return int(sum(sample.value for sample in family.samples if sample.labels.get("source") == source))
