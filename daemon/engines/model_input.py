@@ -65,7 +65,7 @@ class MediaForm:
         """Return how many placeholders a window of ``num_frames`` needs."""
         return num_frames if self.modality == "image" else 1
 
-    def media(self, frames: NDArray[np.uint8], offsets: tuple[int, ...], length_ms: int) -> Any:
+    def media(self, frames: NDArray[np.uint8], offsets: tuple[int, ...], length_ms: int) -> dict[str, Any]:
         """Return vLLM's ``multi_modal_data`` for ``uint8[N, H, W, 3]`` RGB frames, shown at ``offsets`` (ms)."""
         if self.modality == "image":
             return {"image": as_images(frames)}
@@ -74,7 +74,7 @@ class MediaForm:
         shown = np.concatenate([frames, *[frames[-1:]] * missing])
         return {"video": [(shown, video_metadata(offsets + offsets[-1:] * missing, length_ms))]}
 
-    def window_media(self, frames: FrameSet) -> Any:
+    def window_media(self, frames: FrameSet) -> dict[str, Any]:
         """Return vLLM's ``multi_modal_data`` for a window."""
         length_ms = (frames.window.exclusive_end_ns - frames.window.start_ns) // _NS_PER_TICK
         return self.media(frames.frames, offsets_ms(frames), length_ms)

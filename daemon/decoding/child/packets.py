@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pyav import decode_all, explain, open_container, video_stream
@@ -151,9 +152,10 @@ class PacketReader:
         if not (flags & SHOWN).any():
             raise Poison(Reason.NO_FRAMES, "a video stream without one frame")
         if self._timeless:
-            pts = _rising(dts, pts)
-            if pts is None:
-                time_base, pts, ticks = 1 / rate, np.arange(len(flags), dtype=np.int64), 1
+            rising = _rising(dts, pts)
+            if rising is None:
+                time_base, rising, ticks = 1 / rate, np.arange(len(flags), dtype=np.int64), 1
+            pts = rising
         shown = np.sort(pts[(flags & SHOWN).astype(bool)])
         self._limits.check_length(len(shown), (int(shown[-1]) - int(shown[0])) * float(time_base))
         if ticks <= 0:
@@ -166,7 +168,7 @@ def _has_twins(pts: "array[int]", flags: "array[int]") -> bool:
     return len(np.unique(shown)) != len(shown)
 
 
-def _rising(*candidates: Any) -> Any:
+def _rising(*candidates: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Return the first of the columns that has a time for every frame, each later than the one before."""
     for column in candidates:
         if len(column) and column[0] != _NO_TIME and (np.diff(column) > 0).all():
