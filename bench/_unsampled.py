@@ -63,8 +63,8 @@ def main() -> int:
     logs.set_up(settings.log)
 
     async def work() -> int:
-        house = assembly.build_components(settings)
-        unsampled = replace(house, sampler=NoSampler(settings.limits, settings.timeouts))
+        components = assembly.build_components(settings)
+        unsampled = replace(components, sampler=NoSampler(settings.limits, settings.timeouts))
         return int(await Supervisor(unsampled).run())
 
     return asyncio.run(work())

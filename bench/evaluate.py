@@ -50,11 +50,11 @@ def read_frames(path: Path) -> list[NDArray[np.uint8]]:
     """Return the frames that NeVA shows of a clip, read as its own loader reads them."""
     import av
 
-    from daemon.windows import neva_frame_numbers
+    from daemon.windows import neva_frame_indices
 
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return [frames[number] for number in neva_frame_numbers(len(frames), FRAMES)]
+    return [frames[number] for number in neva_frame_indices(len(frames), FRAMES)]
 
 
 def transformers_loop(folder: Path, records: list[dict[str, Any]], model_folder: Path) -> tuple[float, list[str]]:

@@ -70,7 +70,7 @@ class ClipTask:
     def caption(self, frames: FrameSet, done: Completion) -> Caption:
         """Return the caption of a window that the engine answered."""
         text = done.text.strip()
-        status = CaptionStatus.TRUNCATED if done.cut_off else CaptionStatus.SUCCESS
+        status = CaptionStatus.TRUNCATED if done.truncated else CaptionStatus.SUCCESS
         shown = FramesShown(
             frames.pts_ns,
             len(set(frames.pts_ns)),

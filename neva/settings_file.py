@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from connectors.errors import ConfigurationError
+from connectors.validation import first_fault
 
 
 def config_file(folder: Path, name: str) -> Path:
@@ -21,8 +22,6 @@ def configuration_error(
     ``unknown_key`` is the text for a key that no settings class has. ``section`` is the key that the settings stand
     under, where they are not a whole file.
     """
-    fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in (*([section] if section else []), *fault["loc"]))
-    if fault["type"] == "extra_forbidden":
-        return ConfigurationError(unknown_key, path=path)
-    return ConfigurationError(fault["msg"].removeprefix("Value error, "), path=path)
+    fault = first_fault(error)
+    path = fault.path(section) if section else fault.path()
+    return ConfigurationError(fault.sentence(unknown_key), path=path)

@@ -9,7 +9,7 @@ from connectors.contract import TokenLogprob
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
 from daemon.engines.contract import Completion, Engine
-from daemon.engines.guard import EngineAround
+from daemon.engines.guard import EngineWrapper
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 from neva.evaluate.model import vllm_quantization
@@ -79,7 +79,7 @@ def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
     )
 
 
-class NevaEngine(EngineAround):
+class NevaEngine(EngineWrapper):
     """An engine that prepares frames as NeVA does, and keeps the log-probabilities of each clip's answer.
 
     See :class:`daemon.engines.contract.Engine` for what each method promises.

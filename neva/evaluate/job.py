@@ -17,7 +17,10 @@ from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Rejection
 from connectors.errors import ConfigurationError, ExitCode
 from connectors.prompt_file.answer_journal import AnswerJournal
-from connectors.prompt_file.source import MediaShelf, PromptFileSink, PromptFileSource, read_records
+from connectors.prompt_file.media_shelf import MediaShelf
+from connectors.prompt_file.records import read_records
+from connectors.prompt_file.sink import PromptFileSink
+from connectors.prompt_file.source import PromptFileSource
 from connectors.routes import frame_bytes
 from daemon.build import build_pipeline
 from daemon.config.clip_settings import ClipSettings
@@ -141,15 +144,15 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
     left = Counter(one.question.media for one in job.asked if one.question.number not in journal.answers)
     inner = job.inner
     sampler = SharedSampler(inner.limits, inner.timeouts, frame_bytes=frame_bytes(inner), questions=left)
-    house = Components(
+    components = Components(
         sampler,
         engine,
         sink,
         [AtLeastOnceRoute(source, sink)],
-        lambda house: build_pipeline(inner, house.routes, house.sampler, house.engine, choose),
+        lambda components: build_pipeline(inner, components.routes, components.sampler, components.engine, choose),
         inner.timeouts.drain_s,
     )
-    return _end(await Supervisor(house).run(), sink, journal, job)
+    return _end(await Supervisor(components).run(), sink, journal, job)
 
 
 def _end(code: ExitCode, sink: PromptFileSink, journal: AnswerJournal, job: Job) -> ExitCode:

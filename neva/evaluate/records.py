@@ -6,7 +6,7 @@ from typing import Any
 
 from connectors.contract import Caption, Rejection
 from connectors.errors import ConfigurationError, Poison
-from connectors.prompt_file.source import Question
+from connectors.prompt_file.records import Question
 from daemon.prompts.templates import AUTO
 from neva.conversations import NOT_FOR_INFERENCE, VIDEO, Turn, conversation
 from neva.evaluate.responses import clean_answer

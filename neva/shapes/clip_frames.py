@@ -10,8 +10,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.decoding.child.pixels import write_rgb
 from daemon.decoding.child.pyav import new_scaler
-from daemon.decoding.pixels import write_rgb
 from daemon.windows import NS_PER_S, frames_on_screen, sample_times
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from connectors.media.protocols import Media
-from connectors.prompt_file.source import MediaShelf
+from connectors.prompt_file.media_shelf import MediaShelf
 from daemon.config.settings import LimitsSettings
 from daemon.decoding.child.session import AvWriter, plan
-from daemon.decoding.media import MediaLimits, OpenMedia
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.open_media import OpenMedia
 from daemon.windows import plan_windows
 from neva.media_settings import MediaSettings
 from neva.pixel_values import TowerPixels, pixel_values
@@ -35,11 +36,11 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
         facts, index = plan(opened.descriptor, _MEDIA_LIMITS, None, lambda: None)
         windows, frames = shown.to_policies()
         (window,) = plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
-        rgb = np.empty((len(window.frame_numbers), facts["height"], facts["width"], 3), np.uint8)
+        rgb = np.empty((len(window.frame_indices), facts["height"], facts["width"], 3), np.uint8)
         writer = AvWriter(opened.descriptor, index, _MEDIA_LIMITS)
         try:
-            writer.want(list(window.frame_numbers))
-            _write(writer, window.frame_numbers, rgb)
+            writer.want(list(window.frame_indices))
+            _write(writer, window.frame_indices, rgb)
         finally:
             writer.close()
     finally:

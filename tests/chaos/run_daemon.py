@@ -30,17 +30,17 @@ def main() -> int:
     killer = Killer(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else Killer("never", 0)
 
     async def work() -> int:
-        house = assembly.build_components(settings, once=True)
+        components = assembly.build_components(settings, once=True)
         sources = [
             FolderSource(name, source, max_clip_bytes=settings.limits.max_clip_bytes, once=True)
             for name, source in settings.sources.items()
         ]
-        sink = KillingSink(house.sink, killer)
+        sink = KillingSink(components.sink, killer)
         struck = replace(
-            house,
+            components,
             routes=[KillingRoute(FolderRoute(KillingSource(source, killer), sink), killer) for source in sources],
-            sampler=KillingSampler(house.sampler, killer),
-            engine=KillingEngine(house.engine, killer),
+            sampler=KillingSampler(components.sampler, killer),
+            engine=KillingEngine(components.engine, killer),
         )
         return int(await Supervisor(struck).run())
 

@@ -12,7 +12,7 @@ from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
 from connectors.folder.sink import FolderSink, name_beneath
 from connectors.folder.source import FolderSource
 from connectors.memory import MemoryInbox, MemorySink, MemorySource
-from connectors.messages.schema import message_from_json
+from connectors.messages.codec import message_from_json
 from connectors.messages.webvtt import document
 from tests.contract.source_contract import SourceHarness
 

@@ -33,8 +33,11 @@ DAEMON_KNOWS = {
     "connectors.media.reference",
     "connectors.routes",
     "connectors.section",
+    "connectors.settings",
     "connectors.terminal",
+    "connectors.validation",
     "connectors.messages.webvtt",
+    "connectors.messages.codec",
     "connectors.messages.schema",
 }
 
@@ -214,3 +217,83 @@ def test_the_command_line_starts_without_a_model_library() -> None:
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert loaded.stdout.strip() == "[]"
+
+
+def test_reading_a_configuration_loads_no_connector() -> None:
+    probe = "import sys, daemon.config.file; print(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    loaded = done.stdout.split()
+    ours = {name for name in loaded if name.startswith("connectors.")}
+    assert {name.rpartition(".")[2] for name in ours if name.count(".") == 2} == {"settings"}
+    assert {name for name in ours if name.count(".") == 1} <= {
+        *("connectors.errors", "connectors.section", "connectors.settings", "connectors.validation"),
+        *("connectors.folder", "connectors.kafka", "connectors.tar"),
+    }
+    assert [name for name in ("kafka", "watchfiles", "fsspec", "asyncio") if name in loaded] == []
+
+
+# The packages of each room, and those of the same room that each may import: only packages further up, so there is no
+# cycle. Beside them a package may import the modules that MODULES_FOR_PACKAGES names.
+DIRECTIONS: dict[str, dict[str, set[str]]] = {
+    "daemon": {
+        "prompts": set(),
+        "config": {"prompts"},
+        "decoding": {"config"},
+        "engines": {"config", "prompts"},
+        "telemetry": {"engines"},
+        "service": {"config", "decoding", "engines", "telemetry"},
+        "web": {"service"},
+        "commands": {"config", "decoding", "engines", "prompts", "service", "telemetry"},
+    },
+    "connectors": {
+        "files": set(),
+        "media": {"files"},
+        "messages": set(),
+        "folder": {"files", "media", "messages"},
+        "tar": {"files", "folder", "media"},
+        "kafka": {"files", "media", "messages"},
+        "prompt_file": {"files", "media"},
+    },
+}
+MODULES_FOR_PACKAGES = {
+    "daemon": {"windows"},
+    "connectors": {"contract", "errors", "section", "source_route", "validation"},
+}
+COMPOSED = {"commands": {"build"}}  # one-shot commands put the program together as the daemon does
+
+
+def packages_of(room: str) -> set[str]:
+    return {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
+
+
+def imported_within(room: str, package: str) -> set[str]:
+    """Return the other packages and the modules of a room that a package's files import."""
+    found = set()
+    for path in (ROOT / room / package).rglob("*.py"):
+        for name, _ in imports_of(path):
+            parts = name.split(".")
+            is_there = len(parts) > 1 and (
+                (ROOT / room / parts[1]).is_dir() or (ROOT / room / f"{parts[1]}.py").is_file()
+            )
+            if parts[0] == room and is_there:
+                found.add(parts[1])
+    return found - {package}
+
+
+@pytest.mark.parametrize("room", DIRECTIONS)
+def test_every_package_has_its_direction(room: str) -> None:
+    above = set[str]()
+    for package, may in DIRECTIONS[room].items():
+        assert may <= above, f"{package} may import a package that stands further down"
+        above.add(package)
+
+    assert above == packages_of(room)
+
+
+@pytest.mark.parametrize(("room", "package"), [(room, package) for room in DIRECTIONS for package in DIRECTIONS[room]])
+def test_a_package_imports_only_what_stands_above_it(room: str, package: str) -> None:
+    may = DIRECTIONS[room][package] | MODULES_FOR_PACKAGES[room] | COMPOSED.get(package, set())
+
+    assert imported_within(room, package) - may == set()

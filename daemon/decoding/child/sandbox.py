@@ -1,4 +1,4 @@
-"""What a decoding child gives up before it sees a byte from outside: memory, files, network, programs, privileges.
+"""The sandbox of a decoding child, which gives up memory, files, network, programs and privileges before it reads.
 
 Each measure stands on its own; what the kernel or the container refuses is reported, not fatal. CPU time has no limit
 here: the parent ends a child that passes its deadline.
@@ -10,6 +10,7 @@ import platform
 import resource
 import signal
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
@@ -22,18 +23,33 @@ _MAX_OPEN_FILES = 1024  # one descriptor a clip, two while it is read, one a win
 _OOM_SCORE = 900  # the kernel ends a decoder before it ends the program
 _CLONE_THREAD = 0x10000
 _CLONE3 = 435  # its arguments lie in memory, out of the filter's sight; C libraries fall back to clone
+_OPENAT_FLAGS, _OPEN_FLAGS = 2, 1  # which argument holds the flags
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
-# System calls by number: those that reach the network, start programs, change files or look into other processes.
-_REFUSED = {
-    "x86_64": {
-        "audit": 0xC000003E,
-        "clone": 56,
-        "openat": 257,
-        "openat_flags": 2,
+
+@dataclass(frozen=True, slots=True)
+class _SystemCalls:
+    """The system calls of one architecture by number: those to refuse, and those that are looked into.
+
+    ``open_number`` is None where there is ``openat`` alone.
+    """
+
+    architecture: int
+    clone: int
+    openat: int
+    open_number: int | None
+    refused: tuple[int, ...]  # they reach the network, start programs, change files or look into other processes
+
+
+_CALLS = {
+    "x86_64": _SystemCalls(
+        architecture=0xC000003E,
+        clone=56,
+        openat=257,
+        open_number=2,
         # socket connect accept bind listen socketpair execve ptrace rename mkdir rmdir creat link unlink symlink
         # chmod chown mount umount2 kill tkill
-        "numbers": (
+        refused=(
             *(41, 42, 43, 49, 50, 53, 59, 101, 82, 83, 84, 85, 86, 87, 88, 90, 92, 165, 166, 62, 200),
             # openat2 io_uring_setup execveat bpf userfaultfd process_vm_readv process_vm_writev unlinkat renameat
             # renameat2 mkdirat
@@ -42,23 +58,21 @@ _REFUSED = {
             # vfork
             *(265, 266, 268, 260, 288, 76, 91, 93, 188, 434, 438, 57, 58),
         ),
-        "open": 2,
-    },
-    "aarch64": {
-        "audit": 0xC00000B7,
-        "clone": 220,
-        "openat": 56,
-        "openat_flags": 2,
+    ),
+    "aarch64": _SystemCalls(
+        architecture=0xC00000B7,
+        clone=220,
+        openat=56,
+        open_number=None,
         # socket socketpair bind listen accept connect execve ptrace mount umount2 kill tkill openat2 io_uring_setup
-        "numbers": (
+        refused=(
             *(198, 199, 200, 201, 202, 203, 221, 117, 40, 39, 129, 130, 437, 425),
             # execveat bpf userfaultfd process_vm_readv/writev unlinkat renameat renameat2 mkdirat linkat symlinkat
             *(281, 280, 282, 270, 271, 35, 38, 276, 34, 37, 36),
             # fchmodat fchownat accept4 truncate fchmod fchown setxattr pidfd_open pidfd_getfd
             *(53, 54, 242, 45, 52, 55, 5, 434, 438),
         ),
-        "open": None,
-    },
+    ),
 }
 
 
@@ -102,8 +116,7 @@ def _prctl(option: int, argument: int, pointer: int = 0) -> None:
 
 def _filter_system_calls() -> None:
     """Refuse the system calls above with EPERM, new processes, and opening any file for writing."""
-    table = _REFUSED[platform.machine()]
-    program = _program(table)
+    program = _program(_CALLS[platform.machine()])
     code = b"".join(struct.pack("<HBBI", *step) for step in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(buffer))
@@ -111,11 +124,11 @@ def _filter_system_calls() -> None:
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(block))
 
 
-def _program(table: dict) -> list[tuple[int, int, int, int]]:  # type: ignore[type-arg]
+def _program(calls: _SystemCalls) -> list[tuple[int, int, int, int]]:
     """Return the filter as BPF steps ``(code, jump when true, jump when false, operand)``; threads may be started."""
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_EQUAL, 1, 0, table["audit"]),
+        (_EQUAL, 1, 0, calls.architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_AT),
         (_AT_LEAST, 0, 1, _X32_CALLS),
@@ -123,15 +136,15 @@ def _program(table: dict) -> list[tuple[int, int, int, int]]:  # type: ignore[ty
     ]
     steps += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _UNKNOWN)]
     steps += [
-        (_EQUAL, 0, 4, table["clone"]),
+        (_EQUAL, 0, 4, calls.clone),
         (_LOAD, 0, 0, _ARGUMENTS_AT),
         (_ANY_BIT, 1, 0, _CLONE_THREAD),
         (_RETURN, 0, 0, _REFUSE),
         (_RETURN, 0, 0, _ALLOW),
     ]
-    for number in table["numbers"]:
-        steps += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
-    for number, argument in ((table["openat"], table["openat_flags"]), (table["open"], 1)):
+    for refused in calls.refused:
+        steps += [(_EQUAL, 0, 1, refused), (_RETURN, 0, 0, _REFUSE)]
+    for number, argument in ((calls.openat, _OPENAT_FLAGS), (calls.open_number, _OPEN_FLAGS)):
         if number is not None:
             steps += [
                 (_EQUAL, 0, 4, number),

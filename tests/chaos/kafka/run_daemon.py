@@ -47,8 +47,8 @@ class Options:
         return json.dumps(asdict(self))
 
 
-def struck(house: Components, options: Options, journal: Journal) -> Components:
-    """Return the household with everything around its parts."""
+def struck(components: Components, options: Options, journal: Journal) -> Components:
+    """Return the components with everything around its parts."""
     killer = Killer(options.point, options.countdown)
 
     def around(route: Any) -> Any:
@@ -58,13 +58,13 @@ def struck(house: Components, options: Options, journal: Journal) -> Components:
         if isinstance(route, TransactionalRoute):
             route.source = KafkaKillingSource(source, killer, journal)  # type: ignore[assignment]
         else:
-            route = AtLeastOnceRoute(KafkaKillingSource(source, killer, journal), KillingSink(house.sink, killer))
+            route = AtLeastOnceRoute(KafkaKillingSource(source, killer, journal), KillingSink(components.sink, killer))
         until = Path(options.hold_until) if options.hold_until else None
         return HeldRoute(route, killer, journal, slow_s=options.slow_publish_s, until=until)
 
-    engine: Any = SlowToStart(KillingEngine(house.engine, killer), killer, journal, options.slow_start_s)
-    sampler: Any = KillingSampler(house.sampler, killer)
-    return replace(house, routes=[around(route) for route in house.routes], sampler=sampler, engine=engine)
+    engine: Any = SlowToStart(KillingEngine(components.engine, killer), killer, journal, options.slow_start_s)
+    sampler: Any = KillingSampler(components.sampler, killer)
+    return replace(components, routes=[around(route) for route in components.routes], sampler=sampler, engine=engine)
 
 
 def main() -> int:
@@ -77,8 +77,8 @@ def main() -> int:
     logs.set_up(settings.log)
 
     async def work() -> int:
-        house = assembly.build_components(settings, once=options.once)
-        return int(await Supervisor(struck(house, options, journal)).run())
+        components = assembly.build_components(settings, once=options.once)
+        return int(await Supervisor(struck(components, options, journal)).run())
 
     return asyncio.run(work())
 

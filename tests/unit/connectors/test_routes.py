@@ -108,9 +108,9 @@ def test_what_a_source_says_of_itself_is_seen_through_its_route() -> None:
     source: Any = SimpleNamespace(name="clips", waiting_for="the broker: nothing listens", held_bytes=5, counters={})
     parts = Parts(route=AtLeastOnceRoute(source, cast(Sink, SimpleNamespace(waiting_for=""))))
 
-    assert parts.condition.not_ready() == "starting"
-    assert parts.condition.waiting_for() == {"clips": "the broker: nothing listens"}
-    assert parts.condition.snapshot()["in_flight_bytes"] == {"held": 205, "limit": 1000}
+    assert parts.health.not_ready() == "starting"
+    assert parts.health.waiting_for() == {"clips": "the broker: nothing listens"}
+    assert parts.health.snapshot()["in_flight_bytes"] == {"held": 205, "limit": 1000}
 
 
 @pytest.mark.parametrize(

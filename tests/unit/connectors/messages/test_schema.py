@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 
 from connectors.contract import Caption, CaptionStatus, FramesShown, Rejection, Usage, WindowSpan
 from connectors.errors import Poison, Reason
-from connectors.messages.schema import (
+from connectors.messages.cloudevents import caption_headers, rejection_headers
+from connectors.messages.codec import (
     MAX_REFERENCE_BYTES,
     caption_from_json,
-    caption_headers,
     caption_to_json,
     message_from_json,
     parse_reference,
-    rejection_headers,
     rejection_to_json,
-    schemas,
 )
+from connectors.messages.schema import schemas
 from scripts.write_schemas import schema_texts
 from testing.repository import ROOT
 

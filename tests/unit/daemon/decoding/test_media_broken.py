@@ -175,8 +175,8 @@ async def test_a_damaged_middle_is_passed_over(tmp_path: Path, sampler: Sampler)
     for window in (outcome.windows[0], outcome.windows[-1], outcome.windows[-2]):
         assert isinstance(window, FrameSet)
         assert window.substituted == 0
-    assert outcome.numbers()[0] == list(outcome.windows[0].window.frame_numbers)
-    assert outcome.numbers()[-1] == list(outcome.windows[-1].window.frame_numbers)
+    assert outcome.numbers()[0] == list(outcome.windows[0].window.frame_indices)
+    assert outcome.numbers()[-1] == list(outcome.windows[-1].window.frame_indices)
 
 
 async def test_a_damaged_start_keeps_its_time(tmp_path: Path, sampler: Sampler) -> None:
@@ -186,7 +186,7 @@ async def test_a_damaged_start_keeps_its_time(tmp_path: Path, sampler: Sampler) 
 
     assert outcome.fault is None
     assert isinstance(outcome.windows[0], UnreadableWindow)
-    assert outcome.numbers()[-1] == list(outcome.windows[-1].window.frame_numbers)
+    assert outcome.numbers()[-1] == list(outcome.windows[-1].window.frame_indices)
 
 
 async def test_a_damaged_end_is_a_rejection(tmp_path: Path, sampler: Sampler) -> None:
@@ -208,7 +208,7 @@ async def test_lost_frames_are_replaced_and_counted(tmp_path: Path, sampler: Sam
     for window in outcome.windows:
         assert isinstance(window, FrameSet)
         substituted += window.substituted
-        wanted = window.window.frame_numbers
+        wanted = window.window.frame_indices
         for number, pts_ns in zip(wanted, window.pts_ns, strict=True):
             assert pts_ns <= number * NS_PER_S // 25
         differing = [n for n, pts_ns in zip(wanted, window.pts_ns, strict=True) if pts_ns != n * NS_PER_S // 25]

@@ -120,7 +120,7 @@ async def test_another_clip_in_the_same_child_goes_on(tmp_path: Path, truth: Tru
 
     assert [window.window.index for window in seen] == list(range(len(plan.windows)))
     for window in seen:
-        assert [int(pts) for pts in window.pts_ns] == [int(plan.pts_ns[n]) for n in window.window.frame_numbers]
+        assert [int(pts) for pts in window.pts_ns] == [int(plan.pts_ns[n]) for n in window.window.frame_indices]
 
 
 async def test_leaving_early_gives_everything_back(truth: Truth) -> None:

@@ -55,7 +55,7 @@ def test_everything_that_is_scraped_is_in_the_table() -> None:
 
 def test_states_are_read_when_they_are_asked_for() -> None:
     parts = Parts()
-    parts.condition.restarts = {"engine_lost": 2}
+    parts.health.restarts = {"engine_lost": 2}
     parts.sink.waiting_for = "the broker"
 
     found = scraped(parts.metrics)
@@ -102,7 +102,7 @@ def test_rates_are_over_the_last_minute() -> None:
 )
 def test_the_status_line(phase: Phase, waits: str, ready: bool, begins: str) -> None:
     parts = Parts()
-    parts.condition.phase, parts.route.waiting_for = phase, waits
+    parts.health.phase, parts.route.waiting_for = phase, waits
 
-    assert parts.condition.line().startswith(begins)
-    assert parts.condition.snapshot()["ready"] is ready
+    assert parts.health.line().startswith(begins)
+    assert parts.health.snapshot()["ready"] is ready
