@@ -48,17 +48,17 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
     return rgb
 
 
-def _write(writer: AvWriter, numbers: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
+def _write(writer: AvWriter, indices: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
     """Write each frame into its place; a frame that can't be decoded is replaced by the one before it."""
-    readable = [False] * len(numbers)
-    for place, number in enumerate(numbers):
-        if place and number == numbers[place - 1]:
+    readable = [False] * len(indices)
+    for place, index in enumerate(indices):
+        if place and index == indices[place - 1]:
             rgb[place], readable[place] = rgb[place - 1], readable[place - 1]
         else:
-            readable[place] = writer.write(number, rgb[place]) >= 0
+            readable[place] = writer.write(index, rgb[place]) >= 0
     if not any(readable):
         raise Poison(Reason.NO_FRAMES, "not one of the frames chosen can be decoded")
-    for place in range(len(numbers)):
+    for place in range(len(indices)):
         if not readable[place]:
             source = max((at for at in range(place) if readable[at]), default=readable.index(True))
             rgb[place], readable[place] = rgb[source], True
