@@ -83,7 +83,7 @@ class ClipTask:
         timing = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
         status = status if text else CaptionStatus.EMPTY
         caption = self._caption(frames.window, text, status, usage, shown, timing)
-        return replace(caption, logprobs=done.logprobs) if done.logprobs else caption
+        return caption if self.settings.prompt.logprobs is None else replace(caption, logprobs=done.logprobs)
 
     def unreadable(self, window: UnreadableWindow) -> Caption:
         """Return the caption that stands for a window whose frames can't be read, with readable ones after it."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from connectors.contract import TokenLogprob
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
 from daemon.engines.contract import Completion, Engine
@@ -80,7 +79,7 @@ def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
 
 
 class NevaEngine(EngineWrapper):
-    """An engine that prepares frames as NeVA does, and keeps the log-probabilities of each clip's answer.
+    """An engine that prepares frames as NeVA does.
 
     See :class:`daemon.engines.contract.Engine` for what each method promises.
     """
@@ -88,7 +87,6 @@ class NevaEngine(EngineWrapper):
     def __init__(self, engine: Engine, aspect_ratio: AspectRatio, *, legacy_bgr: bool) -> None:
         super().__init__(engine)
         self._aspect_ratio, self._legacy_bgr = aspect_ratio, legacy_bgr
-        self._logprobs: dict[str, list[dict[str, Any]]] = {}
 
     async def start(self) -> None:
         """Load the model."""
@@ -100,15 +98,7 @@ class NevaEngine(EngineWrapper):
         if shown is not frames.frames:
             shown = np.ascontiguousarray(shown)
             frames = FrameSet(frames.window, shown, frames.pts_ns, frames.substituted, frames.decode_ms)
-        done = await self._engine.describe(frames, prompt, request_id)
-        if prompt.logprobs is not None:
-            self._logprobs[request_id.partition("/")[0]] = [_as_record(token) for token in done.logprobs]
-        return done
-
-    def logprobs(self, clip_id: str) -> dict[str, Any]:
-        """Return the log-probabilities of a clip's answer as keys of its record, and forget them."""
-        found = self._logprobs.pop(clip_id, None)
-        return {} if found is None else {"logprobs": found}
+        return await self._engine.describe(frames, prompt, request_id)
 
     async def wait_dead(self) -> None:
         """Raise :class:`connectors.errors.EngineLost` when the engine has died."""
@@ -117,11 +107,3 @@ class NevaEngine(EngineWrapper):
     async def close(self) -> None:
         """Stop the model."""
         await self._engine.close()
-
-
-def _as_record(token: TokenLogprob) -> dict[str, Any]:
-    """Return a token's log-probability under the names that OpenAI's interface has for it."""
-    record: dict[str, Any] = {"token": token.token, "logprob": token.logprob}
-    if token.top:
-        record["top_logprobs"] = [_as_record(one) for one in token.top]
-    return record

@@ -125,8 +125,7 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
     printer.skip(sorted(journal.answers))
 
     def compose(number: int, caption: Caption | None, rejection: Rejection | None) -> dict[str, Any]:
-        logprobs = {} if caption is None else engine.logprobs(caption.clip_id)
-        record = answers.compose(number, caption, rejection) | logprobs
+        record = answers.compose(number, caption, rejection)
         printer.take(number, record)
         return record
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.contract import Caption, Rejection
+from connectors.contract import Caption, Rejection, TokenLogprob
 from connectors.errors import ConfigurationError, Poison
 from connectors.prompt_file.records import Question
 from daemon.prompts.templates import AUTO
@@ -89,6 +89,8 @@ class AnswerRecords:
             record["error"] = f"{rejection.reason}: {rejection.detail}"
         elif caption is not None and caption.status == "error":
             record["error"] = caption.detail
+        if caption is not None and caption.logprobs is not None:
+            record["logprobs"] = [_as_record(token) for token in caption.logprobs]
         return record
 
     def _full_text(self, prompt: str, said: str) -> str:
@@ -129,3 +131,11 @@ class AnswerPrinter:
             f"------------- PROMPT {place} of {self._count} ------------ \n"
             f"{record['full_text']}\n\n{last}\n{'-' * 44}\n"
         )
+
+
+def _as_record(token: TokenLogprob) -> dict[str, Any]:
+    """Return a token's log-probability under the names that OpenAI's interface has for it."""
+    record: dict[str, Any] = {"token": token.token, "logprob": token.logprob}
+    if token.top:
+        record["top_logprobs"] = [_as_record(one) for one in token.top]
+    return record
