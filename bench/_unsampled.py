@@ -18,6 +18,7 @@ from daemon.decoding.sampler import Sampler
 from daemon.service import logs
 from daemon.supervisor import Supervisor
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Window, WindowPolicy, sample_times
+from neva import registration
 
 WINDOWS, FRAMES, SIDE_PX = 6, 2, 8
 
@@ -57,12 +58,13 @@ class NoSampler(Sampler):
 
 def main() -> int:
     """Return the daemon's exit code."""
+    registration.register()
     settings = load(Path(sys.argv[1]))
     logs.set_up(settings.log)
 
     async def work() -> int:
-        house = assembly.build_components(settings)
-        unsampled = replace(house, sampler=NoSampler(settings.limits, settings.timeouts))
+        components = assembly.build_components(settings)
+        unsampled = replace(components, sampler=NoSampler(settings.limits, settings.timeouts))
         return int(await Supervisor(unsampled).run())
 
     return asyncio.run(work())

@@ -50,11 +50,11 @@ def read_frames(path: Path) -> list[NDArray[np.uint8]]:
     """Return the frames that NeVA shows of a clip, read as its own loader reads them."""
     import av
 
-    from daemon.windows import neva_frame_numbers
+    from daemon.windows import neva_frame_indices
 
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return [frames[number] for number in neva_frame_numbers(len(frames), FRAMES)]
+    return [frames[number] for number in neva_frame_indices(len(frames), FRAMES)]
 
 
 def transformers_loop(folder: Path, records: list[dict[str, Any]], model_folder: Path) -> tuple[float, list[str]]:
@@ -131,7 +131,10 @@ def main() -> int:
     """Measure both and print the ratio; 1 where it is below what is wanted."""
     given = [int(argument) for argument in sys.argv[1:]]
     prompts, clips = (*given, *(PROMPTS, CLIPS)[len(given) :])
-    from daemon.engines.model_checks import bundled_model
+    from daemon.engines.bundled_model import bundled_model
+    from neva.registration import register
+
+    register()
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

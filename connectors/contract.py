@@ -154,7 +154,8 @@ class TokenLogprob:
 class Caption:
     """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again.
 
-    ``logprobs`` holds an entry for each token of the text where the prompt asks for them; messages leave them out.
+    ``logprobs`` holds an entry for each token of the text, and is None where the prompt does not ask for them; messages
+    leave them out.
     """
 
     caption_id: str
@@ -170,7 +171,7 @@ class Caption:
     frames: FramesShown = FramesShown()
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     detail: str = ""
-    logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False, compare=False)
+    logprobs: tuple[TokenLogprob, ...] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

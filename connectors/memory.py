@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from connectors.contract import Caption, Clip, ClipPosition, Delivery, Progress, Rejection, Reporting, clip_id_of
 from connectors.folder.route import RecordingSink
 from connectors.media.bytes import BytesMedia
-from connectors.messages.schema import caption_from_json, caption_to_json
+from connectors.messages.codec import caption_from_json, caption_to_json
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The table: which source, sink and route a configuration means.
+"""The table of routes: from a configuration to the sources, the sink and the routes between them.
 
 | source      | sink   | route |
 |-------------|--------|-------|
@@ -6,67 +6,33 @@
 | kafka       | kafka  | with ``delivery: transactional``, :class:`.kafka.transactional_route.TransactionalRoute` |
 | any         | any    | else :class:`.at_least_once.AtLeastOnceRoute` |
 
-Kafka's rooms are entered inside functions: a configuration without Kafka never loads its client.
+Kafka's modules are imported inside functions: a configuration without Kafka never loads its client.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Route, Sink, Source
 from connectors.errors import ConfigurationError
 from connectors.folder.route import FolderRoute
-from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder.settings import FolderSinkSettings
 from connectors.folder.sink import FolderSink
 from connectors.folder.source import FolderSource
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.protocols import Media
 from connectors.media.reference import open_reference
 from connectors.media.remote import Spool, is_remote, open_remote
+from connectors.settings import AnySink, ConnectorSettings
 from connectors.tar.settings import TarSourceSettings
 from connectors.tar.source import TarSource
 
 if TYPE_CHECKING:
     from connectors.kafka.source import SourceBounds
 
-AnySource = FolderSourceSettings | TarSourceSettings | KafkaSourceSettings
-SourceSettings = Annotated[AnySource, Field(discriminator="kind")]
-SinkSettings = Annotated[FolderSinkSettings | KafkaSinkSettings, Field(discriminator="kind")]
 
-
-class Limits(Protocol):
-    """What of the configuration's ``limits`` the edges keep."""
-
-    @property
-    def max_clips_in_flight(self) -> int: ...  # noqa: D102
-    @property
-    def in_flight_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def max_clip_bytes(self) -> int: ...  # noqa: D102
-
-
-class EdgeSettings(Protocol):
-    """What the edges read of the whole configuration."""
-
-    @property
-    def sources(self) -> Mapping[str, AnySource]: ...  # noqa: D102
-    @property
-    def sink(self) -> FolderSinkSettings | KafkaSinkSettings: ...  # noqa: D102
-    @property
-    def delivery(self) -> str: ...  # noqa: D102
-    @property
-    def commit_interval_ms(self) -> int: ...  # noqa: D102
-    @property
-    def limits(self) -> Limits: ...  # noqa: D102
-    @property
-    def state_dir(self) -> Path: ...  # noqa: D102
-
-
-def build_sink(settings: FolderSinkSettings | KafkaSinkSettings, sources: Collection[str] = ()) -> Sink:
+def build_sink(settings: AnySink, sources: Collection[str] = ()) -> Sink:
     """Return the sink; ``sources`` are the names of those that will write to it."""
     if isinstance(settings, FolderSinkSettings):
         return FolderSink(settings)
@@ -75,7 +41,7 @@ def build_sink(settings: FolderSinkSettings | KafkaSinkSettings, sources: Collec
     return KafkaSink(settings, sources)
 
 
-def build_routes(settings: EdgeSettings, sink: Sink, *, once: bool = False) -> list[Route]:
+def build_routes(settings: ConnectorSettings, sink: Sink, *, once: bool = False) -> list[Route]:
     """Return a route for each source; with ``once`` each ends after what its source holds now."""
     transactional = settings.delivery == "transactional"
     if transactional:
@@ -84,7 +50,7 @@ def build_routes(settings: EdgeSettings, sink: Sink, *, once: bool = False) -> l
     return [build(name, settings, sink, once) for name in settings.sources]
 
 
-def refuse_mixed_transactions(settings: EdgeSettings) -> None:
+def refuse_mixed_transactions(settings: ConnectorSettings) -> None:
     """Raise :class:`ConfigurationError` unless every source and the sink are Kafka on one cluster."""
     sink = settings.sink
     if not isinstance(sink, KafkaSinkSettings):
@@ -97,7 +63,7 @@ def refuse_mixed_transactions(settings: EdgeSettings) -> None:
             raise ConfigurationError(message, path="delivery")
 
 
-def _settled_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
+def _settled_route(name: str, settings: ConnectorSettings, sink: Sink, once: bool) -> Route:
     source, max_clip_bytes = settings.sources[name], settings.limits.max_clip_bytes
     if isinstance(source, KafkaSourceSettings):
         return AtLeastOnceRoute(_kafka_source(name, source, settings, once), sink)
@@ -109,7 +75,7 @@ def _settled_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) ->
     return FolderRoute(files, sink) if isinstance(sink, FolderSink) else AtLeastOnceRoute(files, sink)
 
 
-def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> Source:
+def _kafka_source(name: str, source: KafkaSourceSettings, settings: ConnectorSettings, once: bool) -> Source:
     from connectors.kafka.source import KafkaSource
 
     bounds = _kafka_bounds(source, settings, once)
@@ -117,7 +83,7 @@ def _kafka_source(name: str, source: KafkaSourceSettings, settings: EdgeSettings
     return KafkaSource(name, source, bounds, _reference_opener(source, settings, spool), spool=spool)
 
 
-def _transactional_route(name: str, settings: EdgeSettings, sink: Sink, once: bool) -> Route:
+def _transactional_route(name: str, settings: ConnectorSettings, sink: Sink, once: bool) -> Route:
     from connectors.kafka.transactional_route import TransactionalRoute
 
     source, output = settings.sources[name], settings.sink
@@ -129,7 +95,7 @@ def _transactional_route(name: str, settings: EdgeSettings, sink: Sink, once: bo
     return TransactionalRoute(name, source, output, bounds, opener, state_dir=settings.state_dir, spool=spool)
 
 
-def frame_bytes(settings: EdgeSettings) -> int:
+def frame_bytes(settings: ConnectorSettings) -> int:
     """Return what decoded frames may take of ``limits.in_flight_bytes``: all of it, or with Kafka sources a half.
 
     The other half is divided evenly between the Kafka sources (see :class:`connectors.kafka.source.SourceBounds`). Each
@@ -140,11 +106,11 @@ def frame_bytes(settings: EdgeSettings) -> int:
     return in_flight_bytes if not _kafka_sources(settings) else in_flight_bytes // 2
 
 
-def _kafka_sources(settings: EdgeSettings) -> int:
+def _kafka_sources(settings: ConnectorSettings) -> int:
     return sum(isinstance(source, KafkaSourceSettings) for source in settings.sources.values())
 
 
-def _kafka_bounds(source: KafkaSourceSettings, settings: EdgeSettings, once: bool) -> "SourceBounds":
+def _kafka_bounds(source: KafkaSourceSettings, settings: ConnectorSettings, once: bool) -> "SourceBounds":
     """Return what one Kafka source may hold: its share of the bytes; the slots are shared by the pipeline."""
     from connectors.kafka.source import SourceBounds
 
@@ -158,7 +124,9 @@ def _kafka_bounds(source: KafkaSourceSettings, settings: EdgeSettings, once: boo
     )
 
 
-def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings, spool: Spool) -> Callable[[str, str], Media]:
+def _reference_opener(
+    source: KafkaSourceSettings, settings: ConnectorSettings, spool: Spool
+) -> Callable[[str, str], Media]:
     """Return what opens a reference: a file under an allowed folder, or an object under an allowed prefix."""
     prefixes, max_clip_bytes = source.references.url_prefixes, settings.limits.max_clip_bytes
     local = partial(open_reference, roots=source.references.roots, max_clip_bytes=max_clip_bytes)
@@ -166,11 +134,11 @@ def _reference_opener(source: KafkaSourceSettings, settings: EdgeSettings, spool
     return lambda uri, name: (remote if is_remote(uri, prefixes) else local)(uri, name)
 
 
-def check_edges(settings: EdgeSettings) -> list[str]:
+def check_connectors(settings: ConnectorSettings) -> list[str]:
     """Ask the clusters that the configuration names, and return what is surprising.
 
     Raises:
-        ConfigurationError: something that waiting can't mend, such as a missing topic or a wrong password.
+        ConfigurationError: something that waiting does not repair, such as a missing topic or a wrong password.
     """
     if settings.delivery == "transactional":
         refuse_mixed_transactions(settings)
@@ -187,7 +155,9 @@ def check_edges(settings: EdgeSettings) -> list[str]:
     return lines
 
 
-def replay_dead_letters(settings: EdgeSettings, sources: Collection[str], *, to: str | None, limit: int | None) -> str:
+def replay_dead_letters(
+    settings: ConnectorSettings, sources: Collection[str], *, to: str | None, limit: int | None
+) -> str:
     """Send dead letters through again and return what was done as a sentence; needs a Kafka sink."""
     sink = settings.sink
     if not isinstance(sink, KafkaSinkSettings):

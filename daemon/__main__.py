@@ -1,19 +1,21 @@
-"""The command line."""
+"""The table of the command line: every command, its arguments, and the exit codes that errors mean.
+
+What a command does stands in :mod:`daemon.commands`, which is imported when it runs.
+"""
 
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from connectors.errors import CaptiondError, ConfigurationError, ExitCode, Fatal
 from daemon import __version__
+from neva import commands as neva_commands
 
 app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,7 +34,7 @@ PromptText = Annotated[str | None, typer.Option("--prompt", help="short for --se
 
 
 class CaptionForm(StrEnum):
-    """What `caption` prints."""
+    """The forms that `caption` prints."""
 
     TEXT = "text"
     JSON = "json"
@@ -40,10 +42,25 @@ class CaptionForm(StrEnum):
 
 
 class PlanForm(StrEnum):
-    """What `plan` prints."""
+    """The forms that `plan` and `bench` print."""
 
     TABLE = "table"
     JSON = "json"
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version and exit")
+    ] = False,
+) -> None:
+    return
 
 
 @app.command()
@@ -54,8 +71,8 @@ def run(
     settings: Set = None,
 ) -> None:
     """Run the daemon."""
-    from connectors.routes import check_edges
-    from daemon import build as assembly
+    from connectors.routes import check_connectors
+    from daemon.build import build_components
     from daemon.config.file import load
     from daemon.service import logs
     from daemon.supervisor import Supervisor
@@ -65,14 +82,13 @@ def run(
     loaded = load(config, given)
     logs.set_up(loaded.log)
     tracing.set_up()
-    for line in check_edges(loaded):  # before a model is loaded for nothing
+    for line in check_connectors(loaded):  # before a model is loaded for nothing
         logging.getLogger(__name__).warning("%s", line)
 
     async def work() -> ExitCode:
-        house = assembly.build_components(loaded, once=once, read_again=lambda: load(config, given))
-        return await Supervisor(house).run()
+        return await Supervisor(build_components(loaded, once=once, read_again=lambda: load(config, given))).run()
 
-    _exit_with(work)
+    _exit_with(work())
 
 
 @app.command()
@@ -83,14 +99,10 @@ def check(
     settings: Set = None,
 ) -> None:
     """Print the effective configuration, secrets masked, and what it would do; exit 78 when it is wrong."""
-    from daemon.commands import check as checks
+    from daemon.commands.check import print_check
     from daemon.config.file import load
 
-    loaded = load(config, [*(settings or ()), *(overrides or ())])
-    lines = checks.check(loaded, ask_processor=engine)
-    print(yaml.safe_dump(checks.masked(loaded), sort_keys=False, allow_unicode=True), end="")
-    for line in lines:
-        print(f"# {line}")
+    print_check(load(config, [*(settings or ()), *(overrides or ())]), ask_processor=engine)
 
 
 @app.command()
@@ -103,12 +115,12 @@ def caption(
     settings: Set = None,
 ) -> None:
     """Caption files at a terminal."""
-    from daemon.commands import caption as one_shot
+    from daemon.commands.caption import caption
+    from daemon.commands.one_shot import one_shot_settings
 
     if form is CaptionForm.VTT and len(clips) > 1:
         raise typer.BadParameter("--format vtt makes one WebVTT document: name one clip.")
-    loaded = _one_shot_settings(config, settings, model, prompt)
-    _exit_with(lambda: one_shot.caption(loaded, _existing(clips), form))
+    _exit_with(caption(one_shot_settings(config, settings, model, prompt), _existing(clips), form))
 
 
 @app.command()
@@ -121,10 +133,10 @@ def plan(
     settings: Set = None,
 ) -> None:
     """Print windows, frames, tokens and bytes without loading a model."""
-    from daemon.commands import caption as one_shot
+    from daemon.commands.one_shot import one_shot_settings
+    from daemon.commands.plan import plan
 
-    loaded = _one_shot_settings(config, settings, model, prompt)
-    _exit_with(lambda: one_shot.plan(loaded, _existing(clips), form))
+    _exit_with(plan(one_shot_settings(config, settings, model, prompt), _existing(clips), form))
 
 
 @app.command()
@@ -136,10 +148,10 @@ def sample(
     settings: Set = None,
 ) -> None:
     """Write what the model sees as PNG: every frame of every window, and a contact sheet."""
-    from daemon.commands import caption as one_shot
+    from daemon.commands.one_shot import one_shot_settings
+    from daemon.commands.sample import sample
 
-    loaded = _one_shot_settings(config, settings, model, None)
-    _exit_with(lambda: one_shot.sample(loaded, _existing(clips), out))
+    _exit_with(sample(one_shot_settings(config, settings, model), _existing(clips), out))
 
 
 @app.command()
@@ -153,10 +165,10 @@ def bench(
     settings: Set = None,
 ) -> None:
     """Measure captions a second on this model and these clips, and what holds them up."""
-    from daemon.commands import bench as throughput
+    from daemon.commands.bench import bench
+    from daemon.commands.one_shot import one_shot_settings
 
-    loaded = _one_shot_settings(config, settings, model, None)
-    _exit_with(lambda: throughput.bench(loaded, _existing(clips), windows, rounds, form))
+    _exit_with(bench(one_shot_settings(config, settings, model), _existing(clips), windows, rounds, form))
 
 
 @app.command()
@@ -164,12 +176,14 @@ def schema(
     name: Annotated[str | None, typer.Argument(help="caption, rejection or reference; all of them if left out")] = None,
 ) -> None:
     """Print the JSON Schemas of the messages."""
+    import json
+
     from connectors.messages.schema import schemas
 
     known = schemas()
     if name is not None and name not in known:
         raise typer.BadParameter(f"no schema {name!r}: there are {', '.join(known)}.")
-    print(yaml.safe_dump(None) if not known else _json(known if name is None else known[name]))
+    print(json.dumps(known if name is None else known[name], indent=2))
 
 
 @app.command()
@@ -180,7 +194,7 @@ def status(
     settings: Set = None,
 ) -> None:
     """Print how a running daemon is; exit 1 when it is not ready or does not answer."""
-    from daemon.commands import status as terminal_status
+    from daemon.commands.status import show
     from daemon.config.file import load
     from daemon.config.settings import HttpSettings
 
@@ -188,7 +202,7 @@ def status(
     at = listen or (http.listen if http is not None else None)
     if at is None:
         raise ConfigurationError("the daemon serves no status: name an address", path="http.listen")
-    if (code := terminal_status.show(at, as_json=as_json)) != 0:
+    if (code := show(at, as_json=as_json)) != 0:
         raise typer.Exit(code)
 
 
@@ -218,12 +232,6 @@ def version() -> None:
     print(__version__)
 
 
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, indent=2)
-
-
 def _existing(clips: list[Path]) -> list[Path]:
     for clip in clips:
         if not clip.is_file():
@@ -231,34 +239,14 @@ def _existing(clips: list[Path]) -> list[Path]:
     return clips
 
 
-def _one_shot_settings(config: Path | None, overrides: list[str] | None, model: str | None, prompt: str | None) -> Any:
-    """Return the settings of a one-shot command; sources and sink are the terminal whatever the file says."""
-    import json
-
-    from daemon.config.file import read_yaml, settings_from
-    from daemon.config.settings import LogSettings
-    from daemon.service import logs
-
-    values = read_yaml(config) if config is not None else {}
-    values["sources"] = {"terminal": {"kind": "folder", "path": "."}}
-    values["sink"] = {"kind": "folder", "path": "."}
-    given = list(overrides or ())
-    given += [f"engine.model={json.dumps(model)}"] if model is not None else []
-    given += [f"prompt.text={json.dumps(prompt)}"] if prompt is not None else []
-    loaded = settings_from(values, given, folder=(config.resolve().parent if config is not None else Path.cwd()))
-    logs.set_up(LogSettings(level="error", format=loaded.log.format))
-    return loaded
-
-
-def _exit_with(work: Callable[[], Coroutine[Any, Any, ExitCode]]) -> None:
-    code = asyncio.run(work())
+def _exit_with(work: Coroutine[Any, Any, ExitCode]) -> None:
+    code = asyncio.run(work)
     if code is not ExitCode.CLEAN:
         raise typer.Exit(int(code))
 
 
-# the model family brings its own commands; nothing of it but their names is loaded before one of them runs
-for _commands in ("neva.training.commands", "neva.evaluate.commands"):
-    import_module(_commands).register(app)
+# The model family brings its commands, prompt templates and bundled model; only these lines name it.
+neva_commands.register(app)
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine
 from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
-from daemon.service.health import Condition
-from daemon.service.hooks import Attendant
+from daemon.service.health import Health
+from daemon.service.hooks import Server, ServiceHooks
 from daemon.service.reload import Reloader
 from daemon.service.sdnotify import ServiceManager
 from daemon.service.watchdog import Watchdog
@@ -59,12 +59,22 @@ async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
     try:
         await sampler.start()
         await engine.start()
-        sampler.fit(engine.planner.frame_bound)
+        sampler.scale_down_to(engine.planner.max_frame_size)
         yield sampler, engine
     except* EngineLost as lost:
         raise lost.exceptions[0] from None
     finally:
         await asyncio.gather(engine.close(), sampler.close())
+
+
+def _status_server(settings: Settings, health: Health, watchdog: Watchdog) -> Server | None:
+    """Return the server of the status pages; None where the configuration turns it off."""
+    if settings.http is None or settings.http.listen is None:
+        return None
+    from daemon.web.pages import build_app
+    from daemon.web.server import StatusServer
+
+    return StatusServer(build_app(health, watchdog), settings.http.listen)
 
 
 def build_components(
@@ -81,11 +91,10 @@ def build_components(
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
     hooks = None
     if not once:
-        condition = Condition(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
-        watchdog = Watchdog(condition, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
+        health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
+        watchdog = Watchdog(health, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
         reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
-        listen = settings.http.listen if settings.http is not None else None
-        hooks = Attendant(condition, watchdog, manager, reloader, listen)
+        hooks = ServiceHooks(health, watchdog, manager, reloader, _status_server(settings, health, watchdog))
     return Components(
         sampler,
         engine,

@@ -70,7 +70,7 @@ class ClipTask:
     def caption(self, frames: FrameSet, done: Completion) -> Caption:
         """Return the caption of a window that the engine answered."""
         text = done.text.strip()
-        status = CaptionStatus.TRUNCATED if done.cut_off else CaptionStatus.SUCCESS
+        status = CaptionStatus.TRUNCATED if done.truncated else CaptionStatus.SUCCESS
         shown = FramesShown(
             frames.pts_ns,
             len(set(frames.pts_ns)),
@@ -83,7 +83,7 @@ class ClipTask:
         timing = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
         status = status if text else CaptionStatus.EMPTY
         caption = self._caption(frames.window, text, status, usage, shown, timing)
-        return replace(caption, logprobs=done.logprobs) if done.logprobs else caption
+        return caption if self.settings.prompt.logprobs is None else replace(caption, logprobs=done.logprobs)
 
     def unreadable(self, window: UnreadableWindow) -> Caption:
         """Return the caption that stands for a window whose frames can't be read, with readable ones after it."""

@@ -19,7 +19,7 @@ from connectors.errors import EngineLost, ExitCode, Fatal
 from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
-from daemon.service.hooks import Attendant
+from daemon.service.hooks import ServiceHooks
 from daemon.service.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Components:
     make_pipeline: Callable[["Components"], Pipeline]  # called when the engine has started and knows its slots
     drain_s: float
     manager: ServiceManager = field(default_factory=ServiceManager)
-    hooks: Attendant | None = None
+    hooks: ServiceHooks | None = None
 
 
 class Stop(Exception):
@@ -55,7 +55,7 @@ class Supervisor:
     async def run(self) -> ExitCode:
         """Start everything, caption until the sources end or a signal comes, stop everything."""
         hooks, code = self._components.hooks, None
-        with _Signals(self.stop, hooks.hang_up if hooks is not None else None):
+        with _Signals(self.stop, hooks.reload if hooks is not None else None):
             try:
                 code = await self._live()
             finally:
@@ -89,7 +89,7 @@ class Supervisor:
         await self._unless_stopped(components.sampler.start())
         stack.push_async_callback(components.engine.close)
         await self._unless_stopped(components.engine.start())
-        components.sampler.fit(components.engine.planner.frame_bound)
+        components.sampler.scale_down_to(components.engine.planner.max_frame_size)
         stack.push_async_callback(components.sink.close)
         for route in components.routes:
             stack.push_async_callback(route.close)
@@ -172,12 +172,12 @@ def _exit_code(error: BaseException, *, quiet: bool = False) -> ExitCode:
 
 
 class _Signals:
-    """SIGTERM and SIGINT call ``stop``, and SIGHUP calls ``hang_up`` where there is one, while this is open."""
+    """SIGTERM and SIGINT call ``stop``, and SIGHUP calls ``reload`` where there is one, while this is open."""
 
-    def __init__(self, stop: Callable[[], None], hang_up: Callable[[], None] | None) -> None:
+    def __init__(self, stop: Callable[[], None], reload: Callable[[], None] | None) -> None:
         self._handlers = {signal.SIGTERM: stop, signal.SIGINT: stop}
-        if hang_up is not None:
-            self._handlers[signal.SIGHUP] = hang_up
+        if reload is not None:
+            self._handlers[signal.SIGHUP] = reload
 
     def __enter__(self) -> None:
         for number, handler in self._handlers.items():

@@ -19,26 +19,38 @@ Splice = Literal["first", "middle", "last"]
 class Window:
     """One span of a clip and the frames chosen for it.
 
-    ``sample_ns`` are the times asked for and ``frame_numbers`` the frames (positions in the clip's sorted time stamps)
-    on screen then; both have one entry a frame shown, and frames repeat where a window has too few.
+    ``sample_ns`` are the times asked for, and ``frame_indices`` name the frames on screen then: they count the clip's
+    frames in order of presentation, from 0. Both have one entry a frame shown; frames repeat where there are too few.
     """
 
     index: int
     start_ns: int
     exclusive_end_ns: int
     sample_ns: tuple[int, ...] = field(repr=False)
-    frame_numbers: tuple[int, ...] = field(repr=False)
+    frame_indices: tuple[int, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
         if self.index < 0 or not 0 <= self.start_ns < self.exclusive_end_ns:
             raise ValueError(f"window {self.index} is not a span: [{self.start_ns}, {self.exclusive_end_ns}) ns")
-        if not self.sample_ns or len(self.sample_ns) != len(self.frame_numbers):
-            raise ValueError(f"window {self.index}: {len(self.sample_ns)=} differs from {len(self.frame_numbers)=}")
+        if not self.sample_ns or len(self.sample_ns) != len(self.frame_indices):
+            raise ValueError(f"window {self.index}: {len(self.sample_ns)=} differs from {len(self.frame_indices)=}")
 
     @property
     def distinct_frames(self) -> int:
         """How many different frames are shown."""
-        return len(set(self.frame_numbers))
+        return len(set(self.frame_indices))
+
+
+@dataclass(frozen=True, slots=True)
+class MaxFrameSize:
+    """The largest frame that a model has a use for; larger ones are scaled down, and none is ever enlarged."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"no frame is as small as {self}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +99,7 @@ class WindowPolicy:
 class FramePolicy:
     """Which frames of a window are shown.
 
-    ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame numbers, padded
+    ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame indices, padded
     with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and
     ``max_frames``. ``splice`` shows a single frame.
     """
@@ -136,7 +148,7 @@ def sample_times(start_ns: int, exclusive_end_ns: int, count: int) -> tuple[int,
     return tuple(start_ns + (2 * k + 1) * length_ns // (2 * count) for k in range(count))
 
 
-def neva_frame_numbers(length: int, num_frames: int, splice: Splice | None = None) -> list[int]:
+def neva_frame_indices(length: int, num_frames: int, splice: Splice | None = None) -> list[int]:
     """Return Video NeVA's choice among ``length`` frames (NeMo v2.0.0, ``TarOrFolderVideoLoader.flatten_frames``).
 
     ``num_frames`` of -1 means every frame. numpy's own ``linspace`` is called: its rounding is part of the rule.
@@ -152,20 +164,20 @@ def neva_frame_numbers(length: int, num_frames: int, splice: Splice | None = Non
 
 
 def frames_on_screen(pts_ns: NDArray[np.int64], times_ns: tuple[int, ...]) -> list[int]:
-    """Return the number of the frame on screen at each time: the last with ``pts <= time``, else the first."""
+    """Return the index of the frame on screen at each time: the last with ``pts <= time``, else the first."""
     shown = np.searchsorted(pts_ns, np.asarray(times_ns, dtype=np.int64), side="right") - 1
     return [int(i) for i in np.maximum(shown, 0)]
 
 
 def _choose(pts_ns: NDArray[np.int64], span: tuple[int, int], policy: FramePolicy) -> tuple[tuple[int, ...], list[int]]:
-    """Return the sample times and frame numbers of one window."""
+    """Return the sample times and frame indices of one window."""
     start_ns, end_ns = span
     count = policy.frames_in(end_ns - start_ns)
     inside = slice(*(int(i) for i in np.searchsorted(pts_ns, [start_ns, end_ns], side="left")))
     first, length = inside.start, inside.stop - inside.start
     if policy.rule == "neva" and length > 0:
-        numbers = [first + i for i in neva_frame_numbers(length, count, policy.splice)]
-        return tuple(int(pts_ns[i]) for i in numbers), numbers
+        indices = [first + i for i in neva_frame_indices(length, count, policy.splice)]
+        return tuple(int(pts_ns[i]) for i in indices), indices
     if policy.splice is not None:
         at = {"first": start_ns, "middle": (start_ns + end_ns) // 2, "last": end_ns - 1}[policy.splice]
         return (at,), frames_on_screen(pts_ns, (at,))
@@ -173,8 +185,8 @@ def _choose(pts_ns: NDArray[np.int64], span: tuple[int, int], policy: FramePolic
     return times, frames_on_screen(pts_ns, times)
 
 
-def _key_numbers(keyframes: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    """Return the numbers of the key frames; a clip that marks none can only be shown from its first frame on."""
+def _key_frame_indices(keyframes: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """Return the indices of the key frames; a clip that marks none can only be shown from its first frame on."""
     if keyframes is None:
         raise ValueError("snap: keyframe needs to know which frames are key frames")
     return np.flatnonzero(keyframes) if keyframes.any() else np.zeros(1, np.int64)
@@ -195,12 +207,12 @@ def plan_windows(
     """
     if len(pts_ns) == 0 or pts_ns[0] != 0 or duration_ns <= pts_ns[-1]:
         raise ValueError(f"time stamps start at 0 and end before the clip does: {pts_ns[:1]}, {duration_ns=}")
-    key_numbers = _key_numbers(keyframes) if frames.snap == "keyframe" else None
+    key_frames = _key_frame_indices(keyframes) if frames.snap == "keyframe" else None
     planned = []
     for index, span in enumerate(cut_windows(duration_ns, windows)):
-        times, numbers = _choose(pts_ns, span, frames)
-        if key_numbers is not None:
-            at = np.maximum(np.searchsorted(key_numbers, numbers, side="right") - 1, 0)
-            numbers = [int(n) for n in key_numbers[at]]
-        planned.append(Window(index, *span, times, tuple(numbers)))
+        times, indices = _choose(pts_ns, span, frames)
+        if key_frames is not None:
+            at = np.maximum(np.searchsorted(key_frames, indices, side="right") - 1, 0)
+            indices = [int(i) for i in key_frames[at]]
+        planned.append(Window(index, *span, times, tuple(indices)))
     return tuple(planned)

@@ -12,7 +12,7 @@ from connectors.contract import Caption, ClipPosition, Progress, Rejection
 from connectors.files.durable import write_all, write_whole
 from connectors.files.openat import open_folder
 from connectors.messages import webvtt
-from connectors.messages.schema import caption_to_json, message_from_json, rejection_to_json
+from connectors.messages.codec import caption_to_json, message_from_json, rejection_to_json
 
 log = logging.getLogger(__name__)
 

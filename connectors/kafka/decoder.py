@@ -16,7 +16,7 @@ from connectors.kafka.record import REPLAY_PREFIX, Publication, RecordOrigin
 from connectors.media.bytes import BytesMedia
 from connectors.media.protocols import Media
 from connectors.media.refused import RefusedMedia
-from connectors.messages.schema import parse_reference
+from connectors.messages.codec import parse_reference
 
 _MAX_CLIP_ID_CHARACTERS = 256  # as in a reference
 _MAX_PROMPT_BYTES = 4 * 32_768  # a longer question than a prompt may have, in UTF-8, is refused by the prompt itself

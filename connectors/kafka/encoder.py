@@ -10,7 +10,8 @@ from connectors.errors import Poison
 from connectors.kafka.client.settings import MAX_REQUEST_BYTES
 from connectors.kafka.record import ERRORS_PREFIX, Headers, OutRecord, RecordOrigin
 from connectors.kafka.settings import KafkaSinkSettings
-from connectors.messages.schema import caption_headers, caption_to_json, rejection_headers, rejection_to_json
+from connectors.messages.cloudevents import caption_headers, rejection_headers
+from connectors.messages.codec import caption_to_json, rejection_to_json
 
 _MAX_DETAIL_BYTES = 2048  # a dead letter's headers stay far below any limit of a record
 

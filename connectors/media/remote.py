@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
@@ -156,7 +156,7 @@ class RemoteMedia:
         if self._spool.take(size_bytes, lambda: self._is_wanted):
             self._reserved_bytes = size_bytes
 
-    def _copy(self, remote: Any) -> int:
+    def _copy(self, remote: BinaryIO) -> int:
         self._spool.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._spool.folder) as copy:
             received_bytes = 0

@@ -1,30 +1,21 @@
-"""The message format: JSON values, their JSON Schema and their CloudEvents headers.
+"""The messages and their JSON Schema: the one declaration that writing, reading and schemas are made from.
 
 One message a window (`captiond.caption.v1`) and one for a clip that could not be captioned to its end
-(`captiond.clip.v1`); a file of JSON Lines holds the same messages. In comes a clip's bytes or a reference to them. The
-classes here are the one declaration that messages, schemas and parsing are made from.
+(`captiond.clip.v1`); a file of JSON Lines holds the same messages. A clip comes in as its bytes or as a reference.
 """
 
-import hashlib
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from connectors.contract import Caption, CaptionStatus, FramesShown, Rejection, Usage, WindowSpan
-from connectors.errors import Poison
+from connectors.contract import CaptionStatus
 from connectors.messages.safe_text import clean_line, clean_text
-from connectors.messages.strict_json import malformed, parse_object
 
 SCHEMA_VERSION: Final = 1
 CAPTION_TYPE: Final = "captiond.caption.v1"
 CLIP_TYPE: Final = "captiond.clip.v1"
-MAX_REFERENCE_BYTES = 64 * 1024  # a prompt of 32,768 characters and a path fit; a clip does not
 
-Headers = list[tuple[str, bytes]]
 Text = Annotated[str, BeforeValidator(clean_text)]
 Line = Annotated[str, BeforeValidator(clean_line)]
 
@@ -121,90 +112,6 @@ class ReferenceMessage(BaseModel):
         description="made from the record's place if left out",
     )
     prompt: str | None = Field(default=None, min_length=1, max_length=32_768, description="a question of its own")
-
-
-def caption_to_json(caption: Caption, clip_name: str | None = None) -> bytes:
-    """Return a caption's message: one line of UTF-8 without a line end."""
-    message = CaptionMessage.model_validate(caption)
-    message.clip_name = _named(clip_name)
-    return message.model_dump_json().encode()
-
-
-def rejection_to_json(rejection: Rejection, clip_name: str | None = None, next_window: int | None = None) -> bytes:
-    """Return a rejection's message: one line of UTF-8 without a line end."""
-    message = RejectionMessage.model_validate(rejection)
-    message.clip_name, message.next_window = _named(clip_name), next_window
-    return message.model_dump_json().encode()
-
-
-def _named(clip_name: str | None) -> str | None:
-    return None if clip_name is None else clean_line(clip_name)
-
-
-def message_from_json(value: bytes) -> Caption | Rejection:
-    """Return the caption or rejection of a message; :class:`ValueError` where it is neither."""
-    if b'"type":"captiond.clip.v1"' in value[:256]:
-        return rejection_from_json(value)
-    return caption_from_json(value)
-
-
-def caption_from_json(value: bytes) -> Caption:
-    """Return the caption of a message; :class:`ValueError` where it is none."""
-    message = CaptionMessage.model_validate_json(value)
-    known = message.model_dump(exclude={"schema_version", "type", "clip_name", "window", "usage", "frames"})
-    window, usage, frames = message.window, message.usage, message.frames
-    return Caption(
-        window=WindowSpan(window.index, window.start_ns, window.exclusive_end_ns),
-        usage=Usage(**usage.model_dump()),
-        frames=FramesShown(**frames.model_dump()),
-        **known,
-    )
-
-
-def rejection_from_json(value: bytes) -> Rejection:
-    """Return the rejection of a message; :class:`ValueError` where it is none."""
-    message = RejectionMessage.model_validate_json(value)
-    return Rejection(**message.model_dump(exclude={"schema_version", "type", "status", "clip_name", "next_window"}))
-
-
-def parse_reference(value: bytes) -> ReferenceMessage:
-    """Return the reference in a message's value; :class:`Poison` (``malformed``) where it is none, saying why."""
-    parsed = parse_object(value, max_bytes=MAX_REFERENCE_BYTES)
-    try:
-        return ReferenceMessage.model_validate(parsed)
-    except ValidationError as error:
-        raise _first_fault(error) from error
-
-
-def _first_fault(error: ValidationError) -> Poison:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    return malformed(f"{clean_line(key)[:64]}: {fault['msg']}")
-
-
-def caption_headers(caption: Caption, time_ns: int | None = None) -> Headers:
-    """Return the CloudEvents headers of a caption (binary content mode)."""
-    return _headers(CAPTION_TYPE, caption.caption_id, caption.source, caption.clip_id, time_ns)
-
-
-def rejection_headers(rejection: Rejection, time_ns: int | None = None) -> Headers:
-    """Return the CloudEvents headers of a rejection; its id is the same whenever the clip is rejected again."""
-    event_id = hashlib.sha256(f"{CLIP_TYPE}\x1f{rejection.source}\x1f{rejection.clip_id}".encode()).hexdigest()
-    return _headers(CLIP_TYPE, event_id, rejection.source, rejection.clip_id, time_ns)
-
-
-def _headers(event_type: str, event_id: str, source: str, subject: str, time_ns: int | None) -> Headers:
-    at = datetime.fromtimestamp((time.time_ns() if time_ns is None else time_ns) / 1e9, tz=UTC)
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": event_id,
-        "ce_type": event_type,
-        "ce_source": f"/captiond/{quote(source, safe='')}",
-        "ce_subject": subject,
-        "ce_time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "content-type": "application/json",
-    }
-    return [(name, value.encode()) for name, value in attributes.items()]
 
 
 def schemas() -> Mapping[str, dict[str, Any]]:

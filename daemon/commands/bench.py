@@ -1,4 +1,4 @@
-"""`captiond bench`: how much of the model's speed reaches the captions, on the user's own model and clips.
+"""`captiond bench`: the share of the model's speed that reaches the captions, on the user's own model and clips.
 
 Two measurements over the same windows take turns: the engine alone, given frames that are decoded already, and the
 whole pipeline, from files to captions. Their quotient is the efficiency; it says what decoding and everything around
@@ -23,7 +23,7 @@ from connectors.contract import CaptionStatus, Progress
 from connectors.errors import ExitCode, Poison, Reason
 from connectors.terminal import named_clip, terminal_route
 from daemon.build import build_pipeline, clip_settings, started
-from daemon.commands.caption import SOURCE
+from daemon.commands.one_shot import SOURCE
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan, Sampler

@@ -1,17 +1,19 @@
-"""What `captiond check` says: the effective configuration, and what is wrong or surprising about it."""
+"""`captiond check`: the effective configuration, and what is wrong or surprising about it."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.routes import check_edges
+import yaml
+
+from connectors.routes import check_connectors
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.settings import Settings, VllmSettings
-from daemon.engines.build import build_planner, check_engine
+from daemon.engines.build import build_token_planner, check_engine
 
 _SECRET = ("password", "secret", "token", "api_key")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")
 
-# what `check --engine` asks the processor about where no clip is at hand
+# the frames that `check --engine` asks the processor about, for it has no clip
 _PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
 
 
@@ -30,12 +32,20 @@ def _mask(value: Any, key: str = "") -> Any:
     return "********" if secret and value is not None else value
 
 
+def print_check(settings: Settings, *, ask_processor: bool = False) -> None:
+    """Print the effective configuration as YAML, and the sentences about it as comments."""
+    lines = check(settings, ask_processor=ask_processor)
+    print(yaml.safe_dump(masked(settings), sort_keys=False, allow_unicode=True), end="")
+    for line in lines:
+        print(f"# {line}")
+
+
 def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     """Return sentences about what the configuration does; :class:`ConfigurationError` when it can't work."""
     by_source = settings_by_source(settings)
     lines = [_about_source(name, mine) for name, mine in by_source.items()]
     check_engine(settings.engine)
-    lines += check_edges(settings)
+    lines += check_connectors(settings)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
         lines.append("The bundled model knows only moving shapes: engine.model names a real one.")
     if ask_processor:
@@ -54,7 +64,7 @@ def _about_source(name: str, mine: ClipSettings) -> str:
 
 
 def _ask_processor(settings: Settings, by_source: Mapping[str, ClipSettings]) -> list[str]:
-    planner = build_planner(settings)
+    planner = build_token_planner(settings)
     lines = []
     for name, mine in by_source.items():
         count = mine.frames.frames_in(mine.windows.window_ns)

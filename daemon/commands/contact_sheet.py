@@ -1,4 +1,4 @@
-"""What the model sees, as pictures: a PNG for each frame, and one sheet with a row for each window."""
+"""Pictures of what the model sees: a PNG for each frame, and one sheet with a row for each window."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from connectors.contract import Clip
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.section import Section
+from connectors.validation import first_fault
 from daemon.config.settings import GenerationSettings, PromptSettings, Settings
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, WindowPolicy
@@ -101,7 +102,5 @@ def _under(top: _Part, own: Mapping[str, Any] | None, path: str, replaced: Mappi
     try:
         return type(top).model_validate({**inherited, **own})
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join([path, *(str(part) for part in fault["loc"])])
-        text = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(text, path=key) from error
+        fault = first_fault(error)
+        raise ConfigurationError(fault.sentence(), path=fault.path(path)) from error

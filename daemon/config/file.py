@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
 from connectors.section import Section
+from connectors.validation import faults_of
 from daemon.config.settings import Settings
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
@@ -128,18 +129,16 @@ def _absolute(section: Any, folder: Path) -> Any:
 def _as_configuration_error(error: ValidationError, values: Mapping[str, Any]) -> ConfigurationError:
     """Return every complaint of pydantic as a line that names the key as the user wrote it."""
     lines = []
-    for fault in error.errors(include_url=False):
-        path = _user_path(fault["loc"], values)
-        if fault["type"] == "extra_forbidden":
+    for fault in faults_of(error):
+        path = _user_path(fault.location, values)
+        text = fault.sentence()
+        if fault.is_unknown_key:
             close = difflib.get_close_matches(path.rpartition(".")[2], _every_key(), n=1)
-            text = "unknown key" + (f"; do you mean {close[0]!r}?" if close else "")
-        elif fault["type"] == "missing":
+            text += f"; do you mean {close[0]!r}?" if close else ""
+        elif fault.is_missing_key:
             text = "this key is needed"
-        else:
-            text = fault["msg"].removeprefix("Value error, ")
-            shown = fault.get("input")
-            if isinstance(shown, str | int | float | bool):
-                text += f" (it is {shown!r})"
+        elif isinstance(fault.given, str | int | float | bool):
+            text += f" (it is {fault.given!r})"
         lines.append((path, text))
     (first_path, first), *others = lines
     more = "".join(f"\n{path}: {text}" for path, text in others)

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from connectors.routes import SinkSettings, SourceSettings
 from connectors.section import Bytes, Section
+from connectors.settings import SinkSettings, SourceSettings
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
 

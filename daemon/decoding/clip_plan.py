@@ -1,14 +1,15 @@
-"""What the sampler knows of a clip before its first window is decoded."""
+"""The plan of a clip: its windows, and all that the sampler knows before the first of them is decoded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason, Transient
-from daemon.decoding.media import OpenMedia
+from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.pool import Session
 from daemon.decoding.protocol import Header
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 
@@ -18,14 +19,14 @@ _WINDOWS_A_FRAME = 20  # above that, a picture that stands still for so many win
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """What a child says of a clip, checked: a child that was taken over must not take the parent along."""
+    """The facts that a child states of a clip, checked: a child that was taken over must not take the parent along."""
 
     codec: str
     container: str
     width: int
     height: int
     declared_s: float
-    cut: bool
+    truncated: bool
     failure: str
 
 
@@ -39,7 +40,7 @@ def read_answer(answer: Header, block: bytes, max_pixels: int) -> tuple[PacketIn
             width=int(answer["width"]),
             height=int(answer["height"]),
             declared_s=float(answer["declared_s"]),
-            cut=bool(answer["cut"]),
+            truncated=bool(answer["truncated"]),
             failure=str(answer["failure"])[:200],
         )
         if facts.width < 1 or facts.height < 1 or facts.width * facts.height > max_pixels:
@@ -66,8 +67,8 @@ class ClipPlan:
     pts_ns: NDArray[np.int64] = field(repr=False)
     fault: Poison | None
     media: OpenMedia = field(repr=False)
-    session: Any = field(repr=False)
-    on_close: Any = field(repr=False)
+    session: Session = field(repr=False)
+    on_close: Callable[[Session], None] = field(repr=False)
 
     @property
     def frame_bytes(self) -> int:
@@ -76,12 +77,12 @@ class ClipPlan:
 
     def window_bytes(self, window: Window) -> int:
         """Bytes of a window's frames."""
-        return len(window.frame_numbers) * self.frame_bytes
+        return len(window.frame_indices) * self.frame_bytes
 
     def overlapping(self, first: int, last: int) -> list[Window]:
         """Return the windows after ``first``, up to ``last``, that show frames from before its end."""
-        newest = max(self.windows[first].frame_numbers)
-        return [w for w in self.windows[first + 1 : last + 1] if min(w.frame_numbers) <= newest]
+        newest = max(self.windows[first].frame_indices)
+        return [w for w in self.windows[first + 1 : last + 1] if min(w.frame_indices) <= newest]
 
     def close(self) -> None:
         """Close the clip's descriptor and let its decoder go. May be called again."""
@@ -112,14 +113,14 @@ def _check_worth(index: PacketIndex, windows: WindowPolicy) -> None:
         raise Poison(Reason.OVER_BUDGET, f"{count:,} windows for {len(index):,} frames, spread over {hours:.1f} hours")
 
 
-def early_end(index: PacketIndex, cut: bool, failure: str, declared_s: float) -> Poison | None:
-    """Return what a clip that ends before its time is rejected with after its last whole window, else None.
+def early_end(index: PacketIndex, truncated: bool, failure: str, declared_s: float) -> Poison | None:
+    """Return the rejection that follows the last whole window of a clip that ends before its time, else None.
 
-    The container's own structure has the say; a header's duration is believed only as far as it denies a cut.
+    The container's own structure has the say; a header's duration is believed only as far as it denies a truncation.
     """
     end_s = index.duration_ns / NS_PER_S
     frame_s = end_s / len(index)
-    if cut and (declared_s <= 0 or end_s < declared_s - frame_s):
+    if truncated and (declared_s <= 0 or end_s < declared_s - frame_s):
         declared = f" of {declared_s:.2f} s" if declared_s > 0 else ""
         return Poison(Reason.TRUNCATED, f"truncated at {end_s:.2f} s{declared}")
     if failure:

@@ -1,7 +1,8 @@
-"""What a clip's packets say about its frames: when each is shown, and where decoding it must begin.
+"""The index of a clip's packets: when each frame is shown, and where decoding it must begin.
 
-Packets arrive in decoding order, frames are shown in order of their time stamps. A *position* counts packets in
-decoding order, a *number* counts shown frames in order of presentation, from 0. Pure: nothing here knows a decoder.
+Packets arrive in decoding order, and frames are shown in order of their time stamps. A *decode index* counts packets in
+decoding order, a *frame index* counts the frames that are shown in order of presentation; both start at 0. Nothing in
+this module knows a decoder.
 """
 
 import json
@@ -30,9 +31,10 @@ class PacketIndex:
 
     ``pts`` and ``dts`` are ``int64[P]`` and ``flags`` ``uint8[P]``, in decoding order and in ticks of ``time_base``;
     ``last_ticks`` is how long the last frame is shown. ``counted`` says that the packets carried no distinct times and
-    that a decoding pass made the index: a position is then the same as a number, and decoding starts at the beginning.
+    that a decoding pass made the index: a decode index is then the same as a frame index, and decoding starts at the
+    beginning.
 
-    Derived: ``order`` (``int64[F]``, number -> position), ``sorted_pts`` (``int64[F]``, ticks), ``pts_ns``
+    Derived: ``order`` (``int64[F]``, frame index -> decode index), ``sorted_pts`` (``int64[F]``, ticks), ``pts_ns``
     (``int64[F]``, from 0), ``keyframes`` (``bool[F]``) and ``duration_ns``.
     """
 
@@ -73,35 +75,32 @@ class PacketIndex:
     def __len__(self) -> int:
         return len(self.order)
 
-    def number_of(self, pts: int) -> int:
-        """Return the number of the frame shown at ``pts`` ticks, -1 when no packet promised one."""
-        number = int(np.searchsorted(self.sorted_pts, pts))
-        return number if number < len(self.sorted_pts) and self.sorted_pts[number] == pts else -1
+    def frame_at(self, pts: int) -> int:
+        """Return the index of the frame shown at ``pts`` ticks, -1 when no packet promised one."""
+        frame_index = int(np.searchsorted(self.sorted_pts, pts))
+        return frame_index if frame_index < len(self.sorted_pts) and self.sorted_pts[frame_index] == pts else -1
 
-    def start_of(self, number: int, *, steps_back: int = 0) -> int:
-        """Return the position of the key frame from which frame ``number`` can be decoded.
+    def decode_start(self, frame_index: int, *, steps_back: int = 0) -> int:
+        """Return the decode index of the key frame from which frame ``frame_index`` can be decoded.
 
         That is the last key frame shown at or before it: a frame shown before its group's key frame (an open group)
         needs the group before. ``steps_back`` goes that many key frames further back.
         """
         if self.counted:
             return 0
-        keys = self._key_numbers()
-        at = int(np.searchsorted(keys, number, side="right")) - 1
-        while at >= 0 and self.order[keys[at]] > self.order[number]:
+        keys = np.flatnonzero(self.keyframes)
+        at = int(np.searchsorted(keys, frame_index, side="right")) - 1
+        while at >= 0 and self.order[keys[at]] > self.order[frame_index]:
             at -= 1
         at -= steps_back
         return int(self.order[keys[at]]) if at >= 0 else 0
 
-    def _key_numbers(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.keyframes)
-
-    def without_start(self, number: int) -> "PacketIndex":
-        """Return the index in which time starts at frame ``number``: those before it are never shown."""
-        if number == 0:
+    def without_start(self, frame_index: int) -> "PacketIndex":
+        """Return the index in which time starts at frame ``frame_index``: those before it are never shown."""
+        if frame_index == 0:
             return self
         flags = self.flags.copy()
-        flags[self.order[:number]] &= ~np.uint8(SHOWN)
+        flags[self.order[:frame_index]] &= ~np.uint8(SHOWN)
         return PacketIndex(self.time_base, self.pts, self.dts, flags, self.last_ticks, self.counted)
 
     def to_bytes(self) -> bytes:

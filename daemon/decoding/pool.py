@@ -1,4 +1,4 @@
-"""The decoding children: which clip is open in which, and a new child for each that failed or has done its share."""
+"""The decoding children: each clip stays in one, and a child that failed or has done its share is replaced."""
 
 import asyncio
 import itertools

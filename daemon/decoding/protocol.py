@@ -1,6 +1,8 @@
-"""How the program and a decoding child talk: a JSON header and a block of bytes, descriptors beside the first byte.
+"""The protocol between the program and a decoding child: a JSON header, a block of bytes, and open descriptors.
 
-parent -> child   plan {session, decoder, limits, bound}             + the clip's descriptor
+The descriptors of a message go with its first byte.
+
+parent -> child   plan {session, decoder, limits, max_frame_size}    + the clip's descriptor
                   decode {session, target, windows, wanted, open?}   + [the clip's descriptor] + a memory file a window
                   forget {session}                                   no reply
 child -> parent   ready {confinement, versions} · alive {} · planned {...} + the index · decoded {...}

@@ -1,4 +1,7 @@
-"""From clips to frame sets: plans in a decoding child, windows in order, never far ahead, bytes reserved beforehand."""
+"""The sampler turns clips into frame sets, in decoding children, window by window and never far ahead.
+
+The bytes of a window are reserved before it is decoded.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,18 +12,17 @@ from connectors.media.protocols import DistantMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
 from daemon.decoding.clip_plan import ClipPlan, early_end, read_answer, readable_windows
-from daemon.decoding.media import OpenMedia
-from daemon.decoding.pixels import FrameBound
+from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool
 from daemon.decoding.protocol import Header
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
 
-__all__ = ["ClipPlan", "FrameBound", "Sampler", "UnreadableWindow"]
+__all__ = ["ClipPlan", "Sampler", "UnreadableWindow"]
 
 
 class Sampler:
-    """Turns clips into frame sets in child processes. ``bound`` is the largest frame that the model asks for.
+    """Turns clips into frame sets in child processes. ``max_frame_size`` is the largest that the model has a use for.
 
     ``frame_bytes`` is what frames may take of ``limits.in_flight_bytes``: all of it where nothing else is said.
     """
@@ -29,17 +31,17 @@ class Sampler:
         self,
         limits: LimitsSettings,
         timeouts: TimeoutsSettings,
-        bound: FrameBound | None = None,
+        max_frame_size: MaxFrameSize | None = None,
         frame_bytes: int | None = None,
     ) -> None:
-        self._limits, self._deadline_s, self._bound = limits, timeouts.decode_deadline_s, bound
+        self._limits, self._deadline_s, self._max_frame_size = limits, timeouts.decode_deadline_s, max_frame_size
         self.budget = ByteBudget(frame_bytes or limits.in_flight_bytes)
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes)
         self._media_limits: Header = {"max_pixels": limits.max_pixels, "max_duration_s": limits.max_duration_s}
 
-    def fit(self, bound: tuple[int, int] | None) -> None:
-        """Scale the frames of clips planned from now on down into (width, height); None leaves them as they are."""
-        self._bound = None if bound is None else FrameBound(*bound)
+    def scale_down_to(self, max_frame_size: MaxFrameSize | None) -> None:
+        """Scale the frames of clips planned from now on down to this size; None leaves them as they are."""
+        self._max_frame_size = max_frame_size
 
     async def start(self) -> None:
         """Start the decoding children; :class:`Fatal` when one does not come up, for nothing could be read."""
@@ -62,8 +64,14 @@ class Sampler:
         media = OpenMedia.open(clip.media, self._limits.max_clip_bytes)
         session = self.pool.open(media.descriptor)
         try:
-            bound = [self._bound.max_width, self._bound.max_height] if self._bound is not None else None
-            request = {"kind": "plan", "decoder": decoder, "limits": self._media_limits, "bound": bound}
+            largest = self._max_frame_size
+            max_frame_size = [largest.width, largest.height] if largest is not None else None
+            request = {
+                "kind": "plan",
+                "decoder": decoder,
+                "limits": self._media_limits,
+                "max_frame_size": max_frame_size,
+            }
             try:
                 answer, block = await self.pool.ask(session, lambda _: (request, []), self._deadline_s)
             except (Poison, Transient):
@@ -72,7 +80,7 @@ class Sampler:
             index, facts = read_answer(answer, block, self._limits.max_pixels)
             session.index = block
             session.opening = {"decoder": decoder, "limits": self._media_limits, "size": [facts.width, facts.height]}
-            fault = early_end(index, facts.cut, facts.failure, facts.declared_s)
+            fault = early_end(index, facts.truncated, facts.failure, facts.declared_s)
             plan = ClipPlan(
                 index.duration_ns,
                 readable_windows(index, windows, frames, fault),
@@ -185,8 +193,8 @@ class Sampler:
         plan, filling = run.plan, run.filling.pop(at)
         window = plan.windows[at]
         try:
-            pts_ns = tuple(int(plan.pts_ns[number]) for number in shown if number >= 0)
-            is_own = [n == w for n, w in zip(shown, window.frame_numbers, strict=True)]
+            pts_ns = tuple(int(plan.pts_ns[index]) for index in shown if index >= 0)
+            is_own = [i == w for i, w in zip(shown, window.frame_indices, strict=True)]
             if len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
                 self.budget.release(filling.size_bytes)
                 return UnreadableWindow(window, "none of its frames can be decoded")
@@ -198,11 +206,11 @@ class Sampler:
 
 
 def _read_shown(answer: Header, plan: ClipPlan, at: int) -> list[int]:
-    """Return the numbers of the frames that a window shows, -1 where there is none."""
+    """Return the indices of the frames that a window shows, -1 where there is none."""
     shown = answer.get("shown")
-    wanted = plan.windows[at].frame_numbers
+    wanted = plan.windows[at].frame_indices
     if not isinstance(shown, list) or len(shown) != len(wanted):
         raise Transient("the decoder's answer makes no sense", reason=Reason.DECODER_DIED)
-    if not all(isinstance(number, int) and -1 <= number < len(plan.pts_ns) for number in shown):
+    if not all(isinstance(index, int) and -1 <= index < len(plan.pts_ns) for index in shown):
         raise Transient("the decoder's answer makes no sense", reason=Reason.DECODER_DIED)
     return shown

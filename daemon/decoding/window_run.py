@@ -1,4 +1,4 @@
-"""The windows of one clip between being asked for and being taken: their memory, and what a child is asked to fill."""
+"""The windows of one clip between being asked for and being taken: their memory, and the request to fill it."""
 
 import asyncio
 import ctypes
@@ -94,6 +94,6 @@ class WindowRun:
         return {
             "kind": "decode",
             "target": at,
-            "windows": [[i, windows[i].frame_numbers] for i in new],
-            "wanted": sorted({number for window in upcoming for number in window.frame_numbers}),
+            "windows": [[i, windows[i].frame_indices] for i in new],
+            "wanted": sorted({index for window in upcoming for index in window.frame_indices}),
         }, [self.filling[i].memory for i in new]

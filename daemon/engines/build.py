@@ -1,12 +1,12 @@
-"""The table of engines: from settings to an engine, its planner, and the checks that need no model."""
+"""The table of engines: from settings to an engine, its token planner, and the checks that need no model."""
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import EngineSettings, FakeSettings, OpenAISettings, Settings, VllmSettings
 from daemon.engines.contract import Engine
-from daemon.engines.fake import FakeEngine, FakePlanner, FaultScript
+from daemon.engines.fake import FakeEngine, FakeTokenPlanner, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.engines.model_checks import check_structure
-from daemon.engines.token_planner import Planner, UnknownPlanner
+from daemon.engines.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.engines.vllm_args import checked_args
 from daemon.windows import FramePolicy
 
@@ -35,7 +35,7 @@ def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings) -> En
             return FakeEngine(delay_ms=engine.delay_ms, slots=engine.slots, script=script)
 
 
-def build_planner(settings: Settings) -> Planner:
+def build_token_planner(settings: Settings) -> TokenPlanner:
     """Return what plans a window's tokens, from the model's processor and configuration files; no weights are loaded.
 
     Raises:
@@ -48,9 +48,9 @@ def build_planner(settings: Settings) -> Planner:
             debug = settings.log.level == "debug"
             return load_model(settings.engine, most_frames(settings), debug=debug).planner
         case OpenAISettings():
-            return UnknownPlanner()
+            return RemoteTokenPlanner()
         case FakeSettings():
-            return FakePlanner()
+            return FakeTokenPlanner()
 
 
 def check_engine(settings: EngineSettings) -> None:

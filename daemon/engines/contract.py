@@ -1,23 +1,23 @@
-"""What a model must do for the pipeline: describe one window's frames."""
+"""The contract of every engine: it describes the frames of one window, and says how it is."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from connectors.contract import TokenLogprob
-from daemon.engines.token_planner import Planner
+from daemon.engines.token_planner import TokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. ``cut_off`` says that it ended at ``max_tokens``; times are in milliseconds.
+    """One answer. ``truncated`` says that it ended at ``max_tokens``; times are in milliseconds.
 
     ``logprobs`` holds one entry for each of the ``output_tokens`` where the prompt asks for them.
     """
 
     text: str
-    cut_off: bool
+    truncated: bool
     prompt_tokens: int
     vision_tokens: int
     output_tokens: int
@@ -29,7 +29,7 @@ class Completion:
 
 @dataclass
 class EngineStatistics:
-    """What the engine last said about itself. ``kv_cache_usage`` is a share of 1."""
+    """The statistics that the engine last gave. ``kv_cache_usage`` is a share of 1."""
 
     steps: int = 0
     completions: int = 0
@@ -47,12 +47,12 @@ class Engine(Protocol):
 
     @property
     def model_id(self) -> str:
-        """What messages call the model."""
+        """The name that messages give the model."""
         ...
 
     @property
     def slots(self) -> int:
-        """How many requests keep it busy: 2 x max_num_seqs for vLLM. Final after :meth:`start`."""
+        """The number of requests that keep it busy: 2 x max_num_seqs for vLLM. Final after :meth:`start`."""
         ...
 
     @property
@@ -62,17 +62,17 @@ class Engine(Protocol):
 
     @property
     def waiting_for(self) -> str:
-        """What is waited for now, for people; empty when nothing is."""
+        """The outage that is waited for now, for people; empty when there is none."""
         ...
 
     @property
     def statistics(self) -> EngineStatistics | None:
-        """What the engine last said about itself; None for one that says nothing."""
+        """The statistics that the engine last gave; None for one that gives none."""
         ...
 
     @property
-    def planner(self) -> Planner:
-        """What a window will cost. Only after :meth:`start`."""
+    def planner(self) -> TokenPlanner:
+        """The planner of a window's tokens. Only after :meth:`start`."""
         ...
 
     async def start(self) -> None:

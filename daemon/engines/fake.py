@@ -14,9 +14,9 @@ import yaml
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Transient
 from daemon.engines.contract import Completion
-from daemon.engines.token_planner import UnknownPlanner, check_context
+from daemon.engines.token_planner import check_context
 from daemon.prompts.prompt import Prompt
-from daemon.windows import FrameSet
+from daemon.windows import FrameSet, MaxFrameSize
 
 _TOKENS_A_FRAME = 16
 _MAX_MODEL_LEN = 131_072
@@ -67,7 +67,7 @@ class FakeEngine:
 
     def __init__(self, *, delay_ms: float = 0.0, slots: int = 64, script: FaultScript | None = None) -> None:
         self._delay_ms, self.slots, self.script = delay_ms, slots, script or FaultScript()
-        self.planner = FakePlanner()
+        self.planner = FakeTokenPlanner()
         self.progress = 0
         self.requests: list[str] = []  # the ids of all that came, in order
         self.aborted: list[str] = []
@@ -75,7 +75,7 @@ class FakeEngine:
         self._finished = defaultdict[int, asyncio.Event](asyncio.Event)
 
     async def start(self) -> None:
-        """Start nothing: there is no model."""
+        return  # there is no model
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
         """Return a text that depends on the window and its frames alone."""
@@ -167,13 +167,11 @@ class FakeEngine:
             raise EngineLost("the fake engine died")
 
     async def wait_dead(self) -> None:
-        """Raise :class:`EngineLost` when the script has killed the engine."""
         await self._dead.wait()
         self._raise_if_dead()
 
     async def close(self) -> None:
-        """Leave nothing behind: what still waits finds the engine dead."""
-        self._dead.set()
+        self._dead.set()  # what still waits finds the engine dead
 
 
 def _logprob(word: str, top: int) -> TokenLogprob:
@@ -182,10 +180,11 @@ def _logprob(word: str, top: int) -> TokenLogprob:
     return TokenLogprob(word, math.log(0.5), tuple(ranked))
 
 
-class FakePlanner(UnknownPlanner):
-    """Counts words of the prompt, and 16 tokens a frame."""
+class FakeTokenPlanner:
+    """A :class:`daemon.engines.token_planner.TokenPlanner` that counts the prompt's words, and 16 tokens a frame."""
 
     max_model_len: int | None = _MAX_MODEL_LEN
+    max_frame_size: MaxFrameSize | None = None
 
     def tokens(self, num_frames: int, prompt: Prompt) -> int:
         """Return the prompt's tokens."""
@@ -194,11 +193,9 @@ class FakePlanner(UnknownPlanner):
     def prompt_tokens(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
     ) -> int | None:
-        """Return what the fake engine will report."""
         return self.tokens(num_frames, prompt)
 
     def check(
         self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
     ) -> None:
-        """Refuse a prompt and answer above 131,072 tokens."""
         check_context(self.tokens(num_frames, prompt), prompt.max_tokens, _MAX_MODEL_LEN)

@@ -1,4 +1,4 @@
-"""The guard that a local engine runs behind: deadlines, stalls and death."""
+"""The guard that a local engine runs behind: deadlines, stalls and the engine's death."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import TextIO
 
 from connectors.errors import EngineLost, Reason, Transient
 from daemon.engines.contract import Completion, Engine, EngineStatistics
-from daemon.engines.token_planner import Planner
+from daemon.engines.token_planner import TokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -21,45 +21,39 @@ _LATE_LOOK = 2.0  # a look that is later says that this process did not run, and
 _ABORT_S = 1.0  # how long an aborted request may take to let go; it is left behind then
 
 
-class EngineAround:
-    """An engine around another one: what it says of itself is what the inner one says."""
+class EngineWrapper:
+    """An engine in front of another one, whose account of itself it hands on."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     @property
     def model_id(self) -> str:
-        """See :class:`Engine`."""
         return self._engine.model_id
 
     @property
     def slots(self) -> int:
-        """See :class:`Engine`."""
         return self._engine.slots
 
     @property
     def progress(self) -> int:
-        """See :class:`Engine`."""
         return self._engine.progress
 
     @property
     def waiting_for(self) -> str:
-        """See :class:`Engine`."""
         return self._engine.waiting_for
 
     @property
     def statistics(self) -> EngineStatistics | None:
-        """See :class:`Engine`."""
         return self._engine.statistics
 
     @property
-    def planner(self) -> Planner:
-        """See :class:`Engine`."""
+    def planner(self) -> TokenPlanner:
         return self._engine.planner
 
 
-class GuardedEngine(EngineAround):
-    """An engine whose requests end, one way or the other.
+class GuardedEngine(EngineWrapper):
+    """An engine whose every request ends: with an answer, at a deadline, or with the engine's death.
 
     1. A request that takes longer than ``request_deadline_s`` while the engine gets on with others is aborted:
        :class:`Transient`, reason ``engine_deadline``. One during which nothing at all moved is given as long again,

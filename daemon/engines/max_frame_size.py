@@ -1,19 +1,20 @@
-"""What a model's processor says of the frames it can use: how large, so that no more is moved, and how many."""
+"""The frames that a model's processor has a use for: how large they are at most, and how many there are at least."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from daemon.prompts.prompt import Modality
+from daemon.windows import MaxFrameSize
 
 _WIDEST = 16 / 9  # frames up to this aspect lose nothing; wider ones reach the processor a little small
-_LARGEST_EDGE_PX = 4096  # a bound above is none: hardly a frame is larger
+_LARGEST_EDGE_PX = 4096  # a limit above it is none: hardly a frame is larger
 
 
-def frame_bound(processor: Any, modality: Modality) -> tuple[int, int] | None:
-    """Return the (width, height) that frames are scaled down into, their aspect kept; None for native size.
+def max_frame_size(processor: Any, modality: Modality) -> MaxFrameSize | None:
+    """Return the size that frames are scaled down into, their aspect kept; None for native size.
 
-    ``processor`` is a Hugging Face processor. It does the last resize, so the bound leaves it at least as many pixels
+    ``processor`` is a Hugging Face processor. It does the last resize, so this size leaves it at least as many pixels
     as it keeps of a 16:9 frame, standing or lying. A model that crops, or cuts images into tiles, gets native size.
     """
     part = getattr(processor, f"{modality}_processor", None)
@@ -21,7 +22,7 @@ def frame_bound(processor: Any, modality: Modality) -> tuple[int, int] | None:
     if size is None or modality == "image" or getattr(part, "do_center_crop", None):
         return None
     edge = _useful_edge(size if isinstance(size, Mapping) else vars(size))
-    return (edge, edge) if edge is not None and edge <= _LARGEST_EDGE_PX else None
+    return MaxFrameSize(edge, edge) if edge is not None and edge <= _LARGEST_EDGE_PX else None
 
 
 def _useful_edge(size: Mapping[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ from daemon.windows import FrameSet, Window
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-TICKS_PER_S = 1000  # a "frame rate" of one a millisecond lets frame numbers carry time stamps
+TICKS_PER_S = 1000  # a "frame rate" of one a millisecond lets frame indices carry time stamps
 _NS_PER_TICK = 1_000_000_000 // TICKS_PER_S
 
 
@@ -30,7 +30,7 @@ def offsets_from(start_ns: int, pts_ns: Iterable[int]) -> tuple[int, ...]:
 def video_metadata(offsets: tuple[int, ...], length_ms: int) -> dict[str, Any]:
     """Return what vLLM's ``video`` modality wants to know beside the frames.
 
-    Frame numbers are milliseconds at 1,000 frames a second, so models that write or rotate by time see the true times,
+    Frame indices are milliseconds at 1,000 frames a second, so models that write or rotate by time see the true times,
     and ``do_sample_frames`` is off: the frames are chosen already.
     """
     total = max(length_ms, offsets[-1] + 1)
@@ -53,7 +53,7 @@ def as_images(frames: NDArray[np.uint8]) -> "list[Image]":
 
 @dataclass(frozen=True, slots=True)
 class MediaForm:
-    """How a model takes a window: as one video, or as an image a frame.
+    """The form in which a model takes a window: as one video, or as an image a frame.
 
     A video of fewer than ``least_frames`` frames is refused by some models' processors; its last frame is repeated.
     """
@@ -65,7 +65,7 @@ class MediaForm:
         """Return how many placeholders a window of ``num_frames`` needs."""
         return num_frames if self.modality == "image" else 1
 
-    def media(self, frames: NDArray[np.uint8], offsets: tuple[int, ...], length_ms: int) -> Any:
+    def media(self, frames: NDArray[np.uint8], offsets: tuple[int, ...], length_ms: int) -> dict[str, Any]:
         """Return vLLM's ``multi_modal_data`` for ``uint8[N, H, W, 3]`` RGB frames, shown at ``offsets`` (ms)."""
         if self.modality == "image":
             return {"image": as_images(frames)}
@@ -73,6 +73,11 @@ class MediaForm:
         # always a copy: processors make tensors of the frames, and torch warns of arrays that are read-only
         shown = np.concatenate([frames, *[frames[-1:]] * missing])
         return {"video": [(shown, video_metadata(offsets + offsets[-1:] * missing, length_ms))]}
+
+    def window_media(self, frames: FrameSet) -> dict[str, Any]:
+        """Return vLLM's ``multi_modal_data`` for a window."""
+        length_ms = (frames.window.exclusive_end_ns - frames.window.start_ns) // _NS_PER_TICK
+        return self.media(frames.frames, offsets_ms(frames), length_ms)
 
 
 def black_frames(num_frames: int, height: int = 64, width: int = 64) -> FrameSet:

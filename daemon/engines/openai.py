@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -22,10 +22,13 @@ from daemon.config.settings import OpenAISettings
 from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import as_images
-from daemon.engines.token_planner import UnknownPlanner
+from daemon.engines.token_planner import RemoteTokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
 from daemon.windows import FrameSet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class RemoteEngine:
     ) -> None:
         self._settings, self._deadline_s, self._transport = settings, request_deadline_s, transport
         self.model_id, self.slots = settings.model, settings.slots
-        self.planner = UnknownPlanner()
+        self.planner = RemoteTokenPlanner()
         self.progress = 0
         self.waiting_for = ""  # why no server takes requests now; empty while one does
         self._servers: list[_Server] = []
@@ -203,7 +206,7 @@ class RemoteEngine:
         await asyncio.gather(*(server.client.aclose() for server in servers))
 
 
-def _data_url(image: Any) -> str:
+def _data_url(image: "Image") -> str:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
@@ -226,14 +229,14 @@ def _completion(answer: httpx.Response, queue_ms: float, engine_ms: float) -> Co
     try:
         body = answer.json()
         choice, usage = body["choices"][0], body.get("usage") or {}
-        text, cut_off = choice["message"]["content"] or "", choice.get("finish_reason") == "length"
+        text, truncated = choice["message"]["content"] or "", choice.get("finish_reason") == "length"
         steps = (choice.get("logprobs") or {}).get("content") or ()
         logprobs = tuple(_logprob(one, tuple(map(_logprob, one.get("top_logprobs") or ()))) for one in steps)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         detail = "the server's answer is no chat completion"
         raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine") from error
     tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    return Completion(text, cut_off, tokens[0], 0, tokens[1], queue_ms, engine_ms, logprobs=logprobs)
+    return Completion(text, truncated, tokens[0], 0, tokens[1], queue_ms, engine_ms, logprobs=logprobs)
 
 
 def _logprob(step: dict[str, Any], top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:

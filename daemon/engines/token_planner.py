@@ -1,4 +1,4 @@
-"""What a window will cost in tokens, from a model's processor and configuration alone: no weights are loaded."""
+"""The tokens that a window will cost, from a model's processor and configuration alone: no weights are loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from connectors.errors import Poison, Reason
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import MediaForm
 from daemon.prompts.prompt import Prompt, PromptEncoder
+from daemon.windows import MaxFrameSize
 
 _NOMINAL_STEP_MS = 1000  # between frames, where nobody says when they are shown
 _FAR_MS = 36_000_000  # ten hours
@@ -24,14 +25,14 @@ class PlannedTokens:
     vision_tokens: int
 
 
-class Planner(Protocol):
+class TokenPlanner(Protocol):
     """Plans the prompt of a window from its shape.
 
-    ``max_model_len`` and ``frame_bound`` (width, height) are None where nothing is known or frames go at native size.
+    ``max_model_len`` is None where nothing is known, and ``max_frame_size`` where frames go at native size.
     """
 
     max_model_len: int | None
-    frame_bound: tuple[int, int] | None
+    max_frame_size: MaxFrameSize | None
 
     def prompt_tokens(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
@@ -56,7 +57,7 @@ def check_context(prompt_tokens: int, max_tokens: int, max_model_len: int) -> No
         raise Poison(Reason.OVER_CONTEXT, detail, origin="prompt")
 
 
-class ModelPlanner:
+class ModelTokenPlanner:
     """Plans with the model's own processor: black frames of the right shape go through it, and tokens are counted.
 
     ``process(ids, media)`` is the processor; it returns the widened token ids and how many of them frames fill.
@@ -69,11 +70,11 @@ class ModelPlanner:
         process: Callable[[list[int], Any], tuple[int, int]],
         *,
         max_model_len: int,
-        frame_bound: tuple[int, int] | None,
+        max_frame_size: MaxFrameSize | None,
     ) -> None:
         self.encoder, self.form, self._process = encoder, form, process
         self.max_model_len: int | None = max_model_len
-        self.frame_bound = frame_bound
+        self.max_frame_size = max_frame_size
         self._plans: dict[tuple[object, ...], PlannedTokens] = {}
         self._times_count: bool | None = False if form.modality == "image" else None
 
@@ -131,19 +132,18 @@ class ModelPlanner:
             check_context(planned.prompt_tokens, prompt.max_tokens, self.max_model_len)
 
 
-class UnknownPlanner:
-    """Nothing can be planned: the model is somewhere else."""
+class RemoteTokenPlanner:
+    """Plans nothing, for the model is on another machine: its server counts, and refuses what it can't take."""
 
     max_model_len: int | None = None
-    frame_bound: tuple[int, int] | None = None
+    max_frame_size: MaxFrameSize | None = None
 
     def prompt_tokens(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
     ) -> int | None:
-        """Return None: the server counts."""
         return None
 
     def check(
         self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
     ) -> None:
-        """Refuse nothing: the server does."""
+        return

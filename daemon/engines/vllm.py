@@ -20,20 +20,20 @@ from daemon.config.settings import VllmSettings
 from daemon.engines import model_checks
 from daemon.engines.contract import Completion, EngineStatistics
 from daemon.engines.library_errors import as_configuration_error, sentence
-from daemon.engines.max_frame_size import frame_bound, least_frames
-from daemon.engines.model_input import MediaForm, black_frames, offsets_ms
+from daemon.engines.max_frame_size import least_frames, max_frame_size
+from daemon.engines.model_input import MediaForm, black_frames
 from daemon.engines.reaper import EngineReaper, kill_marked
-from daemon.engines.token_planner import ModelPlanner, check_context
+from daemon.engines.token_planner import ModelTokenPlanner, check_context
 from daemon.engines.vllm_args import (
     check_types,
     checked_args,
     cpu_environment,
     engine_args,
     media_limits,
+    sampling_arguments,
     set_environment,
 )
-from daemon.engines.vllm_output import completion, vision_tokens
-from daemon.engines.vllm_steps import StepLogger
+from daemon.engines.vllm_output import StepLogger, completion, vision_tokens
 from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, Prompt, PromptEncoder
 from daemon.windows import FrameSet
 
@@ -41,15 +41,14 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # how soon a dead engine core is noticed where no request is waiting
 _SHUTDOWN_S = 10.0  # what vLLM's processes are given to end by themselves
-_NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What is known of a model without its weights: its planner, and the arguments that make its engine."""
+    """A model without its weights: its token planner, and the arguments that make its engine."""
 
     arguments: Mapping[str, Any]
-    planner: ModelPlanner
+    planner: ModelTokenPlanner
 
 
 def argument_class() -> type[Any]:
@@ -86,15 +85,15 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
             raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
         model_checks.check_parallel(settings, model_config.hf_config.to_dict())
         hf_processor = processor.info.get_hf_processor()
-        bound = frame_bound(hf_processor, modality)
-        planner = ModelPlanner(
+        max_size = max_frame_size(hf_processor, modality)
+        planner = ModelTokenPlanner(
             _encoder(model_config, processor, modality),
             MediaForm(modality, least_frames(hf_processor, modality)),
             _counter(processor),
             max_model_len=model_config.max_model_len,
-            frame_bound=bound,
+            max_frame_size=max_size,
         )
-    limits = media_limits(modality, max_frames, bound)
+    limits = media_limits(modality, max_frames, max_size)
     return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
 
 
@@ -156,10 +155,10 @@ class VllmEngine:
         self._reaper = EngineReaper()
         self._llm: Any = None
         self._launching: asyncio.Future[Any] | None = None
-        self._planner: ModelPlanner | None = None
+        self._planner: ModelTokenPlanner | None = None
 
     @property
-    def planner(self) -> ModelPlanner:
+    def planner(self) -> ModelTokenPlanner:
         """The planner of the model that runs; only after :meth:`start`."""
         if self._planner is None:
             raise RuntimeError("the engine has not started")
@@ -234,31 +233,17 @@ class VllmEngine:
 
     async def _render(self, frames: FrameSet, prompt: Prompt) -> Any:
         """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
-        form, window = self.planner.form, frames.window
+        form = self.planner.form
         ids = self.planner.encoder.encode(prompt, form.items(len(frames.frames)))
-        length_ms = (window.exclusive_end_ns - window.start_ns) // _NS_PER_MS
-        media = form.media(frames.frames, offsets_ms(frames), length_ms)
-        one = {"prompt_token_ids": ids, "multi_modal_data": media}
+        one = {"prompt_token_ids": ids, "multi_modal_data": form.window_media(frames)}
         (rendered,) = await self._llm.renderer.render_cmpl_async([one])
         return rendered
 
     def _sampling(self, prompt: Prompt) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        stop = self.planner.encoder.stop(prompt)
-        return SamplingParams(
-            max_tokens=prompt.max_tokens,
-            min_tokens=prompt.min_tokens,
-            temperature=prompt.temperature,
-            top_p=prompt.top_p,
-            top_k=prompt.top_k,
-            repetition_penalty=prompt.repetition_penalty,
-            stop=list(stop.texts),
-            stop_token_ids=list(stop.token_ids),
-            seed=prompt.seed,
-            logprobs=prompt.logprobs,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        arguments = sampling_arguments(prompt, self.planner.encoder.stop(prompt))
+        return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

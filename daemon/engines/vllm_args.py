@@ -1,4 +1,4 @@
-"""The settings of vLLM: which names it knows, which are ours to name, and what captiond sets that vLLM would not."""
+"""The arguments of vLLM: the names it knows, those that are ours to name, and the values that captiond sets."""
 
 import ast
 import difflib
@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
+from connectors.validation import first_fault
 from daemon.config.settings import VllmSettings
+from daemon.prompts.prompt import Prompt, Stop
+from daemon.windows import MaxFrameSize
 
 # vLLM's names for what the configuration names itself, and where
 OURS = {
@@ -110,20 +113,20 @@ def check_types(args: Mapping[str, Any], argument_class: type[Any]) -> None:
         try:
             TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]["msg"]
+            fault = first_fault(error).message
             raise ConfigurationError(f"{value!r} does not fit: {fault}", path=f"engine.args.{given}") from error
         except (PydanticUserError, NameError):
             continue
 
 
-def media_limits(modality: str, max_frames: int, frame_bound: tuple[int, int] | None) -> dict[str, Any]:
+def media_limits(modality: str, max_frames: int, max_frame_size: MaxFrameSize | None) -> dict[str, Any]:
     """Return vLLM's ``limit_mm_per_prompt``: one video of ``max_frames`` frames, or as many images.
 
-    ``frame_bound`` (width, height) keeps vLLM from making room for frames larger than the sampler gives.
+    ``max_frame_size`` keeps vLLM from making room for frames larger than the sampler gives.
     """
     if modality == "image":
         return {"image": max_frames}
-    size = {} if frame_bound is None else {"width": frame_bound[0], "height": frame_bound[1]}
+    size = {} if max_frame_size is None else {"width": max_frame_size.width, "height": max_frame_size.height}
     return {"video": {"count": 1, "num_frames": max_frames, **size}, "image": 0}
 
 
@@ -141,6 +144,22 @@ def engine_args(settings: VllmSettings, model: str, *, dtype: str) -> dict[str, 
         "dtype": dtype,
         "quantization": settings.quantization,
         "max_model_len": settings.max_model_len,
+    }
+
+
+def sampling_arguments(prompt: Prompt, stop: Stop) -> dict[str, Any]:
+    """Return the arguments of ``SamplingParams`` for a prompt whose answer ends at ``stop``."""
+    return {
+        "max_tokens": prompt.max_tokens,
+        "min_tokens": prompt.min_tokens,
+        "temperature": prompt.temperature,
+        "top_p": prompt.top_p,
+        "top_k": prompt.top_k,
+        "repetition_penalty": prompt.repetition_penalty,
+        "stop": list(stop.texts),
+        "stop_token_ids": list(stop.token_ids),
+        "seed": prompt.seed,
+        "logprobs": prompt.logprobs,
     }
 
 

@@ -1,10 +1,11 @@
-"""What vLLM's rendered prompts and final outputs hold, in our words. Imports no vLLM."""
+"""The translation of what vLLM gives, without importing it: rendered prompts, final outputs and its statistics."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from connectors.contract import TokenLogprob
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, EngineStatistics
 
 
 def vision_tokens(rendered: Any) -> int:
@@ -39,3 +40,29 @@ def _logprobs(answer: Any, top: int) -> Iterator[TokenLogprob]:
         ranked = sorted(step.values(), key=lambda one: one.rank)[:top]
         likeliest = tuple(TokenLogprob(one.decoded_token, one.logprob) for one in ranked)
         yield TokenLogprob(step[token_id].decoded_token, step[token_id].logprob, likeliest)
+
+
+@dataclass
+class StepLogger:
+    """A logger of vLLM's statistics: every step of the engine is one call of :meth:`record`."""
+
+    statistics: EngineStatistics
+
+    def __call__(self, *_: Any) -> "StepLogger":
+        return self  # vLLM is given factories of loggers
+
+    def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+        self.statistics.steps += 1
+        if scheduler_stats is not None:
+            self.statistics.running = scheduler_stats.num_running_reqs
+            self.statistics.waiting = scheduler_stats.num_waiting_reqs
+            self.statistics.kv_cache_usage = scheduler_stats.kv_cache_usage
+
+    def log_engine_initialized(self) -> None:
+        return
+
+    def log(self) -> None:
+        return
+
+    def record_sleep_state(self, *_: Any, **__: Any) -> None:
+        return

@@ -1,4 +1,4 @@
-"""How the running daemon is: one view for the status line, the status page, `/readyz`, `/metrics` and `status`.
+"""The health of the running daemon: one view for the status line, the status page, `/readyz`, `/metrics` and `status`.
 
 It only reads. What a part waits for is that part's own report: see :class:`connectors.contract.Reporting`.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from prometheus_client import Counter, Gauge
+
 from connectors.contract import Route, Sink
 from daemon import __version__
 from daemon.decoding.sampler import Sampler
@@ -20,7 +22,7 @@ RATE_SPAN_S = 60.0  # rates are over the last minute, or over the time since the
 
 
 class Phase(StrEnum):
-    """Where in its life the daemon is."""
+    """The phases in the life of a daemon."""
 
     STARTING = "starting"  # decoders and the model are loaded
     READY = "ready"
@@ -47,8 +49,8 @@ class Rates:
         return (clips - clips_then) / (now_s - then_s), (windows - windows_then) / (now_s - then_s)
 
 
-class Condition:
-    """Reads the parts of a daemon. ``phase`` is the supervisor's to set."""
+class Health:
+    """Reads the parts of a daemon. ``phase`` is for :class:`daemon.service.hooks.ServiceHooks` to set."""
 
     def __init__(
         self,
@@ -185,6 +187,6 @@ class Condition:
         return {(route.name, event): float(n) for route in self.routes for event, n in route.counters.items()}
 
 
-def _of(counter: Any, source: str) -> int:
+def _of(counter: Counter | Gauge, source: str) -> int:
     (family,) = counter.collect()
     return int(sum(sample.value for sample in family.samples if sample.labels.get("source") == source))

@@ -1,15 +1,16 @@
-"""What stands beside the main loop while the program runs: words to the service manager, the status page, reloads.
+"""Hooks around the main loop: reports to the service manager, the status server, reloads of the configuration.
 
-It never touches a clip. The supervisor tells it where in its life the program is; everything else it reads.
+They never touch a clip. The supervisor calls them as the program starts, gets ready, drains and ends.
 """
 
 import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from connectors.errors import ExitCode
-from daemon.service.health import Condition, Phase
+from daemon.service.health import Health, Phase
 from daemon.service.reload import Outcome, Reloader
 from daemon.service.run_record import RunRecord
 from daemon.service.sdnotify import ServiceManager
@@ -20,54 +21,62 @@ log = logging.getLogger(__name__)
 _CLOSING_S = 25.0  # what the engine and the sources may take to close after a drain
 
 
-@dataclass
-class Attendant:
-    """``listen`` is where the status is served, None for nowhere."""
+class Server(Protocol):
+    """What serves the status beside the main loop."""
 
-    condition: Condition
+    async def start(self) -> None:
+        """Listen, then serve until :meth:`close`."""
+        ...
+
+    async def close(self) -> None:
+        """Stop serving."""
+        ...
+
+
+@dataclass
+class ServiceHooks:
+    """The hooks of one daemon. Without a ``server`` the status is served nowhere."""
+
+    health: Health
     watchdog: Watchdog
     manager: ServiceManager
     reloader: Reloader
-    listen: str | None
+    server: Server | None
     record: RunRecord = field(default_factory=RunRecord)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def start(self) -> None:
         """Serve the status and begin to tell the service manager, before anything is loaded."""
-        self.condition.restarts = self.record.begin()
-        if self.listen is not None:
-            from daemon.web.pages import build_app
-            from daemon.web.server import StatusServer
-
-            server = StatusServer(build_app(self.condition, self.watchdog), self.listen)
-            await server.start()
-            self._stack.push_async_callback(server.close)
+        self.health.restarts = self.record.begin()
+        if self.server is not None:
+            await self.server.start()
+            self._stack.push_async_callback(self.server.close)
         self._tasks.append(asyncio.create_task(self._tell(), name="tell the service manager"))
 
     def ready(self) -> None:
-        """The model has answered and the sources are about to be read."""
-        self.condition.phase = Phase.READY
+        """Report that the model has answered and the sources are about to be read."""
+        self.health.phase = Phase.READY
         self.manager.ready()
-        self.manager.status(self.condition.line())
+        self.manager.status(self.health.line())
 
     def draining(self, drain_s: float) -> None:
-        """A stop has begun; it may take as long as the configuration says, whatever the unit says."""
-        self.condition.phase = Phase.DRAINING
+        """Report that a stop has begun; it may take as long as the configuration says, whatever the unit says."""
+        self.health.phase = Phase.DRAINING
         self.manager.stopping()
         self.manager.extend(drain_s + _CLOSING_S)
-        self.manager.status(self.condition.line())
+        self.manager.status(self.health.line())
 
-    def hang_up(self) -> None:
+    def reload(self) -> None:
         """Read the configuration again (SIGHUP); while the program starts or stops, say that it is not done."""
-        if self.condition.phase is not Phase.READY:
-            log.warning("Not reloaded: the program is %s.", self.condition.phase)
+        if self.health.phase is not Phase.READY:
+            log.warning("Not reloaded: the program is %s.", self.health.phase)
             return
         self._tasks.append(asyncio.create_task(self._reload(), name="reload"))
 
     async def close(self, code: ExitCode | None) -> None:
         """Stop telling and serving, and note how the program ends."""
-        self.condition.phase = Phase.STOPPED
+        self.health.phase = Phase.STOPPED
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -82,7 +91,7 @@ class Attendant:
             was_still = self.watchdog.stalled
             if not self.watchdog.look() and not was_still:
                 log.error("No more pings to the service manager: %s stands still.", self.watchdog.stalled)
-            line = self.condition.line()
+            line = self.health.line()
             if line != told:
                 self.manager.status(line)
             told = line
@@ -95,8 +104,8 @@ class Attendant:
         except Exception:  # a bug in reading a file is no reason to stop captioning
             log.exception("The configuration could not be read again.")
             outcome, sentence = Outcome.REFUSED, "Not reloaded: an error, see the log."
-        self.condition.metrics.reloads.labels(outcome).inc()
-        self.condition.last_reload = sentence
+        self.health.metrics.reloads.labels(outcome).inc()
+        self.health.last_reload = sentence
         log.log(logging.WARNING if outcome is Outcome.REFUSED else logging.INFO, "%s", sentence)
         self.manager.ready()
-        self.manager.status(self.condition.line())
+        self.manager.status(self.health.line())

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from daemon.service.health import Condition
+from daemon.service.health import Health
 from daemon.service.sdnotify import ServiceManager
 
 PINGS_PER_LIMIT = 4  # sd_watchdog_enabled(3) advises two; a busy loop may miss one
@@ -37,13 +37,13 @@ class _Watched:
 
 @dataclass
 class Watchdog:
-    """Pings iff the engine and the main loop are idle, say what they wait for, or get on.
+    """Pings while the engine and the main loop are idle, say what they wait for, or make progress.
 
     The engine has ``stall_s`` for its next step; the main loop has the time that two windows may take to decode, where
     that is longer. The engine's own guard ends the program after as long and says more: this is for when that fails.
     """
 
-    condition: Condition
+    health: Health
     manager: ServiceManager
     stall_s: float
     decode_deadline_s: float
@@ -52,17 +52,17 @@ class Watchdog:
     _watched: list[_Watched] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        condition = self.condition
+        health = self.health
         engine = _Watched(
             "the engine",
-            lambda: condition.metrics.requests > 0 and "engine" not in condition.waiting_for(),
-            lambda: condition.engine.progress,
+            lambda: health.metrics.requests > 0 and "engine" not in health.waiting_for(),
+            lambda: health.engine.progress,
             self.stall_s,
         )
         loop = _Watched(
             "the main loop",
-            lambda: condition.in_flight() > 0 and not condition.waiting_for(),
-            condition.steps,
+            lambda: health.in_flight() > 0 and not health.waiting_for(),
+            health.steps,
             max(self.stall_s, 2 * self.decode_deadline_s),
         )
         self._watched = [engine, loop]

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from daemon.service.health import Condition
+from daemon.service.health import Health
 from daemon.service.watchdog import Watchdog
 
 # the page is ours alone: no script, nothing from elsewhere, in no frame
@@ -23,7 +23,7 @@ _HEADERS = {
 }
 
 
-def build_app(condition: Condition, watchdog: Watchdog) -> Starlette:
+def build_app(health: Health, watchdog: Watchdog) -> Starlette:
     """Return the application over a running daemon."""
 
     async def livez(_: Request) -> Response:
@@ -34,20 +34,20 @@ def build_app(condition: Condition, watchdog: Watchdog) -> Starlette:
 
     async def readyz(_: Request) -> Response:
         """200 while clips are captioned; 503 with the reason while it starts, stops or waits."""
-        why_not = condition.not_ready()
+        why_not = health.not_ready()
         return PlainTextResponse(f"{why_not}\n", 503) if why_not else PlainTextResponse("ready\n")
 
     async def metrics(_: Request) -> Response:
         """Return the metrics in Prometheus' text format."""
-        return Response(generate_latest(condition.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(generate_latest(health.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def status_json(_: Request) -> Response:
         """Return what `captiond status` prints."""
-        return JSONResponse(condition.snapshot())
+        return JSONResponse(health.snapshot())
 
     async def page(_: Request) -> Response:
         """Return the status page; it loads itself again."""
-        return HTMLResponse(render(condition.snapshot()))
+        return HTMLResponse(render(health.snapshot()))
 
     pages: dict[str, Callable[[Request], Awaitable[Response]]] = {
         "/": page,

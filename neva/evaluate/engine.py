@@ -1,15 +1,14 @@
-"""The engine of an evaluation: the daemon's own, told by NeVA's keys, with what a model's processor does not do."""
+"""The engine of an evaluation: the daemon's own, set up by NeVA's keys, behind NeVA's preparation of frames."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from connectors.contract import TokenLogprob
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
 from daemon.engines.contract import Completion, Engine
-from daemon.engines.guard import EngineAround
+from daemon.engines.guard import EngineWrapper
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 from neva.evaluate.model import vllm_quantization
@@ -17,14 +16,18 @@ from neva.evaluate.settings import EvaluateSettings
 from neva.media_settings import ModelSettings
 from neva.pixel_values import CLIP, AspectRatio, prepare_frames
 
-# five prompts may ask about one clip: its frames are embedded once, and its prompt's beginning is computed once
+# many prompts may ask about one clip: its frames and the beginning of its prompts are computed only once
 _ARGS = {"enable_prefix_caching": True, "mm_processor_cache_gb": 1}
-_STAND_IN = "Describe this video."  # until a record's own text takes its place
-_TOP_TOKENS = 5  # how many of the likeliest tokens all_probs reports at each step
+_STAND_IN = "Describe this video."  # each record replaces it by its own text
+_TOP_TOKENS = 5  # the number of likeliest tokens that all_probs reports at each step
 
 
 def daemon_settings(settings: EvaluateSettings, model: str, media: ModelSettings, source: str) -> Settings:
-    """Return the daemon's settings for an evaluation; :class:`ConfigurationError` names a key that is wrong."""
+    """Return the daemon's settings for an evaluation.
+
+    Raises:
+        ConfigurationError: a key is wrong; the error names it.
+    """
     engine: dict[str, Any] = {"kind": "vllm", **settings.engine}
     if engine["kind"] == "vllm":
         given = dict(engine.get("args") or {})
@@ -52,14 +55,14 @@ def daemon_settings(settings: EvaluateSettings, model: str, media: ModelSettings
 
 
 def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
-    """Return how every record is asked; the text is the record's own."""
+    """Return the prompt of all records; each replaces its text by its own."""
     wanted = settings.inference
     is_greedy = wanted.greedy or wanted.temperature == 0
     sampling: dict[str, Any] = {
         "temperature": 0.0 if is_greedy else wanted.temperature,
         "top_p": wanted.top_p if 0 < wanted.top_p < 1 and not is_greedy else 1.0,
         "top_k": 0 if is_greedy else wanted.top_k,
-        # NeVA fills the list of what was said only where it computes log-probabilities, and greedy answers ignore it
+        # as in NeVA, which applies it only where it computes log-probabilities, and never to greedy answers
         "repetition_penalty": wanted.repetition_penalty if wanted.compute_logprob and not wanted.greedy else 1.0,
     }
     if wanted.all_probs or wanted.compute_logprob:
@@ -75,8 +78,8 @@ def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
     )
 
 
-class NevaEngine(EngineAround):
-    """An engine behind NeVA's own preparation of frames; it keeps the log-probabilities of each clip's answer.
+class NevaEngine(EngineWrapper):
+    """An engine that prepares frames as NeVA does.
 
     See :class:`daemon.engines.contract.Engine` for what each method promises.
     """
@@ -84,7 +87,6 @@ class NevaEngine(EngineAround):
     def __init__(self, engine: Engine, aspect_ratio: AspectRatio, *, legacy_bgr: bool) -> None:
         super().__init__(engine)
         self._aspect_ratio, self._legacy_bgr = aspect_ratio, legacy_bgr
-        self._logprobs: dict[str, list[dict[str, Any]]] = {}
 
     async def start(self) -> None:
         """Load the model."""
@@ -96,15 +98,7 @@ class NevaEngine(EngineAround):
         if shown is not frames.frames:
             shown = np.ascontiguousarray(shown)
             frames = FrameSet(frames.window, shown, frames.pts_ns, frames.substituted, frames.decode_ms)
-        done = await self._engine.describe(frames, prompt, request_id)
-        if prompt.logprobs is not None:
-            self._logprobs[request_id.partition("/")[0]] = [_as_record(token) for token in done.logprobs]
-        return done
-
-    def logprobs(self, clip_id: str) -> dict[str, Any]:
-        """Return the log-probabilities of a clip's answer as keys of its record, once."""
-        found = self._logprobs.pop(clip_id, None)
-        return {} if found is None else {"logprobs": found}
+        return await self._engine.describe(frames, prompt, request_id)
 
     async def wait_dead(self) -> None:
         """Raise :class:`connectors.errors.EngineLost` when the engine has died."""
@@ -113,11 +107,3 @@ class NevaEngine(EngineAround):
     async def close(self) -> None:
         """Stop the model."""
         await self._engine.close()
-
-
-def _as_record(token: TokenLogprob) -> dict[str, Any]:
-    """Return a token's log-probability under the names that OpenAI's interface has for it."""
-    record: dict[str, Any] = {"token": token.token, "logprob": token.logprob}
-    if token.top:
-        record["top_logprobs"] = [_as_record(one) for one in token.top]
-    return record

@@ -1,6 +1,7 @@
-"""A training clip's pixels: from its folder or tar, the frames that an evaluation shows of it, scaled for the tower.
+"""The pixels of training clips: the frames that an evaluation shows of a clip, scaled for the tower.
 
-Planning, choosing and decoding are the daemon's own, in this process: training data is the user's own.
+The daemon's own functions plan, choose and decode the frames. They run in this process, outside the sandbox, since
+training data comes from the user.
 """
 
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from connectors.media.protocols import Media
-from connectors.prompt_file.source import MediaShelf
+from connectors.prompt_file.media_shelf import MediaShelf
 from daemon.config.settings import LimitsSettings
 from daemon.decoding.child.session import AvWriter, plan
-from daemon.decoding.media import MediaLimits, OpenMedia
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.open_media import OpenMedia
 from daemon.windows import plan_windows
 from neva.media_settings import MediaSettings
 from neva.pixel_values import TowerPixels, pixel_values
@@ -27,18 +29,18 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
     """Return the frames that ``shown`` chooses, ``uint8[F, H, W, 3]`` RGB, upright, at native size.
 
     Raises:
-        Poison: the clip can't be had, or not one of its frames can be read.
+        Poison: the clip can't be opened, or none of its frames can be decoded.
     """
     opened = OpenMedia.open(media, _LIMITS.max_clip_bytes)
     try:
         facts, index = plan(opened.descriptor, _MEDIA_LIMITS, None, lambda: None)
         windows, frames = shown.to_policies()
         (window,) = plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
-        rgb = np.empty((len(window.frame_numbers), facts["height"], facts["width"], 3), np.uint8)
+        rgb = np.empty((len(window.frame_indices), facts["height"], facts["width"], 3), np.uint8)
         writer = AvWriter(opened.descriptor, index, _MEDIA_LIMITS)
         try:
-            writer.want(list(window.frame_numbers))
-            _write(writer, window.frame_numbers, rgb)
+            writer.want(list(window.frame_indices))
+            _write(writer, window.frame_indices, rgb)
         finally:
             writer.close()
     finally:
@@ -46,17 +48,17 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
     return rgb
 
 
-def _write(writer: AvWriter, numbers: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
-    """Write each frame into its place; one that can't be read is the one before it."""
-    readable = [False] * len(numbers)
-    for place, number in enumerate(numbers):
-        if place and number == numbers[place - 1]:
+def _write(writer: AvWriter, indices: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
+    """Write each frame into its place; a frame that can't be decoded is replaced by the one before it."""
+    readable = [False] * len(indices)
+    for place, index in enumerate(indices):
+        if place and index == indices[place - 1]:
             rgb[place], readable[place] = rgb[place - 1], readable[place - 1]
         else:
-            readable[place] = writer.write(number, rgb[place]) >= 0
+            readable[place] = writer.write(index, rgb[place]) >= 0
     if not any(readable):
         raise Poison(Reason.NO_FRAMES, "not one of the frames chosen can be decoded")
-    for place in range(len(numbers)):
+    for place in range(len(indices)):
         if not readable[place]:
             source = max((at for at in range(place) if readable[at]), default=readable.index(True))
             rgb[place], readable[place] = rgb[source], True
@@ -64,7 +66,7 @@ def _write(writer: AvWriter, numbers: tuple[int, ...], rgb: NDArray[np.uint8]) -
 
 @dataclass
 class TrainingMedia:
-    """The pixels of clips by name. ``folder`` is a folder or a tar, which is read member by member."""
+    """The pixels of clips by name, from a folder or a tar, which is read member by member."""
 
     folder: Path
     shown: MediaSettings
@@ -77,7 +79,12 @@ class TrainingMedia:
         self._shelf.open()
 
     def pixels(self, name: str) -> NDArray[np.float32]:
-        """Return a clip as ``float32[F, 3, crop_px, crop_px]``; :class:`Poison` or :class:`Transient` says why not."""
+        """Return a clip as ``float32[F, 3, crop_px, crop_px]``.
+
+        Raises:
+            Poison: the clip can't be read, whenever it is tried again.
+            Transient: the clip can't be read now.
+        """
         frames = read_frames(self._shelf.media(name), self.shown)
         if self.shown.legacy_bgr:
             frames = frames[..., ::-1]

@@ -1,4 +1,4 @@
-"""What every engine does. A test module gives an ``engine`` fixture of module scope and inherits from the class."""
+"""The contract of every engine. A test module inherits from the class, with an ``engine`` fixture of module scope."""
 
 import asyncio
 import math
@@ -48,7 +48,7 @@ class EngineContract:
     async def test_says_when_it_was_cut_off(self, engine: Engine) -> None:
         done = await engine.describe(noise(*self.shape), Prompt("What is shown?", max_tokens=1), "clip/0/7")
 
-        assert done.cut_off
+        assert done.truncated
         assert done.output_tokens == 1
 
     async def test_log_probabilities_come_where_they_are_asked_for(self, engine: Engine) -> None:

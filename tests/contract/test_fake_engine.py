@@ -106,7 +106,7 @@ async def test_empty_cut_off_and_failing_answers() -> None:
     engine = FakeEngine(script=script)
 
     assert (await describe(engine, "quiet")).text == ""
-    assert (await describe(engine, "long")).cut_off
+    assert (await describe(engine, "long")).truncated
     assert (await describe(engine, "slow")).engine_ms >= 5
     with pytest.raises(Transient):
         await describe(engine, "shaky")

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from connectors.errors import ConfigurationError, Poison, Reason
-from daemon.commands import caption as one_shot
+from daemon.commands.one_shot import SOURCE
+from daemon.commands.plan import plan
 from daemon.config.file import settings_from
 from daemon.engines.vllm import VllmEngine, load_model
 from daemon.prompts.prompt import Prompt
@@ -49,10 +50,10 @@ async def test_frames_go_as_one_video(engine: VllmEngine) -> None:
 
 
 async def test_names_the_size_that_frames_are_scaled_down_to(engine: VllmEngine) -> None:
-    bound = engine.planner.frame_bound
+    largest = engine.planner.max_frame_size
 
-    assert bound is not None
-    assert 56 <= bound[0] <= 512
+    assert largest is not None
+    assert 56 <= largest.width <= 512
 
 
 async def test_later_windows_of_a_clip_are_planned_too(engine: VllmEngine) -> None:
@@ -80,9 +81,9 @@ async def test_a_plan_counts_the_times_of_each_window(tmp_path: Path, capsys: py
     engine = {"model": str(folder), "dtype": "float32", "max_model_len": MAX_MODEL_LEN}
     values = {"engine": engine, "windows": {"window_s": 10.0, "min_tail_s": 5.0}, "frames": {"num_frames": 4}}
     place = {"kind": "folder", "path": "."}
-    loaded = settings_from({**values, "sources": {one_shot.SOURCE: place}, "sink": place}, folder=tmp_path)
+    loaded = settings_from({**values, "sources": {SOURCE: place}, "sink": place}, folder=tmp_path)
 
-    await one_shot.plan(loaded, [tmp_path / "clip.mp4"], "json")
+    await plan(loaded, [tmp_path / "clip.mp4"], "json")
 
     windows = json.loads(capsys.readouterr().out)["windows"]
     planner = load_model(settings(folder), 8).planner

@@ -103,7 +103,7 @@ async def test_a_stop_string_ends_the_answer(engine: VllmEngine) -> None:
     done = await engine.describe(noise(2, 56, 56), Prompt(LONG.text, max_tokens=24, stop=(stop,)), "clip/0/stop")
 
     assert stop not in done.text
-    assert not done.cut_off
+    assert not done.truncated
 
 
 async def test_a_special_token_ends_the_answer_though_its_text_does_not_show_it(engine: VllmEngine) -> None:
@@ -117,7 +117,7 @@ async def test_a_special_token_ends_the_answer_though_its_text_does_not_show_it(
 
     assert name not in done.text
     assert done.token_ids == whole.token_ids[: whole.token_ids.index(special) + 1]
-    assert not done.cut_off
+    assert not done.truncated
 
 
 async def test_a_repetition_penalty_reaches_the_sampler(engine: VllmEngine) -> None:

@@ -13,7 +13,7 @@ from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.source import KafkaSource, SourceBounds
 from connectors.kafka.transactional_route import TransactionalRoute
-from connectors.messages.schema import message_from_json
+from connectors.messages.codec import message_from_json
 from tests.contract.route_contract import RouteContract
 from tests.contract.sink_contract import SinkContract
 from tests.contract.source_contract import SourceContract

@@ -11,7 +11,7 @@ from connectors.contract import Clip
 from connectors.media.file import FileMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import Sampler
-from daemon.windows import FrameSet, neva_frame_numbers
+from daemon.windows import FrameSet, neva_frame_indices
 from neva.media_settings import MediaSettings
 
 WIDTH, HEIGHT, RATE = 64, 48, 25
@@ -67,7 +67,7 @@ async def test_pyav_and_decord_show_the_same_frames(tmp_path: Path, frames: int,
     by_av = await shown(tmp_path / "clip.mp4", media, "av")
     by_decord = await shown(tmp_path / "clip.mp4", media, "decord")
 
-    expected = neva_frame_numbers(frames, media.frames_shown, media.splice_single_frame)
+    expected = neva_frame_indices(frames, media.frames_shown, media.splice_single_frame)
     assert by_av.pts_ns == by_decord.pts_ns == tuple(k * 10**9 // RATE for k in expected)
     difference = np.abs(by_av.frames.astype(int) - by_decord.frames.astype(int))
     assert difference.mean() <= MEAN_TOLERANCE
@@ -80,7 +80,7 @@ async def test_decords_own_reader_agrees_on_length_and_pixels(tmp_path: Path) ->
     write_clip(tmp_path / "clip.mp4", 30)
 
     reader = decord.VideoReader(str(tmp_path / "clip.mp4"), num_threads=1)
-    numbers = neva_frame_numbers(len(reader), 8)
+    numbers = neva_frame_indices(len(reader), 8)
     theirs = np.stack([reader[k].asnumpy() for k in numbers])
     ours = await shown(tmp_path / "clip.mp4", MediaSettings(num_frames=8), "av")
 

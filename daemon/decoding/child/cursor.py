@@ -1,4 +1,4 @@
-"""Frames of one clip by number, decoded forward, and each group of pictures at most once while numbers rise."""
+"""The frames of one clip by their index, decoded forward: each group of pictures once while the indices rise."""
 
 from collections import deque
 from collections.abc import Collection
@@ -16,7 +16,7 @@ _MAX_UNKNOWN = 16  # so many frames at times that no packet named, and the packe
 # Decoders that leave out frames that nothing refers to, packet by packet. Others decide once (dav1d) or never.
 _SKIPPING_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
 
-Shown = tuple[int, Any]  # a frame's number and the frame
+Shown = tuple[int, Any]  # a frame's index and the frame
 
 
 class _LostPlaceError(Exception):
@@ -34,15 +34,15 @@ class FrameCursor:
         self._wanted: frozenset[int] = frozenset()
         self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
         self._may_seek = not index.counted
-        self._nothing_before = 0  # from the clip's first packet on, no frame with a lower number comes out
+        self._nothing_before = 0  # from the clip's first packet on, no frame with a lower index comes out
         self.decoded = 0  # frames that came out of the decoder
         self.unknown = 0  # frames with a time stamp that no packet promised
         self._disordered = 0  # frames with a time stamp before that of the frame they came after
         self._open()
 
-    def want(self, numbers: Collection[int]) -> None:
+    def want(self, frame_indices: Collection[int]) -> None:
         """Name the frames that will be asked for next: others that nothing refers to need no decoding."""
-        self._wanted = frozenset(numbers)
+        self._wanted = frozenset(frame_indices)
 
     def first(self, look_at: int = 1) -> Shown | None:
         """Return the first frame that comes out; None when none does, or ``look_at`` come at times not promised."""
@@ -52,32 +52,32 @@ class FrameCursor:
             first = first or self._held
         return None if self._disordered else first
 
-    def get(self, number: int) -> Shown | None:
-        """Return frame ``number``, or the one on screen before it where the decoder does not give it, or None."""
+    def get(self, frame_index: int) -> Shown | None:
+        """Return frame ``frame_index``, or the one on screen before it where the decoder does not give it, or None."""
         try:
-            return self._get(number)
+            return self._get(frame_index)
         except _LostPlaceError:  # after a seek, the container gave other packets than in the first pass
             self._may_seek = False
             self._reopen()
-            return self._get(number)
+            return self._get(frame_index)
 
-    def _get(self, number: int) -> Shown | None:
-        if number < self._nothing_before:
+    def _get(self, frame_index: int) -> Shown | None:
+        if frame_index < self._nothing_before:
             return None
-        shown = self._advance(number)
+        shown = self._advance(frame_index)
         if shown is not None:
             return shown
-        if self._careful and (before := self._last_before(number)) is not None:
+        if self._careful and (before := self._last_before(frame_index)) is not None:
             return before
         self._decode_everything()
         for steps_back in range(_STEPS_BACK + 1):
-            start = self._index.start_of(number, steps_back=steps_back)
+            start = self._index.decode_start(frame_index, steps_back=steps_back)
             self._jump(start)
-            shown = self._pull_until(number) or self._last_before(number)
+            shown = self._pull_until(frame_index) or self._last_before(frame_index)
             if shown is not None:
                 return shown
             if start == 0:
-                self._nothing_before = number if self._held is None else self._held[0]
+                self._nothing_before = frame_index if self._held is None else self._held[0]
                 break
         return None
 
@@ -98,9 +98,9 @@ class FrameCursor:
         self._careful = self._careful or self._stream.codec.canonical_name not in _SKIPPING_CODECS
         self._packets = packets_of(self._container, self._stream)
         self._pushed_back: Any = None
-        self._position = 0  # of the next packet to read
+        self._decode_index = 0  # of the next packet to read
         self._has_sought = False  # then each packet is held to the index
-        self._count = -1  # number of the last frame that came out, where frames are counted
+        self._count = -1  # index of the last frame that came out, where frames are counted
 
     def _forget(self) -> None:
         self._queue: deque[Shown] = deque()
@@ -108,31 +108,31 @@ class FrameCursor:
         self._before: Shown | None = None
         self._finished = False  # the decoder has been emptied
 
-    def _advance(self, number: int) -> Shown | None:
+    def _advance(self, frame_index: int) -> Shown | None:
         """Go forward to a frame when it lies ahead, back to its group's start when it lies behind."""
         for shown in (self._held, self._before):
-            if shown is not None and shown[0] == number:
+            if shown is not None and shown[0] == frame_index:
                 return shown
-        if self._held is not None and self._held[0] > number:
-            if self._careful and self._last_before(number) is not None:
+        if self._held is not None and self._held[0] > frame_index:
+            if self._careful and self._last_before(frame_index) is not None:
                 return None  # it was passed, and the decoder did not give it
-            self._jump(self._index.start_of(number))
-        elif self._index.start_of(number) > self._position + _SKIP_PACKETS:
-            self._jump(self._index.start_of(number))
-        return self._pull_until(number)
+            self._jump(self._index.decode_start(frame_index))
+        elif self._index.decode_start(frame_index) > self._decode_index + _SKIP_PACKETS:
+            self._jump(self._index.decode_start(frame_index))
+        return self._pull_until(frame_index)
 
-    def _last_before(self, number: int) -> Shown | None:
+    def _last_before(self, frame_index: int) -> Shown | None:
         for shown in (self._held, self._before):
-            if shown is not None and shown[0] < number:
+            if shown is not None and shown[0] < frame_index:
                 return shown
         return None
 
-    def _pull_until(self, number: int) -> Shown | None:
+    def _pull_until(self, frame_index: int) -> Shown | None:
         """Decode until the frame or a later one comes out, or the clip ends; return the frame itself or None."""
-        while self._held is None or self._held[0] < number:
+        while self._held is None or self._held[0] < frame_index:
             if not self._pull():
                 return None
-        return self._held if self._held[0] == number else None
+        return self._held if self._held[0] == frame_index else None
 
     def _pull(self) -> bool:
         """Hold the next frame that comes out, or nothing new from one more packet; False at the end."""
@@ -155,41 +155,41 @@ class FrameCursor:
             self.decoded += 1
             if self._index.counted:
                 self._count += 1
-                number = self._count
+                frame_index = self._count
             else:
-                number = self._index.number_of(frame.pts) if frame.pts is not None else -1
-                self.unknown += number < 0
+                frame_index = self._index.frame_at(frame.pts) if frame.pts is not None else -1
+                self.unknown += frame_index < 0
             newest = self._queue[-1] if self._queue else self._held
-            if newest is not None and 0 <= number <= newest[0]:
+            if newest is not None and 0 <= frame_index <= newest[0]:
                 self._disordered += 1
-            elif number >= 0:
-                self._queue.append((number, frame))
+            elif frame_index >= 0:
+                self._queue.append((frame_index, frame))
 
     def _is_wanted(self, packet: Any) -> bool:
-        number = self._index.number_of(packet.pts) if packet.pts is not None else -1
-        return number < 0 or number in self._wanted
+        frame_index = self._index.frame_at(packet.pts) if packet.pts is not None else -1
+        return frame_index < 0 or frame_index in self._wanted
 
     def _read(self) -> Any:
         """Return the next packet, None at the end."""
         packet, self._pushed_back = self._pushed_back, None
         packet = packet or next(self._packets, None)
-        if packet is None or self._position >= len(self._index.pts):
-            return None if self._position >= len(self._index.pts) and not self._index.counted else packet
-        if self._has_sought and packet.pts is not None and packet.pts != self._index.pts[self._position]:
+        if packet is None or self._decode_index >= len(self._index.pts):
+            return None if self._decode_index >= len(self._index.pts) and not self._index.counted else packet
+        if self._has_sought and packet.pts is not None and packet.pts != self._index.pts[self._decode_index]:
             raise _LostPlaceError
-        self._position += 1
+        self._decode_index += 1
         return packet
 
-    def _jump(self, position: int) -> None:
+    def _jump(self, decode_index: int) -> None:
         """Go to a packet with an empty decoder: by reading on when it is near ahead, else by the container's index."""
-        distance = position - self._position
+        distance = decode_index - self._decode_index
         try:
             if not 0 <= distance <= _SEEK_PACKETS:
-                self._seek(position)
-            self._skip_to(position)
+                self._seek(decode_index)
+            self._skip_to(decode_index)
         except _LostPlaceError:
             self._reopen()
-            self._skip_to(position)
+            self._skip_to(decode_index)
         self._stream.codec_context.flush_buffers()
         self._forget()
 
@@ -197,27 +197,27 @@ class FrameCursor:
         self.close()
         self._open()
 
-    def _skip_to(self, position: int) -> None:
-        while self._position < position and self._read() is not None:
+    def _skip_to(self, decode_index: int) -> None:
+        while self._decode_index < decode_index and self._read() is not None:
             pass
 
-    def _seek(self, position: int) -> None:
+    def _seek(self, decode_index: int) -> None:
         """Ask the container for a key frame at or before a packet, and find out by its time stamp where that is."""
-        if not self._may_seek or position == 0:
+        if not self._may_seek or decode_index == 0:
             raise _LostPlaceError
         self._has_sought = True
-        ticks = min(int(self._index.dts[position]), int(self._index.pts[position]))
+        ticks = min(int(self._index.dts[decode_index]), int(self._index.pts[decode_index]))
         if ticks < -(2**62):
-            ticks = int(self._index.pts[position])
+            ticks = int(self._index.pts[decode_index])
         try:
             self._container.seek(ticks, stream=self._stream, backward=True)
         except Exception:
             raise _LostPlaceError from None
         self._packets = packets_of(self._container, self._stream)
         for packet in self._packets:
-            number = self._index.number_of(packet.pts) if packet.pts is not None else -1
-            if number >= 0:
-                self._pushed_back, self._position = packet, int(self._index.order[number])
+            frame_index = self._index.frame_at(packet.pts) if packet.pts is not None else -1
+            if frame_index >= 0:
+                self._pushed_back, self._decode_index = packet, int(self._index.order[frame_index])
                 break
-        if self._pushed_back is None or self._position > position:
+        if self._pushed_back is None or self._decode_index > decode_index:
             raise _LostPlaceError

@@ -1,4 +1,4 @@
-"""decord, and the only file that imports it: the same frames by the same numbers, for parity with NeVA's loader.
+"""decord, and the only file that imports it: the same frames by the same indices, for parity with NeVA's loader.
 
 decord goes on decoding in the background after a seek, without a bound, so a reader lives for one frame set only. It
 turns frames itself, knows nothing of pixel aspect, and takes every video for BT.601.
@@ -20,21 +20,20 @@ class DecordWriter:
         self._path = f"/proc/self/fd/{descriptor}"
         self._reader: Any = None
 
-    def want(self, numbers: list[int]) -> None:
-        """See :meth:`FrameWriter.want`: a new set begins, the reader of the last one goes."""
+    def want(self, frame_indices: list[int]) -> None:
+        """Let the reader of the last set go: a new one begins."""
         self.close()
 
-    def write(self, number: int, out: NDArray[np.uint8]) -> int:
-        """See :meth:`FrameWriter.write`."""
+    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
         try:
-            pixels = self._open()[number].asnumpy()
+            pixels = self._open()[frame_index].asnumpy()
         except Exception:
             return -1
         height, width = out.shape[:2]
         if pixels.shape != out.shape:
             pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
         np.copyto(out, pixels)
-        return number
+        return frame_index
 
     def close(self) -> None:
         """Let go of the reader and of what it decoded ahead."""

@@ -8,10 +8,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pyav import decode_all, explain, open_container, video_stream
-from daemon.decoding.child.truncation import declared_avi_s, is_cut
+from daemon.decoding.child.truncation import declared_avi_s, is_truncated
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 
@@ -22,7 +23,7 @@ _PROGRESS_FRAMES = 2000  # a pass says that it is alive so often
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """What a demuxing pass found. ``failure`` says why it ended early; ``declared_s`` is the header's word."""
+    """The result of a demuxing pass. ``failure`` says why it ended early; ``declared_s`` is the header's word."""
 
     index: PacketIndex
     codec: str
@@ -31,7 +32,7 @@ class Packets:
     height: int
     sample_aspect: Fraction | None
     declared_s: float
-    cut: bool
+    truncated: bool
     failure: str
 
 
@@ -73,9 +74,9 @@ class PacketReader:
                 self._decode()
             index = self._index(time_base, rate)
             self._limits.check_length(len(index), index.duration_ns / 1e9)
-            cut = is_cut(self._descriptor, os.fstat(self._descriptor).st_size)
+            truncated = is_truncated(self._descriptor, os.fstat(self._descriptor).st_size)
             declared = declared_avi_s(self._descriptor) or declared
-            return Packets(index, *names, width, height, aspect, declared, cut, self._failure)
+            return Packets(index, *names, width, height, aspect, declared, truncated, self._failure)
         finally:
             container.close()
 
@@ -107,7 +108,7 @@ class PacketReader:
                 if len(self._pts) % _PROGRESS_FRAMES == 0:
                     self._check_so_far(stream)
                 half = bool(packet.is_corrupt)
-            if half:  # of the last packet, at the end of a cut file
+            if half:  # of the last packet, at the end of a truncated file
                 for column in (self._pts, self._dts, self._flags):
                     column.pop()
         except Poison:
@@ -131,7 +132,7 @@ class PacketReader:
         self._limits.check_length(len(self._pts), float(length * stream.time_base))
 
     def _decode(self) -> None:
-        """Make the index from decoded frames, in the order in which they come out; positions are numbers then."""
+        """Make the index from decoded frames, in the order in which they come out, which both indices then count."""
         self._timeless = True
         self._pts, self._dts, self._flags = array("q"), array("q"), array("B")
         with open_container(self._descriptor, self._limits) as container:
@@ -151,9 +152,10 @@ class PacketReader:
         if not (flags & SHOWN).any():
             raise Poison(Reason.NO_FRAMES, "a video stream without one frame")
         if self._timeless:
-            pts = _rising(dts, pts)
-            if pts is None:
-                time_base, pts, ticks = 1 / rate, np.arange(len(flags), dtype=np.int64), 1
+            rising = _rising(dts, pts)
+            if rising is None:
+                time_base, rising, ticks = 1 / rate, np.arange(len(flags), dtype=np.int64), 1
+            pts = rising
         shown = np.sort(pts[(flags & SHOWN).astype(bool)])
         self._limits.check_length(len(shown), (int(shown[-1]) - int(shown[0])) * float(time_base))
         if ticks <= 0:
@@ -166,7 +168,7 @@ def _has_twins(pts: "array[int]", flags: "array[int]") -> bool:
     return len(np.unique(shown)) != len(shown)
 
 
-def _rising(*candidates: Any) -> Any:
+def _rising(*candidates: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Return the first of the columns that has a time for every frame, each later than the one before."""
     for column in candidates:
         if len(column) and column[0] != _NO_TIME and (np.diff(column) > 0).all():

@@ -1,4 +1,4 @@
-"""PyAV, and the only file that imports it. Runs in the decoding child.
+"""PyAV, and the only file that imports it.
 
 Every error of the library is translated here. ``Exception`` is caught on purpose: damaged files make PyAV raise
 ``UnicodeDecodeError``, ``MemoryError`` and others beside its own.
@@ -13,7 +13,8 @@ import av.logging
 from av.video.reformatter import VideoReformatter
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.media import CONTAINERS, HEAD_BYTES, IMAGES, PROTOCOLS, MediaLimits, is_known, refuse_playlists
+from daemon.decoding.child.containers import CONTAINERS, IMAGES, PROTOCOLS, is_known
+from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 
 av.logging.set_level(av.logging.PANIC)
 

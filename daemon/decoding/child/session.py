@@ -11,32 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
+from daemon.decoding.child.containers import is_animated_webp
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.packets import PacketReader
+from daemon.decoding.child.pixels import Geometry, orientation_of, scaled_geometry, write_rgb
 from daemon.decoding.child.pyav import new_scaler
-from daemon.decoding.child.truncation import is_cut
-from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
+from daemon.decoding.child.truncation import is_truncated
+from daemon.decoding.media import HEAD_BYTES, MediaLimits
 from daemon.decoding.packet_index import PacketIndex
-from daemon.decoding.pixels import FrameBound, Geometry, fit, orientation_of, write_rgb
 from daemon.decoding.protocol import Header
+from daemon.windows import MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
-_MAY_BE_CUT = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
+_MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
 class FrameWriter(Protocol):
-    """Writes a clip's frames by number."""
+    """Writes the frames of a clip by their index."""
 
     cost_bytes: int
 
-    def want(self, numbers: list[int]) -> None:
+    def want(self, frame_indices: list[int]) -> None:
         """Name the frames that come next."""
         ...
 
-    def write(self, number: int, out: NDArray[np.uint8]) -> int:
-        """Write frame ``number`` into ``uint8[H, W, 3]``; return the number of the frame written, -1 for none."""
+    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
+        """Write frame ``frame_index`` into ``uint8[H, W, 3]``; return the index of the one written, -1 for none."""
         ...
 
     def close(self) -> None:
@@ -54,9 +56,8 @@ class AvWriter:
         self.want = self._cursor.want
         self.close = self._cursor.close
 
-    def write(self, number: int, out: NDArray[np.uint8]) -> int:
-        """See :meth:`FrameWriter.write`."""
-        shown = self._cursor.get(number)
+    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
+        shown = self._cursor.get(frame_index)
         if shown is None:
             return -1
         self.cost_bytes = shown[1].width * shown[1].height * 2 * _FRAMES_HELD
@@ -73,29 +74,29 @@ class OpenWindow:
     pending: dict[int, list[int]]
 
     @classmethod
-    def open(cls, memory: int, numbers: list[int], geometry: Geometry) -> "OpenWindow":
+    def open(cls, memory: int, frame_indices: list[int], geometry: Geometry) -> "OpenWindow":
         """Map the memory file (and close its descriptor)."""
         try:
-            mapped = mmap.mmap(memory, len(numbers) * geometry.frame_bytes)
+            mapped = mmap.mmap(memory, len(frame_indices) * geometry.frame_bytes)
         finally:
             os.close(memory)
-        shape = (len(numbers), geometry.height, geometry.width, 3)
+        shape = (len(frame_indices), geometry.height, geometry.width, 3)
         pending: dict[int, list[int]] = {}
-        for place, number in enumerate(numbers):
-            pending.setdefault(number, []).append(place)
-        return cls(np.frombuffer(mapped, np.uint8).reshape(shape), [-1] * len(numbers), pending)
+        for place, frame_index in enumerate(frame_indices):
+            pending.setdefault(frame_index, []).append(place)
+        return cls(np.frombuffer(mapped, np.uint8).reshape(shape), [-1] * len(frame_indices), pending)
 
     def close_gaps(self) -> None:
         """Show the frame before where there is none, else the first one that there is."""
-        readable = [place for place, number in enumerate(self.shown) if number >= 0]
-        for place, number in enumerate(self.shown):
-            if number < 0 and readable:
+        readable = [place for place, frame_index in enumerate(self.shown) if frame_index >= 0]
+        for place, frame_index in enumerate(self.shown):
+            if frame_index < 0 and readable:
                 source = max((p for p in readable if p < place), default=readable[0])
                 self.frames[place], self.shown[place] = self.frames[source], self.shown[source]
 
 
 class Session:
-    """One clip."""
+    """One open clip: its decoder, and the windows that are being filled."""
 
     def __init__(self, descriptor: int, decoder: str, index: PacketIndex, geometry: Geometry, limits: MediaLimits):
         self._descriptor, self._decoder, self._index = descriptor, decoder, index
@@ -105,33 +106,33 @@ class Session:
 
     @property
     def cost_bytes(self) -> int:
-        """What its decoder is taken to hold."""
+        """The bytes that its decoder is taken to hold."""
         return self._writer.cost_bytes if self._writer is not None else 0
 
-    def add(self, window: int, memory: int, numbers: list[int]) -> None:
+    def add(self, window: int, memory: int, frame_indices: list[int]) -> None:
         """Take a window's memory file; its frames are written as they pass."""
-        self._windows[window] = OpenWindow.open(memory, numbers, self._geometry)
+        self._windows[window] = OpenWindow.open(memory, frame_indices, self._geometry)
 
     def fill(self, target: int, wanted: list[int]) -> list[int]:
-        """Decode until window ``target`` is complete and return the numbers of the frames that it shows."""
+        """Decode until window ``target`` is complete and return the indices of the frames that it shows."""
         writer = self._writer = self._writer or self._make_writer()
         writer.want(wanted)
         last = max(self._windows[target].pending, default=-1)
-        numbers = {n for window in self._windows.values() for n in window.pending if n <= last}
-        for number in sorted(numbers):
-            self._write(writer, number)
+        due = {i for window in self._windows.values() for i in window.pending if i <= last}
+        for frame_index in sorted(due):
+            self._write(writer, frame_index)
         done = self._windows.pop(target)
         done.close_gaps()
         return done.shown
 
-    def _write(self, writer: FrameWriter, number: int) -> None:
+    def _write(self, writer: FrameWriter, frame_index: int) -> None:
         first: NDArray[np.uint8] | None = None
         shown = -1
         for window in self._windows.values():
-            for place in window.pending.pop(number, ()):
+            for place in window.pending.pop(frame_index, ()):
                 if first is None:
                     first = window.frames[place]
-                    shown = writer.write(number, first)
+                    shown = writer.write(frame_index, first)
                 elif shown >= 0:
                     np.copyto(window.frames[place], first)
                 window.shown[place] = shown
@@ -186,17 +187,17 @@ class Sessions:
 
 
 def plan(
-    descriptor: int, limits: MediaLimits, bound: FrameBound | None, alive: Callable[[], None]
+    descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
 ) -> tuple[Header, PacketIndex]:
     """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
 
-    What is missing from a file that its container says is longer is missing because it was cut.
+    Where a file is shorter than its container says, whatever is missing counts as truncated.
     """
     try:
-        return _plan(descriptor, limits, bound, alive)
+        return _plan(descriptor, limits, max_size, alive)
     except Poison as poison:
         size_bytes = os.fstat(descriptor).st_size
-        if poison.reason in _MAY_BE_CUT and is_cut(descriptor, size_bytes):
+        if poison.reason in _MAY_BE_TRUNCATED and is_truncated(descriptor, size_bytes):
             raise Poison(Reason.TRUNCATED, f"truncated at {size_bytes:,} bytes: {poison.detail}") from poison
         if poison.reason == Reason.NO_FRAMES and is_animated_webp(os.pread(descriptor, HEAD_BYTES, 0)):
             raise Poison(Reason.UNSUPPORTED_CODEC, "an animated WebP picture") from poison
@@ -204,7 +205,7 @@ def plan(
 
 
 def _plan(
-    descriptor: int, limits: MediaLimits, bound: FrameBound | None, alive: Callable[[], None]
+    descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
 ) -> tuple[Header, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
@@ -213,16 +214,16 @@ def _plan(
         found = _first_frame(descriptor, packets.index, limits)
     if found is None:
         raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
-    number, width, height, turned = found
-    index = packets.index.without_start(_undecodable_start(packets.index, number, packets.container))
-    geometry = fit(width, height, packets.sample_aspect, turned, bound)
+    first, width, height, turned = found
+    index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
+    geometry = scaled_geometry(width, height, packets.sample_aspect, turned, max_size)
     return {
         "codec": packets.codec,
         "container": packets.container,
         "width": geometry.width,
         "height": geometry.height,
         "declared_s": packets.declared_s,
-        "cut": packets.cut,
+        "truncated": packets.truncated,
         "failure": packets.failure,
     }, index
 
@@ -243,7 +244,7 @@ def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> 
 def _first_frame(
     descriptor: int, index: PacketIndex, limits: MediaLimits, look_at: int = 1
 ) -> tuple[int, int, int, bool] | None:
-    """Return number, stored width and height, and whether it is turned, of the first frame that can be decoded."""
+    """Return index, stored width and height, and whether it is turned, of the first frame that can be decoded."""
     cursor = FrameCursor(descriptor, index, limits)
     try:
         shown = cursor.first(look_at)

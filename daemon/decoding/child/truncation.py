@@ -1,27 +1,27 @@
-"""Whether a file ends before its own container does: read from box, segment and chunk sizes, never from durations."""
+"""Truncation: a file that ends before its container does, known by box, segment and chunk sizes, never by durations."""
 
 import os
 
 _BOX_HEADER, _MAX_BOXES = 16, 100_000  # a fragmented film of a day at two boxes a second stays below the bound
 
 
-def is_cut(descriptor: int, size_bytes: int) -> bool:
+def is_truncated(descriptor: int, size_bytes: int) -> bool:
     """Return whether the container says that the file is longer than ``size_bytes``.
 
-    MPEG transport and program streams may be cut anywhere and images say nothing: False.
+    False for MPEG transport and program streams, which may end anywhere, and for images, which do not say.
     """
     head = os.pread(descriptor, 64, 0)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"styp", b"skip"):
-        return _boxes_are_cut(descriptor, size_bytes)
+        return _boxes_are_truncated(descriptor, size_bytes)
     if head[:4] == b"\x1aE\xdf\xa3":
-        return _segment_is_cut(head, size_bytes)
+        return _segment_is_truncated(head, size_bytes)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return _chunks_are_cut(descriptor, size_bytes)
+        return _chunks_are_truncated(descriptor, size_bytes)
     return False
 
 
-def _boxes_are_cut(descriptor: int, size_bytes: int) -> bool:
-    """Walk the boxes of an MP4 or QuickTime file: is there one that ends beyond the file, or no movie box at all."""
+def _boxes_are_truncated(descriptor: int, size_bytes: int) -> bool:
+    """Walk the boxes of an MP4 or QuickTime file; True where one ends beyond the file, or there is no movie box."""
     at, has_movie = 0, False
     for _ in range(_MAX_BOXES):
         header = os.pread(descriptor, _BOX_HEADER, at)
@@ -43,7 +43,7 @@ def _boxes_are_cut(descriptor: int, size_bytes: int) -> bool:
     return not has_movie
 
 
-def _segment_is_cut(head: bytes, size_bytes: int) -> bool:
+def _segment_is_truncated(head: bytes, size_bytes: int) -> bool:
     """Read the EBML header and the size of the Matroska segment after it."""
     header_bytes, at = _element_size(head, 4)
     if header_bytes is None:
@@ -67,7 +67,7 @@ def _element_size(data: bytes, at: int) -> tuple[int | None, int]:
     return (None if unknown else value), at + length
 
 
-def _chunks_are_cut(descriptor: int, size_bytes: int) -> bool:
+def _chunks_are_truncated(descriptor: int, size_bytes: int) -> bool:
     """Walk the RIFF chunks of an AVI file; OpenDML has several."""
     at = 0
     while at + 12 <= size_bytes:
@@ -82,7 +82,7 @@ def _chunks_are_cut(descriptor: int, size_bytes: int) -> bool:
 
 
 def declared_avi_s(descriptor: int) -> float:
-    """Return how long an AVI file's header says it lasts, 0 for others. FFmpeg reports what is left of a cut one."""
+    """Return the seconds that the header of an AVI file declares, 0 for others; FFmpeg reports what is left of them."""
     head = os.pread(descriptor, 64, 0)
     if head[:4] != b"RIFF" or head[8:12] != b"AVI " or head[24:28] != b"avih":
         return 0.0

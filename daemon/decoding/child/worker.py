@@ -13,13 +13,14 @@ import sys
 import time
 
 from connectors.errors import Poison, Reason
+from daemon.decoding.child.pixels import Geometry
 from daemon.decoding.child.pyav import VERSION
 from daemon.decoding.child.sandbox import confine
 from daemon.decoding.child.session import Session, Sessions, plan
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
-from daemon.decoding.pixels import FrameBound, Geometry
 from daemon.decoding.protocol import Header, pack, receive
+from daemon.windows import MaxFrameSize
 
 Reply = tuple[Header, bytes]
 
@@ -60,9 +61,9 @@ class Worker:
     def _plan(self, header: Header, descriptors: list[int]) -> Reply:
         (descriptor,) = descriptors
         limits = MediaLimits(**header["limits"])
-        bound = FrameBound(*header["bound"]) if header["bound"] else None
+        max_size = MaxFrameSize(*header["max_frame_size"]) if header["max_frame_size"] else None
         try:
-            answer, index = plan(descriptor, limits, bound, lambda: self._send(({"kind": "alive"}, b"")))
+            answer, index = plan(descriptor, limits, max_size, lambda: self._send(({"kind": "alive"}, b"")))
             geometry = Geometry(answer["width"], answer["height"])
             self._sessions.open(header["session"], Session(descriptor, header["decoder"], index, geometry, limits))
         except BaseException:
@@ -75,8 +76,8 @@ class Worker:
         if header["open"]:
             self._open(header, block, descriptors.pop(0))
         session = self._sessions.use(header["session"])
-        for (window, numbers), memory in zip(header["windows"], descriptors, strict=True):
-            session.add(window, memory, numbers)
+        for (window, frame_indices), memory in zip(header["windows"], descriptors, strict=True):
+            session.add(window, memory, frame_indices)
         shown = session.fill(header["target"], header["wanted"])
         return {"kind": "decoded", "shown": shown, "decode_ms": (time.perf_counter() - began) * 1000}, b""
 

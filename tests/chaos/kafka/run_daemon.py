@@ -1,4 +1,4 @@
-"""Run the real daemon over a Kafka configuration, noted and struck at its edges: CONFIG JOURNAL [OPTIONS as JSON]."""
+"""The real daemon over a Kafka configuration, noted and struck between its parts: CONFIG JOURNAL [OPTIONS as JSON]."""
 
 import asyncio
 import faulthandler
@@ -15,6 +15,7 @@ from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
 from daemon.supervisor import Components, Supervisor
+from neva import registration
 from tests.chaos.kafka.interceptors import (
     HeldRoute,
     Journal,
@@ -46,8 +47,8 @@ class Options:
         return json.dumps(asdict(self))
 
 
-def struck(house: Components, options: Options, journal: Journal) -> Components:
-    """Return the household with everything around its parts."""
+def struck(components: Components, options: Options, journal: Journal) -> Components:
+    """Return the components with everything around its parts."""
     killer = Killer(options.point, options.countdown)
 
     def around(route: Any) -> Any:
@@ -57,26 +58,27 @@ def struck(house: Components, options: Options, journal: Journal) -> Components:
         if isinstance(route, TransactionalRoute):
             route.source = KafkaKillingSource(source, killer, journal)  # type: ignore[assignment]
         else:
-            route = AtLeastOnceRoute(KafkaKillingSource(source, killer, journal), KillingSink(house.sink, killer))
+            route = AtLeastOnceRoute(KafkaKillingSource(source, killer, journal), KillingSink(components.sink, killer))
         until = Path(options.hold_until) if options.hold_until else None
         return HeldRoute(route, killer, journal, slow_s=options.slow_publish_s, until=until)
 
-    engine: Any = SlowToStart(KillingEngine(house.engine, killer), killer, journal, options.slow_start_s)
-    sampler: Any = KillingSampler(house.sampler, killer)
-    return replace(house, routes=[around(route) for route in house.routes], sampler=sampler, engine=engine)
+    engine: Any = SlowToStart(KillingEngine(components.engine, killer), killer, journal, options.slow_start_s)
+    sampler: Any = KillingSampler(components.sampler, killer)
+    return replace(components, routes=[around(route) for route in components.routes], sampler=sampler, engine=engine)
 
 
 def main() -> int:
     """Return the daemon's exit code, if it lives to have one. SIGUSR1 writes every thread's stack to its log."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    registration.register()
     journal = Journal(Path(sys.argv[2]))
     options = Options(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else Options()
     settings = load(Path(sys.argv[1]), options.overrides)
     logs.set_up(settings.log)
 
     async def work() -> int:
-        house = assembly.build_components(settings, once=options.once)
-        return int(await Supervisor(struck(house, options, journal)).run())
+        components = assembly.build_components(settings, once=options.once)
+        return int(await Supervisor(struck(components, options, journal)).run())
 
     return asyncio.run(work())
 

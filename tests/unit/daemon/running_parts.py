@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from daemon.engines.fake import FakeEngine
-from daemon.service.health import Condition
+from daemon.service.health import Health
 from daemon.service.sdnotify import ServiceManager
 from daemon.telemetry.metrics import Metrics
 
@@ -34,7 +34,7 @@ class Heard(ServiceManager):
 
 @dataclass
 class Parts:
-    """A condition over parts whose accounts a test writes."""
+    """A health over parts whose accounts a test writes."""
 
     clock: Clock = field(default_factory=Clock)
     route: Any = field(
@@ -49,4 +49,4 @@ class Parts:
         self.metrics = Metrics(self.clock)
         budget = SimpleNamespace(held_bytes=200)
         sampler: Any = SimpleNamespace(budget=budget, pool=SimpleNamespace(pids=[1, 2]))
-        self.condition = Condition(self.engine, sampler, self.sink, [self.route], self.metrics, 1000, clock=self.clock)
+        self.health = Health(self.engine, sampler, self.sink, [self.route], self.metrics, 1000, clock=self.clock)

@@ -15,7 +15,7 @@ from daemon.windows import (
     WindowPolicy,
     cut_windows,
     frames_on_screen,
-    neva_frame_numbers,
+    neva_frame_indices,
     plan_windows,
     sample_times,
 )
@@ -64,12 +64,12 @@ frame_policies = st.builds(
     ],
 )
 def test_nevas_golden_indices(length: int, num_frames: int, expected: list[int]) -> None:
-    assert neva_frame_numbers(length, num_frames) == expected
+    assert neva_frame_indices(length, num_frames) == expected
 
 
 @pytest.mark.parametrize(("splice", "expected"), [("first", 0), ("middle", 15), ("last", 29)])
 def test_nevas_single_frames(splice: str, expected: int) -> None:
-    assert neva_frame_numbers(30, 8, splice) == [expected]  # type: ignore[arg-type]
+    assert neva_frame_indices(30, 8, splice) == [expected]  # type: ignore[arg-type]
 
 
 def test_neva_counts_frames_of_the_window_alone() -> None:
@@ -77,8 +77,8 @@ def test_neva_counts_frames_of_the_window_alone() -> None:
 
     windows = plan_windows(pts_ns, 10 * NS_PER_S, WindowPolicy(3 * NS_PER_S, 3 * NS_PER_S, 0), FramePolicy("neva", 8))
 
-    assert windows[1].frame_numbers == tuple(30 + i for i in [0, 4, 8, 12, 16, 20, 24, 29])
-    assert windows[3].frame_numbers == tuple(90 + i for i in [0, 1, 2, 3, 5, 6, 7, 9])
+    assert windows[1].frame_indices == tuple(30 + i for i in [0, 4, 8, 12, 16, 20, 24, 29])
+    assert windows[3].frame_indices == tuple(90 + i for i in [0, 1, 2, 3, 5, 6, 7, 9])
 
 
 def test_neva_shows_what_is_on_screen_through_a_gap() -> None:
@@ -86,7 +86,7 @@ def test_neva_shows_what_is_on_screen_through_a_gap() -> None:
         seconds(0, 1, 9), 10 * NS_PER_S, WindowPolicy(3 * NS_PER_S, 3 * NS_PER_S, 0), FramePolicy("neva", 2)
     )
 
-    assert [w.frame_numbers for w in windows] == [(0, 1), (1, 1), (1, 1), (2, 2)]
+    assert [w.frame_indices for w in windows] == [(0, 1), (1, 1), (1, 1), (2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ def test_every_window_shows_what_was_asked_for(
 
     assert [window.index for window in planned] == list(range(len(planned)))
     for window in planned:
-        assert len(window.frame_numbers) == frames.frames_in(window.exclusive_end_ns - window.start_ns)
+        assert len(window.frame_indices) == frames.frames_in(window.exclusive_end_ns - window.start_ns)
         assert all(window.start_ns <= t < window.exclusive_end_ns for t in window.sample_ns)
-        assert list(window.frame_numbers) == sorted(window.frame_numbers)
-        assert window.distinct_frames == len(set(window.frame_numbers))
-        for at, number in zip(window.sample_ns, window.frame_numbers, strict=True):
+        assert list(window.frame_indices) == sorted(window.frame_indices)
+        assert window.distinct_frames == len(set(window.frame_indices))
+        for at, number in zip(window.sample_ns, window.frame_indices, strict=True):
             assert pts_ns[number] <= at
             assert number + 1 == len(pts_ns) or pts_ns[number + 1] > at
 
@@ -157,7 +157,7 @@ def test_sample_times_are_symmetric_and_inside(start_ns: int, length_ns: int, co
 
 @given(st.integers(1, 5000), st.integers(1, 64))
 def test_nevas_rule_is_linspace_then_padding(length: int, num_frames: int) -> None:
-    chosen = neva_frame_numbers(length, num_frames)
+    chosen = neva_frame_indices(length, num_frames)
 
     assert len(chosen) == num_frames
     assert chosen == sorted(chosen)
@@ -186,7 +186,7 @@ def test_snapping_shows_key_frames_alone(
     first_key = int(np.argmax(keys))
     for asked, got in zip(exact, snapped, strict=True):
         assert asked.sample_ns == got.sample_ns
-        for wanted, number in zip(asked.frame_numbers, got.frame_numbers, strict=True):
+        for wanted, number in zip(asked.frame_indices, got.frame_indices, strict=True):
             assert keys[number]
             assert number <= wanted or number == first_key
             assert not keys[number + 1 : wanted + 1].any()
@@ -199,7 +199,7 @@ def test_a_clip_without_key_frames_snaps_to_its_first_frame() -> None:
         pts_ns, 3 * NS_PER_S, WindowPolicy(), FramePolicy(num_frames=2, snap="keyframe"), pts_ns < 0
     )
 
-    assert window.frame_numbers == (0, 0)
+    assert window.frame_indices == (0, 0)
 
 
 def test_frames_a_second_are_clamped() -> None:

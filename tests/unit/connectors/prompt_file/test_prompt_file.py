@@ -13,7 +13,10 @@ import pytest
 from connectors.contract import Caption, CaptionStatus, Delivery, Progress, Rejection, WindowSpan
 from connectors.errors import ConfigurationError, Poison
 from connectors.prompt_file.answer_journal import AnswerJournal
-from connectors.prompt_file.source import MediaShelf, PromptFileSink, PromptFileSource, Question, read_records
+from connectors.prompt_file.media_shelf import MediaShelf
+from connectors.prompt_file.records import Question, read_records
+from connectors.prompt_file.sink import PromptFileSink
+from connectors.prompt_file.source import PromptFileSource
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from daemon.decoding.pixels import FrameBound
 from daemon.decoding.sampler import Sampler
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+from testing.repository import ROOT
 from tests.corpus.broken import image
 from tests.corpus.clips import READABLE, Recipe, Truth, make
 from tests.corpus.painted import LEFT_RGB, RIGHT_RGB, paint, read, strip_colours
@@ -23,7 +23,7 @@ from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sampl
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-REAL_CLIPS = sorted((Path(__file__).parents[4] / "build" / "clips").glob("*.mp4"))
+REAL_CLIPS = sorted((ROOT / "build" / "clips").glob("*.mp4"))
 
 
 @pytest.fixture(scope="module")
@@ -168,17 +168,17 @@ async def test_narrow_pixels_are_made_square_by_shrinking(tmp_path: Path, sample
 
 
 @pytest.mark.parametrize(
-    ("bound", "name", "size"),
+    ("max_size", "name", "size"),
     [
-        (FrameBound(128, 128), "h264", (128, 72)),
-        (FrameBound(200, 100), "rotated_90", (178, 100)),
-        (FrameBound(4096, 4096), "h264", (256, 144)),
+        (MaxFrameSize(128, 128), "h264", (128, 72)),
+        (MaxFrameSize(200, 100), "rotated_90", (178, 100)),
+        (MaxFrameSize(4096, 4096), "h264", (256, 144)),
     ],
 )
-async def test_frames_shrink_to_the_bound_and_never_grow(
-    bound: FrameBound, name: str, size: tuple[int, int], corpus: dict[str, Truth]
+async def test_frames_shrink_to_the_max_frame_size_and_never_grow(
+    max_size: MaxFrameSize, name: str, size: tuple[int, int], corpus: dict[str, Truth]
 ) -> None:
-    async with running(bound) as sampler:
+    async with running(max_size) as sampler:
         outcome = await sample(sampler, corpus[name].path)
 
     assert wrong_frames(outcome, corpus[name]) == []

@@ -25,23 +25,23 @@ def test_frames_are_numbered_in_order_of_presentation() -> None:
     assert list(index.order) == [0, 2, 3, 1, 4]
     assert list(index.keyframes) == [True, False, False, False, True]
     assert index.duration_ns == 200_000_000
-    assert [index.number_of(pts) for pts in (9, 10, 12, 14, 15)] == [-1, 0, 2, 4, -1]
+    assert [index.frame_at(pts) for pts in (9, 10, 12, 14, 15)] == [-1, 0, 2, 4, -1]
 
 
 def test_a_frame_before_its_groups_key_frame_needs_the_group_before() -> None:
     index = index_of((0, "K"), (1, ""), (2, ""), (5, "K"), (3, ""), (4, ""), (6, ""))
 
-    assert [index.start_of(number) for number in range(7)] == [0, 0, 0, 0, 0, 3, 3]
-    assert index.start_of(6, steps_back=1) == 0
-    assert index.start_of(6, steps_back=5) == 0
+    assert [index.decode_start(number) for number in range(7)] == [0, 0, 0, 0, 0, 3, 3]
+    assert index.decode_start(6, steps_back=1) == 0
+    assert index.decode_start(6, steps_back=5) == 0
 
 
 def test_hidden_packets_have_no_number() -> None:
     index = index_of((-2, "KD"), (-1, "D"), (0, ""), (1, ""))
 
     assert len(index) == 2
-    assert index.start_of(0) == 0
-    assert index.number_of(-1) == -1
+    assert index.decode_start(0) == 0
+    assert index.frame_at(-1) == -1
 
 
 def test_time_can_start_later() -> None:
@@ -50,7 +50,7 @@ def test_time_can_start_later() -> None:
     later = index.without_start(2)
 
     assert list(later.pts_ns) == [0, 40_000_000]
-    assert later.number_of(1) == -1
+    assert later.frame_at(1) == -1
 
 
 @given(

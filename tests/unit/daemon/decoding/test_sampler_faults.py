@@ -14,6 +14,7 @@ import pytest
 from connectors.errors import Reason, Transient
 from daemon.decoding.process import DecoderProcess
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
+from testing.repository import ROOT
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
 
@@ -119,7 +120,7 @@ async def test_another_clip_in_the_same_child_goes_on(tmp_path: Path, truth: Tru
 
     assert [window.window.index for window in seen] == list(range(len(plan.windows)))
     for window in seen:
-        assert [int(pts) for pts in window.pts_ns] == [int(plan.pts_ns[n]) for n in window.window.frame_numbers]
+        assert [int(pts) for pts in window.pts_ns] == [int(plan.pts_ns[n]) for n in window.window.frame_indices]
 
 
 async def test_leaving_early_gives_everything_back(truth: Truth) -> None:
@@ -210,8 +211,7 @@ def test_children_end_with_their_parent() -> None:
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )
-    root = Path(__file__).parents[4]
-    parent = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
+    parent = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     pid = int(parent.stdout)
     for _ in range(100):
         if not is_running(pid) or "State:\tZ" in Path(f"/proc/{pid}/status").read_text():

@@ -89,7 +89,7 @@ async def test_frames_are_sent_whole_in_front_of_the_question(servers: Servers) 
 
     done = await engine.describe(WINDOW, Prompt("What?", system="Be brief.", top_k=3, stop=(".",)), "clip/0/0")
 
-    assert (done.text, done.cut_off, done.prompt_tokens, done.output_tokens) == ("A red circle.", False, 40, 5)
+    assert (done.text, done.truncated, done.prompt_tokens, done.output_tokens) == ("A red circle.", False, 40, 5)
     (_, body), *_ = servers.asked
     system, user = body.pop("messages")
     *pictures, question = user["content"]
@@ -124,7 +124,7 @@ async def test_says_when_an_answer_was_cut_off_or_empty(servers: Servers) -> Non
 
     done = await engine.describe(WINDOW, ASK, "clip/0/0")
 
-    assert (done.text, done.cut_off) == ("", True)
+    assert (done.text, done.truncated) == ("", True)
     await engine.close()
 
 

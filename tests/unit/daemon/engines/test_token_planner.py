@@ -7,7 +7,7 @@ import pytest
 
 from connectors.errors import Poison, Reason
 from daemon.engines.model_input import MediaForm
-from daemon.engines.token_planner import ModelPlanner, UnknownPlanner, check_context
+from daemon.engines.token_planner import ModelTokenPlanner, RemoteTokenPlanner, check_context
 from daemon.prompts.prompt import Prompt
 from tests.unit.daemon.prompts.test_prompt import encoder
 
@@ -26,8 +26,8 @@ class PatchProcessor:
         return len(ids) - len(media["image"]) + vision, vision
 
 
-def planner(processor: PatchProcessor, max_model_len: int = 100) -> ModelPlanner:
-    return ModelPlanner(encoder(), MediaForm("image"), processor, max_model_len=max_model_len, frame_bound=None)
+def planner(processor: PatchProcessor, max_model_len: int = 100) -> ModelTokenPlanner:
+    return ModelTokenPlanner(encoder(), MediaForm("image"), processor, max_model_len=max_model_len, max_frame_size=None)
 
 
 def test_tokens_are_the_texts_and_the_frames() -> None:
@@ -65,7 +65,7 @@ class ClockProcessor:
 @pytest.mark.parametrize(("writes", "more"), [(True, 6), (False, 0)])
 def test_times_count_where_a_model_writes_them(writes: bool, more: int) -> None:
     processor = ClockProcessor(writes=writes)
-    one = ModelPlanner(encoder("video"), MediaForm("video"), processor, max_model_len=100, frame_bound=None)
+    one = ModelTokenPlanner(encoder("video"), MediaForm("video"), processor, max_model_len=100, max_frame_size=None)
 
     near, far = (one.prompt_tokens(2, 32, 32, Prompt("What?"), (at, at + 1)) for at in (1, 1000))
     again = [one.prompt_tokens(2, 32, 32, Prompt("What?"), (at, at + 1)) for at in (1, 1000)]
@@ -96,7 +96,7 @@ def test_frames_that_the_processor_refuses_are_refused() -> None:
 
 
 def test_nothing_is_known_of_a_remote_model() -> None:
-    one = UnknownPlanner()
+    one = RemoteTokenPlanner()
 
     assert one.prompt_tokens(8, 720, 1280, Prompt("What?")) is None
     one.check(Prompt("What?", max_tokens=10**9), 8, 720, 1280)

@@ -14,6 +14,7 @@ from daemon.engines.vllm_args import (
     media_limits,
     set_environment,
 )
+from daemon.windows import MaxFrameSize
 
 
 def test_vllms_names_are_read_from_its_source() -> None:
@@ -72,7 +73,8 @@ def test_the_limits_are_the_windows_own() -> None:
 
     assert media_limits("image", 8, None) == {"image": 8}
     assert media_limits("video", 8, None) == {"video": video, "image": 0}
-    assert media_limits("video", 8, (640, 480)) == {"video": {**video, "width": 640, "height": 480}, "image": 0}
+    sized = {**video, "width": 640, "height": 480}
+    assert media_limits("video", 8, MaxFrameSize(640, 480)) == {"video": sized, "image": 0}
 
 
 def test_ranks_on_the_cpu_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def parts() -> Parts:
 
 @pytest.fixture
 def watchdog(parts: Parts) -> Watchdog:
-    return Watchdog(parts.condition, Heard(), STALL_S, DECODE_S, parts.clock)
+    return Watchdog(parts.health, Heard(), STALL_S, DECODE_S, parts.clock)
 
 
 def test_a_daemon_without_work_is_alive_for_ever(parts: Parts, watchdog: Watchdog) -> None:
@@ -71,7 +71,7 @@ def test_the_main_loop_is_watched_where_the_engine_is_idle(parts: Parts, watchdo
 
 
 def test_a_slow_decoder_is_given_the_time_of_two_windows(parts: Parts) -> None:
-    watchdog = Watchdog(parts.condition, Heard(), stall_s=2.0, decode_deadline_s=60.0, clock=parts.clock)
+    watchdog = Watchdog(parts.health, Heard(), stall_s=2.0, decode_deadline_s=60.0, clock=parts.clock)
     parts.metrics.clip_taken("inbox", 10)
     watchdog.look()
     parts.clock.now_s += 119.0
@@ -90,4 +90,4 @@ def test_what_is_waited_for_is_no_stall(parts: Parts, watchdog: Watchdog) -> Non
 
 @pytest.mark.parametrize(("limit_s", "pause_s"), [(60.0, 5.0), (2.0, 0.5), (None, 5.0)])
 def test_it_looks_four_times_within_the_limit(parts: Parts, limit_s: float | None, pause_s: float) -> None:
-    assert Watchdog(parts.condition, Heard(limit_s), STALL_S, DECODE_S).pause_s == pause_s
+    assert Watchdog(parts.health, Heard(limit_s), STALL_S, DECODE_S).pause_s == pause_s

@@ -1,7 +1,6 @@
 """The table of metrics, what a scrape gives, and the guide that explains them."""
 
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client.exposition import generate_latest
@@ -9,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.service.health import Phase, Rates
 from daemon.telemetry.metrics import TABLE, Metrics
+from testing.repository import ROOT
 from tests.unit.daemon.running_parts import Clock, Parts
 
-HOUSE = Path(__file__).resolve().parents[4]
 _NAME = re.compile(r"captiond_[a-z_]+")
 
 
@@ -32,7 +31,7 @@ def test_names_and_units_follow_prometheus() -> None:
 
 
 def test_the_guide_names_every_metric_and_no_other() -> None:
-    named = set(_NAME.findall((HOUSE / "docs" / "operate.md").read_text()))
+    named = set(_NAME.findall((ROOT / "docs" / "operate.md").read_text()))
 
     assert named == {row.name for row in TABLE}
 
@@ -41,7 +40,7 @@ def test_no_page_names_a_metric_that_is_not_there() -> None:
     endings = ("", "_bucket", "_sum", "_count")
     known = {row.name + ending for row in TABLE for ending in endings}
 
-    for page in [*HOUSE.glob("*.md"), *(HOUSE / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         assert set(_NAME.findall(page.read_text())) <= known, page
 
 
@@ -56,7 +55,7 @@ def test_everything_that_is_scraped_is_in_the_table() -> None:
 
 def test_states_are_read_when_they_are_asked_for() -> None:
     parts = Parts()
-    parts.condition.restarts = {"engine_lost": 2}
+    parts.health.restarts = {"engine_lost": 2}
     parts.sink.waiting_for = "the broker"
 
     found = scraped(parts.metrics)
@@ -103,7 +102,7 @@ def test_rates_are_over_the_last_minute() -> None:
 )
 def test_the_status_line(phase: Phase, waits: str, ready: bool, begins: str) -> None:
     parts = Parts()
-    parts.condition.phase, parts.route.waiting_for = phase, waits
+    parts.health.phase, parts.route.waiting_for = phase, waits
 
-    assert parts.condition.line().startswith(begins)
-    assert parts.condition.snapshot()["ready"] is ready
+    assert parts.health.line().startswith(begins)
+    assert parts.health.snapshot()["ready"] is ready

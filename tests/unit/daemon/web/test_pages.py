@@ -21,18 +21,18 @@ def parts() -> Parts:
 
 @pytest.fixture
 def watchdog(parts: Parts) -> Watchdog:
-    return Watchdog(parts.condition, Heard(), 180.0, 60.0, parts.clock)
+    return Watchdog(parts.health, Heard(), 180.0, 60.0, parts.clock)
 
 
 @pytest.fixture
 def pages(parts: Parts, watchdog: Watchdog) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(build_app(parts.condition, watchdog))
+    transport = httpx.ASGITransport(build_app(parts.health, watchdog))
     return httpx.AsyncClient(transport=transport, base_url="http://status")
 
 
 async def test_ready_while_clips_are_captioned(parts: Parts, pages: httpx.AsyncClient) -> None:
     starting = await pages.get("/readyz")
-    parts.condition.phase = Phase.READY
+    parts.health.phase = Phase.READY
     ready = await pages.get("/readyz")
     parts.route.waiting_for = "the broker: it takes no connection"
     waiting = await pages.get("/readyz")
@@ -62,7 +62,7 @@ async def test_metrics_say_what_they_are(pages: httpx.AsyncClient) -> None:
 
 
 async def test_the_page_escapes_what_it_shows(parts: Parts, pages: httpx.AsyncClient) -> None:
-    parts.condition.phase = Phase.READY
+    parts.health.phase = Phase.READY
     parts.route.waiting_for = "<script>alert(1)</script>"
 
     answer = await pages.get("/")
@@ -78,8 +78,8 @@ async def test_nothing_takes_orders(pages: httpx.AsyncClient, path: str) -> None
 
 
 async def test_a_real_server_beside_the_loop(parts: Parts, watchdog: Watchdog) -> None:
-    parts.condition.phase = Phase.READY
-    server = StatusServer(build_app(parts.condition, watchdog), "127.0.0.1:0")
+    parts.health.phase = Phase.READY
+    server = StatusServer(build_app(parts.health, watchdog), "127.0.0.1:0")
     await server.start()
     try:
         found = await asyncio.to_thread(status.fetch, f"127.0.0.1:{server.port}")
@@ -92,9 +92,9 @@ async def test_a_real_server_beside_the_loop(parts: Parts, watchdog: Watchdog) -
 
 
 async def test_an_address_that_is_taken_is_an_error_of_the_configuration(parts: Parts, watchdog: Watchdog) -> None:
-    first = StatusServer(build_app(parts.condition, watchdog), "127.0.0.1:0")
+    first = StatusServer(build_app(parts.health, watchdog), "127.0.0.1:0")
     await first.start()
-    second = StatusServer(build_app(parts.condition, watchdog), f"127.0.0.1:{first.port}")
+    second = StatusServer(build_app(parts.health, watchdog), f"127.0.0.1:{first.port}")
     try:
         with pytest.raises(ConfigurationError, match=r"http\.listen: 127\.0\.0\.1:\d+ can't be listened on"):
             await second.start()
@@ -105,9 +105,9 @@ async def test_an_address_that_is_taken_is_an_error_of_the_configuration(parts: 
 def test_status_in_a_terminal(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parts.condition.phase = Phase.READY
+    parts.health.phase = Phase.READY
     parts.metrics.clip_taken("inbox", 10)
-    snapshot = parts.condition.snapshot()
+    snapshot = parts.health.snapshot()
     monkeypatch.setattr(status, "fetch", lambda _: snapshot)
 
     code = status.show("127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""How much is decoded: no group twice while windows follow each other, none that no window needs."""
+"""Decoding no more than is needed: no group twice while windows follow each other, none that no window needs."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from daemon.decoding.child.cursor import FrameCursor
+from daemon.decoding.child.pixels import Geometry
 from daemon.decoding.child.session import Session, plan
 from daemon.decoding.media import MediaLimits
-from daemon.decoding.pixels import Geometry
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.painted import HEIGHT, WIDTH, read
@@ -30,11 +30,11 @@ class CountingSession(Session):
         for window in windows[at : at + together]:
             if window.index not in self._windows and window.index >= self.opened:
                 memory = os.memfd_create("test")
-                os.ftruncate(memory, len(window.frame_numbers) * WIDTH * HEIGHT * 3)
-                self.add(window.index, memory, list(window.frame_numbers))
+                os.ftruncate(memory, len(window.frame_indices) * WIDTH * HEIGHT * 3)
+                self.add(window.index, memory, list(window.frame_indices))
                 self.opened = window.index + 1
         frames = self._windows[at].frames
-        return self.fill(at, [n for w in windows[at : at + 6] for n in w.frame_numbers]), frames
+        return self.fill(at, [n for w in windows[at : at + 6] for n in w.frame_indices]), frames
 
     opened = 0
 
@@ -65,7 +65,7 @@ def test_windows_in_a_row_decode_nothing_twice(session: CountingSession) -> None
 
     for at, window in enumerate(windows):
         shown, frames = session.take(windows, at)
-        assert shown == list(window.frame_numbers) == [int(read(frame)) for frame in frames]
+        assert shown == list(window.frame_indices) == [int(read(frame)) for frame in frames]
     assert session.decoded() <= FRAMES
 
 
@@ -75,7 +75,7 @@ def test_overlapping_windows_opened_together_decode_nothing_twice(session: Count
 
     for at, window in enumerate(windows):
         shown, frames = session.take(windows, at, together)
-        assert shown == list(window.frame_numbers) == [int(read(frame)) for frame in frames]
+        assert shown == list(window.frame_indices) == [int(read(frame)) for frame in frames]
     assert session.decoded() <= FRAMES
 
 
@@ -84,7 +84,7 @@ def test_overlapping_windows_opened_alone_are_still_right(session: CountingSessi
 
     for at, window in enumerate(windows):
         shown, frames = session.take(windows, at)
-        assert shown == list(window.frame_numbers) == [int(read(frame)) for frame in frames]
+        assert shown == list(window.frame_indices) == [int(read(frame)) for frame in frames]
 
 
 def test_groups_without_a_sample_are_not_decoded(truth: Truth, session: CountingSession) -> None:
@@ -126,7 +126,7 @@ def test_a_parked_session_goes_on(session: CountingSession) -> None:
     for at, window in enumerate(windows):
         session.park()
         shown, frames = session.take(windows, at)
-        assert shown == list(window.frame_numbers) == [int(read(frame)) for frame in frames]
+        assert shown == list(window.frame_indices) == [int(read(frame)) for frame in frames]
 
 
 def test_a_plan_reads_no_more_than_one_frame_of_pixels(truth: Truth, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from av.video.reformatter import VideoReformatter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.decoding.pixels import FrameBound, Geometry, Orientation, fit, write_rgb
+from daemon.decoding.child.pixels import Geometry, Orientation, scaled_geometry, write_rgb
+from daemon.windows import MaxFrameSize
 
 
 @given(
@@ -20,35 +21,41 @@ from daemon.decoding.pixels import FrameBound, Geometry, Orientation, fit, write
     st.integers(1, 8192),
     st.fractions(Fraction(1, 4), 4),
     st.booleans(),
-    st.none() | st.builds(FrameBound, st.integers(1, 4096), st.integers(1, 4096)),
+    st.none() | st.builds(MaxFrameSize, st.integers(1, 4096), st.integers(1, 4096)),
 )
-def test_no_side_ever_grows(width: int, height: int, aspect: Fraction, turned: bool, bound: FrameBound | None) -> None:
-    size = fit(width, height, aspect, turned, bound)
+def test_no_side_ever_grows(
+    width: int, height: int, aspect: Fraction, turned: bool, max_size: MaxFrameSize | None
+) -> None:
+    size = scaled_geometry(width, height, aspect, turned, max_size)
 
     stored = (height, width) if turned else (width, height)
     assert 1 <= size.width <= stored[0]
     assert 1 <= size.height <= stored[1]
-    if bound is not None:
-        assert size.width <= bound.max_width
-        assert size.height <= bound.max_height
+    if max_size is not None:
+        assert size.width <= max_size.width
+        assert size.height <= max_size.height
 
 
 @pytest.mark.parametrize(
-    ("stored", "aspect", "turned", "bound", "expected"),
+    ("stored", "aspect", "turned", "max_size", "expected"),
     [
         ((1920, 1080), None, False, None, (1920, 1080)),
-        ((1920, 1080), None, False, FrameBound(640, 640), (640, 360)),
-        ((1920, 1080), None, True, FrameBound(640, 640), (360, 640)),
+        ((1920, 1080), None, False, MaxFrameSize(640, 640), (640, 360)),
+        ((1920, 1080), None, True, MaxFrameSize(640, 640), (360, 640)),
         ((720, 576), Fraction(16, 15), False, None, (720, 540)),
         ((720, 480), Fraction(8, 9), False, None, (640, 480)),
-        ((320, 240), None, False, FrameBound(640, 640), (320, 240)),
-        ((4000, 2), None, False, FrameBound(100, 100), (100, 1)),
+        ((320, 240), None, False, MaxFrameSize(640, 640), (320, 240)),
+        ((4000, 2), None, False, MaxFrameSize(100, 100), (100, 1)),
     ],
 )
 def test_sizes(
-    stored: tuple[int, int], aspect: Fraction | None, turned: bool, bound: FrameBound | None, expected: tuple[int, int]
+    stored: tuple[int, int],
+    aspect: Fraction | None,
+    turned: bool,
+    max_size: MaxFrameSize | None,
+    expected: tuple[int, int],
 ) -> None:
-    assert fit(*stored, aspect, turned, bound) == Geometry(*expected)
+    assert scaled_geometry(*stored, aspect, turned, max_size) == Geometry(*expected)
 
 
 def matrix(a: int, b: int, c: int, d: int) -> bytes:

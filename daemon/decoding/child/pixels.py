@@ -10,24 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.windows import MaxFrameSize
+
 # libswscale's numbers, which PyAV passes through.
 _BICUBIC, _FULL_CHROMA_INTERPOLATION, _FULL_CHROMA_INPUT, _ACCURATE_ROUNDING = 4, 0x2000, 0x4000, 0x40000
 _SCALING = _BICUBIC | _FULL_CHROMA_INTERPOLATION | _FULL_CHROMA_INPUT | _ACCURATE_ROUNDING
 _MATRIX_UNSAID, _BT709, _BT601 = 2, 1, 5
 _RANGE_UNSAID, _LIMITED, _FULL = 0, 1, 2
 _HD_LINES = 720  # the height from which an unnamed matrix is taken for BT.709
-
-
-@dataclass(frozen=True, slots=True)
-class FrameBound:
-    """The largest frame that a model's profile asks for; frames keep their aspect and are never enlarged."""
-
-    max_width: int
-    max_height: int
-
-    def __post_init__(self) -> None:
-        if self.max_width < 1 or self.max_height < 1:
-            raise ValueError(f"no frame fits {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +54,7 @@ class Orientation:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How large the frames of a clip become: ``width`` and ``height`` after aspect, turning and bound."""
+    """The size that the frames of a clip get, in pixels, once they are upright, square and scaled down."""
 
     width: int
     height: int
@@ -84,8 +74,10 @@ def orientation_of(frame: Any) -> Orientation:
     return Orientation.from_display_matrix(bytes(matrix)) if matrix is not None else Orientation()
 
 
-def fit(width: int, height: int, sample_aspect: Fraction | None, turned: bool, bound: FrameBound | None) -> Geometry:
-    """Return the size of a stored frame once its pixels are square, it is upright, and it fits the bound.
+def scaled_geometry(
+    width: int, height: int, sample_aspect: Fraction | None, turned: bool, max_size: MaxFrameSize | None
+) -> Geometry:
+    """Return the size of a stored frame once its pixels are square, it is upright, and no larger than ``max_size``.
 
     Pixels that are not square shrink along their shorter side, so no side ever grows.
     """
@@ -98,8 +90,8 @@ def fit(width: int, height: int, sample_aspect: Fraction | None, turned: bool, b
     if turned:
         shown_width, shown_height = shown_height, shown_width
     scale = Fraction(1)
-    if bound is not None:
-        scale = min(scale, bound.max_width / shown_width, bound.max_height / shown_height)
+    if max_size is not None:
+        scale = min(scale, max_size.width / shown_width, max_size.height / shown_height)
     return Geometry(max(1, round(shown_width * scale)), max(1, round(shown_height * scale)))
 
 

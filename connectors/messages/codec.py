@@ -1,0 +1,70 @@
+"""Messages to JSON and back: captions and rejections both ways, and references from outside."""
+
+from pydantic import ValidationError
+
+from connectors.contract import Caption, FramesShown, Rejection, Usage, WindowSpan
+from connectors.errors import Poison
+from connectors.messages.safe_text import clean_line
+from connectors.messages.schema import CaptionMessage, ReferenceMessage, RejectionMessage
+from connectors.messages.strict_json import malformed, parse_object
+from connectors.validation import first_fault
+
+MAX_REFERENCE_BYTES = 64 * 1024  # a prompt of 32,768 characters and a path fit; a clip does not
+
+
+def caption_to_json(caption: Caption, clip_name: str | None = None) -> bytes:
+    """Return a caption's message: one line of UTF-8 without a line end."""
+    message = CaptionMessage.model_validate(caption)
+    message.clip_name = _named(clip_name)
+    return message.model_dump_json().encode()
+
+
+def rejection_to_json(rejection: Rejection, clip_name: str | None = None, next_window: int | None = None) -> bytes:
+    """Return a rejection's message: one line of UTF-8 without a line end."""
+    message = RejectionMessage.model_validate(rejection)
+    message.clip_name, message.next_window = _named(clip_name), next_window
+    return message.model_dump_json().encode()
+
+
+def _named(clip_name: str | None) -> str | None:
+    return None if clip_name is None else clean_line(clip_name)
+
+
+def message_from_json(value: bytes) -> Caption | Rejection:
+    """Return the caption or rejection of a message; :class:`ValueError` where it is neither."""
+    if b'"type":"captiond.clip.v1"' in value[:256]:
+        return rejection_from_json(value)
+    return caption_from_json(value)
+
+
+def caption_from_json(value: bytes) -> Caption:
+    """Return the caption of a message; :class:`ValueError` where it is none."""
+    message = CaptionMessage.model_validate_json(value)
+    known = message.model_dump(exclude={"schema_version", "type", "clip_name", "window", "usage", "frames"})
+    window, usage, frames = message.window, message.usage, message.frames
+    return Caption(
+        window=WindowSpan(window.index, window.start_ns, window.exclusive_end_ns),
+        usage=Usage(**usage.model_dump()),
+        frames=FramesShown(**frames.model_dump()),
+        **known,
+    )
+
+
+def rejection_from_json(value: bytes) -> Rejection:
+    """Return the rejection of a message; :class:`ValueError` where it is none."""
+    message = RejectionMessage.model_validate_json(value)
+    return Rejection(**message.model_dump(exclude={"schema_version", "type", "status", "clip_name", "next_window"}))
+
+
+def parse_reference(value: bytes) -> ReferenceMessage:
+    """Return the reference in a message's value; :class:`Poison` (``malformed``) where it is none, saying why."""
+    parsed = parse_object(value, max_bytes=MAX_REFERENCE_BYTES)
+    try:
+        return ReferenceMessage.model_validate(parsed)
+    except ValidationError as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: ValidationError) -> Poison:
+    fault = first_fault(error)
+    return malformed(f"{clean_line(fault.path())[:64]}: {fault.message}")

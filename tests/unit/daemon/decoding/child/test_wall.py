@@ -1,0 +1,80 @@
+"""The wall around the decoding child: its folder is all that runs in the sandbox, and little is behind it."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[5]
+CHILD = "daemon.decoding.child"
+FOLDER = ROOT / "daemon" / "decoding" / "child"
+
+# all of ours that the child may load beside its own folder: the errors, the frames, and what both sides share
+SHARED = {
+    "connectors.errors",
+    "daemon.decoding.media",
+    "daemon.decoding.packet_index",
+    "daemon.decoding.protocol",
+    "daemon.windows",
+}
+PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD}
+LIBRARIES = {"PIL", "av", "decord", "numpy"}
+FORBIDDEN = ("asyncio", "pydantic", "yaml", "kafka", "torch", "vllm", "transformers", "multiprocessing")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the name of every module that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{path.name} imports relative to itself"
+            yield node.module
+
+
+def path_of(module: str) -> Path:
+    place = ROOT.joinpath(*module.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def is_ours(module: str) -> bool:
+    return module.split(".")[0] in ("connectors", "daemon", "neva")
+
+
+def may_import(module: str) -> bool:
+    if is_ours(module):
+        return module in SHARED or module.startswith(f"{CHILD}.")
+    top = module.split(".")[0]
+    return (top in sys.stdlib_module_names or top in LIBRARIES) and top not in FORBIDDEN
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_a_file_of_the_child_imports_little(path: Path) -> None:
+    assert [module for module in imports_of(path) if not may_import(module)] == []
+
+
+@pytest.mark.parametrize("module", sorted(SHARED))
+def test_what_both_sides_share_imports_no_more_than_the_child(module: str) -> None:
+    assert [name for name in imports_of(path_of(module)) if not may_import(name)] == []
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_package_on_the_way_loads_nothing(package: str) -> None:
+    assert list(imports_of(path_of(package))) == []
+
+
+def test_a_fresh_child_loads_its_folder_and_what_is_shared() -> None:
+    probe = f"import json, sys, {CHILD}.worker; print(json.dumps(sorted(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    loaded = json.loads(done.stdout)
+    ours = {module for module in loaded if is_ours(module)}
+    assert ours - SHARED - PACKAGES == {
+        f"{CHILD}.{path.stem}" for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "decord")
+    }
+    assert [module for module in loaded if module.split(".")[0] in FORBIDDEN] == []
