@@ -6,15 +6,28 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from connectors.errors import Transient
+from connectors.errors import Fatal, Transient
+from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess
 from daemon.decoding.protocol import Header
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
+_CHILDREN_A_SLOT = 4  # of other sources, kept for their next window; an idle one holds some 20 MB
 
 MakeRequest = Callable[[bool], tuple[Header, list[int]]]  # whether it is open -> the request and its descriptors
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whose clips a child may hold: those of one source, decoded by one library."""
+
+    source: str
+    decoder: str = "av"
+
+
+_NOBODY = Sender("")  # a child that has not seen a clip yet: the first source that needs it has it
 
 
 @dataclass(slots=True)
@@ -24,31 +37,40 @@ class Session:
     number: int
     descriptor: int
     slot: int
+    sender: Sender
     opening: Header = field(default_factory=dict)
     index: bytes = field(default=b"", repr=False)
     opened_in: DecoderProcess | None = field(default=None, repr=False)
 
 
 class DecoderPool:
-    """``size`` children, each with its queue. A clip stays with one child while that lives."""
+    """Children in ``size`` slots, each with its queue: so many decode at once.
 
-    def __init__(self, size: int, memory_bytes: int, clips_a_child: int = _CLIPS_A_CHILD) -> None:
-        self._memory_bytes, self._clips_a_child = memory_bytes, clips_a_child
-        self._children: list[DecoderProcess | None] = [None] * size
+    A clip stays with one child while that lives. A child holds clips of one sender alone, so that one which was taken
+    over has nothing of another's.
+    """
+
+    def __init__(
+        self, size: int, memory_bytes: int, *, required: bool = True, clips_a_child: int = _CLIPS_A_CHILD
+    ) -> None:
+        self._memory_bytes, self._required, self._clips_a_child = memory_bytes, required, clips_a_child
+        self._server = ForkServer()
+        self._children: list[dict[Sender, DecoderProcess]] = [{} for _ in range(size)]  # the one used last is last
         self._locks = [asyncio.Lock() for _ in range(size)]
         self._sessions: list[set[int]] = [set() for _ in range(size)]
-        self._forgotten: list[list[int]] = [[] for _ in range(size)]
+        self._forgotten: list[list[Session]] = [[] for _ in range(size)]
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[tuple[Header, bytes]]] = set()
+        self.missing_layers: dict[str, str] = {}  # of the cage, where ``best`` goes on without them
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the children that run."""
-        return [child.pid for child in self._children if child is not None and child.is_running and child.pid]
+        return [child.pid for slot in self._children for child in slot.values() if child.is_running and child.pid]
 
     async def start(self) -> None:
-        """Start every child; :class:`Transient` when one does not come up, after the others have."""
-        starts = [self._ready(slot) for slot in range(len(self._children))]
+        """Start a child in every slot; :class:`Transient` when one does not come up, after the others have."""
+        starts = [self._ready(slot, _NOBODY) for slot in range(len(self._children))]
         for started in await asyncio.gather(*starts, return_exceptions=True):
             if isinstance(started, BaseException):
                 raise started
@@ -58,12 +80,13 @@ class DecoderPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(child.end() for child in self._children if child is not None))
+        await asyncio.gather(*(child.end() for slot in self._children for child in slot.values()))
+        await self._server.close()
 
-    def open(self, descriptor: int) -> Session:
-        """Give a clip a place in the child that has the fewest."""
+    def open(self, descriptor: int, sender: Sender) -> Session:
+        """Give a clip a place in the slot that has the fewest."""
         slot = min(range(len(self._sessions)), key=lambda at: len(self._sessions[at]))
-        session = Session(next(self._numbers), descriptor, slot)
+        session = Session(next(self._numbers), descriptor, slot, sender)
         self._sessions[slot].add(session.number)
         return session
 
@@ -71,7 +94,7 @@ class DecoderPool:
         """Let a clip go; its child is told as soon as it listens."""
         self._sessions[session.slot].discard(session.number)
         if session.opened_in is not None:
-            self._forgotten[session.slot].append(session.number)
+            self._forgotten[session.slot].append(session)
             if not self._locks[session.slot].locked():
                 self._tell_forgotten(session.slot)
 
@@ -102,7 +125,7 @@ class DecoderPool:
         self, session: Session, make_request: MakeRequest, deadline_s: float, made: asyncio.Event
     ) -> tuple[Header, bytes]:
         async with self._locks[session.slot]:
-            child = await self._ready(session.slot, session.opened_in)
+            child = await self._ready(session.slot, session.sender, session.opened_in)
             is_open = session.opened_in is child
             request, descriptors = make_request(is_open)
             request = {**request, "session": session.number, "open": None if is_open else session.opening}
@@ -119,26 +142,32 @@ class DecoderPool:
                 self._tell_forgotten(session.slot)
 
     def _tell_forgotten(self, slot: int) -> None:
-        child = self._children[slot]
-        for number in self._forgotten[slot]:
-            if child is not None:
-                child.tell({"kind": "forget", "session": number})
+        for session in self._forgotten[slot]:
+            if session.opened_in is not None:
+                session.opened_in.tell({"kind": "forget", "session": session.number})
         self._forgotten[slot].clear()
 
-    async def _ready(self, slot: int, opened_in: DecoderProcess | None = None) -> DecoderProcess:
-        """Return the slot's child, a new one where it failed, or has done its share and is asked to open a clip."""
-        child = self._children[slot]
+    async def _ready(self, slot: int, sender: Sender, opened_in: DecoderProcess | None = None) -> DecoderProcess:
+        """Return the sender's child, a new one where it failed, or has done its share and is asked to open a clip."""
+        children = self._children[slot]
+        child = children.pop(sender, None) or (children.pop(_NOBODY, None) if sender.decoder == "av" else None)
         if child is not None and child.is_running and (child is opened_in or child.clips < self._clips_a_child):
+            children[sender] = child
             return child
         if child is not None:
             await child.end()
-        child = DecoderProcess(self._memory_bytes)
+        while len(children) >= _CHILDREN_A_SLOT:
+            await children.pop(next(iter(children))).end()
+        request = DecoderRequest(self._memory_bytes, self._required, decord=sender.decoder == "decord")
+        child = DecoderProcess(self._server, request)
         try:
             await child.start()
-        except Transient:
+        except (Transient, Fatal):
             await child.end()
             raise
-        if child.refused_measures:
-            log.warning("A decoder runs without: %s.", ", ".join(child.refused_measures))
-        self._children[slot] = child
+        missing = {name: why for name, why in child.missing_layers.items() if name not in self.missing_layers}
+        if missing:
+            self.missing_layers |= missing
+            log.warning("A decoder runs without: %s.", ", ".join(sorted(missing)))
+        children[sender] = child
         return child

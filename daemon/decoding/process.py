@@ -1,67 +1,66 @@
-"""One decoding child as the program sees it: start it, ask it, end it. A child that fails once is never asked again."""
+"""A decoding child as the program sees it: started, asked, ended. A child that fails once is never asked again."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import socket
-import sys
-from pathlib import Path
 
-from connectors.errors import Poison, Reason, Transient
-from daemon.decoding.protocol import PREFIX, Header, pack, unpack_header, unpack_prefix
+from connectors.errors import ConfigurationError, Poison, Reason, Transient
+from connectors.messages.safe_text import clean_line
+from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer, has_ended, wait_for_end
+from daemon.decoding.protocol import MAX_ANSWER_HEADER_BYTES, PREFIX, Header, pack, unpack_header, unpack_prefix
 
-_START_S = 30.0  # importing numpy and PyAV takes 0.3 s on an idle core
+_START_S = 30.0  # the fork server imports numpy and PyAV, 0.3 s on an idle core, before it forks the first
 _ALIVE_LIMIT = 60  # a demuxing or decoding pass may renew its deadline so often: no file keeps a decoder for ever
-_ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package daemon
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")  # no secret reaches a decoder
+_MAX_DETAIL_CHARS = 500
 
 
 class DecoderProcess:
     """A decoding child. Requests are made one at a time; the caller sees to that."""
 
-    def __init__(self, memory_bytes: int) -> None:
-        self._memory_bytes = memory_bytes
-        self._process: asyncio.subprocess.Process | None = None
-        self._pidfd = -1  # a process id may be another's by the time a signal is sent
+    def __init__(self, server: ForkServer, request: DecoderRequest) -> None:
+        self._server, self._request = server, request
+        self._forked: Forked | None = None
         self._socket: socket.socket | None = None
         self.failed = False
-        self.refused_measures: list[str] = []
+        self.missing_layers: dict[str, str] = {}
         self.decoder = ""
         self.clips = 0  # opened in it so far
 
     @property
     def is_running(self) -> bool:
         """Whether it can be asked: it has not failed, and has not ended while nobody asked."""
-        return not self.failed and self._process is not None and self._process.returncode is None
+        return not self.failed and self._forked is not None and not has_ended(self._forked.pidfd)
 
     @property
     def pid(self) -> int | None:
         """The child's process id."""
-        return self._process.pid if self._process is not None else None
+        return self._forked.pid if self._forked is not None else None
 
     async def start(self) -> None:
-        """Start the child and wait until it is confined; :class:`Transient` when it does not come up."""
+        """Start the child and wait until its cage is closed.
+
+        Raises :class:`Transient` when it does not come up, and :class:`ConfigurationError` when the machine lacks a
+        layer of the cage that the configuration requires.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._socket = ours
-        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])])
-        arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_bytes)]
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-B", "-m", "daemon.decoding.child.worker", *arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-            )
-            self._pidfd = os.pidfd_open(self._process.pid)
-        except ProcessLookupError as error:  # it ended before anybody could look
+            async with asyncio.timeout(_START_S):
+                self._forked = await self._server.fork(self._request, theirs)
+        except (OSError, EOFError, ValueError, TimeoutError) as error:
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         finally:
             theirs.close()
         ready, _ = await self._reply(_START_S)
-        self.refused_measures, self.decoder = list(ready.get("refused", [])), str(ready.get("decoder", ""))
+        missing = ready.get("missing")
+        self.missing_layers = {str(k): _cleaned(v) for k, v in missing.items()} if isinstance(missing, dict) else {}
+        self.decoder = _cleaned(ready.get("decoder", ""))
+        if ready["kind"] == "unconfined":
+            await self.end()
+            raise ConfigurationError(unconfined(self.missing_layers), path="limits.sandbox")
 
     async def ask(
         self, request: Header, descriptors: list[int], block: bytes, deadline_s: float
@@ -78,7 +77,7 @@ class DecoderProcess:
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         answer, data = await self._reply(deadline_s)
         if answer["kind"] == "poison":
-            raise Poison(str(answer.get("reason")), str(answer.get("detail")))
+            raise Poison(Reason(answer["reason"]), _cleaned(answer.get("detail")))
         return answer, data
 
     def tell(self, request: Header) -> None:
@@ -95,16 +94,15 @@ class DecoderProcess:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        if self._process is not None and self._process.returncode is None:
-            # Popen.kill would reap a child that is dead already, under the eyes of asyncio's own watcher.
-            # Without a descriptor it was gone before one could be opened, and only the watcher is waited for.
+        forked = self._forked
+        if forked is not None and forked.pidfd >= 0:
+            self._forked = Forked(forked.pid, -1)
             with contextlib.suppress(ProcessLookupError):
-                if self._pidfd >= 0:
-                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            await self._process.wait()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+                signal.pidfd_send_signal(forked.pidfd, signal.SIGKILL)
+            try:
+                await wait_for_end(forked.pidfd)
+            finally:
+                os.close(forked.pidfd)
 
     def _connected(self) -> socket.socket:
         if self._socket is None:
@@ -124,16 +122,23 @@ class DecoderProcess:
             for _ in range(_ALIVE_LIMIT):
                 async with asyncio.timeout(deadline_s):
                     answer, data = await self._receive()
-                if answer.get("kind") == "fault":
-                    raise Transient(f"the decoder is at a loss: {answer.get('detail')}", reason=Reason.DECODER_DIED)
-                if answer.get("kind") != "alive":
+                kind = answer["kind"]
+                if kind == "fault":
+                    detail = f"the decoder is at a loss: {_cleaned(answer.get('detail'))}"
+                    raise Transient(detail, reason=Reason.DECODER_DIED)
+                if kind == "poison":
+                    Reason(answer["reason"])  # whoever makes reasons up was taken over
+                if kind != "alive":
                     return answer, data
             raise TimeoutError
         except TimeoutError:
             await self.end()
             detail = f"no answer from the decoder within {deadline_s:g} s"
             raise Transient(detail, reason=Reason.DECODE_DEADLINE, origin="sampler") from None
-        except (OSError, EOFError, ValueError, KeyError) as error:
+        except Transient:
+            await self.end()
+            raise
+        except Exception as error:  # a child that was taken over may answer anything, and takes nobody along
             await self.end()
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         except BaseException:
@@ -141,7 +146,8 @@ class DecoderProcess:
             raise
 
     async def _receive(self) -> tuple[Header, bytes]:
-        header_bytes, block_bytes = unpack_prefix(await self._read(PREFIX.size))
+        prefix = await self._read(PREFIX.size)
+        header_bytes, block_bytes = unpack_prefix(prefix, MAX_ANSWER_HEADER_BYTES)
         return unpack_header(await self._read(header_bytes)), await self._read(block_bytes)
 
     async def _read(self, size_bytes: int) -> bytes:
@@ -154,3 +160,14 @@ class DecoderProcess:
                 raise EOFError
             at += got
         return bytes(data)
+
+
+def unconfined(missing: dict[str, str]) -> str:
+    """Return the sentence about layers of the cage that this machine does not have."""
+    layers = ", ".join(f"{name} ({reason})" for name, reason in sorted(missing.items()))
+    return f"decoders can't be confined on this machine, it lacks {layers}; write best to run them all the same"
+
+
+def _cleaned(text: object) -> str:
+    """Return what a child says as one line that can be shown."""
+    return str(clean_line(text if isinstance(text, str) else repr(text)[:_MAX_DETAIL_CHARS]))[:_MAX_DETAIL_CHARS]

@@ -5,7 +5,7 @@ The descriptors of a message go with its first byte.
 parent -> child   plan {session, decoder, limits, max_frame_size}    + the clip's descriptor
                   decode {session, target, windows, wanted, open?}   + [the clip's descriptor] + a memory file a window
                   forget {session}                                   no reply
-child -> parent   ready {confinement, versions} · alive {} · planned {...} + the index · decoded {...}
+child -> parent   ready {missing, decoder} · unconfined {missing} · alive {} · planned {...} + the index · decoded {...}
                   poison {reason, detail} · fault {detail}
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 PREFIX = struct.Struct("<IQ")  # bytes of the header, bytes of the block
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_BLOCK_BYTES = 512 * 2**20  # the index of media.MAX_FRAMES frames takes 340 MB
+MAX_ANSWER_HEADER_BYTES = 64 * 2**10  # an answer's header names some frames and facts
 MAX_DESCRIPTORS = 16
 
 Header = dict[str, Any]
@@ -28,10 +29,10 @@ def pack(header: Header, block: bytes = b"") -> bytes:
     return b"".join((PREFIX.pack(len(text), len(block)), text, block))
 
 
-def unpack_prefix(prefix: bytes) -> tuple[int, int]:
+def unpack_prefix(prefix: bytes, max_header_bytes: int = MAX_HEADER_BYTES) -> tuple[int, int]:
     """Return the sizes of header and block; ``ValueError`` when they are out of bounds."""
     header_bytes, block_bytes = PREFIX.unpack(prefix)
-    if header_bytes > MAX_HEADER_BYTES or block_bytes > MAX_BLOCK_BYTES:
+    if header_bytes > max_header_bytes or block_bytes > MAX_BLOCK_BYTES:
         raise ValueError(f"a message of {header_bytes} + {block_bytes} bytes")
     return header_bytes, block_bytes
 

@@ -13,7 +13,7 @@ from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
 from daemon.decoding.clip_plan import ClipPlan, early_end, read_answer, readable_windows
 from daemon.decoding.open_media import OpenMedia
-from daemon.decoding.pool import DecoderPool
+from daemon.decoding.pool import DecoderPool, Sender
 from daemon.decoding.protocol import Header
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
@@ -36,7 +36,8 @@ class Sampler:
     ) -> None:
         self._limits, self._deadline_s, self._max_frame_size = limits, timeouts.decode_deadline_s, max_frame_size
         self.budget = ByteBudget(frame_bytes or limits.in_flight_bytes)
-        self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes)
+        required = limits.sandbox == "required"
+        self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
         self._media_limits: Header = {"max_pixels": limits.max_pixels, "max_duration_s": limits.max_duration_s}
 
     def scale_down_to(self, max_frame_size: MaxFrameSize | None) -> None:
@@ -62,7 +63,7 @@ class Sampler:
         if isinstance(clip.media, DistantMedia):
             await clip.media.fetch()
         media = OpenMedia.open(clip.media, self._limits.max_clip_bytes)
-        session = self.pool.open(media.descriptor)
+        session = self.pool.open(media.descriptor, Sender(clip.source, decoder))
         try:
             largest = self._max_frame_size
             max_frame_size = [largest.width, largest.height] if largest is not None else None

@@ -4,11 +4,18 @@ decord goes on decoding in the background after a seek, without a bound, so a re
 turns frames itself, knows nothing of pixel aspect, and takes every video for BT.601.
 """
 
+import io
+import os
+import resource
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from connectors.errors import Poison, Reason
+
+_SHARE_FOR_MEDIA = 4  # decord copies the file once more, and needs room to decode
 
 
 class DecordWriter:
@@ -17,7 +24,7 @@ class DecordWriter:
     cost_bytes = 0
 
     def __init__(self, descriptor: int) -> None:
-        self._path = f"/proc/self/fd/{descriptor}"
+        self._media = _whole(descriptor)  # by its path it can't be opened again: the cage lets nothing be opened
         self._reader: Any = None
 
     def want(self, frame_indices: list[int]) -> None:
@@ -44,5 +51,13 @@ class DecordWriter:
             import decord
 
             decord.logging.set_level(decord.logging.QUIET)
-            self._reader = decord.VideoReader(self._path, num_threads=1)
+            self._reader = decord.VideoReader(io.BytesIO(self._media), num_threads=1)
         return self._reader
+
+
+def _whole(descriptor: int) -> bytes:
+    size_bytes, memory_bytes = os.fstat(descriptor).st_size, resource.getrlimit(resource.RLIMIT_AS)[0]
+    if memory_bytes != resource.RLIM_INFINITY and size_bytes > memory_bytes // _SHARE_FOR_MEDIA:
+        detail = f"decord holds a file whole, and {size_bytes:,} bytes are too many for limits.decoder_memory_bytes"
+        raise Poison(Reason.OVER_BUDGET, detail)
+    return os.pread(descriptor, size_bytes, 0)

@@ -3,8 +3,8 @@
 Importing PyAV takes a third of a second, a fork a hundredth. The server has one thread, sees no byte from outside, and
 opens nothing; each decoder that it forks closes its own cage. It ends with the daemon, and its decoders with it.
 
-daemon -> server   a request (its length in the first four bytes)   + the decoder's socket and its standard error
-server -> daemon   an empty message                                 + a descriptor of the decoder's process
+daemon -> server   a request   + the decoder's socket
+server -> daemon   a process id   + a descriptor of the decoder's process
 """
 
 import ctypes
@@ -16,12 +16,13 @@ import pkgutil
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
 import av
 
-from daemon.decoding.child import worker
+from daemon.decoding.child.worker import main as work
 
 _PR_SET_PDEATHSIG = 1
 _MAX_REQUEST_BYTES = 4096
@@ -33,38 +34,35 @@ def serve(connection: socket.socket) -> None:
         text, descriptors, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 2)
         if not text:
             return
-        _reap()
         request = json.loads(text)
-        _import_for(request)
-        server = os.getpid()
-        pid = os.fork()
+        if request["decord"]:
+            importlib.import_module("decord")
+        (channel,) = descriptors
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # not reaped before it has a descriptor
+        server, pid = os.getpid(), os.fork()
         if pid == 0:
             connection.close()
-            _become_a_decoder(request, descriptors, server)
-        process = os.pidfd_open(pid)  # a zombie at worst: nobody has reaped it
-        for descriptor in descriptors:
-            os.close(descriptor)
-        socket.send_fds(connection, [b"."], [process])
+            _become_a_decoder(channel, server, request)
+        process = os.pidfd_open(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        os.close(channel)
+        socket.send_fds(connection, [str(pid).encode()], [process])
         os.close(process)
 
 
-def _become_a_decoder(request: dict[str, Any], descriptors: list[int], server: int) -> NoReturn:
-    code = 1
+def _become_a_decoder(channel: int, server: int, request: dict[str, Any]) -> NoReturn:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     try:
-        channel, errors = descriptors
-        os.setsid()
-        os.dup2(errors, 2)
-        os.dup2(errors, 1)
-        os.close(errors)
-        worker.main(channel, server, memory_bytes=request["memory_bytes"], required=request["required"])
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        work(channel, server, memory_bytes=request["memory_bytes"], required=request["required"])
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os._exit(code)
+        os._exit(0)
 
 
-def _reap() -> None:
+def _reap(*_: object) -> None:
+    """Take note of decoders that ended, so that none stays a zombie."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -75,13 +73,8 @@ def import_everything() -> None:
     for found in pkgutil.walk_packages(av.__path__, "av."):
         with suppress(ImportError):  # some of them need packages that are not there
             importlib.import_module(found.name)
-    for name in ("numpy.ma", "encodings.idna", "encodings.latin_1", "encodings.ascii"):
+    for name in ("numpy.ma", "encodings.idna", "encodings.latin_1", "daemon.decoding.child.decord"):
         importlib.import_module(name)
-
-
-def _import_for(request: dict[str, Any]) -> None:
-    if request["decord"]:
-        importlib.import_module("decord")
 
 
 def main(arguments: list[str]) -> None:
@@ -90,6 +83,7 @@ def main(arguments: list[str]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
+    signal.signal(signal.SIGCHLD, _reap)
     import_everything()
     gc.freeze()  # collections would touch, and so copy, the pages that all decoders share
     with socket.socket(fileno=descriptor) as connection, suppress(ConnectionError):

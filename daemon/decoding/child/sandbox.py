@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from daemon.decoding.child import landlock
+from daemon.decoding.child.landlock import restrict
 from daemon.decoding.child.seccomp import filter_system_calls
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
@@ -48,7 +48,7 @@ def confine(memory_bytes: int, parent: int) -> dict[str, str]:
         "not_dumpable": lambda: _prctl(_PR_SET_DUMPABLE, 0),
         "no_capabilities": _drop_capabilities,
         "no_new_privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
-        "landlock": lambda: landlock.restrict(library_folders()),
+        "landlock": lambda: restrict(library_folders()),
         "seccomp": filter_system_calls,
     }
     missing = {}

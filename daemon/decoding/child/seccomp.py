@@ -1,7 +1,7 @@
 """The filter of system calls: whatever is not on the list is refused, on every thread.
 
-The filter is a program for the kernel's BPF machine (seccomp(2)). A refused call fails with ``EPERM``, so that libraries
-take their other way where they have one.
+The filter is a program for the kernel's BPF machine, see seccomp(2). A refused call fails with ``EPERM``, so that
+libraries take their other way where they have one.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The decoding child: ``python -m daemon.decoding.child.worker SOCKET PARENT MEMORY``. It imports no model code.
+"""The decoding child, forked by :mod:`daemon.decoding.child.fork_server`. It imports no model code.
 
 It confines itself, then answers one request after the other until the parent is gone. A clip stays open between its
 windows (a *session*), so a group of pictures that two windows share is decoded once. Frames are written straight into
@@ -6,16 +6,14 @@ memory files that the parent made, sized and sealed: nothing here can create or 
 """
 
 import contextlib
-import gc
 import os
 import socket
-import sys
 import time
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pixels import Geometry
 from daemon.decoding.child.pyav import VERSION
-from daemon.decoding.child.sandbox import confine
+from daemon.decoding.child.sandbox import OPTIONAL, confine
 from daemon.decoding.child.session import Session, Sessions, plan
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
@@ -88,16 +86,13 @@ class Worker:
         self._sessions.open(header["session"], Session(descriptor, header["open"]["decoder"], index, geometry, limits))
 
 
-def main(arguments: list[str]) -> None:
-    """Serve the parent on the socket whose number is the first argument."""
-    descriptor, parent, memory_bytes = (int(argument) for argument in arguments)
+def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> None:
+    """Close the cage, then serve the daemon on a socket. ``parent`` is the process whose death ends this one."""
     connection = socket.socket(fileno=descriptor)
-    refused = confine(memory_bytes, parent)
+    missing = confine(memory_bytes, parent)
     with contextlib.suppress(EOFError, ConnectionError):
-        connection.sendall(pack({"kind": "ready", "refused": refused, "decoder": VERSION}))
-        gc.freeze()
+        if required and not OPTIONAL.issuperset(missing):
+            connection.sendall(pack({"kind": "unconfined", "missing": missing}))
+            return
+        connection.sendall(pack({"kind": "ready", "missing": missing, "decoder": VERSION}))
         Worker(connection, memory_bytes).serve()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from connectors.errors import Reason, Transient
+from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.repository import ROOT
@@ -220,18 +222,62 @@ def test_children_end_with_their_parent() -> None:
     pytest.fail("the child outlived its parent")
 
 
-async def test_a_child_that_is_gone_before_anybody_looks_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(_: int) -> int:
-        raise ProcessLookupError
+async def test_a_fork_server_that_dies_is_started_again(truth: Truth) -> None:
+    before = open_files()
+    async with running() as sampler:
+        assert (await sample(sampler, truth.path)).fault is None
+        server = sampler.pool._server.pid
+        assert server is not None
+        old = set(sampler.pool.pids)
+        os.kill(server, signal.SIGKILL)
+        for _ in range(100):
+            if not any(is_running(pid) for pid in old):
+                break
+            await asyncio.sleep(0.05)
 
-    monkeypatch.setattr("daemon.decoding.process.os.pidfd_open", gone)
-    before, child = open_files(), DecoderProcess(memory_bytes=1 << 30)
+        struck = await sample(sampler, truth.path)
+        again = await sample(sampler, truth.path)
+
+        assert struck.fault is None or struck.reason == Reason.DECODER_DIED
+        assert wrong_frames(again, truth) == []
+        assert sampler.pool._server.pid not in (None, server)
+        assert not old & set(sampler.pool.pids)
+
+    assert open_files() == before
+
+
+async def test_a_fork_server_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.decoding.process._START_S", 0.5)
+    before, server = open_files(), ForkServer()
+    first = DecoderProcess(server, DecoderRequest(1 << 30))
+    await first.start()
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    second = DecoderProcess(server, DecoderRequest(1 << 30))
 
     with pytest.raises(Transient, match="the decoder died"):
-        await child.start()
-    await child.end()
+        await second.start()
 
-    assert not child.is_running
+    await second.end()
+    await first.end()
+    await server.close()
+    assert not second.is_running
     assert open_files() == before
-    assert child.pid is not None
-    assert not is_running(child.pid)
+
+
+async def test_a_child_holds_clips_of_one_source_alone(truth: Truth) -> None:
+    async with running() as sampler:
+        pids = {}
+        for source in ("a", "b", "a", "c"):
+            clip = replace(clip_of(truth.path), source=source)
+            plan = await sampler.plan(clip, WindowPolicy(), FramePolicy())
+            async with aclosing(sampler.frame_sets(plan)) as sets:
+                async for window in sets:
+                    assert isinstance(window, FrameSet)
+                    sampler.release(window)
+            assert plan.session.opened_in is not None
+            pids.setdefault(source, set()).add(plan.session.opened_in.pid)
+            plan.close()
+
+    assert [len(of_source) for of_source in pids.values()] == [1, 1, 1]
+    assert len(set.union(*pids.values())) == 3

@@ -1,5 +1,6 @@
-"""The sandbox of a decoding child: what is forbidden in it, tried in a child of its own."""
+"""The cage of a decoding child, tried in a child of its own that has imported all that a decoder has."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,65 +8,90 @@ from pathlib import Path
 import pytest
 
 from testing.repository import ROOT
+from tests.probe import deeds
 
-CONFINE = "import os; from daemon.decoding.child.sandbox import confine; refused = confine(2**31, os.getppid())\n"
+IMPORT = "import os, sys\nfrom daemon.decoding.child import fork_server, sandbox\nfork_server.import_everything()\n"
+CONFINE = IMPORT + "missing = sandbox.confine(4 * 2**30, os.getppid())\n"
+ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
-FORBIDDEN = {
-    "a socket": "import socket; socket.socket()",
-    "a socket pair": "import socket; socket.socketpair()",
-    "a program": "import os; os.execv('/bin/true', ['true'])",
-    "a fork": "import os; os.fork()",
-    "a new file": "open('/tmp/captiond-sandbox', 'w')",
-    "a file for appending": "open('/etc/hostname', 'a')",
-    "a folder": "import os; os.mkdir('/tmp/captiond-sandbox')",
-    "deleting": "import os; os.unlink('/tmp/no-such-file')",
-    "renaming": "import os; os.rename('/tmp/no-such-file', '/tmp/another')",
-    "a link": "import os; os.symlink('/etc', '/tmp/captiond-sandbox')",
-    "a signal": "import os; os.kill(os.getppid(), 0)",
-    "a larger memory file": "import os; os.ftruncate(os.memfd_create('x'), 10)",
-    "much memory": "bytearray(3 * 2**30)",
-}
+DEEDS = """
+from tests.probe import deeds
+{confine}
+at = deeds.Context(os.getppid(), {inbox!r}, {neighbour!r}, {secret!r})
+print(deeds.outcome(at))
+"""
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", CONFINE + code], capture_output=True, text=True, cwd=ROOT, check=False)
+def run(code: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-c", code]
+    environment = {**ENVIRONMENT, **{name: str(value) for name, value in more.pop("env", {}).items()}}  # type: ignore[attr-defined]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, env=environment, **more)  # type: ignore[call-overload,no-any-return]
 
 
-def test_every_measure_is_taken() -> None:
-    done = run("print(refused, open('/proc/self/oom_score_adj').read().strip())")
-
-    assert done.stdout.split() == ["[]", "900"]
-
-
-@pytest.mark.parametrize("deed", FORBIDDEN)
-def test_what_is_forbidden(deed: str) -> None:
-    done = run(f"try:\n    {FORBIDDEN[deed]}\nexcept (OSError, MemoryError) as error:\n    print(type(error).__name__)")
-
-    assert done.stdout.strip() in ("PermissionError", "MemoryError", "OSError")
-    assert not Path("/tmp/captiond-sandbox").exists()
-
-
-def test_memory_made_by_the_parent_can_be_written() -> None:
+def test_every_layer_is_there() -> None:
+    """The kernel says so of the process too, and of each of its threads."""
     code = (
-        "import os, mmap\n"
+        "status = os.open('/proc/self/status', os.O_RDONLY)\n"
+        + CONFINE
+        + "print(missing, os.pread(status, 9999, 0).decode())"
+    )
+
+    done = run(code.replace("status = os", "import os; status = os", 1))
+
+    assert done.stdout.startswith("{} ")
+    for line in ("Seccomp:\t2", "NoNewPrivs:\t1", "Threads:\t1", "CapEff:\t0000000000000000"):
+        assert line in done.stdout
+
+
+def test_nothing_that_a_decoder_does_not_need_can_be_done(tmp_path: Path) -> None:
+    for name in ("inbox", "secret"):
+        (tmp_path / name).mkdir()
+    neighbour, secret = tmp_path / "inbox" / "neighbour.mp4", tmp_path / "secret" / "password"
+    neighbour.write_bytes(b"clip")
+    secret.write_text("password")
+
+    places = {"inbox": str(tmp_path / "inbox"), "neighbour": str(neighbour), "secret": str(secret)}
+    done = run(DEEDS.format(confine=CONFINE, **places))
+
+    outcome = done.stdout.strip()
+    names = list(deeds.deeds(deeds.Context(1, ".", ".", ".")))
+    assert len(outcome) == len(names) >= 60, done.stderr
+    is_open = [name for name, held in zip(names, outcome, strict=True) if held != "1"]
+    # the kernel bounds no tasks of root's: `make probe` tries it as another user
+    assert [name for name in is_open if name != "start 3,000 threads" or os.geteuid() != 0] == [], done.stderr
+    assert neighbour.read_bytes() == b"clip"
+
+
+def test_a_second_thread_keeps_the_cage_open_to_nobody() -> None:
+    """A thread that runs before would stay outside: the layer is missing, and a decoder that requires it ends."""
+    code = "import threading, time; threading.Thread(target=time.sleep, args=(1,), daemon=True).start()\n"
+
+    done = run(code + CONFINE + "print(sorted(missing))")
+
+    assert done.stdout.strip() == "['one_thread']"
+
+
+def test_memory_made_by_the_parent_can_be_written_and_threads_run_inside() -> None:
+    code = CONFINE + (
+        "import mmap\n"
         "memory = int(os.environ['MEMORY'])\n"
         "mmap.mmap(memory, 100)[:5] = b'hello'\n"
         "import threading; thread = threading.Thread(target=print, args=('ran',)); thread.start(); thread.join()\n"
     )
-    import os
-
     memory = os.memfd_create("test")
     os.ftruncate(memory, 100)
-    done = subprocess.run(
-        [sys.executable, "-c", CONFINE + code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=True,
-        pass_fds=[memory],
-        env={**os.environ, "MEMORY": str(memory)},
-    )
 
-    assert done.stdout.strip() == "ran"
+    done = run(code, pass_fds=[memory], env={"MEMORY": memory})
+
+    assert done.stdout.strip() == "ran", done.stderr
     assert os.pread(memory, 5, 0) == b"hello"
     os.close(memory)
+
+
+@pytest.mark.parametrize("name", ["daemon.decoding.child.worker", "daemon.decoding.child.fork_server"])
+def test_the_child_imports_no_model_code(name: str) -> None:
+    heavy = ("torch", "vllm", "transformers", "pydantic", "kafka", "asyncio", "decord")
+
+    done = run(f"import sys, {name}; print([heavy for heavy in {heavy} if heavy in sys.modules])")
+
+    assert done.stdout.strip() == "[]"

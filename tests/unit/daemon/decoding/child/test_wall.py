@@ -68,7 +68,7 @@ def test_a_package_on_the_way_loads_nothing(package: str) -> None:
 
 
 def test_a_fresh_child_loads_its_folder_and_what_is_shared() -> None:
-    probe = f"import json, sys, {CHILD}.worker; print(json.dumps(sorted(sys.modules)))"
+    probe = f"import json, sys, {CHILD}.fork_server; print(json.dumps(sorted(sys.modules)))"
 
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
 
