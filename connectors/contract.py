@@ -1,4 +1,4 @@
-"""The words that every part of captiond shares, and the three protocols at its edges.
+"""The types that every part of captiond shares, and the three protocols of connectors.
 
     Source --Delivery(Clip)--> sampler --FrameSet(Window)--> engine --Caption--> Route.publish(Progress)
       ^                                                                             |
@@ -297,13 +297,9 @@ class Route(Reporting, Protocol):
         """Return when the captions, the rejection and the position are durable, in this order or at once."""
         ...
 
-    async def quarantine(self, delivery: Delivery) -> None:
-        """See :meth:`Source.quarantine`."""
-        ...
+    async def quarantine(self, delivery: Delivery) -> None: ...
 
-    async def drain(self) -> None:
-        """See :meth:`Source.drain`."""
-        ...
+    async def drain(self) -> None: ...
 
     async def close(self) -> None:
         """Close the source. The sink, shared between routes, is closed by whoever made it."""

@@ -1,4 +1,4 @@
-"""How the run before this one ended, and how often the daemon was started since somebody started it by hand.
+"""The record of earlier runs: how each ended, and how often the daemon was started since it was started by hand.
 
 A small file in the service manager's runtime directory, which it keeps between its own restarts and removes when the
 service is stopped: so the counts are those of `systemctl show -p NRestarts`, with the reasons.
