@@ -3,6 +3,8 @@
 PYTHON_IN_VENV := .venv/bin/python
 WORKERS ?= 2
 PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+UNIT_MARKS = not engine and not kafka and not systemd and not slow
+UNIT_TESTS = tests/unit tests/contract tests/pipeline/test_main_loop.py
 ROW ?=
 RUNS ?=
 KEEP ?=
@@ -15,6 +17,9 @@ setup: ## make the virtual environment .venv
 
 demo: setup ## caption generated and real clips with the bundled model, folder to folder
 	@$(PYTHON_IN_VENV) scripts/demo.py
+
+unit: setup ## run what needs no engine, broker or systemd, in about a minute
+	@$(PYTEST) -m "$(UNIT_MARKS)" $(UNIT_TESTS)
 
 test: setup ## run the tests, those over a real Kafka too where Java is; WORKERS=0 for one process
 	@$(PYTEST) -m "not systemd"
@@ -56,4 +61,4 @@ uninstall: ## remove the service, but not its configuration and data
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean
+.PHONY: help setup demo unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean

@@ -18,6 +18,7 @@ from daemon.decoding.sampler import Sampler
 from daemon.service import logs
 from daemon.supervisor import Supervisor
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Window, WindowPolicy, sample_times
+from neva import registration
 
 WINDOWS, FRAMES, SIDE_PX = 6, 2, 8
 
@@ -57,6 +58,7 @@ class NoSampler(Sampler):
 
 def main() -> int:
     """Return the daemon's exit code."""
+    registration.register()
     settings = load(Path(sys.argv[1]))
     logs.set_up(settings.log)
 

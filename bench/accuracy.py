@@ -1,4 +1,4 @@
-"""How many held-out clips the bundled model captions right to the word, read back through the whole daemon.
+"""The accuracy of the bundled model: held-out clips captioned right to the word, through the whole daemon.
 
 `python -m bench.accuracy --clips 500`: draws and encodes clips of unseen seeds, drops them into a folder, lets the
 daemon caption them with vLLM, and compares each caption with what was drawn. Exits 1 below 98 %.

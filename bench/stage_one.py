@@ -1,4 +1,4 @@
-"""Whether the first stage learns: a fresh projector in the bundled model, trained alone, answers for held-out clips.
+"""The first stage learns: a fresh projector in the bundled model, trained alone, answers for held-out clips.
 
 The user's own path all the way: clips in a tar and conversations in LLaVA's JSON, `captiond pretrain` with tower and
 language model frozen, `captiond evaluate` in vLLM over clips of unseen seeds, before and after. With `--folder` the

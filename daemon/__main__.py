@@ -8,7 +8,6 @@ import logging
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ import typer
 
 from connectors.errors import CaptiondError, ConfigurationError, ExitCode, Fatal
 from daemon import __version__
+from neva import commands as neva_commands
 
 app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -245,9 +245,8 @@ def _exit_with(work: Coroutine[Any, Any, ExitCode]) -> None:
         raise typer.Exit(int(code))
 
 
-# the model family brings its own commands; nothing of it but their names is loaded before one of them runs
-for _commands in ("neva.training.commands", "neva.evaluate.commands"):
-    import_module(_commands).register(app)
+# The model family brings its commands, prompt templates and bundled model; only these lines name it.
+neva_commands.register(app)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Video NeVA's conversation templates, to the byte (NeMo v2.0.0, ``data/neva/conversation.py``).
+"""Video NeVA's conversation templates, byte for byte those of NeMo v2.0.0 (``data/neva/conversation.py``).
 
-A conversation is a head with the system text, then turns of a question and an answer. :func:`segments` writes one piece
-by piece and says which pieces are learned in training; :func:`render` writes the prompt that a model is sent for one
-question. Templates speak of the beginning and the end of a text by the aliases ``<extra_id_6>`` and ``<extra_id_7>``;
-Llama-like ones turn them into the tokenizer's own tokens before the model sees them.
+A conversation begins with the system text; turns of a question and an answer follow. :func:`segments` returns a
+conversation in pieces and tells which of them count in training's loss; :func:`render` returns the prompt for one
+question. Templates write the beginning and the end of a text as the aliases ``<extra_id_6>`` and ``<extra_id_7>``. In
+Llama-like templates :func:`own_tokens` replaces the aliases by the tokenizer's own tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,10 @@ DEFAULT_LABEL = (
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer. ``answer`` None asks the model; ``label`` holds SteerLM's attributes of the answer."""
+    """A question and its answer, which is None where the model is to give it.
+
+    ``label`` holds SteerLM's attributes of the answer.
+    """
 
     question: str
     answer: str | None = None
@@ -38,7 +41,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of a conversation. Only what is ``learned``, the answers with their end, counts in training's loss."""
+    """A piece of a conversation.
+
+    Only pieces that are ``learned``, the answers with the strings that end them, count in training's loss.
+    """
 
     text: str
     learned: bool = False
@@ -46,12 +52,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """How one family writes a conversation. ``%s`` stands for the system text, the question or the answer.
+    """The form of a conversation in one family of models.
 
-    ``head`` goes before the first turn when there is a system text, ``bare_head`` when there is none;
-    ``first_question`` wraps the first question together with the system text, where the system text goes there.
-    ``between`` parts an answer from the next question. ``stop`` are the strings that end an answer beside the
-    tokenizer's end token. With ``aliases`` the begin and end aliases become the tokenizer's own tokens.
+    ``%s`` stands for the system text, the question or the answer. ``head`` goes before the first turn when there is a
+    system text, ``bare_head`` when there is none; in families whose system text belongs to the first question,
+    ``first_question`` goes before that. ``between`` separates an answer from the next question. ``stop`` are the
+    strings that end an answer beside the tokenizer's end token. ``system`` is the system text unless the user gives
+    one, to which ``system_end`` is added. ``label`` is the label that an answer is asked for with. With ``aliases`` the
+    begin and end aliases become the tokenizer's own tokens.
     """
 
     ask: str
@@ -67,11 +75,11 @@ class Template:
     system_end: str = ""
 
     def opening(self, system: str) -> str:
-        """Return what stands before the first turn."""
+        """Return the text before the first turn."""
         return self.head.replace("%s", system) if "%s" in self.head and system else self.bare_head
 
     def question(self, turn: Turn, system: str, *, first: bool) -> str:
-        """Return a turn up to where its answer begins."""
+        """Return the text of a turn up to the beginning of its answer."""
         text = turn.question
         if first and self.first_question and system:
             text = self.first_question.replace("%s", system) + text
@@ -157,14 +165,14 @@ NOT_FOR_INFERENCE = frozenset({"plain", "interleaved"})  # training's own; NeVA'
 
 
 def segments(name: str, turns: Sequence[Turn], system: str | None = None) -> tuple[Segment, ...]:
-    """Return a conversation of one or more turns, piece by piece; joined, the texts are the whole conversation.
+    """Return a conversation of one or more turns in pieces, whose joined texts are the whole conversation.
 
-    ``system`` replaces the template's own system text to the byte. Only the last turn may lack its answer. The answers
-    and what ends them are learned; questions, labels and separators are not.
+    ``system`` replaces the template's own system text and is not changed. Only the last turn may lack its answer.
+    Answers and the strings that end them are learned; questions, labels and separators are not.
 
     Raises:
         KeyError: there is no such template.
-        ValueError: no turn, or an answer that is missing before the last turn.
+        ValueError: there is no turn, or a turn before the last one lacks its answer.
     """
     template = TEMPLATES[name]
     if not turns or any(turn.answer is None for turn in turns[:-1]):
@@ -187,20 +195,20 @@ def conversation(name: str, turns: Sequence[Turn], system: str | None = None) ->
 
 
 def own_tokens(name: str, text: str, bos: str = "<s>", eos: str = "</s>") -> str:
-    """Return a conversation with the aliases of its beginning and end as the tokenizer's own tokens.
+    """Return a conversation with the aliases of its beginning and end replaced by the tokenizer's own tokens.
 
-    Only Llama-like templates do so; the others' texts are what the model sees. NeVA adds no BOS of its own: a text is
-    encoded as it stands, without special tokens around it.
+    This is so in Llama-like templates alone; in the others the model sees the aliases themselves. NeVA adds no BOS of
+    its own: a text is encoded as it stands, without special tokens around it.
     """
     return text.replace(BOS_ALIAS, bos).replace(EOS_ALIAS, eos) if TEMPLATES[name].aliases else text
 
 
 def render(name: str, text: str, system: str | None = None) -> str:
-    """Return the prompt for one question, with ``<video>`` once where the frames are shown.
+    """Return the prompt for one question, in which ``<video>`` stands once, where the frames are shown.
 
-    A question without a media token shows the frames before it (``insert_media_token: left``), and ``<image>`` in it
-    becomes ``<video>`` and the newline that NeVA puts behind an image. A ``system`` text gets the newlines that its
-    template ends it with.
+    The frames are shown before a question that has no media token (``insert_media_token: left``). ``<image>`` in a
+    question becomes ``<video>`` and the newline that NeVA puts behind an image. A ``system`` text gets the newlines
+    that end the template's own system text.
     """
     if system is not None and not system.endswith("\n"):
         system += TEMPLATES[name].system_end

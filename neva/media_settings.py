@@ -1,4 +1,4 @@
-"""What a Video NeVA is shown of a video or an image: its configuration's ``data`` section, under NeVA's own names."""
+"""Settings for the frames that a Video NeVA sees: the ``data`` section of its configuration, under NeVA's own names."""
 
 import logging
 from typing import Any, Literal, Self
@@ -12,7 +12,7 @@ from neva.pixel_values import AspectRatio
 
 log = logging.getLogger(__name__)
 
-# Keys of NeVA's `data` section that say nothing about what a model is shown, and why.
+# Keys of NeVA's `data` section that do not change the frames a model sees, and the reason that the log gives.
 IGNORED = {
     "image_token_len": "it follows from crop size and patch size",
     "sep_token_between_frames": "no generation of NeVA reads it",
@@ -34,7 +34,7 @@ IGNORED = {
 
 
 class MediaSettings(Section):
-    """How media become frames."""
+    """The choice of frames from a video or an image."""
 
     media_type: Literal["video", "image"] = Field("video", description="what the prompts speak of")
     num_frames: int = Field(8, ge=1, le=4096, description="frames a video, evenly spread, the last one repeated")
@@ -44,8 +44,8 @@ class MediaSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _translate(cls, values: Any) -> Any:
-        """Refuse by name what NeVA's own code can't do either."""
+    def _refuse_by_name(cls, values: Any) -> Any:
+        """Refuse two values of NeVA's that captiond does not have, with the reason or what to write instead."""
         if not isinstance(values, dict):
             return values
         if values.get("num_frames") == -1:
@@ -64,11 +64,11 @@ class MediaSettings(Section):
 
     @property
     def frames_shown(self) -> int:
-        """How many frames one media input shows."""
+        """The number of frames that are shown of one video or image."""
         return 1 if self.media_type == "image" or self.splice_single_frame is not None else self.num_frames
 
     def to_policies(self) -> tuple[WindowPolicy, FramePolicy]:
-        """Return the same as the daemon's sampler takes it: the whole clip is one window, chosen by NeVA's rule."""
+        """Return the policies for the daemon's sampler: the clip is one window, and NeVA's rule chooses its frames."""
         return (
             WindowPolicy(whole=True),
             FramePolicy(rule="neva", num_frames=self.frames_shown, splice=self.splice_single_frame),
@@ -76,7 +76,7 @@ class MediaSettings(Section):
 
 
 class ModelSettings(MediaSettings):
-    """What a checkpoint says about itself; ``neva.yaml`` in a model's folder holds it."""
+    """The facts of a model, from ``neva.yaml`` in its folder: the frames and the prompt template of its training."""
 
     conv_template: str = Field("auto", description="one of NeVA's conversations; auto: the model's own chat template")
     model_type: str = Field("", description="the family that names the span's tokens")
@@ -90,7 +90,7 @@ class ModelSettings(MediaSettings):
 
 
 def without_ignored(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys that say what a model is shown; the log names the others, and why they are ignored."""
+    """Return the keys that change the frames a model sees; the log names the others and the reason to ignore them."""
     for key in sorted(IGNORED.keys() & values.keys()):
         log.info("data.%s is ignored: %s.", key, IGNORED[key])
     return {key: value for key, value in values.items() if key not in IGNORED}

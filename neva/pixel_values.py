@@ -1,7 +1,7 @@
-"""What a vision tower is fed: scale, crop and colour of CLIP's and SigLIP's pixels.
+"""Preprocessing of frames for vision towers: the scaling, cropping and normalisation of CLIP and SigLIP.
 
-:func:`pixel_values` is the arithmetic itself, with Pillow's bicubic filter; :func:`processor_config` says the same in
-the words of Hugging Face's processors, which do it where a model is served.
+:func:`pixel_values` computes the values, with Pillow's bicubic filter; :func:`processor_config` describes the same
+steps for Hugging Face's processors, which take them where a model is served.
 """
 
 from dataclasses import dataclass, replace
@@ -13,14 +13,15 @@ from PIL import Image
 
 AspectRatio = Literal["square", "pad"]
 
-_BICUBIC = 3  # Pillow's number, which Hugging Face's files hold
+_BICUBIC = 3  # Pillow's number for the filter, as Hugging Face's files have it
 
 
 @dataclass(frozen=True, slots=True)
 class TowerPixels:
-    """How a family of towers takes frames; ``mean`` and ``std`` are of RGB values from 0 to 1.
+    """The preprocessing for one family of towers; ``mean`` and ``std`` are of RGB values from 0 to 1.
 
-    With ``crops`` the shortest edge is resized and the centre kept; otherwise a frame is pressed into the square.
+    With ``crops`` the shortest edge is resized to the square's side and the centre is cropped; otherwise a frame is
+    stretched to the square. ``processor`` is the name of Hugging Face's class for it.
     """
 
     mean: tuple[float, float, float]
@@ -30,12 +31,12 @@ class TowerPixels:
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
-        """What frames are padded with: the mean colour, rounded down; (122, 116, 104) for CLIP."""
+        """The colour that frames are padded with: the mean, rounded down; (122, 116, 104) for CLIP."""
         red, green, blue = (int(value * 255) for value in self.mean)
         return red, green, blue
 
     def reversed(self) -> "TowerPixels":
-        """Return the same for a tower whose channels are in the other order."""
+        """Return the preprocessing for a tower whose input channels are in reverse order."""
         return replace(self, mean=self.mean[::-1], std=self.std[::-1])
 
 
@@ -49,9 +50,9 @@ SIGLIP = TowerPixels((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crops=False, processor="S
 
 
 def pad_to_square(frames: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return ``uint8[N, H, W, 3]`` as ``uint8[N, S, S, 3]``, S the longer edge, the frame in the middle.
+    """Return ``uint8[N, H, W, 3]`` as ``uint8[N, S, S, 3]``, S the longer edge, with the frame in the middle.
 
-    Where the room left is odd, the smaller part of it is on the left and above.
+    Where the padding is an odd number of pixels, its smaller part is on the left or above.
     """
     count, height, width, _ = frames.shape
     side = max(height, width)
@@ -67,10 +68,10 @@ def pad_to_square(frames: NDArray[np.uint8], colour: tuple[int, int, int]) -> ND
 def prepare_frames(
     frames: NDArray[np.uint8], aspect_ratio: AspectRatio, tower: TowerPixels = CLIP, *, legacy_bgr: bool = False
 ) -> NDArray[np.uint8]:
-    """Return ``uint8[N, H, W, 3]`` RGB frames as the model's processor is to get them.
+    """Return ``uint8[N, H, W, 3]`` RGB frames as they go to the model's processor.
 
-    ``pad`` makes them square first; ``legacy_bgr`` turns the channels round, as the first generation of Video NeVA did
-    in training and in inference (before NeMo's pull request 9245).
+    ``pad`` makes them square first; ``legacy_bgr`` reverses the channels, as the first generation of Video NeVA did in
+    training and in inference (before NeMo's pull request 9245).
     """
     if legacy_bgr:
         frames = frames[..., ::-1]
@@ -80,7 +81,7 @@ def prepare_frames(
 def pixel_values(
     frames: NDArray[np.uint8], tower: TowerPixels, crop_px: int, aspect_ratio: AspectRatio = "square"
 ) -> NDArray[np.float32]:
-    """Return what the tower sees of ``uint8[N, H, W, 3]`` RGB frames: ``float32[N, 3, crop_px, crop_px]``."""
+    """Return the tower's input for ``uint8[N, H, W, 3]`` RGB frames: ``float32[N, 3, crop_px, crop_px]``."""
     prepared = prepare_frames(frames, aspect_ratio, tower)
     scaled = np.stack([_scale(frame, tower, crop_px) for frame in prepared]).astype(np.float32) / 255
     normal = (scaled - np.asarray(tower.mean, np.float32)) / np.asarray(tower.std, np.float32)

@@ -1,7 +1,7 @@
-"""The tokens that a media input fills in a prompt, and where the token that stands for it goes.
+"""The span of tokens that a video or image takes up in a prompt, and the media token that marks its place in a text.
 
 A video of F frames is one span of exactly F x ``image_token_len`` embeddings: no separators, frames in time order,
-patches row by row. A prompt without a media token, or one that the context cuts inside its span, is an error.
+patches row by row. A prompt without a media token is an error, and so is a prompt that is longer than the context.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ _LLAMA_3 = SpanTokens("<|reserved_special_token_3|>", "<|reserved_special_token_
 
 
 def span_tokens_of(model_type: str) -> SpanTokens:
-    """Return the names for ``mm_cfg.llm.model_type``: Llama 3 has its own, every other family the ``extra_id`` ones."""
+    """Return the names for ``mm_cfg.llm.model_type``: Llama 3 has its own, all others have ``extra_id`` tokens."""
     return _LLAMA_3 if model_type == "llama_3" else SpanTokens()
 
 
 def media_token(media_type: MediaType) -> str:
-    """Return the token that stands for a media input in a user's text."""
+    """Return the token that stands for a video or an image in a user's text."""
     return VIDEO if media_type == "video" else IMAGE
 
 
@@ -41,7 +41,7 @@ def image_token_len(crop_px: tuple[int, int], patch_px: int, projector: str = "l
     """Return how many embeddings one frame becomes.
 
     ``crop_px`` is the height and width of the tower's input, ``patch_px`` its patches' side, and ``projector`` is
-    ``mm_mlp_adapter_type``: ``mlp_downsample`` joins 2 x 2 patches, odd rows and columns filled up; others keep them.
+    ``mm_mlp_adapter_type``: ``mlp_downsample`` joins 2 x 2 patches, padding odd rows and columns; others keep them.
 
     >>> [image_token_len((px, px), 14) for px in (224, 336, 384)]
     [256, 576, 729]
@@ -58,7 +58,7 @@ def image_token_len(crop_px: tuple[int, int], patch_px: int, projector: str = "l
 
 @dataclass(frozen=True, slots=True)
 class MediaSpan:
-    """A span's token ids, and the slots in it, ``[first_slot, first_slot + embeddings)``, that embeddings fill."""
+    """A span's token ids; embeddings take the places of those in ``[first_slot, first_slot + embeddings)``."""
 
     ids: tuple[int, ...]
     first_slot: int
@@ -68,8 +68,8 @@ class MediaSpan:
 def media_span(patch: int, start: int, end: int, embeddings: int, *, use_im_start_end: bool) -> MediaSpan:
     """Return the span of ``embeddings`` embeddings as token ids.
 
-    With ``use_im_start_end`` the start and end tokens stay around it; otherwise they are slots of it themselves and
-    are filled too.
+    With ``use_im_start_end`` the start and end tokens stay around the embeddings; otherwise embeddings take their
+    places too.
     """
     if embeddings < 1 or (embeddings < 2 and not use_im_start_end):
         raise ValueError(f"a span of {embeddings} embeddings has no room")
@@ -80,12 +80,12 @@ def media_span(patch: int, start: int, end: int, embeddings: int, *, use_im_star
 def insert_media_token(
     text: str, placement: Placement | None, media_type: MediaType = "video", *, separate: bool = False
 ) -> str:
-    """Return the user's text with its media token: ``left`` or ``right`` of it, or where the text itself has it.
+    """Return the user's text with its media token put to the ``left`` or ``right``; None where the text has its own.
 
-    ``separate`` (NeVA's ``add_media_sep``) parts token and text by a space and a newline.
+    ``separate`` (NeVA's ``add_media_sep``) puts a space and a newline between token and text.
 
     Raises:
-        Poison: reason ``prompt``; the text ends up without a media token, or with more than one.
+        Poison: reason ``prompt``; the result has no media token, or more than one.
     """
     token = media_token(media_type)
     if placement == "left":
@@ -113,7 +113,7 @@ def encode_with_span(
     """Return a prompt's ids with its span in place.
 
     Raises:
-        Poison: reason ``over_context``; the prompt is longer than the context, which would cut it.
+        Poison: reason ``over_context``; the prompt is longer than the context and would be truncated.
     """
     ids = [*before, *span.ids, *after]
     if len(ids) > encoder_seq_length:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from neva.shapes.scenes import HELD_OUT_SEEDS, film_of, write_demo_clips, write_film
 
-HOUSE = Path(__file__).resolve().parent.parent
-DEMO = HOUSE / "build" / "demo"
-REAL_CLIPS = HOUSE / "build" / "clips"
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "build" / "demo"
+REAL_CLIPS = ROOT / "build" / "clips"
 
 
 def fill_inbox(inbox: Path) -> None:
@@ -47,7 +47,7 @@ def main() -> int:
         "sink: {kind: folder, path: captions}\nengine: {model: bundled}\nhttp: null\n"
     )
     code = subprocess.run(
-        [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config)], cwd=HOUSE, check=False
+        [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config)], cwd=ROOT, check=False
     ).returncode
     if code != 0:
         return code

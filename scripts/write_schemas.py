@@ -1,4 +1,4 @@
-"""Writes the JSON Schemas of the messages to connectors/schemas/, from the classes that declare them."""
+"""Write the JSON Schemas of the messages to connectors/schemas/, from the classes that declare them."""
 
 import json
 from pathlib import Path

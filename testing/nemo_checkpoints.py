@@ -1,6 +1,6 @@
-"""Checkpoints as NeMo writes them, made from a Llama or a Nemotron in Hugging Face's names, and back never.
+"""Checkpoints as NeMo writes them, made from a Llama or a Nemotron under Hugging Face's names.
 
-Nothing here uses the code that it tests: layouts and names are written down again from NeMo's own.
+Nothing here uses the code that it tests: layouts and names are taken from NeMo itself.
 """
 
 import io

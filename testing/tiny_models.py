@@ -38,6 +38,15 @@ TEXT = {
     "eos_token_id": 257,
     "pad_token_id": 258,
 }
+TOWER = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 56,
+    "patch_size": 14,
+}
+QWEN_VISION = {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": 64}
 
 
 def byte_tokenizer(extra_tokens: list[str], template: str) -> Any:
@@ -90,11 +99,8 @@ def build_llava(folder: Path, *, text: dict[str, Any] | None = None) -> Path:
     )
 
     tokenizer = byte_tokenizer(["<image>"], IMAGE_TEMPLATE)
-    vision = CLIPVisionConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2, image_size=56, patch_size=14
-    )
     config = LlavaConfig(
-        vision_config=vision,
+        vision_config=CLIPVisionConfig(**TOWER),
         text_config=LlamaConfig(vocab_size=len(tokenizer), **(TEXT | (text or {}))),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=16,
@@ -124,17 +130,8 @@ def build_llava_onevision(folder: Path) -> Path:
     )
 
     tokenizer = byte_tokenizer(["<image>", "<video>"], IMAGE_TEMPLATE)
-    vision = SiglipVisionConfig(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=56,
-        patch_size=14,
-        vision_use_head=False,
-    )
     config = LlavaOnevisionConfig(
-        vision_config=vision,
+        vision_config=SiglipVisionConfig(**TOWER, vision_use_head=False),
         text_config=Qwen2Config(vocab_size=len(tokenizer), **TEXT),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
@@ -179,25 +176,12 @@ def build_qwen2_5_vl(folder: Path) -> Path:
     )
 
     tokenizer = _qwen_tokenizer()
-    vision = {
-        "depth": 2,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 14,
-        "window_size": 56,
-        "fullatt_block_indexes": [1],
-    }
+    vision = QWEN_VISION | {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]}
     text = TEXT | {"vocab_size": len(tokenizer), "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}}
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_qwen_ids(tokenizer))
     pixels = {"shortest_edge": 28 * 28, "longest_edge": 8 * 112 * 112}
-    processor = Qwen2_5_VLProcessor(
-        Qwen2VLImageProcessor(size=pixels),
-        tokenizer,
-        Qwen2VLVideoProcessor(size=pixels),
-        chat_template=QWEN_TEMPLATE,
-    )
+    images, videos = Qwen2VLImageProcessor(size=pixels), Qwen2VLVideoProcessor(size=pixels)
+    processor = Qwen2_5_VLProcessor(images, tokenizer, videos, chat_template=QWEN_TEMPLATE)
     return _save(folder, Qwen2_5_VLForConditionalGeneration, config, processor)
 
 
@@ -212,16 +196,7 @@ def build_qwen3_vl(folder: Path) -> Path:
     )
 
     tokenizer = _qwen_tokenizer()
-    vision = {
-        "depth": 2,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 16,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0],
-    }
+    vision = QWEN_VISION | {"patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
     rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True}
     text = TEXT | {"vocab_size": len(tokenizer), "head_dim": 32, "rope_scaling": rope}
     config = Qwen3VLConfig(text_config=text, vision_config=vision, **_qwen_ids(tokenizer))

@@ -1,4 +1,4 @@
-"""What every test needs."""
+"""The surroundings of every test: its log and its scheduling are afterwards as they were."""
 
 import logging
 import os
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from neva import registration
+
+registration.register()  # as the command line does, for the tests that build the daemon's parts themselves
 
 settings.register_profile("captiond", deadline=None)  # a busy machine is no failure
 settings.load_profile("captiond")

@@ -1,4 +1,4 @@
-"""What `promtool check metrics` asks of a text in Prometheus' format, for machines without promtool.
+"""The checks of `promtool check metrics` on a text in Prometheus' format, for machines without promtool.
 
 The format's own rules, of which prometheus_client's parser forgives many, and promtool's lint rules under their names.
 """

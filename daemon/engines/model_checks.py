@@ -5,24 +5,15 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import VllmSettings
+from daemon.engines.bundled_model import BUNDLED, bundled_model
 
-BUNDLED = "bundled"
 # what vLLM's attention on the CPU has kernels for
 _CPU_HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
-
-
-def bundled_model() -> Path:
-    """Return the folder of the model that ships with captiond; it knows only moving shapes."""
-    folder = Path(str(files("neva"))) / "bundled"
-    if not (folder / "config.json").is_file():
-        raise ConfigurationError("the bundled model is not here: `make model` makes it", path="engine.model")
-    return folder
 
 
 def resolve_model(settings: VllmSettings) -> tuple[str, str]:

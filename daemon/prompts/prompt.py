@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from connectors.errors import Poison, Reason
-from daemon.prompts.templates import AUTO, MEDIA_TOKEN, Profile, profiles
+from daemon.prompts.templates import AUTO, MEDIA_TOKEN, PromptTemplate, templates
 
 Modality = Literal["video", "image"]
 
@@ -17,7 +17,7 @@ Modality = Literal["video", "image"]
 class Prompt:
     """The question, how it is wrapped, and how the answer is generated.
 
-    ``template`` is ``auto`` (the model's own chat template) or the name of one of NeVA's conversations. Sampling
+    ``template`` is ``auto`` (the model's own chat template) or the name of a registered template. Sampling
     settings mean what :class:`daemon.config.settings.GenerationSettings` says. With ``logprobs`` the answer's tokens
     come with their log-probabilities, and with those of so many of the likeliest tokens at each step (0 to 20).
     """
@@ -77,7 +77,7 @@ class PromptEncoder:
         tokenizer: Any,
         placeholder: Placeholder,
         chat_template: ChatTemplate | None,
-        table: Mapping[str, Profile] | None = None,
+        table: Mapping[str, PromptTemplate] | None = None,
     ) -> None:
         self._tokenizer, self.placeholder, self._chat_template = tokenizer, placeholder, chat_template
         self._table = table
@@ -102,7 +102,7 @@ class PromptEncoder:
         """Return the whole prompt as text, with ``items`` placeholders."""
         if prompt.template == AUTO:
             return self._render_chat(prompt, items)
-        text = self._profile(prompt.template).render(prompt.text, prompt.system)
+        text = self._template(prompt.template).render(prompt.text, prompt.system)
         if text.count(MEDIA_TOKEN) != 1:
             raise _poison(f"the prompt shows {MEDIA_TOKEN} {text.count(MEDIA_TOKEN)} times; once is needed")
         return text.replace(MEDIA_TOKEN, self.placeholder.text * items)
@@ -112,15 +112,15 @@ class PromptEncoder:
 
         One that is a special token of the model is known by its id, for special tokens are not in the text.
         """
-        own = () if prompt.template == AUTO else self._profile(prompt.template).stop
+        own = () if prompt.template == AUTO else self._template(prompt.template).stop
         wanted, special = dict.fromkeys((*prompt.stop, *own)), self._tokenizer.get_added_vocab()
         return Stop(
             tuple(text for text in wanted if text not in special),
             tuple(special[text] for text in wanted if text in special),
         )
 
-    def _profile(self, name: str) -> Profile:
-        table = profiles() if self._table is None else self._table
+    def _template(self, name: str) -> PromptTemplate:
+        table = templates() if self._table is None else self._table
         if name not in table:
             raise _poison(f"there is no template {name!r}; there are {', '.join([AUTO, *sorted(table)])}")
         return table[name]

@@ -1,20 +1,21 @@
-"""The one table of prompt profiles beside the models' own chat templates: what ``prompt.template`` may name.
+"""The prompt templates that ``prompt.template`` may name beside the models' own chat templates.
 
-This is the daemon's only way to ``neva/``, whose conversations it reads at the first use.
+A model family registers its templates when the program starts, so the daemon knows no family by name.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib import import_module
+from types import MappingProxyType
 
 AUTO = "auto"  # the model's own chat template
-MEDIA_TOKEN = "<video>"  # noqa: S105  where a profile's text shows the frames
+MEDIA_TOKEN = "<video>"  # noqa: S105  where the text of a template shows the frames
+
+_registered: dict[str, "PromptTemplate"] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
-    """How one family of conversations wraps a question.
+class PromptTemplate:
+    """The conversation that one family of models expects around a question.
 
     ``render(text, system)`` returns the whole prompt, in which :data:`MEDIA_TOKEN` stands once, where the frames are
     shown. ``stop`` are strings that end the answer beside the model's own end token.
@@ -24,12 +25,11 @@ class Profile:
     stop: tuple[str, ...] = ()
 
 
-@cache
-def profiles() -> Mapping[str, Profile]:
-    """Return every profile by its name."""
-    conversations = import_module("neva.conversations")
-    return {
-        name: Profile(partial(conversations.render, name), tuple(conversations.STOP.get(name, ())))
-        for name in conversations.TEMPLATES
-        if name not in conversations.NOT_FOR_INFERENCE
-    }
+def register(name: str, template: PromptTemplate) -> None:
+    """Let ``prompt.template`` name a template; a second one of the same name replaces the first."""
+    _registered[name] = template
+
+
+def templates() -> Mapping[str, PromptTemplate]:
+    """Return every template that was registered, by its name."""
+    return MappingProxyType(_registered)

@@ -1,4 +1,4 @@
-"""Checkpoints of NeMo, read without NeMo, and the folder that vLLM serves.
+"""Checkpoints of NeMo, read without NeMo, and the model folder that vLLM serves.
 
-Imports the errors and the modules of :mod:`neva` itself. Read :mod:`neva.checkpoints.import_nemo` first.
+Imports the errors and the modules directly in :mod:`neva`. Read :mod:`neva.checkpoints.import_nemo` first.
 """

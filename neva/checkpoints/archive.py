@@ -1,7 +1,7 @@
 """A ``.nemo`` checkpoint, as a tar file or as the folder it was extracted to, read without being extracted.
 
-A tar is read member by member. It is refused when a member could lead out of a folder, is neither file nor folder, or
-comes twice: such an archive is not what NeMo writes.
+A tar is read member by member. It is refused when a member could lead out of a folder, is neither a file nor a folder,
+or comes twice, since NeMo writes no such archive.
 """
 
 import tarfile
@@ -122,7 +122,7 @@ def open_nemo(path: Path) -> Iterator[NemoArchive]:
     """Open a ``.nemo`` file, compressed or not, or the folder of an extracted one.
 
     Raises:
-        ConfigurationError: it is neither, or it is refused.
+        ConfigurationError: ``path`` is neither, or the archive is refused.
     """
     if path.is_dir():
         yield _Folder(path)

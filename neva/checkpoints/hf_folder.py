@@ -14,7 +14,7 @@ def model_folder(source: str, *, key: str) -> Path:
     """Return the folder of a model, given as a folder or as a name that Hugging Face's client knows.
 
     Raises:
-        ConfigurationError: naming ``key``, where there is no such folder or name.
+        ConfigurationError: there is no such folder or name; the error names ``key``.
     """
     if Path(source).is_dir():
         return Path(source)
@@ -31,7 +31,7 @@ def model_folder(source: str, *, key: str) -> Path:
 
 
 def read_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Yield every tensor of the folder's weight files with its name; files of pickles are loaded with weights_only."""
+    """Yield every tensor of the folder's weight files with its name; pickled files are loaded with ``weights_only``."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"

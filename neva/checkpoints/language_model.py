@@ -8,7 +8,7 @@ from connectors.errors import ConfigurationError
 from neva.checkpoints.names import Weight, layer_name, llava_name
 from neva.checkpoints.weights import Shape, Tensors
 
-# What each family's configuration says; anything else is another architecture under the same names.
+# The values that mark each family in a configuration; any other is of another architecture under the same names.
 _FAMILIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "llama": {
         "normalization": ("rmsnorm",),
@@ -23,7 +23,7 @@ _DEFAULTS = {"normalization": "layernorm", "activation": "gelu", "rotary_percent
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """The sizes of a language model. ``groups`` are those of keys and values, ``head_dim`` is in channels."""
+    """The sizes of a language model. ``groups`` counts the heads of keys and values, ``head_dim`` is in channels."""
 
     family: Literal["llama", "nemotron"]
     layers: int
@@ -36,15 +36,15 @@ class TextModel:
 
     @property
     def shape(self) -> Shape:
-        """What joining its ranks must know."""
+        """The facts that joining its ranks needs."""
         return Shape(self.layers, gated=self.family == "llama")
 
 
 def read_text_model(config: Mapping[str, Any]) -> TextModel:
-    """Return what ``model_config.yaml`` says of the language model.
+    """Return the language model that ``model_config.yaml`` describes.
 
     Raises:
-        ConfigurationError: it is neither a Llama nor a Nemotron, or uses something that neither has.
+        ConfigurationError: it is neither a Llama nor a Nemotron, or needs a feature that neither has.
     """
     given = {**_DEFAULTS, **{key: config[key] for key in _DEFAULTS if config.get(key) is not None}}
     family = next(
@@ -108,7 +108,7 @@ def text_config(config: Mapping[str, Any], text: TextModel, vocab_size: int, tok
 
 
 def text_tensors(tensors: Tensors, text: TextModel, rows: int) -> dict[str, Any]:
-    """Return the language model's weights under their names in the LLaVA layout, its vocabulary of ``rows`` rows.
+    """Return the language model's weights under their names in the LLaVA layout, with ``rows`` rows of vocabulary.
 
     Raises:
         ConfigurationError: weights are missing, or have another shape than the configuration says.
@@ -148,7 +148,7 @@ def _check_whole(tensors: Tensors, text: TextModel) -> None:
 
 
 def _split_qkv(weight: Weight, tensor: Any, text: TextModel) -> dict[str, Any]:
-    """Return queries, keys and values, which NeMo keeps together: a group's queries, its key, its value."""
+    """Return queries, keys and values; NeMo's tensor holds each group's queries, its key and its value in turn."""
     of_group = text.heads // text.groups
     if tensor.shape[0] != (text.heads + 2 * text.groups) * text.head_dim:
         raise ConfigurationError(
@@ -168,9 +168,10 @@ def _split_qkv(weight: Weight, tensor: Any, text: TextModel) -> dict[str, Any]:
 
 
 def fit_rows(tensor: Any, rows: int) -> Any:
-    """Return an embedding with ``rows`` rows: NeMo's padding is cut off, and what is missing are copies of row 0.
+    """Return an embedding with ``rows`` rows: NeMo's padding is removed, and missing rows are copies of row 0.
 
-    Row 0 is the unknown token's: a token that is never an answer, which the model has learned not to say.
+    Row 0 belongs to the unknown token, which is part of no answer: the model has learned not to generate it, and does
+    not generate the tokens of the copies either.
     """
     import torch
 

@@ -1,44 +1,55 @@
-"""The folder that vLLM serves: a Video NeVA in Hugging Face's LLaVA layout, and what it says about itself."""
+"""The folder that vLLM serves: a Video NeVA in Hugging Face's LLaVA layout, with its tokenizer and processor."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from connectors.errors import ConfigurationError
+from neva.checkpoints.model_facts import write_facts
 from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
-from neva.pixel_values import CLIP, SIGLIP, TowerPixels, processor_config
+from neva.pixel_values import TowerPixels, processor_config
 
-FACTS = "neva.yaml"
-_QUESTION = "\0"
-IDENTITY = "torch.nn.modules.linear.Identity"  # vLLM's only word for an activation that does nothing
+IDENTITY = "torch.nn.modules.linear.Identity"  # vLLM knows no shorter name for the identity as an activation
+
+_QUESTION = "\0"  # marks the place of the question in a rendered conversation; no text holds it
 
 
-@dataclass(frozen=True, slots=True)
-class Tower:
-    """A vision tower: its Hugging Face configuration, and its weights under their names in the LLaVA layout."""
+def llava_config(
+    text: Any, tower: Any, *, image_token_id: int, activation: str, feature_layer: int, every_feature: bool
+) -> Any:
+    """Return the configuration of a LLaVA made of a language model and a tower, given by their configurations.
 
-    config: Any
-    state: Mapping[str, Any]
+    The projector gets the tower's features of ``feature_layer``: each of them with ``every_feature``, or else all but
+    the first one, the class token's.
+    """
+    from transformers import LlavaConfig
 
-    @property
-    def pixels(self) -> TowerPixels:
-        """How frames are scaled for it."""
-        return SIGLIP if self.config.model_type.startswith("siglip") else CLIP
+    config = LlavaConfig(
+        vision_config=tower,
+        text_config=text,
+        image_token_index=image_token_id,
+        image_seq_length=(tower.image_size // tower.patch_size) ** 2,
+        projector_hidden_act=activation,
+        vision_feature_select_strategy="full" if every_feature else "default",
+        vision_feature_layer=feature_layer,
+        multimodal_projector_bias=True,
+        tie_word_embeddings=bool(text.tie_word_embeddings),
+    )
+    config.architectures = ["LlavaForConditionalGeneration"]
+    return config
 
 
 def projector_state(tensors: Tensors, kind: str) -> tuple[dict[str, Any], str]:
-    """Return the projector in LLaVA's two layers, and the activation between them.
+    """Return the weights of the projector as LLaVA's two layers, and the activation between them.
 
-    ``linear`` is its first layer, nothing in between, and the identity as its second: the same numbers.
+    A ``linear`` projector becomes the first layer, without an activation and with the identity as the second layer,
+    which computes the same numbers.
 
     Raises:
-        ConfigurationError: a projector that LLaVA has no place for, named with what to do.
+        ConfigurationError: the projector is of a kind that LLaVA does not have; the message says what to do.
     """
     import torch
 
@@ -71,14 +82,8 @@ def projector_state(tensors: Tensors, kind: str) -> tuple[dict[str, Any], str]:
     }, IDENTITY
 
 
-def reverse_channels(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tower that sees of RGB frames what it saw of BGR ones, together with a reversed :class:`TowerPixels`."""
-    first = "vision_tower.vision_model.embeddings.patch_embedding.weight"
-    return {**state, first: state[first].flip(1).contiguous()}
-
-
 def chat_template(facts: ModelSettings, image_token: str) -> str | None:
-    """Return the checkpoint's conversation as a chat template for one question; None where it names none."""
+    """Return the model's prompt template as a Jinja chat template for one question; None for the template ``auto``."""
     if facts.conv_template not in TEMPLATES:
         return None
     whole = own_tokens(facts.conv_template, conversation(facts.conv_template, [Turn(_QUESTION)]))
@@ -96,22 +101,6 @@ def chat_template(facts: ModelSettings, image_token: str) -> str | None:
     )
 
 
-def write_facts(folder: Path, facts: ModelSettings) -> None:
-    """Write what a model says about itself into its folder."""
-    text = yaml.safe_dump(facts.model_dump(mode="json"), sort_keys=False)
-    (folder / FACTS).write_text(text, encoding="utf-8")
-
-
-def read_facts(folder: Path) -> ModelSettings:
-    """Return what a model's folder says about itself; the defaults where it says nothing."""
-    path = folder / FACTS
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return ModelSettings.model_validate(values or {})
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} is wrong: {error}") from error
-
-
 def write_llava(
     folder: Path,
     state: Mapping[str, Any],
@@ -121,7 +110,7 @@ def write_llava(
     pixels: TowerPixels,
     facts: ModelSettings,
 ) -> None:
-    """Write model, tokenizer, processor and facts into ``folder``, which is there and empty."""
+    """Write model, tokenizer, processor and facts into ``folder``, which exists and is empty."""
     from huggingface_hub import save_torch_state_dict
 
     config.save_pretrained(folder)
@@ -140,12 +129,13 @@ def write_llava(
     (folder / "preprocessor_config.json").write_text(json.dumps(scaled, indent=2) + "\n")
     stops = (tokenizer.eos_token, EOS_ALIAS, *STOP.get(facts.conv_template, ()))
     write_generation_config(folder, tokenizer, [text for text in stops if text])
-    save_torch_state_dict({name: _on_its_own(tensor) for name, tensor in state.items()}, folder, max_shard_size="5GB")
+    weights = {name: _with_own_memory(tensor) for name, tensor in state.items()}
+    save_torch_state_dict(weights, folder, max_shard_size="5GB")
     write_facts(folder, facts)
 
 
 def write_generation_config(folder: Path, tokenizer: Any, stops: Sequence[str]) -> None:
-    """Write which tokens end an answer: those of ``stops`` that the vocabulary has as one token."""
+    """Write the tokens that end an answer: those of ``stops`` that are one token of the vocabulary."""
     from transformers import GenerationConfig
 
     vocabulary = tokenizer.get_vocab()
@@ -155,7 +145,7 @@ def write_generation_config(folder: Path, tokenizer: Any, stops: Sequence[str]) 
     ).save_pretrained(folder)
 
 
-def _on_its_own(tensor: Any) -> Any:
-    """Return a tensor that is all of its memory: parts of a larger one would be written with the whole of it."""
+def _with_own_memory(tensor: Any) -> Any:
+    """Return a tensor that shares its memory with no other; a part of a larger one would be written with the whole."""
     whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
     return tensor if whole else tensor.clone().contiguous()

@@ -1,6 +1,6 @@
-"""The names of weights: what NeMo calls them, in both of its generations, and what Hugging Face's LLaVA does.
+"""The names of weights, in both generations of NeMo and in Hugging Face's LLaVA.
 
-Every weight has one name of ours in between, a :class:`Weight`: its part, its layer, and ``weight`` or ``bias``.
+Between the libraries a weight is a :class:`Weight`: its part of the model, its layer, and ``weight`` or ``bias``.
 """
 
 import re
@@ -11,10 +11,11 @@ from connectors.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """``part`` is ``embed qkv o fc1 fc2 norm1 norm2 norm head projector`` or ``tower``.
+    """A weight of a Video NeVA under a name that no library has.
 
-    ``layer`` counts from 0 where the part is one of a layer, and ``rest`` is what follows: ``weight`` or ``bias``, the
-    projector's index before it, or the tower's own name.
+    ``part`` is ``embed qkv o fc1 fc2 norm1 norm2 norm head projector`` or ``tower``. ``layer`` counts from 0 where the
+    part belongs to a layer. ``rest`` is ``weight`` or ``bias``, in the projector with the index of its layer before it;
+    in the tower it is the name that the tower's own library has.
     """
 
     part: str
@@ -54,10 +55,12 @@ _DROPPED = re.compile(r"_extra_state|rotary_pos_emb\.inv_freq|rotary_emb\.inv_fr
 
 
 def parse_name(name: str) -> Weight | None:
-    """Return what NeMo means by ``name``; None for what is no weight (rotary frequencies, states of other libraries).
+    """Return the weight that NeMo's ``name`` stands for.
+
+    None for an entry that is no weight, such as rotary frequencies and the states of other libraries.
 
     Raises:
-        ConfigurationError: a weight of an adapter, of experts, or one that no known layout has.
+        ConfigurationError: it is a weight of an adapter or of experts, or one that no known layout has.
     """
     if _DROPPED.search(name):
         return None
@@ -90,7 +93,7 @@ _HF_TOP = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head
 
 
 def llava_name(weight: Weight) -> str:
-    """Return the name in Hugging Face's LLaVA layout of a weight that is one there too."""
+    """Return the name in Hugging Face's LLaVA layout of a weight that is a single tensor there."""
     if weight.part in _HF_TOP:
         return f"language_model.{_HF_TOP[weight.part]}.{weight.rest}"
     if weight.part in _HF_LAYER:
@@ -106,5 +109,5 @@ def layer_name(layer: int | None, part: str, rest: str) -> str:
 
 
 def tower_name(name: str) -> str:
-    """Return the name of a weight of the vision tower, however its own library starts it."""
+    """Return the name of a weight of the vision tower, with or without the prefix of the tower's own library."""
     return f"vision_tower.vision_model.{name.removeprefix('vision_model.')}"

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer as one of Hugging Face: from the checkpoint itself, or from where the user says."""
+"""The tokenizer of a checkpoint as one of Hugging Face: the checkpoint's own, or one that the user names."""
 
 import tempfile
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ _INSIDE = "nemo:"  # how a configuration names a file of its own archive
 def load_tokenizer(archive: NemoArchive, config: Mapping[str, Any], named: str | None, base: Path | None) -> Any:
     """Return the tokenizer.
 
-    ``named`` is a folder, a SentencePiece ``.model`` or a name that Hugging Face's client knows, and wins. Then come
-    the checkpoint's own file, the name that the checkpoint gives, and the folder of the base model.
+    ``named`` is a folder, a SentencePiece ``.model`` or a name that Hugging Face's client knows. Where it is None, the
+    first of these is taken: the checkpoint's own file, the name that the checkpoint gives, the base model's folder.
 
     Raises:
         ConfigurationError: there is none, or it can't be read.
@@ -48,8 +48,8 @@ def _from_folder(source: str) -> Any:
 def _from_model(model: bytes) -> Any:
     """Return a SentencePiece model as a Llama tokenizer that adds nothing at either end, as NeMo's does.
 
-    Ids are SentencePiece's own but for one: it puts a lone space before a mark that a text begins with, and this does
-    not.
+    Ids are those of SentencePiece, with one exception: SentencePiece puts a space before a special token at the
+    beginning of a text, and this tokenizer does not.
     """
     from transformers import LlamaTokenizer
 

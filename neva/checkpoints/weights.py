@@ -1,7 +1,8 @@
-"""The weights of a ``.nemo``: its layouts on disk, and the tensor and pipeline ranks joined to whole tensors.
+"""The weights of a ``.nemo``: the layouts of its files, and its tensor and pipeline ranks joined to whole tensors.
 
-Read are the layouts that torch alone reads: one file, ``mp_rank_XX`` for tensor ranks, and ``tp_rank_XX_pp_rank_YYY``
-for tensor and pipeline ranks. Files are loaded with ``weights_only``, so a checkpoint holds tensors and runs nothing.
+The layouts are those that torch can read alone: one file, ``mp_rank_XX`` for tensor ranks, and
+``tp_rank_XX_pp_rank_YYY`` for tensor and pipeline ranks. Files are loaded with ``weights_only``, so no code in a
+checkpoint runs.
 """
 
 import io
@@ -24,7 +25,7 @@ Tensors = dict[Weight, Any]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What joining ranks must know: how many layers there are, and whether fc1 holds a gate beside its values."""
+    """The facts that joining ranks needs: the number of layers, and whether fc1 holds a gate beside its values."""
 
     layers: int
     gated: bool
@@ -34,7 +35,7 @@ def find_ranks(archive: NemoArchive) -> list[list[str]]:
     """Return the names of the weight files, one list a pipeline rank with one name a tensor rank.
 
     Raises:
-        ConfigurationError: the layout is another one, named with what to do about it, or a rank is missing.
+        ConfigurationError: the layout is another one, or a rank is missing; the message says what to do.
     """
     if WEIGHTS in archive.names:
         return [[WEIGHTS]]
@@ -53,7 +54,7 @@ def find_ranks(archive: NemoArchive) -> list[list[str]]:
 
 
 def _other_layout(archive: NemoArchive) -> str:
-    """Say what a checkpoint without weight files of a known layout is."""
+    """Return the message for a checkpoint without weight files of a known layout: what it is, and what to do."""
     folders = {name.split("/")[0] for name in archive.names}
     if "model_weights" in folders:
         kind = "zarr" if any(name.endswith(".zarray") for name in archive.names) else "torch_dist"
@@ -73,15 +74,15 @@ def load_rank(archive: NemoArchive, name: str) -> Tensors:
     """Return one file's tensors.
 
     Raises:
-        ConfigurationError: it holds anything but tensors, or weights of another model.
+        ConfigurationError: the file holds anything but tensors, or weights of another model.
     """
     import torch
 
     try:
-        # NeMo keeps byte buffers of other libraries beside the tensors; they are read, and dropped by their names
+        # NeMo keeps byte buffers of other libraries beside the tensors; they are read here, and dropped by their names
         with archive.open(name) as file, torch.serialization.safe_globals([io.BytesIO]):
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no state of tensors may end in anything
+    except Exception as error:  # a file that is no state of tensors may raise anything
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigurationError(f"{name} in {archive.path} is refused: {first}") from error
     if not isinstance(loaded, Mapping):
@@ -101,7 +102,7 @@ def load_rank(archive: NemoArchive, name: str) -> Tensors:
 
 
 def read_weights(archive: NemoArchive, shape: Shape) -> Tensors:
-    """Return every weight of the checkpoint, whole."""
+    """Return every weight of the checkpoint, with its ranks joined."""
     ranks = find_ranks(archive)
     whole: Tensors = {}
     for number, names in enumerate(ranks):
@@ -122,7 +123,7 @@ def _numbered(tensors: Tensors, rank: int, ranks: int, layers: int) -> Tensors:
 
 
 def join_tensor_ranks(ranks: Sequence[Tensors], shape: Shape) -> Tensors:
-    """Return tensor ranks as one; weights that every rank holds whole are the first one's."""
+    """Return the weights of tensor ranks joined; a weight that every rank holds whole is taken from the first one."""
     first = ranks[0]
     if any(rank.keys() != first.keys() for rank in ranks):
         raise ConfigurationError("the tensor ranks hold different weights: they are not of one checkpoint.")

@@ -1,4 +1,4 @@
-"""NeVA's evaluation job, over the daemon's own main loop.
+"""NeVA's evaluation job, which runs in the daemon's own main loop.
 
 Imports the daemon, the prompt file's connector and :mod:`neva.checkpoints`. Read :mod:`neva.evaluate.job` first.
 """

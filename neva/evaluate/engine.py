@@ -1,4 +1,4 @@
-"""The engine of an evaluation: the daemon's own, told by NeVA's keys, with what a model's processor does not do."""
+"""The engine of an evaluation: the daemon's own, set up by NeVA's keys, behind NeVA's preparation of frames."""
 
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from neva.evaluate.settings import EvaluateSettings
 from neva.media_settings import ModelSettings
 from neva.pixel_values import CLIP, AspectRatio, prepare_frames
 
-# five prompts may ask about one clip: its frames are embedded once, and its prompt's beginning is computed once
+# many prompts may ask about one clip: its frames and the beginning of its prompts are computed only once
 _ARGS = {"enable_prefix_caching": True, "mm_processor_cache_gb": 1}
-_STAND_IN = "Describe this video."  # until a record's own text takes its place
-_TOP_TOKENS = 5  # how many of the likeliest tokens all_probs reports at each step
+_STAND_IN = "Describe this video."  # each record replaces it by its own text
+_TOP_TOKENS = 5  # the number of likeliest tokens that all_probs reports at each step
 
 
 def daemon_settings(settings: EvaluateSettings, model: str, media: ModelSettings, source: str) -> Settings:
-    """Return the daemon's settings for an evaluation; :class:`ConfigurationError` names a key that is wrong."""
+    """Return the daemon's settings for an evaluation.
+
+    Raises:
+        ConfigurationError: a key is wrong; the error names it.
+    """
     engine: dict[str, Any] = {"kind": "vllm", **settings.engine}
     if engine["kind"] == "vllm":
         given = dict(engine.get("args") or {})
@@ -52,14 +56,14 @@ def daemon_settings(settings: EvaluateSettings, model: str, media: ModelSettings
 
 
 def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
-    """Return how every record is asked; the text is the record's own."""
+    """Return the prompt of all records; each replaces its text by its own."""
     wanted = settings.inference
     is_greedy = wanted.greedy or wanted.temperature == 0
     sampling: dict[str, Any] = {
         "temperature": 0.0 if is_greedy else wanted.temperature,
         "top_p": wanted.top_p if 0 < wanted.top_p < 1 and not is_greedy else 1.0,
         "top_k": 0 if is_greedy else wanted.top_k,
-        # NeVA fills the list of what was said only where it computes log-probabilities, and greedy answers ignore it
+        # as in NeVA, which applies it only where it computes log-probabilities, and never to greedy answers
         "repetition_penalty": wanted.repetition_penalty if wanted.compute_logprob and not wanted.greedy else 1.0,
     }
     if wanted.all_probs or wanted.compute_logprob:
@@ -76,7 +80,7 @@ def prompt_of(settings: EvaluateSettings, media: ModelSettings) -> Prompt:
 
 
 class NevaEngine(EngineWrapper):
-    """An engine behind NeVA's own preparation of frames; it keeps the log-probabilities of each clip's answer.
+    """An engine that prepares frames as NeVA does, and keeps the log-probabilities of each clip's answer.
 
     See :class:`daemon.engines.contract.Engine` for what each method promises.
     """
@@ -102,7 +106,7 @@ class NevaEngine(EngineWrapper):
         return done
 
     def logprobs(self, clip_id: str) -> dict[str, Any]:
-        """Return the log-probabilities of a clip's answer as keys of its record, once."""
+        """Return the log-probabilities of a clip's answer as keys of its record, and forget them."""
         found = self._logprobs.pop(clip_id, None)
         return {} if found is None else {"logprobs": found}
 

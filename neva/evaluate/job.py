@@ -1,7 +1,7 @@
-"""NeVA's evaluation job over captiond's own main loop: prompt file in, answers out.
+"""NeVA's evaluation job in captiond's own main loop: a prompt file goes in, answers come out.
 
-Questions are clips like any other, so they are decoded ahead, batched in the engine and captioned in whatever order
-they finish. The output is in the order of the prompts, and a job that was cut off goes on where it was.
+Questions are clips like any other: they are decoded ahead, batched in the engine, and answered in the order in which
+they finish. The output is in the order of the prompts, and an interrupted job resumes where it stopped.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from daemon.config.settings import Settings, VllmSettings
 from daemon.engines.build import build_engine
 from daemon.prompts.prompt import Prompt
 from daemon.supervisor import Components, Supervisor
+from neva import registration
 from neva.evaluate.engine import NevaEngine, daemon_settings, prompt_of
 from neva.evaluate.model import find_model, fingerprint, shown_media
 from neva.evaluate.records import AnswerPrinter, AnswerRecords, Asked, read_questions
@@ -43,7 +44,11 @@ SOURCE = "prompt_file"
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation, checked before anything is loaded. ``prepares`` is what frames need beside the processor."""
+    """An evaluation whose settings, prompts and model were checked before anything is loaded.
+
+    ``prepares`` is the aspect ratio that frames are given before the model's own processor gets them. ``identity``
+    is a hash of everything that the answers depend on.
+    """
 
     settings: EvaluateSettings
     inner: Settings
@@ -79,7 +84,7 @@ class Job:
 
 
 def _identity(settings: EvaluateSettings, media: ModelSettings, prompt: Prompt, prompts: Path, model: str) -> str:
-    """Name everything that the answers depend on."""
+    """Return a hash of everything that the answers depend on."""
     parts = [
         hashlib.sha256(prompts.read_bytes()).hexdigest(),
         media.model_dump(mode="json"),
@@ -93,12 +98,13 @@ def _identity(settings: EvaluateSettings, media: ModelSettings, prompt: Prompt, 
 async def evaluate(settings: EvaluateSettings, show: Callable[[str], None] = print) -> ExitCode:
     """Answer every record of the prompt file and write the output file.
 
-    ``show`` gets each answer as NeVA's script prints it. Returns 65 where a record could not be answered; its output
-    says why under ``error``.
+    ``show`` is called with each answer as NeVA's script prints it. The exit code is 65 where a record could not be
+    answered; the output of that record gives the reason under ``error``.
 
     Raises:
         ConfigurationError: settings, prompts or model are wrong; nothing was loaded.
     """
+    registration.register()
     job = Job.of(settings)
     shelf = MediaShelf(settings.inference.media_base_path.expanduser(), job.inner.limits.max_clip_bytes)
     shelf.open()
@@ -112,7 +118,7 @@ async def evaluate(settings: EvaluateSettings, show: Callable[[str], None] = pri
 
 
 async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Callable[[str], None]) -> ExitCode:
-    """Run the main loop over what is not answered yet."""
+    """Run the main loop over the records that are not answered yet."""
     engine = NevaEngine(build_engine(job.inner), job.prepares, legacy_bgr=job.media.legacy_bgr)
     answers = AnswerRecords(job.asked, job.settings, job.media)
     printer = AnswerPrinter(len(job.asked), job.settings.inference.answer_key, show)
@@ -126,7 +132,7 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
 
     sink = PromptFileSink(job.output, journal, len(job.asked), compose)
     await sink.finish()
-    if sink.is_complete:  # a crash came between the last answer and the output
+    if sink.is_complete:  # an earlier run ended between its last answer and the output
         return ExitCode.CLEAN
     source = PromptFileSource(SOURCE, [one.question for one in job.asked], shelf, journal)
     windows, frames = job.media.to_policies()
@@ -150,7 +156,7 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
 
 
 def _end(code: ExitCode, sink: PromptFileSink, journal: AnswerJournal, job: Job) -> ExitCode:
-    """Say how the job ended, and return its exit code."""
+    """Log how the job ended, and return its exit code."""
     count = len(job.asked)
     if not sink.is_complete:
         log.warning("%d of %d records are answered; the same command goes on.", len(journal.answers), count)

@@ -1,4 +1,4 @@
-"""Which model an evaluation asks: the bundled one, a folder that vLLM serves, or a NeMo checkpoint, imported once."""
+"""The model of an evaluation: the bundled one, a folder that vLLM serves, or a NeMo checkpoint, imported once."""
 
 import hashlib
 import json
@@ -9,21 +9,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.errors import ConfigurationError
-from connectors.validation import first_fault
-from daemon.engines.model_checks import BUNDLED, bundled_model, runs_on_cpu
+from daemon.engines.bundled_model import BUNDLED, bundled_model
+from daemon.engines.model_checks import runs_on_cpu
 from neva.checkpoints.archive import CONFIG
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo
-from neva.checkpoints.llava import FACTS, read_facts
+from neva.checkpoints.model_facts import FACTS, read_facts
 from neva.evaluate.settings import EvaluateSettings, QuantizationSettings
 from neva.media_settings import ModelSettings, without_ignored
+from neva.settings_file import configuration_error
 
 log = logging.getLogger(__name__)
 
-_BUNDLED_TEMPLATE = "v1"  # the conversation that it was trained in and that NeVA has too
+_BUNDLED_TEMPLATE = "v1"  # the one of NeVA's conversations that it was trained in
 
 
 def find_model(settings: EvaluateSettings) -> tuple[str, ModelSettings]:
-    """Return the model for ``engine.model``, and what it says about itself.
+    """Return the model for ``engine.model``, and the model's facts.
 
     A ``.nemo``, or the folder of an extracted one, is imported into ``import_nemo.cache_dir`` the first time.
 
@@ -35,7 +36,7 @@ def find_model(settings: EvaluateSettings) -> tuple[str, ModelSettings]:
         facts = read_facts(bundled_model())
         return named, facts if (bundled_model() / FACTS).is_file() else _with(facts, conv_template=_BUNDLED_TEMPLATE)
     path = Path(named).expanduser()
-    if path.is_file() or (path / CONFIG).is_file() or (path / "context").is_dir():  # of NeMo, its second version too
+    if path.is_file() or (path / CONFIG).is_file() or (path / "context").is_dir():  # a checkpoint of NeMo, or of NeMo 2
         folder = _imported(settings, path)
         return str(folder), read_facts(folder)
     if path.is_dir():
@@ -48,7 +49,7 @@ def find_model(settings: EvaluateSettings) -> tuple[str, ModelSettings]:
 
 
 def _imported(settings: EvaluateSettings, source: Path) -> Path:
-    """Return the imported model of a checkpoint; what it is made of names its folder."""
+    """Return the imported model of a checkpoint; a hash of everything that it is made of names its folder."""
     options = settings.import_nemo
     made_of: list[Any] = [fingerprint(source), settings.base_model_file and fingerprint(Path(settings.base_model_file))]
     made_of += [options.vision_tower, options.tokenizer, options.legacy_bgr]
@@ -65,17 +66,17 @@ def _imported(settings: EvaluateSettings, source: Path) -> Path:
 
 
 def fingerprint(path: Path) -> list[Any]:
-    """Return what changes when a file, or any file of a folder, does: path, sizes and times."""
+    """Return the path, and the sizes and times of its files, which change when any file does."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
     return [str(path.resolve()), status]
 
 
 def shown_media(settings: EvaluateSettings, facts: ModelSettings) -> ModelSettings:
-    """Return what the model is shown: the checkpoint's own facts, under the ``data`` keys of the command line.
+    """Return the model's own facts with the ``data`` keys of the command line in their place.
 
     Raises:
-        ConfigurationError: naming the key that is none, or that the model can't follow.
+        ConfigurationError: a key is unknown, or the model can't do what it asks for; the error names it.
     """
     wanted = without_ignored(dict(settings.data))
     unknown = sorted(wanted.keys() - ModelSettings.model_fields.keys())
@@ -92,19 +93,18 @@ def shown_media(settings: EvaluateSettings, facts: ModelSettings) -> ModelSettin
 def _with(facts: ModelSettings, **changes: Any) -> ModelSettings:
     values = {**facts.model_dump(), **changes}
     if values["media_type"] == "image":
-        values["splice_single_frame"] = None  # chooses among the frames of videos alone
+        values["splice_single_frame"] = None  # it is a choice among the frames of a video
     try:
         return ModelSettings.model_validate(values)
     except ValidationError as error:
-        fault = first_fault(error)
-        raise ConfigurationError(fault.sentence(), path=fault.path("data")) from error
+        raise configuration_error(error, section="data") from error
 
 
 def vllm_quantization(wanted: QuantizationSettings, model: str) -> str | None:
-    """Return what vLLM calls the quantisation; None where the model is served as it is.
+    """Return vLLM's name for the quantisation; None where the model is served as it is.
 
     Raises:
-        ConfigurationError: with the reason why vLLM can't, and what to do.
+        ConfigurationError: vLLM can't quantise so; the message gives the reason, and what to do.
     """
     if not wanted.enable or wanted.algorithm is None:
         return None
@@ -120,7 +120,7 @@ def vllm_quantization(wanted: QuantizationSettings, model: str) -> str | None:
     method = (held or {}).get("quant_method")
     methods = {"awq": ("awq", "awq_marlin"), "int8_sq": ("compressed-tensors",)}[wanted.algorithm]
     if method in methods:
-        return None  # vLLM reads it from the model itself
+        return None  # vLLM finds it in the model's own configuration
     raise ConfigurationError(
         f"vLLM does not turn a model into {wanted.algorithm} while it loads: quantise it beforehand (llm-compressor, "
         f"ModelOpt) and name the quantised folder, or take fp8; this model is {method or 'not quantised'}",

@@ -1,4 +1,4 @@
-"""Records of a prompt file as questions, and answers as NeVA's records."""
+"""Records of a prompt file as questions, and answers as records of NeVA's output."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _TEXT_KEYS = ("prompt", "text", "question")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question and what the output says of it: the user's text with its media token."""
+    """A question, and the user's text with its media token, which the output repeats."""
 
     question: Question
     prompt: str
@@ -31,7 +31,7 @@ def read_questions(
     """Return every record's question.
 
     Raises:
-        ConfigurationError: naming the record that lacks its media, its text or its one media token.
+        ConfigurationError: a record lacks its media, its text or its one media token; the message says which.
     """
     if media.conv_template in NOT_FOR_INFERENCE:
         raise ConfigurationError(f"{media.conv_template} is for training alone", path="data.conv_template")
@@ -53,7 +53,7 @@ def read_questions(
 
 
 def model_text(prompt: str, media: ModelSettings) -> str:
-    """Return the user's text as the daemon's prompts have it: ``<video>`` where the frames are, of videos or images."""
+    """Return the user's text as the daemon's prompts have it: ``<video>`` stands for the frames, of an image too."""
     token = media_token(media.media_type)
     if media.conv_template == AUTO:
         return prompt.replace(token, "").strip()  # the model's own template puts the frames in
@@ -64,7 +64,7 @@ def model_text(prompt: str, media: ModelSettings) -> str:
 
 
 class AnswerRecords:
-    """Makes the output's records."""
+    """The records of the output file."""
 
     def __init__(self, asked: Sequence[Asked], settings: EvaluateSettings, media: ModelSettings) -> None:
         self._asked, self._media = asked, media
@@ -72,7 +72,7 @@ class AnswerRecords:
         self._ends = settings.inference.end_strings
 
     def compose(self, number: int, caption: Caption | None, rejection: Rejection | None) -> dict[str, Any]:
-        """Return a record's output: its own keys, then NeVA's, in NeVA's order; ``error`` where there is no answer."""
+        """Return a record of the output: its own keys, then NeVA's in NeVA's order, and ``error`` without an answer."""
         asked = self._asked[number]
         said = "" if caption is None else caption.text
         answer = clean_answer(self._media.conv_template, said, self._ends)
@@ -92,14 +92,14 @@ class AnswerRecords:
         return record
 
     def _full_text(self, prompt: str, said: str) -> str:
-        """Return the whole conversation, its media span as one token."""
+        """Return the whole conversation, with one media token for all frames."""
         template = self._media.conv_template
         whole = prompt if template == AUTO else conversation(template, [Turn(prompt)])
         return whole + ("" if not said or whole.endswith(("\n", " ")) else " ") + said
 
 
 class AnswerPrinter:
-    """Prints answers as NeVA's script does, in the order of the prompts, as soon as those before them are there."""
+    """Prints answers as NeVA's script does, in the order of the prompts, each as soon as all before it are printed."""
 
     def __init__(self, count: int, answer_key: str, show: Callable[[str], None]) -> None:
         self._count, self._key, self._show = count, answer_key, show

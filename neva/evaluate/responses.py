@@ -1,8 +1,8 @@
-"""What a model's answer is once the conversation around it is taken away.
+"""Extraction of the answer from the text that a model generated.
 
-The rules say where the answer begins (behind the last mark of its template) and which literal strings may end it
-(NeMo v2.0.0, ``megatron_neva_generate``). An end is removed as a whole string: never letter by letter, so an answer
-that ends in letters of a stop string keeps them.
+A rule for each template tells where the answer begins, behind the last of the strings that open one, and which strings
+may end it (NeMo v2.0.0, ``megatron_neva_generate``). Only whole strings are removed from the end, so an answer that
+ends in some letters of such a string keeps them.
 """
 
 import re
@@ -13,7 +13,10 @@ from neva.conversations import EOS_ALIAS, SEPARATOR
 
 @dataclass(frozen=True, slots=True)
 class CleanRule:
-    """``begin`` is a pattern behind whose last match the answer starts; ``ends`` are the strings that may end it."""
+    """The limits of an answer in the text of one template.
+
+    The answer starts behind the last match of the pattern ``begin``; ``ends`` are the strings that may end it.
+    """
 
     begin: str
     ends: tuple[str, ...] = ()
@@ -39,9 +42,9 @@ RULES = {
 
 
 def clean_answer(template: str, text: str, ends: tuple[str, ...] = ()) -> str:
-    """Return the answer in generated text: strings that end it and white space around it are taken away.
+    """Return the answer in generated text, without the strings that end it and the white space around it.
 
-    ``ends`` are further strings that may end it. A template without a rule (``auto``) has none of its own.
+    ``ends`` are further strings that may end it. A template without a rule (``auto``) has no such strings of its own.
     """
     rule = RULES.get(template, CleanRule(""))
     known = [end for end in (*rule.ends, *ends) if end]
@@ -56,9 +59,9 @@ def clean_response(template: str, full_text: str, ends: tuple[str, ...] = ()) ->
 
     Raises:
         KeyError: the template has no rule.
-        ValueError: the text shows no place where an answer begins.
+        ValueError: no answer begins in the text.
     """
-    body = clean_answer(template, full_text, ends)  # first, so that a turn's separator at the end is not a beginning
+    body = clean_answer(template, full_text, ends)  # first: a separator at the end is no beginning
     places = list(re.finditer(RULES[template].begin, body + "\n\n"))
     if not places:
         raise ValueError(f"the text shows no answer of template {template!r}")

@@ -1,8 +1,8 @@
 """The settings of NeVA's evaluation: the keys and defaults of ``neva_inference.yaml`` (NeMo v2.0.0), and a few of ours.
 
-Keys that NeVA itself never reads are accepted, and the log says so; keys for what is not there are refused, with the
-reason. Overrides are written as NeVA's command lines write them: ``key.path=value``, or ``+key.path=value`` for keys
-that its own file does not have. Relative paths are relative to the working folder, as they are there.
+Keys that NeVA itself never reads are ignored, and the log says so; keys for features that captiond does not have are
+refused with the reason. Overrides are written as in NeVA's command lines: ``key.path=value``, or ``+key.path=value``
+for keys that its own file does not have. Relative paths are relative to the working folder, as in NeVA.
 """
 
 import logging
@@ -22,14 +22,14 @@ from pydantic import (
 
 from connectors.errors import ConfigurationError
 from connectors.section import Section
-from connectors.validation import first_fault
 from daemon.config.file import read_yaml, set_key
+from neva.settings_file import config_file, configuration_error
 
 log = logging.getLogger(__name__)
 
 
 class InferenceSettings(Section):
-    """How answers are generated, and about what."""
+    """The generation of answers, and the media that they are about."""
 
     greedy: bool = Field(False, description="the likeliest token each time: temperature, top_k and top_p say nothing")
     top_k: NonNegativeInt = Field(0, description="0 is off")
@@ -54,7 +54,7 @@ class InferenceSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _first_names(cls, values: Any) -> Any:
-        """Take the names of NeVA's first release for those of today."""
+        """Accept the names that keys had in NeVA's first release."""
         if not isinstance(values, dict):
             return values
         names = {
@@ -80,7 +80,7 @@ class InferenceSettings(Section):
 
 
 class TrainerSettings(Section):
-    """What NeMo's trainer is told."""
+    """The settings of NeMo's trainer: devices and precision."""
 
     devices: PositiveInt = Field(8, description="as many as tensor times pipeline ranks")
     num_nodes: PositiveInt = Field(1, description="1: an engine runs on one machine")
@@ -95,12 +95,12 @@ class TrainerSettings(Section):
 
     @property
     def dtype(self) -> str:
-        """What vLLM calls the precision."""
+        """The precision under vLLM's name for it."""
         return {"16": "float16", "bf": "bfloat16", "32": "float32"}[self.precision[:2]]
 
 
 class QuantizationSettings(Section):
-    """NeVA's quantisation, as far as vLLM has it."""
+    """NeVA's quantisation, so far as vLLM has it."""
 
     algorithm: Literal["awq", "fp8", "int8_sq", "int8"] | None = Field("awq", description="says nothing without enable")
     enable: bool = Field(False, description="serve the model quantised")
@@ -108,7 +108,7 @@ class QuantizationSettings(Section):
 
 
 class ImportSettings(Section):
-    """Where the parts of a ``.nemo`` come from that it does not hold; see ``captiond import-nemo``."""
+    """The sources of the parts that a ``.nemo`` does not hold; see ``captiond import-nemo``."""
 
     vision_tower: str | None = Field(None, description="a folder or a Hugging Face name; the checkpoint's own if null")
     tokenizer: str | None = Field(None, description="a folder or a SentencePiece .model; the checkpoint's own if null")
@@ -163,7 +163,7 @@ _IGNORED = {
     "pipeline_model_parallel_split_rank": "it is for models of an encoder and a decoder",
     "hydra": "it is for Hydra",
 }
-# Keys that ask for something that is not there, unless they have one of these values.
+# Keys for features that an evaluation does not have, refused unless they are off, with the reason.
 _REFUSED = {
     **dict.fromkeys(
         ("server", "web_server"), "NeVA's evaluation has no server; `captiond run` serves clips, vLLM serves requests"
@@ -178,13 +178,13 @@ _REFUSED = {
 def read_evaluate_settings(
     config_path: Path | None, config_name: str | None, overrides: list[str]
 ) -> tuple[EvaluateSettings, list[str]]:
-    """Return the settings, and a line for each key that says nothing here.
+    """Return the settings, and lines for the log about the keys that have no effect here.
 
-    ``config_path`` is a folder and ``config_name`` a file in it, with or without its suffix; without them the defaults
-    are those of NeVA's file.
+    ``config_path`` is a folder and ``config_name`` a file in it, with or without its suffix. Without them every key has
+    the default of NeVA's file.
 
     Raises:
-        ConfigurationError: naming the key that is wrong.
+        ConfigurationError: a key is wrong; the error names it.
     """
     values: dict[str, Any] = {}
     if config_path is not None or config_name is not None:
@@ -197,18 +197,14 @@ def read_evaluate_settings(
     try:
         settings = EvaluateSettings.model_validate(values)
     except ValidationError as error:
-        raise _as_configuration_error(error) from error
+        raise configuration_error(
+            error, unknown_key="unknown key: neither NeVA's evaluation nor captiond's has it"
+        ) from error
     return settings, [*ignored, *_without_effect(settings, values)]
 
 
-def config_file(folder: Path, name: str) -> Path:
-    """Return the file that NeVA's ``--config-path`` and ``--config-name`` mean, with or without its suffix."""
-    path = folder / name
-    return path if path.suffix in (".yaml", ".yml") else path.with_name(f"{path.name}.yaml")
-
-
 def _split_off(values: dict[str, Any]) -> Iterator[str]:
-    """Take away the top-level keys that say nothing, and refuse those that ask for what is not there."""
+    """Remove the top-level keys that have no effect, and refuse those for features that are missing."""
     for key in sorted(_IGNORED.keys() & values.keys()):
         del values[key]
         yield f"{key} is ignored: {_IGNORED[key]}."
@@ -218,7 +214,7 @@ def _split_off(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _without_effect(settings: EvaluateSettings, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each key that was given and says nothing."""
+    """Yield a line for each key that was given and has no effect."""
     inference, trainer = (given.get(part) or {} for part in ("inference", "trainer"))
     if "add_BOS" in inference:
         yield "inference.add_BOS is ignored, as in NeVA: the conversation template says what stands at the beginning."
@@ -233,9 +229,3 @@ def _without_effect(settings: EvaluateSettings, given: Mapping[str, Any]) -> Ite
             yield f"trainer.{key} is ignored: vLLM knows its devices, and nothing is trained."
     if "quantization" in given and not settings.quantization.enable:
         yield "quantization.algorithm is ignored, as in NeVA, while quantization.enable is off."
-
-
-def _as_configuration_error(error: ValidationError) -> ConfigurationError:
-    fault = first_fault(error)
-    sentence = fault.sentence("unknown key: neither NeVA's evaluation nor captiond's has it")
-    return ConfigurationError(sentence, path=fault.path())

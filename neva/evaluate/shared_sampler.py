@@ -1,4 +1,4 @@
-"""A sampler for jobs that ask several things about one clip: its frames are read once and shown for every question."""
+"""A sampler for jobs that ask several questions about one clip: its frames are read once and shown for each."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,12 @@ from connectors.contract import Clip
 from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
 
-MEDIA = "media"  # the clip's attribute that names what is shown
+MEDIA = "media"  # the attribute of a clip that names its media
 
 
 @dataclass(eq=False)
 class _Reading:
-    """A clip that was read. ``left`` questions about it are still to be done, ``lent`` of them hold it now."""
+    """A clip that was read. ``left`` questions about it are not done yet; ``lent`` of them hold its frames now."""
 
     media: str
     plan: ClipPlan
@@ -27,9 +27,9 @@ class _Reading:
 class SharedSampler(Sampler):
     """A :class:`daemon.decoding.sampler.Sampler` for clips of one window and one policy.
 
-    ``questions`` says how many clips come with each name in their attribute ``media``; where more come, as after a
-    failure, the clip is read again. The bytes of its frames are held until the last of them is done, so clips that
-    share their media come one after the other.
+    ``questions`` is the number of clips with each name in their attribute ``media``. Where more of them come, as after
+    a failure, the media is read again. The bytes of its frames are held until the last question is done, so questions
+    about the same media should follow each other.
     """
 
     def __init__(self, *arguments: Any, questions: Mapping[str, int], **settings: Any) -> None:
@@ -40,7 +40,7 @@ class SharedSampler(Sampler):
         self._by_frames: dict[FrameSet, _Reading] = {}
 
     async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> ClipPlan:
-        """Return the clip's plan once its frames are there; raises what reading it raises."""
+        """Return the clip's plan once its frames are read; an error of reading it is raised here."""
         media = clip.attributes[MEDIA]
         if media not in self._reading:
             self._reading[media] = asyncio.create_task(self._read(clip, windows, frames, decoder))
@@ -48,7 +48,7 @@ class SharedSampler(Sampler):
         try:
             reading = await asyncio.shield(task)
         except Exception:
-            self._forget(media, task)  # whoever comes next tries again
+            self._forget(media, task)  # the next question about it tries again
             raise
         reading.lent += 1
         return reading.plan
@@ -78,14 +78,14 @@ class SharedSampler(Sampler):
             self._give_back(reading)
 
     def release(self, frame_set: FrameSet) -> None:
-        """Give the frames back; their bytes are free when no question is left."""
+        """Take the frames back; their bytes are free when no question is left."""
         reading = self._by_frames[frame_set]
         if self._give_back(reading):
             del self._by_frames[frame_set]
             super().release(frame_set)
 
     def _give_back(self, reading: _Reading) -> bool:
-        """Count a question as done; True where it was the last one that holds the clip."""
+        """Count a question as done; return whether it was the last one that held the clip."""
         reading.left -= 1
         reading.lent -= 1
         if reading.left > 0:

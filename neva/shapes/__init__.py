@@ -1,4 +1,5 @@
-"""The bundled model: synthetic clips of moving shapes, its tokenizer and its training.
+"""The bundled model: the synthetic clips of moving shapes that it knows, its tokenizer and its training.
 
-Imports :mod:`neva.training` and the daemon's windows and pixels. Read :mod:`neva.shapes.scenes` first.
+Imports :mod:`neva.training`, :mod:`neva.checkpoints` and the daemon's windows and pixels. Read
+:mod:`neva.shapes.scenes` first.
 """

@@ -1,4 +1,4 @@
-"""Batches of shape clips for training, each a function of the seed and the step alone, so that a run can resume."""
+"""Batches of shape clips, each of which follows from the seed and the step alone, so that a run can resume."""
 
 from dataclasses import fields
 from typing import Any
@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from neva.shapes.dataset import ShapeClips
 from neva.shapes.prompts import draw_prompts
+from neva.shapes.tasks import CaptionBatch
 from neva.shapes.tokenizer import IMAGE, encode_around_media
-from neva.training.tasks import CaptionBatch
-
-_IGNORED = -100  # a target that is not asked for, as torch's cross-entropy has it
+from neva.training.samples import IGNORED
 
 
 class ShapeBatches:
-    """Draws batches from ``clips`` for a model with ``patches`` tokens a frame."""
+    """The source of batches from ``clips`` for a model with ``patches`` tokens a frame."""
 
     def __init__(self, clips: ShapeClips, tokenizer: Any, image_processor: Any, patches: int, seed: int) -> None:
         self._clips = clips
@@ -27,7 +26,7 @@ class ShapeBatches:
         self._deviation = torch.tensor(image_processor.image_std) * 255
 
     def pixels(self, frames: NDArray[np.uint8]) -> torch.Tensor:
-        """Return ``uint8[M, S, S, 3]`` on the scale of the model's processor, ``float[M, 3, S, S]``."""
+        """Return ``uint8[M, S, S, 3]`` as ``float[M, 3, S, S]``, normalised as the model's processor does it."""
         scaled = (torch.from_numpy(frames).float() - self._mean) / self._deviation
         return scaled.permute(0, 3, 1, 2).contiguous()
 
@@ -55,12 +54,12 @@ class ShapeBatches:
             answer = self._tokenizer(clips.caption(i), add_special_tokens=False)["input_ids"]
             answer = [*answer, self._tokenizer.eos_token_id]
             rows.append(prompt + answer)
-            targets.append([_IGNORED] * len(prompt) + answer)
+            targets.append([IGNORED] * len(prompt) + answer)
             ends.append(prompt.index(image_id) + self.patches * np.arange(1, frames + 1) - 1)
         return CaptionBatch(
             pixels=self.pixels(clips.frames.reshape(-1, *clips.frames.shape[2:])),
             ids=_padded(rows, self._tokenizer.pad_token_id),
-            targets=_padded(targets, _IGNORED),
+            targets=_padded(targets, IGNORED),
             frame_ends=torch.from_numpy(np.stack(ends)),
             colour=torch.from_numpy(clips.colour),
             shape=torch.from_numpy(clips.shape),

@@ -1,7 +1,7 @@
-"""The frames of a short clip exactly as the daemon shows them, for training and scoring on whole clips.
+"""The frames of a short clip, exactly those that the daemon shows of it as one window.
 
-Sample times, the frame on screen at each and the way to RGB are the daemon's own functions. Only the reading differs:
-one pass in this process, which is fast for short clips and meant for those that the project made.
+The daemon's own functions give the sample times, the frame on screen at each, and the conversion to RGB. Only the
+reading differs: it is one pass in this process, which is fast for short clips and safe for those of this project.
 """
 
 import io
@@ -16,7 +16,7 @@ from daemon.windows import NS_PER_S, frames_on_screen, sample_times
 
 
 def read_clip_frames(clip: bytes, count: int) -> tuple[NDArray[np.uint8], list[float]]:
-    """Return ``uint8[count, H, W, 3]`` RGB and when each frame shown begins, as a fraction of the clip, 0 to 1."""
+    """Return ``uint8[count, H, W, 3]`` RGB and the time at which each frame begins, as a fraction of the clip."""
     with av.open(io.BytesIO(clip), "r") as container:
         stream = container.streams.video[0]
         base = stream.time_base

@@ -1,4 +1,4 @@
-"""Shape clips as training data: encoded, read back as the daemon reads them, resized by the model's own processor.
+"""Shape clips as training data: encoded, read back as the daemon reads clips, resized by the model's own processor.
 
 Making a clip costs about 35 ms, so the frames are made once and kept in one ``.npz`` under the build folder.
 """
@@ -17,7 +17,7 @@ from neva.shapes.clip_frames import read_clip_frames
 from neva.shapes.scenes import COLOURS, MOTIONS, SHAPES, encode_clip, random_scene
 
 _CHUNK = 64  # clips a task: long enough to hide the queue, short enough for a smooth progress bar
-_MADE_BY = "shapes 2"  # changes when the same seed gives other pixels, so that frames kept from before are made anew
+_MADE_BY = "shapes 2"  # to be changed when a seed gives other pixels: frames from before are then made again
 
 # Motions are numbered as MOTIONS lists them: left, right, up, down, still.
 FLIPPED_SIDEWAYS = np.array([1, 0, 2, 3, 4])
@@ -27,7 +27,7 @@ REVERSED_IN_TIME = np.array([1, 0, 3, 2, 4])
 
 @dataclass(frozen=True, slots=True)
 class ShapeClips:
-    """``N`` clips of ``F`` frames of ``S`` px, with what is on them.
+    """``N`` clips of ``F`` frames of ``S`` px, with labels.
 
     ``frames`` is ``uint8[N, F, S, S, 3]``; ``colour``, ``shape`` and ``motion`` are ``int64[N]``, positions in
     ``COLOURS``, ``SHAPES`` and ``MOTIONS``; ``centres`` is ``float32[N, F, 2]``, fractions of the frame's side.
@@ -44,17 +44,16 @@ class ShapeClips:
             raise ValueError(f"frames and labels differ in number: {len(self.frames)=}, {len(self.colour)=}")
 
     def __len__(self) -> int:
-        """How many clips there are."""
         return len(self.frames)
 
     def caption(self, index: int) -> str:
-        """Return the right caption of one clip."""
+        """Return the correct caption of one clip."""
         return caption_of_labels(int(self.colour[index]), int(self.shape[index]), int(self.motion[index]))
 
     def augmented(self, chosen: NDArray[np.int64], rng: np.random.Generator, one_frame: bool = False) -> "ShapeClips":
-        """Return the chosen clips, each flipped sideways, upside down and in time by chance, labels to match.
+        """Return the chosen clips, each flipped at random sideways, upside down and in time, with labels to match.
 
-        With ``one_frame`` each clip is cut to one of its frames.
+        With ``one_frame`` only one frame of each clip is returned.
         """
         if one_frame:
             at = chosen[:, None], rng.integers(self.frames.shape[1], size=len(chosen))[:, None]
@@ -88,9 +87,9 @@ def load_or_make(
     workers: int,
     on_progress: Callable[[int], None] = lambda clips: None,
 ) -> ShapeClips:
-    """Return the clips of ``seeds``, from ``path`` where it holds exactly those, else made and written there.
+    """Return the clips of ``seeds``: those in ``path`` where it holds exactly these, or new ones, written there.
 
-    ``image_processor`` is the model's own; its resize and crop are applied, its scaling is left to the training loop.
+    ``image_processor`` is the model's own; it resizes and crops the frames here, and batches normalise them.
     """
     size_px = int(image_processor.crop_size["height"])
     made_as = f"{_MADE_BY}, seeds {seeds.start} to {seeds.stop}, {num_frames} frames of {size_px} px"

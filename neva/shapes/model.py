@@ -2,23 +2,23 @@
 
 from typing import Any
 
+from neva.checkpoints.llava import llava_config
 from neva.shapes.tokenizer import IMAGE
-from neva.training.settings import MmSettings, ModelSettings
+from neva.training.settings import ModelSettings
 
 
 def make_model(settings: ModelSettings, tokenizer: Any) -> Any:
     """Return a ``LlavaForConditionalGeneration`` of the sizes in ``settings``, its vocabulary the tokenizer's."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaForConditionalGeneration
 
     tower, llm = settings.mm_cfg.vision_encoder, settings
-    crop_px, patch_px = tower.crop_size[0], tower.patch_dim
     vision = CLIPVisionConfig(
         hidden_size=tower.hidden_size,
         intermediate_size=tower.ffn_hidden_size,
         num_hidden_layers=tower.num_layers,
         num_attention_heads=tower.num_attention_heads,
-        image_size=crop_px,
-        patch_size=patch_px,
+        image_size=tower.crop_size[0],
+        patch_size=tower.patch_dim,
         projection_dim=tower.hidden_size,
         hidden_act="gelu",
     )
@@ -37,28 +37,12 @@ def make_model(settings: ModelSettings, tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
-        image_seq_length=(crop_px // patch_px) ** 2,
-        projector_hidden_act="gelu",
-        vision_feature_layer=tower.vision_select_layer,
-        vision_feature_select_strategy="default",
-        tie_word_embeddings=False,
+    config = llava_config(
+        text,
+        vision,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        activation="gelu",
+        feature_layer=tower.vision_select_layer,
+        every_feature=False,
     )
     return LlavaForConditionalGeneration(config)
-
-
-def freeze_parts(llava: Any, parts: MmSettings) -> None:
-    """Leave the weights of each part as they are that ``parts`` says to freeze."""
-    model = llava.model
-    for frozen, modules in (
-        (parts.llm.freeze, (model.language_model, llava.lm_head)),
-        (parts.vision_encoder.freeze, (model.vision_tower,)),
-        (parts.freeze_mm_mlp_adapter, (model.multi_modal_projector,)),
-    ):
-        for module in modules:
-            module.requires_grad_(not frozen)
-    if llava.config.projector_hidden_act == "linear":  # the second layer only passes on what the first one says
-        model.multi_modal_projector.linear_2.requires_grad_(False)

@@ -1,7 +1,8 @@
-"""What the model is asked in training: many questions in many conversations, so that the answer follows the frames.
+"""The prompts of the bundled model's training: many questions in many conversations.
 
-The conversations are LLaVA's, which the chat template writes, and those of NeVA. A prompt is the text before the frames
-and the text after them; the answer starts right behind it.
+Since every question has the same answer for a clip, the model learns to answer from the frames. The conversations are
+LLaVA's, which the chat template writes, and those of NeVA. A prompt is the text before the frames and the text after
+them; the answer follows it directly.
 """
 
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ _WORDS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The text around the user's turn, and what parts the frames from the question."""
+    """The text around the user's turn, and the separator between the frames and the question."""
 
     before: str
     after: str
@@ -72,7 +73,7 @@ LONG = (
     _of_neva("nvgpt"),
     _of_neva("llama_2"),
 )
-_LONG_SHARE = 0.2  # of the batches: they cost twice the text of a short one
+_LONG_SHARE = 0.2  # of the batches, since they have twice the text of short ones
 
 
 def draw_prompts(rng: np.random.Generator, count: int) -> Iterator[tuple[str, str]]:
@@ -88,7 +89,7 @@ def draw_prompts(rng: np.random.Generator, count: int) -> Iterator[tuple[str, st
 
 
 def draw_question(rng: np.random.Generator) -> str:
-    """Return the default question, another one, or text without a meaning."""
+    """Return the default question, another one, or random text."""
     kind = rng.random()
     if kind < 0.45:
         return DEFAULT_QUESTION

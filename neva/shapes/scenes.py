@@ -1,8 +1,8 @@
 """Synthetic clips of one coloured shape that moves or stays: drawn, encoded and described by the project itself.
 
-A :class:`Scene` is everything that is to be known about a clip: what is drawn, where it goes and how it is encoded. It
-follows from a seed alone, so a data set is a range of seeds. Training takes the seeds from :data:`TRAINING_SEEDS` and
-scoring those from :data:`HELD_OUT_SEEDS`; the two never meet.
+A :class:`Scene` describes a clip completely: the shape, its path and the encoding. It follows from a seed alone, so a
+data set is a range of seeds. Training takes its seeds from :data:`TRAINING_SEEDS` and scoring from
+:data:`HELD_OUT_SEEDS`, which have none in common.
 
 Positions and sizes are fractions of the frame's side, ``(x, y)`` with ``(0, 0)`` at the top left.
 """
@@ -42,15 +42,15 @@ TRAINING_SEEDS = range(0, 10_000_000)
 HELD_OUT_SEEDS = range(10_000_000, 20_000_000)
 
 FRAME_PX = 128
-_SUPERSAMPLING = 4  # edges with 16 levels of coverage a pixel; more is not seen after 4:2:0 and quantisation
-_MIN_SIZE, _MAX_SIZE = 0.28, 0.42  # below, a circle and a square look alike at the tower's 64 px
-_MIN_TRAVEL = 0.30  # so that a move is several times the drift that encoding noise could suggest
+_SUPERSAMPLING = 4  # gives edges 16 levels of coverage a pixel; the encoding would lose any more
+_MIN_SIZE, _MAX_SIZE = 0.28, 0.42  # smaller circles and squares look alike at the tower's 64 px
+_MIN_TRAVEL = 0.30  # several times the drift that the noise of the encoding could suggest
 _MIN_CONTRAST = 120  # Euclidean distance in RGB between a shape and its background, of 441 at most
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One clip of one shape: ``size`` is its width; ``start`` and ``end`` are its centre at the ends of the clip."""
+    """A clip of one shape: ``size`` is its width, ``start`` and ``end`` are its centre at the ends of the clip."""
 
     colour: str
     shape: str
@@ -74,7 +74,7 @@ class Scene:
 
     @property
     def frames(self) -> int:
-        """How many frames the clip has."""
+        """The number of frames in the clip."""
         return max(1, round(self.length_s * self.frame_rate))
 
     def centre_at(self, fraction: float) -> tuple[float, float]:
@@ -84,17 +84,17 @@ class Scene:
 
 
 def caption_of(scene: Scene) -> str:
-    """Return the one right caption, for example ``A red circle moves to the left.``."""
+    """Return the only correct caption, for example ``A red circle moves to the left.``."""
     return f"A {scene.colour} {scene.shape} {scene.motion}."
 
 
 def all_captions() -> tuple[str, ...]:
-    """Return every caption there is, in a fixed order."""
+    """Return every possible caption, in a fixed order."""
     return tuple(f"A {c} {s} {m}." for c in COLOURS for s in SHAPES for m in MOTIONS)
 
 
 def random_scene(seed: int, length_s: float | None = None) -> Scene:
-    """Return the scene of ``seed``; the same seed is the same scene. ``length_s`` overrides its 2 to 4 seconds."""
+    """Return the scene of ``seed``, the same at every call. ``length_s`` overrides its length of 2 to 4 seconds."""
     rng = np.random.default_rng(seed)
     colour = list(COLOURS)[rng.integers(len(COLOURS))]
     shape = SHAPES[rng.integers(len(SHAPES))]
@@ -170,14 +170,14 @@ def write_film(target: str | os.PathLike[str] | BinaryIO, scenes: Sequence[Scene
 
 
 def film_of(seeds: Sequence[int], scene_s: float, frame_rate: int = 24) -> list[Scene]:
-    """Return one scene of ``scene_s`` seconds for each seed, all at ``frame_rate``: what :func:`write_film` takes."""
+    """Return one scene of ``scene_s`` seconds for each seed, all at ``frame_rate``, for :func:`write_film`."""
     scenes = [random_scene(seed, scene_s) for seed in seeds]
     fields = list(Scene.__dataclass_fields__)
     return [Scene(**{name: getattr(s, name) for name in fields} | {"frame_rate": frame_rate}) for s in scenes]
 
 
 def write_demo_clips(folder: Path, count: int, first_seed: int = HELD_OUT_SEEDS.start) -> dict[str, str]:
-    """Write ``count`` clips of consecutive seeds into ``folder``; return the right caption of each file name."""
+    """Write ``count`` clips of consecutive seeds into ``folder``; return the correct caption of each file name."""
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
     for seed in range(first_seed, first_seed + count):
@@ -232,7 +232,7 @@ def _draw_background(scene: Scene) -> NDArray[np.uint8]:
 
 
 def _paste_shape(image: Image.Image, scene: Scene, centre: tuple[float, float]) -> None:
-    """Draw the shape at ``centre``; only a box around it is supersampled, which makes a frame four times cheaper."""
+    """Draw the shape at ``centre``; only a box around it is supersampled, four times faster than a whole frame."""
     half_px = scene.size * FRAME_PX / 2
     box_px = math.ceil(2 * half_px) + 3
     left, top = (math.floor(c * FRAME_PX - half_px) - 1 for c in centre)
@@ -243,7 +243,7 @@ def _paste_shape(image: Image.Image, scene: Scene, centre: tuple[float, float]) 
     if scene.shape == "circle":
         pen.ellipse((x - half, y - half, x + half, y + half), fill=255)
     elif scene.shape == "square":
-        side = half * 0.9  # a square of a circle's width would be told by its area alone
+        side = half * 0.9  # a square as wide as a circle could be told from it by its area alone
         pen.rectangle((x - side, y - side, x + side, y + side), fill=255)
     else:
         pen.polygon([(x, y - half * 0.9), (x + half, y + half * 0.85), (x - half, y + half * 0.85)], fill=255)

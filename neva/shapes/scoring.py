@@ -1,4 +1,4 @@
-"""How many captions of held-out clips are right: to the word, and colour, shape and motion apart."""
+"""Scores of captions of held-out clips: the share of correct captions, colours, shapes and motions."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _LONGEST_ANSWER = 24  # tokens; the longest caption has fewer
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Shares of right answers, 0 to 1, and how often which label was taken for which."""
+    """The shares of correct answers, 0 to 1, and the number of times that one label was taken for another."""
 
     clips: int
     caption: float
@@ -54,7 +54,7 @@ def caption_clips(llava: Any, tokenizer: Any, pixels: torch.Tensor, ids: list[in
 
 
 def score_captions(answers: list[str], clips: ShapeClips) -> Score:
-    """Compare one answer a clip with what is on it."""
+    """Return the score of one answer for each clip."""
     right, confusions = Counter[str](), Counter[str]()
     tables = {"colour": tuple(COLOURS), "shape": SHAPES, "motion": tuple(MOTIONS)}
     for i, answer in enumerate(answers):

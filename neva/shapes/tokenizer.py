@@ -5,7 +5,7 @@ from typing import Any
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 IMAGE, VIDEO = "<image>", "<video>"
-# NeVA's own marks, which its nvgpt, nv_dpo and mistral conversations are written with.
+# NeVA's own special tokens, with which its nvgpt, nv_dpo and mistral conversations are written.
 NEVA_MARKS = tuple(f"<extra_id_{n}>" for n in range(8))
 SPECIAL_TOKENS = (PAD, BOS, EOS, IMAGE, VIDEO, *NEVA_MARKS)
 
@@ -55,8 +55,8 @@ CHAT_TEMPLATE = """\
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """Return a fast byte-level BPE tokenizer of exactly ``vocab_size`` tokens, merges learned from ``texts``.
 
-    All 256 bytes are in the vocabulary, so every text has an encoding and decodes to itself. No token is added at
-    either end: the conversation template says what stands there.
+    All 256 bytes are in the vocabulary, so every text can be encoded and decodes to itself. The tokenizer adds no token
+    at either end of a text, since the conversation template writes those that belong there.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -1,7 +1,7 @@
-"""The bundled model's own training: the tower on single frames, then everything on whole clips, scored and exported.
+"""Training of the bundled model: the tower on single frames, then the whole model on clips, a score and an export.
 
-A batch is a function of the seed and the step, and a checkpoint holds weights, optimiser, schedule and step, so a run
-that was cut short goes on as if it had not been.
+A batch follows from the seed and the step, and a checkpoint holds weights, optimiser, schedule and step, so an
+interrupted run that is resumed ends with the same model as an uninterrupted one.
 """
 
 import json
@@ -16,15 +16,16 @@ import torch
 
 from neva.shapes.batches import ShapeBatches, to_device
 from neva.shapes.dataset import ShapeClips, load_or_make
-from neva.shapes.model import freeze_parts, make_model
+from neva.shapes.export import export_model
+from neva.shapes.model import make_model
 from neva.shapes.prompts import tokenizer_texts
 from neva.shapes.scenes import COLOURS, HELD_OUT_SEEDS, SHAPES, TRAINING_SEEDS
 from neva.shapes.scoring import Score, caption_clips, prompt_ids, score_captions
+from neva.shapes.tasks import CaptionTask, FrameHeads, TowerTask
 from neva.shapes.tokenizer import make_image_processor, make_processor, train_tokenizer
-from neva.training.export import export_model
-from neva.training.loop import Learn, TrainingLoop
+from neva.training.freezing import freeze_parts
+from neva.training.loop import RunStep, TrainingLoop
 from neva.training.settings import ShapesSettings, TrainingSettings
-from neva.training.tasks import CaptionTask, FrameHeads, TowerTask
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def train_shapes(loop: TrainingLoop, shapes: ShapesSettings) -> Score:
 
 
 def score_model(llava: Any, tokenizer: Any, batches: ShapeBatches, clips: ShapeClips) -> Score:
-    """Return how many of ``clips`` the model captions right when it is asked as the daemon asks it."""
+    """Return the model's score on ``clips`` when it is asked as the daemon asks it."""
     frames = clips.frames.shape[1]
     ids = prompt_ids(tokenizer, batches.patches * frames)
     answers: list[str] = []
@@ -73,7 +74,7 @@ def score_model(llava: Any, tokenizer: Any, batches: ShapeBatches, clips: ShapeC
 def _shape_clips(
     settings: TrainingSettings, shapes: ShapesSettings, image_processor: Any
 ) -> tuple[ShapeClips, ShapeClips]:
-    """Return the clips to train on and those to score with, made where the run's folder does not hold them yet."""
+    """Return the clips for training and those for scoring; clips that the run's folder does not hold yet are made."""
     num_frames = settings.model.data.num_frames
     made = []
     for name, seeds, count in (
@@ -87,7 +88,7 @@ def _shape_clips(
 
 
 def _train_tower(loop: TrainingLoop, shapes: ShapesSettings, task: TowerTask, batches: ShapeBatches) -> None:
-    """Stage 1: colour, shape and place on single frames."""
+    """Train stage 1: the tower, on colour, shape and place in single frames."""
     device = loop.accelerator.device
 
     def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
@@ -98,7 +99,7 @@ def _train_tower(loop: TrainingLoop, shapes: ShapesSettings, task: TowerTask, ba
 
 
 def _train_captions(loop: TrainingLoop, shapes: ShapesSettings, task: CaptionTask, batches: ShapeBatches) -> None:
-    """Stage 2: everything, with the helpers' losses beside the caption's."""
+    """Train stage 2: the whole model, with the losses of the heads beside that of the caption."""
     clips_a_step, steps = loop.settings.model.micro_batch_size, loop.settings.trainer.max_steps
 
     def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
@@ -111,13 +112,13 @@ def _train_captions(loop: TrainingLoop, shapes: ShapesSettings, task: CaptionTas
     loop.run("captions", task, steps, partial(_begin, loop, losses))
 
 
-def _begin(loop: TrainingLoop, losses: Callable[[Any, int], dict[str, torch.Tensor]], model: Any, _: int) -> Learn:
-    """Return what makes a step of one batch."""
+def _begin(loop: TrainingLoop, losses: Callable[[Any, int], dict[str, torch.Tensor]], model: Any, _: int) -> RunStep:
+    """Return the function that runs a step of one batch."""
 
-    def learn(step: int) -> dict[str, torch.Tensor]:
+    def run_step(step: int) -> dict[str, torch.Tensor]:
         with loop.accelerator.autocast():
             parts = losses(model, step)
         loop.accelerator.backward(parts["loss"])
         return parts
 
-    return learn
+    return run_step

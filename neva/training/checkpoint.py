@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one file a stage, replaced whole, bound to the settings it was made with."""
+"""Checkpoints of a training run: one file for each stage, replaced as a whole, valid for the same settings only."""
 
 import logging
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def save_checkpoint(path: Path, step: int, kept: Mapping[str, Any], learned_from: str) -> None:
-    """Write ``step`` and the state of everything in ``kept``, so that a run cut short while writing keeps the last."""
+    """Write ``step`` and the state of everything in ``kept``; a run that ends meanwhile keeps its last checkpoint."""
     part = path.with_suffix(".part")
     state = {name: whole.state_dict() for name, whole in kept.items()}
     torch.save({"step": step, "learned_from": learned_from, "state": state}, part)
@@ -19,7 +19,7 @@ def save_checkpoint(path: Path, step: int, kept: Mapping[str, Any], learned_from
 
 
 def load_checkpoint(path: Path, kept: Mapping[str, Any], learned_from: str) -> int:
-    """Load the state of everything in ``kept`` and return the step to go on with; 0 without a fitting checkpoint."""
+    """Load the state of everything in ``kept`` and return the next step; 0 without a checkpoint of these settings."""
     if not path.exists():
         return 0
     stored = torch.load(path, map_location="cpu", weights_only=True)

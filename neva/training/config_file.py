@@ -1,4 +1,7 @@
-"""Reading a training file: NeVA's own YAML is taken as it is, and what it says of Megatron is named and left out."""
+"""Reading of training files: NeVA's own YAML is accepted as it is.
+
+Its keys for Megatron, Lightning and NeMo are ignored, and the log names them with the reason.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
-from connectors.validation import first_fault
 from daemon.config.file import read_yaml, set_key
+from neva.settings_file import configuration_error
 from neva.training.settings import STAGES, Stage, TrainingSettings
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")  # OmegaConf's, with which NeVA's files name other keys of theirs
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")  # OmegaConf's reference to another key of the same file
 
 _ACCELERATE = "Accelerate's own configuration says it (`accelerate config`, `accelerate launch`)"
 _LIGHTNING = "it is PyTorch Lightning's or NeMo's own"
@@ -82,7 +85,7 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
         "additional_special_tokens": _ITS_OWN,
     },
 }
-# Keys that ask for something that is not there, unless they are off.
+# Keys for features that training does not have, refused unless they are off, with the reason and what to write.
 _REFUSED = {
     "model.tensor_model_parallel_size": "the batch is shared among devices, not the layers: write 1",
     "model.pipeline_model_parallel_size": "the batch is shared among devices, not the layers: write 1",
@@ -95,12 +98,13 @@ _REFUSED = {
 def read_training_settings(
     path: Path | None, overrides: Sequence[str], stage: Stage
 ) -> tuple[TrainingSettings, list[str]]:
-    """Return a stage's settings, and a line for each part of the file with keys that say nothing here.
+    """Return a stage's settings, and lines for the log about the keys that have no effect here.
 
-    ``key.path=value`` overrides win over the file; relative paths are the file's, or the working folder's without one.
+    ``key.path=value`` overrides win over the file. Relative paths are relative to the file, or to the working folder
+    where there is none.
 
     Raises:
-        ConfigurationError: naming the key that is wrong.
+        ConfigurationError: a key is wrong; the error names it.
     """
     values = read_yaml(path) if path is not None else {}
     for override in overrides:
@@ -115,13 +119,12 @@ def read_training_settings(
     try:
         settings = TrainingSettings.model_validate(values)
     except ValidationError as error:
-        fault = first_fault(error)
-        raise ConfigurationError(fault.sentence(), path=fault.path()) from error
+        raise configuration_error(error) from error
     return _placed(settings, path.resolve().parent if path is not None else Path.cwd()), lines
 
 
 def _adopt(values: Mapping[str, Any]) -> None:
-    """Take what NeMo writes under names of its own: where a run lives, and how often it is kept."""
+    """Take the run's folder and the interval of its checkpoints from NeMo's own keys for them."""
     manager = values.get("exp_manager") or {}
     if manager.get("explicit_log_dir"):
         manager.setdefault("exp_dir", manager["explicit_log_dir"])
@@ -138,7 +141,7 @@ def _at(values: Any, path: str) -> Any:
 
 
 def _refuse(values: Mapping[str, Any]) -> None:
-    """Refuse what is not there; a key that asks for nothing, or for one rank, is taken away."""
+    """Refuse keys for features that training does not have; remove those that are off or ask for one rank."""
     for path, reason in _REFUSED.items():
         parent, _, key = path.rpartition(".")
         section = _at(values, parent)
@@ -149,7 +152,7 @@ def _refuse(values: Mapping[str, Any]) -> None:
 
 
 def _without_ignored(values: Mapping[str, Any]) -> Iterator[str]:
-    """Take the keys away that say nothing, and yield a line for each reason."""
+    """Remove the keys that have no effect, and yield a line for each reason."""
     for path, reasons in IGNORED.items():
         section = _at(values, path)
         if not isinstance(section, dict):
@@ -163,14 +166,14 @@ def _without_ignored(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _over(below: Any, above: Any) -> Any:
-    """Return a mapping with another one's keys over it."""
+    """Return a mapping in which the keys of ``above`` win over those of ``below``."""
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return below if above is None and isinstance(below, Mapping) else above
     return {**below, **{key: _over(below.get(key), value) for key, value in above.items()}}
 
 
 def _resolved(value: Any, whole: Mapping[str, Any]) -> Any:
-    """Return a value with references to other keys, as ``${model.seed}``, replaced by what stands there."""
+    """Return a value with references to other keys, such as ``${model.seed}``, replaced by the values of those keys."""
     if isinstance(value, Mapping):
         return {key: _resolved(below, whole) for key, below in value.items()}
     if isinstance(value, str) and (found := _REFERENCE.fullmatch(value)) is not None:
@@ -190,7 +193,7 @@ def _placed(settings: TrainingSettings, folder: Path) -> TrainingSettings:
             elif isinstance(value, Path):
                 changed[name] = (folder / value.expanduser()).resolve()
             elif name in ("from_pretrained", "restore_from_path", "pretrain_mm_mlp_adapter") and value:
-                beside = folder / Path(value).expanduser()  # else it is a name that a model hub knows
+                beside = folder / Path(value).expanduser()  # a name of the model hub where there is no such file
                 changed[name] = str(beside.resolve()) if beside.exists() else value
         return section.model_copy(update=changed)
 

@@ -1,9 +1,9 @@
-"""Video NeVA's two stages on conversations about videos or images: from trained parts to a model that is served.
+"""Training on conversations about videos or images, in NeVA's two stages: from trained parts to a model folder.
 
-A step is ``global_batch_size`` samples, shared by Accelerate's processes and cut into micro batches; its loss is the
-mean over all of its tokens, so it is the same however it is shared. What a batch holds is a function of seed and
-place, and a checkpoint holds what is trained, the optimiser and the step, so a run that was cut off goes on as if it
-had not been.
+A step takes ``global_batch_size`` samples, which Accelerate's processes share and divide into micro batches. Its loss
+is the mean over all of its tokens, so the division does not change it. The samples of a batch follow from the seed and
+the batch's number, and a checkpoint holds the trained weights, the optimiser and the step, so a run that was
+interrupted and resumed ends with the same model as any other.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader
 
 from connectors.errors import ConfigurationError, Poison
 from neva.media_settings import ModelSettings as Facts
-from neva.shapes.model import freeze_parts
+from neva.training.conversation_task import ConversationTask
 from neva.training.export import check_export, export_llava
+from neva.training.freezing import freeze_parts
 from neva.training.loop import TrainingLoop
 from neva.training.media import TrainingMedia
 from neva.training.parts import Llava, load_parts
 from neva.training.records import TrainingRecord, read_training_records
 from neva.training.samples import IGNORED, Batch, Collate, ConversationEncoder, SampleOrder, TrainingSet
 from neva.training.settings import TrainingSettings
-from neva.training.tasks import ConversationTask
 from neva.training.tower_features import FeatureCache, tower_features
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     """
     settings, accelerator = loop.settings, loop.accelerator
     check_export(settings.exp_manager.model_folder)
-    assert settings.model.data.data_path is not None  # noqa: S101 - who calls has looked
+    assert settings.model.data.data_path is not None  # noqa: S101 - the caller has checked
     records = read_training_records(settings.model.data.data_path, settings.model.data.media_type)
     facts = facts_of(settings)
     llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16")
@@ -51,33 +51,34 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     data = _training_set(settings, records, llava, facts)
     if settings.model.data.cache_features and settings.trainer.max_steps:
         _fill_cache(loop, data, llava)
-    run = _Conversations(loop, data, _collate(data, llava))
-    loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, run.begin)
+    steps = _ConversationSteps(loop, data, _collate(data, llava))
+    loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, steps.begin)
     data.media.close()
-    if run.unread:
-        log.warning("%d samples taught nothing: the log says why of each.", run.unread)
+    if steps.unread:
+        log.warning("%d samples taught nothing: the log says why of each.", steps.unread)
     if accelerator.is_main_process:
         export_llava(settings.exp_manager.model_folder, llava, facts)
         log.info("%s holds the model.", settings.exp_manager.model_folder)
 
 
 def facts_of(settings: TrainingSettings) -> Facts:
-    """Return what the trained model will say about itself: its conversation, and what it is shown."""
+    """Return the facts of the model to be trained: its prompt template, and the frames that it sees."""
     model = settings.model
     shown = {name: getattr(model.data, name) for name in Facts.model_fields if hasattr(model.data, name)}
     return Facts.model_validate(
         {
             **shown,
-            # pretraining's own conversation asks nothing; the model is asked in its family's
-            "conv_template": model.conv_template if model.conv_template != "plain" else _asked_in(settings),
+            # pretraining's own template has no question: the model is asked with the template of its family
+            "conv_template": model.conv_template if model.conv_template != "plain" else _family_template(settings),
             "model_type": model.mm_cfg.llm.model_type,
             "use_im_start_end": model.mm_cfg.use_im_start_end,
         }
     )
 
 
-def _asked_in(settings: TrainingSettings) -> str:
-    return settings.model.mm_cfg.llm.model_type if settings.model.mm_cfg.llm.model_type != "plain" else "v1"
+def _family_template(settings: TrainingSettings) -> str:
+    model_type = settings.model.mm_cfg.llm.model_type
+    return model_type if model_type != "plain" else "v1"
 
 
 def _training_set(settings: TrainingSettings, records: list[TrainingRecord], llava: Llava, facts: Facts) -> TrainingSet:
@@ -97,7 +98,7 @@ def _training_set(settings: TrainingSettings, records: list[TrainingRecord], lla
             encoder.encode(first)
         except Poison as fault:
             raise ConfigurationError(fault.detail, path="model.encoder_seq_length") from fault
-    assert data.folder is not None  # noqa: S101 - the settings have looked
+    assert data.folder is not None  # noqa: S101 - the settings' validator has checked
     media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size)
     if not data.cache_features:
         return TrainingSet(records, encoder, media)
@@ -113,15 +114,15 @@ def _training_set(settings: TrainingSettings, records: list[TrainingRecord], lla
 
 def _collate(data: TrainingSet, llava: Llava) -> Collate:
     tower = llava.model.config.vision_config
-    nothing: Batch = {"pixels": torch.zeros(1, 3, tower.image_size, tower.image_size)}
+    no_frames: Batch = {"pixels": torch.zeros(1, 3, tower.image_size, tower.image_size)}
     if data.cache is not None:
-        nothing = {"features": torch.zeros(1, llava.patches, tower.hidden_size)}
+        no_frames = {"features": torch.zeros(1, llava.patches, tower.hidden_size)}
     pad = llava.tokenizer.pad_token_id
-    return Collate(llava.tokenizer.eos_token_id if pad is None else pad, nothing)
+    return Collate(llava.tokenizer.eos_token_id if pad is None else pad, no_frames)
 
 
-class _Unseen(torch.utils.data.Dataset[tuple[int, torch.Tensor | None]]):  # type: ignore[misc]
-    """The pixels of records whose features are not kept yet; None for what can't be read."""
+class _Uncached(torch.utils.data.Dataset[tuple[int, torch.Tensor | None]]):  # type: ignore[misc]
+    """The pixels of records whose features are not in the cache yet; None where the media can't be read."""
 
     def __init__(self, data: TrainingSet, numbers: list[int]) -> None:
         self._data, self._numbers = data, numbers
@@ -135,9 +136,9 @@ class _Unseen(torch.utils.data.Dataset[tuple[int, torch.Tensor | None]]):  # typ
 
 
 def _fill_cache(loop: TrainingLoop, data: TrainingSet, llava: Llava) -> None:
-    """Compute what the frozen tower sees of every clip, each process its share."""
+    """Compute the frozen tower's features of every clip that has none yet; each process does its share."""
     accelerator, cache = loop.accelerator, data.cache
-    assert cache is not None  # noqa: S101 - who calls has looked
+    assert cache is not None  # noqa: S101 - the caller has checked
     if accelerator.is_main_process:
         cache.prepare()
     accelerator.wait_for_everyone()
@@ -146,7 +147,7 @@ def _fill_cache(loop: TrainingLoop, data: TrainingSet, llava: Llava) -> None:
     mine = numbers[accelerator.process_index :: accelerator.num_processes]
     workers = loop.settings.model.data.num_workers
     llava.model.model.vision_tower.to(accelerator.device)
-    for done, (number, pixels) in enumerate(DataLoader(_Unseen(data, mine), batch_size=None, num_workers=workers), 1):
+    for done, (number, pixels) in enumerate(DataLoader(_Uncached(data, mine), batch_size=None, num_workers=workers), 1):
         with torch.inference_mode(), accelerator.autocast():
             seen = None if pixels is None else tower_features(llava.model, pixels.to(accelerator.device))
         cache.write(number, seen)
@@ -156,8 +157,8 @@ def _fill_cache(loop: TrainingLoop, data: TrainingSet, llava: Llava) -> None:
 
 
 @dataclass(slots=True)
-class _Conversations:
-    """Steps over a training set."""
+class _ConversationSteps:
+    """The steps of a run over a training set. ``unread`` counts the samples that could not be read."""
 
     loop: TrainingLoop
     data: TrainingSet
@@ -166,7 +167,7 @@ class _Conversations:
 
     @property
     def micro_batches(self) -> int:
-        """Micro batches of one process in a step."""
+        """The number of micro batches that one process runs in a step."""
         model, processes = self.loop.settings.model, self.loop.accelerator.num_processes
         at_once = model.micro_batch_size * processes
         wanted: int = model.global_batch_size or at_once
@@ -178,12 +179,12 @@ class _Conversations:
         return int(wanted // at_once)
 
     def begin(self, model: Any, first: int) -> Any:
-        """Return what makes a step."""
+        """Return the function that runs a step, when ``first`` is the number of the first one."""
         batches = self._batches(first)
         return lambda _: self._step(model, batches)
 
     def _batches(self, first: int) -> Iterator[Batch]:
-        """Yield this process's micro batches from step ``first`` on; Accelerate deals them out."""
+        """Yield the micro batches from step ``first`` on that Accelerate gives to this process."""
         settings, accelerator = self.loop.settings.model, self.loop.accelerator
         a_step = self.micro_batches * accelerator.num_processes
         last = self.loop.settings.trainer.max_steps
@@ -196,7 +197,7 @@ class _Conversations:
         yield from accelerator.prepare_data_loader(loader)
 
     def _step(self, model: Any, batches: Iterator[Batch]) -> Mapping[str, torch.Tensor]:
-        """Run forward and backward over one step's samples; return the mean over its tokens."""
+        """Run the forward and backward passes of one step; return the loss, the mean over its tokens."""
         accelerator, count = self.loop.accelerator, self.micro_batches
         mine = [next(batches) for _ in range(count)]
         targets = sum((batch["targets"][:, 1:] != IGNORED).sum() for batch in mine)

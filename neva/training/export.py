@@ -1,32 +1,31 @@
-"""Writing a trained model as a folder that transformers and vLLM both load."""
+"""Export of a trained model to a folder that both transformers and vLLM load."""
 
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.llava import FACTS, IDENTITY, write_llava
+from neva.checkpoints.llava import IDENTITY, write_llava
+from neva.checkpoints.model_facts import FACTS
+from neva.checkpoints.new_folder import new_folder
 from neva.media_settings import ModelSettings
 from neva.training.parts import Llava
 
-# transformers 5 saves a CLIP tower without the inner name that vLLM knows it by; transformers reads either.
+# transformers 5 saves a CLIP tower without the inner name that vLLM looks for; transformers reads either form.
 _SAVED, _SERVED = "vision_tower.", "vision_tower.vision_model."
 
 
 def check_export(folder: Path) -> None:
-    """Raise :class:`ConfigurationError` where ``folder`` holds something that is no model of ours."""
+    """Refuse a folder that holds anything but an earlier export, with a :class:`ConfigurationError`."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FACTS).is_file())):
         raise ConfigurationError(f"{folder} holds something else than a model", path="exp_manager.export_dir")
 
 
 def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
-    """Write a model in the type that its parts have, with what it says about itself, in the place of an earlier one.
+    """Write a model and its facts into ``folder``, in the place of an earlier export.
 
-    Everything is written beside ``folder`` and renamed into place.
+    Weights keep the precision that they have. The folder is written under another name and renamed into place.
     """
     check_export(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     config = type(llava.model.config).from_dict(llava.model.config.to_dict())
     config.architectures = ["LlavaForConditionalGeneration"]
     config.dtype = next(llava.model.model.language_model.parameters()).dtype
@@ -35,40 +34,12 @@ def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
     weights = {served_name(name): tensor.detach().cpu() for name, tensor in llava.model.state_dict().items()}
     if config.text_config.tie_word_embeddings:
         del weights["language_model.lm_head.weight"]
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        write_llava(beside, weights, config, llava.tokenizer, llava.image_token, llava.pixels, facts)
-        for path in (beside, *beside.iterdir()):
+    with new_folder(folder) as new:
+        write_llava(new, weights, config, llava.tokenizer, llava.image_token, llava.pixels, facts)
+        for path in new.iterdir():
             path.chmod(0o755 if path.is_dir() else 0o644)
         if folder.exists():
             shutil.rmtree(folder)
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def export_model(folder: Path, llava: Any, processor: Any) -> None:
-    """Write configuration, float32 weights, tokenizer, processor and chat template of ``llava`` into ``folder``."""
-    from safetensors.torch import save_file
-    from transformers import GenerationConfig
-
-    folder.mkdir(parents=True, exist_ok=True)
-    llava.config.architectures = ["LlavaForConditionalGeneration"]
-    llava.config.dtype = "float32"
-    llava.config.save_pretrained(folder)
-    tokenizer = processor.tokenizer
-    GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        do_sample=False,
-    ).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    weights = {
-        served_name(name): tensor.detach().cpu().float().contiguous() for name, tensor in llava.state_dict().items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner reads
 
 
 def served_name(name: str) -> str:

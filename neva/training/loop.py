@@ -1,4 +1,4 @@
-"""The loop that every stage of training runs: steps, the learning rate, checkpoints, and what a person sees of it."""
+"""The training loop of every stage: steps, learning rate, checkpoints and reports."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from neva.training.checkpoint import load_checkpoint, save_checkpoint
 from neva.training.progress import TrainingProgress
 from neva.training.settings import OptimSettings, TrainingSettings
 
-# One step: forward and backward passes over its samples; returns the losses by name, for the log.
-Learn = Callable[[int], Mapping[str, torch.Tensor]]
-# Given the module to call (as Accelerate wraps it) and the first step to make, returns what makes a step.
-Begin = Callable[[Any, int], Learn]
+# Runs the forward and backward passes of the step of a number; returns its losses by name, for the log.
+RunStep = Callable[[int], Mapping[str, torch.Tensor]]
+# Takes the module to call, as Accelerate wraps it, and the number of the first step.
+MakeRunStep = Callable[[Any, int], RunStep]
 
 
 class TrainedWeights:
-    """The weights of a module that are trained: what a checkpoint holds of it, for the others are where they were."""
+    """The trained weights of a module, for a checkpoint; the frozen ones are read from where they came from."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._named = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return them by name."""
+        """Return the weights by name."""
         return {name: weight.detach() for name, weight in self._named.items()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take them back."""
+        """Copy the weights of ``state`` into the module."""
         with torch.no_grad():
             for name, weight in self._named.items():
                 weight.copy_(state[name])
@@ -36,7 +36,7 @@ class TrainedWeights:
 
 @dataclass(slots=True)
 class TrainingLoop:
-    """What the stages of a run share."""
+    """The settings, the devices and the reports that all stages of a run share."""
 
     settings: TrainingSettings
     accelerator: Any
@@ -44,7 +44,7 @@ class TrainingLoop:
 
     @property
     def learned_from(self) -> str:
-        """All settings that what is learned depends on; a checkpoint made with others is not gone on with."""
+        """The settings that the trained weights depend on, as text; a checkpoint of other settings is not resumed."""
         left_out: Any = {
             "exp_manager": True,
             "trainer": {"log_every_n_steps", "num_threads"},
@@ -55,8 +55,11 @@ class TrainingLoop:
         )
         return f"{samples} samples a step, {self.settings.model_dump_json(exclude=left_out)}"
 
-    def run(self, stage: str, task: torch.nn.Module, steps: int, begin: Begin) -> None:
-        """Train ``task`` for ``steps`` steps, from its last checkpoint where there is one."""
+    def run(self, stage: str, task: torch.nn.Module, steps: int, begin: MakeRunStep) -> None:
+        """Train ``task`` for ``steps`` steps, from its last checkpoint where there is one.
+
+        ``begin`` is called once and returns the function that runs each step.
+        """
         if steps == 0:
             return
         trained = [weight for weight in task.parameters() if weight.requires_grad]
@@ -71,9 +74,9 @@ class TrainingLoop:
         first = load_checkpoint(checkpoint, kept, self.learned_from) if manager.resume_if_exists else 0
         model.train()
         self.progress.start(stage, first, steps)
-        learn = begin(model, first)
+        run_step = begin(model, first)
         for step in range(first, steps):
-            losses = learn(step)
+            losses = run_step(step)
             if self.settings.trainer.gradient_clip_val:
                 accelerator.clip_grad_norm_(trained, self.settings.trainer.gradient_clip_val)
             optimiser.step()
@@ -93,9 +96,9 @@ def make_optimiser(parameters: list[Any], optim: OptimSettings) -> torch.optim.O
 
 
 def make_schedule(optimiser: torch.optim.Optimizer, optim: OptimSettings, steps: int) -> Any:
-    """Return the learning rate's course over ``steps``: up from near 0 over the warm-up, down a cosine to the least.
+    """Return the schedule of the learning rate: a linear warm-up from near 0, then a cosine down to the minimum.
 
-    The warm-up takes at most a quarter of the steps; the last ``constant_steps`` stay at the least rate.
+    The warm-up takes at most a quarter of the steps; the last ``constant_steps`` stay at the minimum.
     """
     warmup = min(optim.sched.warmup_steps, steps // 4)
     least = optim.sched.min_lr / optim.lr

@@ -1,6 +1,7 @@
-"""A training clip's pixels: from its folder or tar, the frames that an evaluation shows of it, scaled for the tower.
+"""The pixels of training clips: the frames that an evaluation shows of a clip, scaled for the tower.
 
-Planning, choosing and decoding are the daemon's own, in this process: training data is the user's own.
+The daemon's own functions plan, choose and decode the frames. They run in this process, outside the sandbox, since
+training data comes from the user.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
     """Return the frames that ``shown`` chooses, ``uint8[F, H, W, 3]`` RGB, upright, at native size.
 
     Raises:
-        Poison: the clip can't be had, or not one of its frames can be read.
+        Poison: the clip can't be opened, or none of its frames can be decoded.
     """
     opened = OpenMedia.open(media, _LIMITS.max_clip_bytes)
     try:
@@ -48,7 +49,7 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
 
 
 def _write(writer: AvWriter, numbers: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
-    """Write each frame into its place; one that can't be read is the one before it."""
+    """Write each frame into its place; a frame that can't be decoded is replaced by the one before it."""
     readable = [False] * len(numbers)
     for place, number in enumerate(numbers):
         if place and number == numbers[place - 1]:
@@ -65,7 +66,7 @@ def _write(writer: AvWriter, numbers: tuple[int, ...], rgb: NDArray[np.uint8]) -
 
 @dataclass
 class TrainingMedia:
-    """The pixels of clips by name. ``folder`` is a folder or a tar, which is read member by member."""
+    """The pixels of clips by name, from a folder or a tar, which is read member by member."""
 
     folder: Path
     shown: MediaSettings
@@ -78,7 +79,12 @@ class TrainingMedia:
         self._shelf.open()
 
     def pixels(self, name: str) -> NDArray[np.float32]:
-        """Return a clip as ``float32[F, 3, crop_px, crop_px]``; :class:`Poison` or :class:`Transient` says why not."""
+        """Return a clip as ``float32[F, 3, crop_px, crop_px]``.
+
+        Raises:
+            Poison: the clip can't be read, whenever it is tried again.
+            Transient: the clip can't be read now.
+        """
         frames = read_frames(self._shelf.media(name), self.shown)
         if self.shown.legacy_bgr:
             frames = frames[..., ::-1]

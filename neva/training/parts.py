@@ -1,4 +1,4 @@
-"""A Video NeVA put together from trained parts: language model, vision tower and projector, each from its own place."""
+"""Assembly of a Video NeVA from trained parts: a language model, a vision tower and a projector, each named alone."""
 
 import json
 import logging
@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.engines.model_checks import BUNDLED, bundled_model
+from daemon.engines.bundled_model import BUNDLED, bundled_model
 from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
-from neva.checkpoints.import_nemo import image_token
-from neva.checkpoints.llava import IDENTITY, projector_state
+from neva.checkpoints.llava import IDENTITY, llava_config, projector_state
+from neva.checkpoints.model_facts import image_token
 from neva.checkpoints.weights import find_ranks, load_rank
 from neva.media_settings import ModelSettings as Facts
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels
+from neva.training.freezing import train_in_float32
 from neva.training.settings import ModelSettings
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _PROJECTOR = "multi_modal_projector."
 
 @dataclass(frozen=True, slots=True)
 class Llava:
-    """A model, its tokenizer, the token that its frames' patches are, and how its tower takes pixels."""
+    """A model with its tokenizer, the token that stands for each patch of a frame, and its tower's preprocessing."""
 
     model: Any
     tokenizer: Any
@@ -38,19 +39,19 @@ class Llava:
 
     @property
     def patches(self) -> int:
-        """Tokens of one frame."""
+        """The number of tokens that one frame becomes."""
         tower = self.model.config.vision_config
         whole = self.model.config.vision_feature_select_strategy == "full" and tower.model_type == "clip_vision_model"
         return int((tower.image_size // tower.patch_size) ** 2) + int(whole)
 
 
 def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool) -> Llava:
-    """Return the model that ``settings`` name, whole or part by part.
+    """Return the model that ``settings`` name, as a whole or part by part.
 
-    With ``bf16`` parts that are frozen keep the type that they are stored in; what is trained is float32.
+    With ``bf16`` frozen parts keep the type that they are stored in; parts that are trained are float32.
 
     Raises:
-        ConfigurationError: naming the key of a part that is missing, or does not fit the others.
+        ConfigurationError: a part is missing or does not fit the others; the error names its key.
     """
     parts = settings.mm_cfg
     if settings.restore_from_path is not None:
@@ -66,7 +67,10 @@ def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool) -> Llava:
     if parts.pretrain_mm_mlp_adapter is not None:
         _load_projector(found.model, parts.pretrain_mm_mlp_adapter)
     _check_tower(found.model.config, settings)
-    found.model.float() if not bf16 else _float_what_is_trained(found.model, settings)
+    if bf16:
+        train_in_float32(found.model, parts)
+    else:
+        found.model.float()
     return found
 
 
@@ -83,7 +87,7 @@ def _whole(folder: Path) -> Llava:
     from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
     config = LlavaConfig.from_pretrained(folder)
-    if config.projector_hidden_act == IDENTITY:  # vLLM's word for it, which transformers does not know
+    if config.projector_hidden_act == IDENTITY:  # vLLM's name for it, which transformers does not know
         config.projector_hidden_act = "linear"
     model = LlavaForConditionalGeneration.from_pretrained(folder, config=config, dtype="auto")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -92,7 +96,7 @@ def _whole(folder: Path) -> Llava:
 
 
 def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers import LlavaForConditionalGeneration
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
     parts = settings.mm_cfg
@@ -106,29 +110,26 @@ def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
     tower, pixels = _tower(parts.vision_encoder.from_pretrained or "")
     encoder = parts.vision_encoder
     full = encoder.vision_select_feature == "cls_patch" or encoder.class_token_length == 0
-    config = LlavaConfig(
-        vision_config=tower.config,
-        text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(token),
-        image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
-        projector_hidden_act="gelu" if parts.mm_mlp_adapter_type == "mlp2x_gelu" else "linear",
-        vision_feature_select_strategy="full" if full or tower.config.model_type.startswith("siglip") else "default",
-        vision_feature_layer=encoder.vision_select_layer,
-        multimodal_projector_bias=True,
-        tie_word_embeddings=bool(text.tie_word_embeddings),
+    config = llava_config(
+        text,
+        tower.config,
+        image_token_id=tokenizer.convert_tokens_to_ids(token),
+        activation="gelu" if parts.mm_mlp_adapter_type == "mlp2x_gelu" else "linear",
+        feature_layer=encoder.vision_select_layer,
+        every_feature=full or tower.config.model_type.startswith("siglip"),
     )
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     model.model.language_model, model.lm_head, model.model.vision_tower = language, head, tower
     projector = model.model.multi_modal_projector = LlavaMultiModalProjector(config)
-    if parts.mm_mlp_adapter_type == "linear":  # LLaVA has two layers: the second one passes on what the first one says
+    if parts.mm_mlp_adapter_type == "linear":  # the second of LLaVA's layers only passes on the first's output
         torch.nn.init.eye_(projector.linear_2.weight)
         torch.nn.init.zeros_(projector.linear_2.bias)
     return Llava(model, tokenizer, token, pixels)
 
 
 def _language(named: str, facts: Facts) -> tuple[Any, Any, Any, Any, str]:
-    """Return a language model's body, its head, its configuration, its tokenizer and the token of frames."""
+    """Return a language model's body, its head, its configuration, its tokenizer and the token of a patch."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     folder = _folder(named, "model.mm_cfg.llm.from_pretrained")
@@ -170,7 +171,7 @@ def _tower(named: str) -> tuple[Any, TowerPixels]:
 
 
 def _pixels(folder: Path, tower: Any) -> TowerPixels:
-    """Return how a tower takes pixels: as its family does, with mean and deviation of its own processor."""
+    """Return the preprocessing of a tower: its family's, with the mean and deviation of the model's own processor."""
     family = SIGLIP if tower.model_type.startswith("siglip") else CLIP
     for name in ("preprocessor_config.json", "processor_config.json"):
         path = folder / name
@@ -182,7 +183,7 @@ def _pixels(folder: Path, tower: Any) -> TowerPixels:
 
 
 def _load_projector(model: Any, named: str) -> None:
-    """Load a trained projector: a model folder's, a ``.nemo``'s, or a file of tensors by NeVA's or LLaVA's names."""
+    """Load a trained projector from a model folder, a ``.nemo``, or a file of tensors under NeVA's or LLaVA's names."""
     key = "model.mm_cfg.pretrain_mm_mlp_adapter"
     projector, path = model.model.multi_modal_projector, Path(named)
     kind = "mlp2x_gelu" if model.config.projector_hidden_act == "gelu" else "linear"
@@ -203,7 +204,7 @@ def _load_projector(model: Any, named: str) -> None:
 
 
 def _tensor_file(path: Path) -> dict[str, Any]:
-    """Return a file's tensors, under LLaVA's names where they are NeVA's or LLaVA's own ``mm_projector``."""
+    """Return a file's tensors; those of an ``mm_projector``, as NeVA and LLaVA save it, under Hugging Face's names."""
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -222,7 +223,7 @@ def _tensor_file(path: Path) -> dict[str, Any]:
 
 
 def _check_tower(config: Any, settings: ModelSettings) -> None:
-    """Refuse what the file says of the tower where the tower says otherwise."""
+    """Refuse settings of the tower that contradict its own configuration."""
     said, tower = settings.mm_cfg.vision_encoder, config.vision_config
     for key, own in (
         ("crop_size", (tower.image_size,) * 2),
@@ -235,15 +236,3 @@ def _check_tower(config: Any, settings: ModelSettings) -> None:
             )
     if not isinstance(config.vision_feature_layer, int):
         raise ConfigurationError("a model that sees by several layers of its tower is not trained", path="model")
-
-
-def _float_what_is_trained(model: Any, settings: ModelSettings) -> None:
-    inner, parts = model.model, settings.mm_cfg
-    inner.multi_modal_projector.float()
-    for frozen, modules in (
-        (parts.llm.freeze, (inner.language_model, model.lm_head)),
-        (parts.vision_encoder.freeze, (inner.vision_tower,)),
-    ):
-        for module in modules:
-            if not frozen:
-                module.float()

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a progress bar with loss, rate and time left; a log; the loss curve."""
+"""Reports of a training run: a progress bar with losses, speed and time left, a log, and the loss curve."""
 
 import json
 import sys
@@ -40,11 +40,11 @@ class TrainingProgress:
         """Begin a stage of ``steps`` steps, ``first`` of which are done."""
         self._stage, self._first, self._steps, self._began_s = stage, first, steps, time.monotonic()
         if self._shown:
-            self._forget_later_than(first)
+            self._remove_later_than(first)
         self._bars.reset(self._bar, description=stage, total=steps, completed=first, numbers="")
 
-    def _forget_later_than(self, step: int) -> None:
-        """Cut what a run before this one logged of the stage past the checkpoint that this one starts from."""
+    def _remove_later_than(self, step: int) -> None:
+        """Remove the records of this stage after ``step`` that an interrupted run logged past its checkpoint."""
         if self._log_path.exists():
             lines = self._log_path.read_text(encoding="utf-8").splitlines(keepends=True)
             records = [(line, json.loads(line)) for line in lines]
@@ -52,7 +52,7 @@ class TrainingProgress:
             self._log_path.write_text("".join(kept), encoding="utf-8")
 
     def report(self, done: int, losses: dict[str, float], learning_rate: float) -> None:
-        """Show and log the losses after ``done`` steps; of several processes one does."""
+        """Show and log the losses after ``done`` steps; one of several processes does so."""
         if not self._shown:
             return
         spent_s = max(1e-9, time.monotonic() - self._began_s)

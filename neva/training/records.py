@@ -3,8 +3,8 @@ r"""LLaVA-style training data: a JSON list of conversations about videos or imag
     {"id": "1", "video": "a.mp4", "conversations": [{"from": "human", "value": "<video>\nWhat happens?"},
                                                     {"from": "gpt", "value": "A dog runs."}]}
 
-``image`` stands in the place of ``video`` for images, a record with neither is text alone, ``system`` replaces the
-template's system text, and a turn's ``label`` are SteerLM's attributes of its answer.
+A record about an image has ``image`` in the place of ``video``, and a record with neither is text alone. ``system``
+replaces the template's system text. The ``label`` of a turn holds SteerLM's attributes of its answer.
 """
 
 import json
@@ -23,7 +23,7 @@ _ASKS, _ANSWERS = frozenset({"human", "user"}), frozenset({"gpt", "assistant"})
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """A conversation whose turns are all answered; ``media`` is a name in the folder, None for text alone."""
+    """A conversation whose turns all have answers. ``media`` is a name in the folder, None for text alone."""
 
     turns: tuple[Turn, ...]
     media: str | None = None
@@ -34,7 +34,7 @@ def read_training_records(path: Path, media_type: MediaType) -> list[TrainingRec
     """Return the file's records in order.
 
     Raises:
-        ConfigurationError: naming the record, and what is wrong with it.
+        ConfigurationError: the file can't be read, or a record is wrong; the message says which, and why.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -67,7 +67,7 @@ def _record(record: Any, number: int, media_type: MediaType) -> TrainingRecord:
 
 
 def _turns(said: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:
-    """Return questions with their answers; labels are those of the answer's own turn."""
+    """Return the questions with their answers; a label is that of the answer's turn."""
     if len(said) < 2 or len(said) % 2:
         raise ValueError("a conversation is questions and answers in turn")
     turns = []

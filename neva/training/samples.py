@@ -1,7 +1,7 @@
-"""Conversations as token ids and targets, and their order: everything a batch is made of but its seed is data.
+"""Samples of training: conversations as token ids and targets, their order, and the batches made of them.
 
-A conversation is written whole and encoded whole, so its tokens are those that the model sees when it is asked. What
-is learned are the tokens that begin inside an answer; the media token becomes the span of its frames.
+A conversation is written and encoded as one text, so its tokens are those that the model sees when it is asked. The
+tokens that begin inside an answer are learned, and the media token becomes the span of its frames.
 """
 
 import logging
@@ -22,7 +22,7 @@ from neva.training.tower_features import FeatureCache
 
 log = logging.getLogger(__name__)
 
-IGNORED = -100  # a target that is not asked for, as torch's cross-entropy has it
+IGNORED = -100  # the target of a token that does not count, the value that torch's cross-entropy ignores
 Batch = dict[str, torch.Tensor]
 
 
@@ -39,10 +39,10 @@ class ConversationEncoder:
     model_type: str = ""
 
     def encode(self, record: TrainingRecord) -> tuple[list[int], list[int]]:
-        """Return ids and targets. An answer that passes the context is cut, as in NeVA; a span never is.
+        """Return ids and targets. A longer answer than the context holds is truncated, as in NeVA; a span never is.
 
         Raises:
-            Poison: reason ``over_context``; the frames pass the context.
+            Poison: reason ``over_context``; the frames exceed the context.
         """
         text, learned = "", []
         for piece in segments(self.template, record.turns, record.system):
@@ -76,9 +76,10 @@ class ConversationEncoder:
 
 
 class TrainingSet(Dataset[dict[str, Any]]):  # type: ignore[misc]
-    """Records as samples: ``ids``, ``targets``, and what is seen, as ``pixels`` or, with a cache, as ``features``.
+    """Records as samples: ``ids``, ``targets``, and the frames as ``pixels`` or, with a cache, as ``features``.
 
-    A record whose media can't be read, or whose frames pass the context, teaches nothing; ``unread`` counts it.
+    A record whose media can't be read, or whose frames exceed the context, becomes an empty sample, and its ``unread``
+    is 1.
     """
 
     def __init__(
@@ -91,30 +92,28 @@ class TrainingSet(Dataset[dict[str, Any]]):  # type: ignore[misc]
         self.records, self._encoder, self.media, self.cache = records, encoder, media, cache
 
     def __len__(self) -> int:
-        """How many records there are."""
         return len(self.records)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """Return one sample."""
         record = self.records[number]
         try:
             ids, targets = self._encoder.encode(record)
         except Poison as fault:
             log.warning("Record %d is not learned from: %s.", number + 1, fault.detail)
-            return self._nothing()
+            return self._empty()
         sample = {"ids": ids, "targets": targets, "unread": 0}
         if record.media is None:
             return sample
         seen = self.cache.read(number) if self.cache is not None else self.try_pixels(number)
         if seen is None:
-            return self._nothing()
+            return self._empty()
         return sample | {"features" if self.cache is not None else "pixels": seen}
 
-    def _nothing(self) -> dict[str, Any]:
+    def _empty(self) -> dict[str, Any]:
         return {"ids": [self._encoder.tokenizer.eos_token_id or 0], "targets": [IGNORED], "unread": 1}
 
     def try_pixels(self, number: int) -> torch.Tensor | None:
-        """Return what a record shows, ``float[F, 3, S, S]``; None, and a line in the log, where it can't be read."""
+        """Return a record's frames, ``float[F, 3, S, S]``; None, and a warning in the log, where they can't be read."""
         name = self.records[number].media or ""
         try:
             return torch.from_numpy(self.media.pixels(name))
@@ -125,13 +124,13 @@ class TrainingSet(Dataset[dict[str, Any]]):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Collate:
-    """Makes a batch of samples: padded on the right, and what is seen one after the other.
+    """Joins samples to a batch: texts padded on the right, and the frames of all clips one after another.
 
-    ``nothing`` is what a batch of text alone sees; its features go nowhere.
+    ``no_frames`` stands for the frames in a batch of text alone; no token takes its features.
     """
 
     pad: int
-    nothing: Batch
+    no_frames: Batch
 
     def __call__(self, samples: list[dict[str, Any]]) -> Batch:
         """Return ``ids`` and ``targets`` as ``int64[B, T]``, and ``pixels`` or ``features`` of M clips."""
@@ -142,20 +141,20 @@ class Collate:
         }
         batch = {name: torch.tensor(row) for name, row in rows.items()}
         batch["unread"] = torch.tensor([sample["unread"] for sample in samples]).sum()
-        for name, nothing in self.nothing.items():
+        for name, no_frames in self.no_frames.items():
             seen = [sample[name] for sample in samples if name in sample]
-            batch[name] = torch.cat(seen) if seen else nothing
+            batch[name] = torch.cat(seen) if seen else no_frames
         return batch
 
 
 class SampleOrder:
-    """Which samples each batch holds: a function of seed and place alone, so a run resumes where it was.
+    """The numbers of the samples in each batch, from the seed and the batch's number alone, so that a run can resume.
 
     Yields lists of ``batch_size`` numbers for the batches ``[first, last)``. Every sample comes once before any comes
-    again; with ``shuffled`` each time round is in an order of its own.
+    again; with ``shuffled`` each pass over the samples is in another order.
     """
 
-    drop_last = True  # Accelerate asks: all batches are whole
+    drop_last = True  # tells Accelerate that no batch is shorter than the others
 
     def __init__(self, count: int, batch_size: int, seed: int, first: int, last: int, *, shuffled: bool) -> None:
         self.batch_size = batch_size
@@ -163,11 +162,9 @@ class SampleOrder:
         self._first, self._last = first, last
 
     def __len__(self) -> int:
-        """How many batches there are."""
         return self._last - self._first
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches in order."""
         turn, order = -1, np.arange(self._count)
         for batch in range(self._first, self._last):
             chosen = []

@@ -25,7 +25,7 @@ Stage = Literal["pretrain", "finetune"]
 
 
 class TrainerSettings(Section):
-    """How long and how exactly."""
+    """The length of a run, its precision and its reports."""
 
     max_steps: NonNegativeInt = Field(default=10_000, description="optimiser steps; 0 writes the model as it is")
     precision: Literal["32", "bf16"] = Field(
@@ -44,7 +44,7 @@ class TrainerSettings(Section):
 
 
 class ExpManagerSettings(Section):
-    """Where the run keeps what it makes."""
+    """The folders of a run, and its checkpoints."""
 
     exp_dir: Path = Field(default=Path("training"), description="checkpoints, cached frames, log and loss curve")
     resume_if_exists: bool = Field(default=True, description="go on from the last checkpoint there")
@@ -55,7 +55,7 @@ class ExpManagerSettings(Section):
 
     @property
     def model_folder(self) -> Path:
-        """Where the finished model goes."""
+        """The folder of the finished model."""
         return self.export_dir or self.exp_dir / "model"
 
 
@@ -68,7 +68,7 @@ class LlmSettings(Section):
 
 
 class VisionEncoderSettings(Section):
-    """The vision tower. Sizes are for new weights; those of a tower that is there are its own."""
+    """The vision tower. Sizes are for new weights; a trained tower has its own."""
 
     from_pretrained: str | None = Field(default=None, description="a folder or a Hugging Face name; null: new weights")
     from_hf: Literal[True] = Field(default=True, description="towers are Hugging Face's CLIP or SigLIP")
@@ -92,7 +92,7 @@ class VisionEncoderSettings(Section):
 
 
 class MmSettings(Section):
-    """The parts that see."""
+    """The parts of the multimodal model: language model, vision tower and projector."""
 
     llm: LlmSettings = LlmSettings()
     vision_encoder: VisionEncoderSettings = VisionEncoderSettings()
@@ -112,7 +112,7 @@ class MmSettings(Section):
 
 
 class ScheduleSettings(Section):
-    """The learning rate: up a line over the warm-up, down a cosine, and constant at the end."""
+    """The schedule of the learning rate: a linear warm-up, a cosine down, and a constant end."""
 
     name: Literal["CosineAnnealing", "OneCycle"] = "CosineAnnealing"
     warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr; at most a quarter of all steps")
@@ -133,7 +133,7 @@ class OptimSettings(Section):
 
 
 class ShapesSettings(Section):
-    """Synthetic clips of moving shapes (neva/shapes.py), and the losses that only they have labels for."""
+    """Synthetic clips of moving shapes (``neva/shapes/``), and the losses that only they have labels for."""
 
     clips: PositiveInt = Field(default=12_000, description="training clips")
     held_out_clips: PositiveInt = Field(default=2_000, description="clips of other seeds, for scoring")
@@ -154,7 +154,7 @@ class ShapesSettings(Section):
 
 
 class DataSettings(MediaSettings):
-    """What is learned from: conversations about videos or images, or shapes."""
+    """The training data: conversations about videos or images, or clips of shapes."""
 
     data_path: Path | None = Field(default=None, description="LLaVA's JSON: a list of conversations")
     video_folder: Path | None = Field(default=None, description="the folder or tar of the videos")
@@ -178,7 +178,7 @@ class DataSettings(MediaSettings):
 
     @property
     def folder(self) -> Path | None:
-        """Where the media are."""
+        """The folder or tar that holds the media."""
         return self.video_folder if self.media_type == "video" else self.image_folder
 
 
@@ -224,12 +224,12 @@ class ModelSettings(Section):
 
     @property
     def conv_template(self) -> str:
-        """The conversation that is learned."""
+        """The template that conversations are written in."""
         return self.data.conv_template or self.mm_cfg.llm.model_type
 
 
 class TrainingSettings(Section):
-    """The whole file."""
+    """A whole training file."""
 
     name: str = "video-neva"
     trainer: TrainerSettings = TrainerSettings()

@@ -1,4 +1,4 @@
-"""What a vision tower sees of frames, and a place to keep it: a frozen tower sees the same each time."""
+"""The features that a vision tower computes, and a cache of them: those of a frozen tower never change."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ def tower_features(llava: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 
 class FeatureCache:
-    """The features of ``count`` records in one file that all processes map, ``shape`` each.
+    """The features of ``count`` records, each of ``shape``, in one file that all processes map.
 
-    ``made_of`` names everything that they depend on; a file of something else is begun anew. A record's features are
-    ready when its byte in the table beside them says so, so a run that was cut off goes on.
+    ``made_of`` names everything that the features depend on; a file made of anything else is replaced. A second file
+    holds a byte for each record that says whether its features are ready, so an interrupted run can resume.
     """
 
     def __init__(self, path: Path, count: int, shape: tuple[int, ...], made_of: str) -> None:
@@ -30,7 +30,7 @@ class FeatureCache:
         self._size = count * torch.Size(shape).numel()
 
     def prepare(self) -> None:
-        """Make the files, where they are not those of the same features; one process does it."""
+        """Create the files unless they hold the same features already; only one process may do so."""
         name = self._path.with_suffix(".txt")
         if name.is_file() and name.read_bytes() == self._made_of and self._path.is_file():
             return
@@ -51,11 +51,11 @@ class FeatureCache:
         return [int(number) for number in torch.nonzero(self._ready == 0).flatten()]
 
     def write(self, number: int, features: torch.Tensor | None) -> None:
-        """Keep a record's features; None for one whose media can't be read."""
+        """Store a record's features; None for a record whose media can't be read."""
         if features is not None:
             self._features[number] = features.float().cpu()
         self._ready[number] = _READY if features is not None else _UNREADABLE
 
     def read(self, number: int) -> torch.Tensor | None:
-        """Return a record's features; None for one whose media could not be read."""
+        """Return a record's features; None for a record whose media could not be read."""
         return self._features[number] if self._ready[number] == _READY else None

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testing.ports import free_ports
+from testing.repository import ROOT
 
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[1]
 CLUSTER_ID = "Y2FwdGlvbmQtdGVzdHMtMQ"
 START_DEADLINE_S = 90.0  # 5 s on two idle cores; a busy machine takes several times that
 STOP_DEADLINE_S = 30.0
@@ -64,14 +64,14 @@ def find_jars() -> Path:
         if list((Path(home) / "libs").glob("kafka_*.jar")):
             return Path(home) / "libs"
         raise NoBroker("KAFKA_HOME holds no libs/kafka_*.jar")
-    shared = CHECKOUT.parent / "shared" / "kafka" / "libs"
+    shared = ROOT.parent / "shared" / "kafka" / "libs"
     if list(shared.glob("kafka_*.jar")):
         return shared
     return _jars_from_maven()
 
 
 def _jars_from_maven() -> Path:
-    libs = CHECKOUT / "build" / "kafka-libs"
+    libs = ROOT / "build" / "kafka-libs"
     if list(libs.glob("kafka_*.jar")):
         return libs
     maven = shutil.which("mvn")

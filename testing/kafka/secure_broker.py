@@ -28,6 +28,17 @@ class SecureBroker:
         file.write_text(password + "\n")
         return file
 
+    def login(self, user: str) -> dict[str, object]:
+        """Return the keys of a configuration with which one of ``USERS`` comes in."""
+        return {
+            "bootstrap_servers": self.bootstrap,
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "SCRAM-SHA-256",
+            "sasl_username": user,
+            "password_file": self.password_file(USERS[user]),
+            "ssl_cafile": self.ca_file,
+        }
+
 
 def start_secure_broker(folder: Path) -> SecureBroker:
     """Start one; ``captiond`` may do what it needs on topics and groups that begin with ``app-``."""

@@ -1,4 +1,4 @@
-"""Run the fault matrix: `make chaos`, `make chaos ROW=K1 RUNS=20`, `make chaos-quick`."""
+"""The fault matrix, from the command line: `make chaos`, `make chaos ROW=K1 RUNS=20`, `make chaos-quick`."""
 
 import argparse
 import contextlib
@@ -21,10 +21,10 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder for what the rows write: configurations, logs, journals")
     parser.add_argument("--quick", action="store_true", help="the counts of CI")
     asked = parser.parse_args()
-    rooms = (folder_rows, engine_rows, vllm_rows, clock_rows, unit_rows, soak_rows)
+    on_folders = (folder_rows, engine_rows, vllm_rows, clock_rows, unit_rows, soak_rows)
     on_kafka = (kill_rows, stop_rows, broker_rows, network_rows, group_rows, message_rows)
-    kafka = {row: None for room in on_kafka for row in room.ROWS}
-    every = [*(row for room in rooms for row in room.ROWS), *kafka]
+    kafka = {row: None for module in on_kafka for row in module.ROWS}
+    every = [*(row for module in on_folders for row in module.ROWS), *kafka]
     rows = [row for row in every if asked.row is None or row.name.lower().startswith(asked.row.lower())]
     if not rows:
         print(f"There is no row {asked.row!r}: {', '.join(row.name for row in every)}.", file=sys.stderr)

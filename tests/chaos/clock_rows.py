@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH, fill_inbox, write_config
+from testing.repository import ROOT
 from tests.chaos.engine_rows import check
-from tests.chaos.folder_rows import FINISH_S, HOUSE, lines_written
+from tests.chaos.folder_rows import FINISH_S, lines_written
 from tests.chaos.table import Result, Row
 
 SHIFTS_S = (3_600, -3_600, 86_400, -86_400)
@@ -49,7 +50,7 @@ def jumped(jumps: int, folder: Path) -> Result:
     environment = {**os.environ, "LD_PRELOAD": str(build_shim(folder)), "CLOCK_SHIFT": str(shift)}
     command = [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config)]
     with (folder / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
     struck = 0
     while struck < jumps and process.poll() is None:
         if lines_written(folder / "captions") >= (struck + 1) * WINDOWS_A_JUMP:

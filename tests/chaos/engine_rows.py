@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH, fill_inbox, write_config
-from tests.chaos.folder_rows import FINISH_S, HOUSE
+from testing.repository import ROOT
+from tests.chaos.folder_rows import FINISH_S
 from tests.chaos.invariants import folder_findings
 from tests.chaos.table import Result, Row
 
@@ -28,7 +29,7 @@ def run_once(config: Path, *extra: str) -> int:
     """Let a daemon take what is there, and return how it ended."""
     command = [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config), *extra]
     with (config.parent / "daemon.log").open("ab") as log:
-        return subprocess.run(command, cwd=HOUSE, stdout=log, stderr=log, timeout=FINISH_S, check=False).returncode
+        return subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, timeout=FINISH_S, check=False).returncode
 
 
 def load(folder: Path, clips: int = CLIPS, *, delay_ms: float = 10.0) -> tuple[Path, list[str]]:
@@ -171,12 +172,12 @@ def _words(folder: Path) -> Result:
         command = [sys.executable, "-m", "daemon", "run", "-c", str(config)]
         heard: list[tuple[float, str]] = []
         with (folder / "daemon.log").open("ab") as log:
-            stalling = subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env=environment)
+            stalling = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
             while not heard or heard[-1][1] != "STOPPING=1":
                 heard.append((time.time(), listening.recv(4096).decode()))
             code = stalling.wait(timeout=FINISH_S)
             (folder / "faults.yaml").write_text("{}\n")
-            stopped = subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env=environment)
+            stopped = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
             while listening.recv(4096) != b"READY=1":
                 pass
             stopped.terminate()

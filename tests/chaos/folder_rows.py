@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH, fill_inbox, write_config
+from testing.repository import ROOT
 from tests.chaos.invariants import folder_findings
 from tests.chaos.kill_points import EXIT_CODE, POINTS
 from tests.chaos.table import Result, Row
 
-HOUSE = Path(__file__).resolve().parents[2]
 FAULTS_A_LOAD = 20
 CLIPS = 200
 FINISH_S = 300.0
@@ -24,7 +24,7 @@ def daemon(config: Path, *extra: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.chaos.run_daemon", str(config), *extra]
     log = (config.parent / "daemon.log").open("ab")
     try:
-        return subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env={**os.environ, "PYTHONHASHSEED": "0"})
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "PYTHONHASHSEED": "0"})
     finally:
         log.close()
 

@@ -1,4 +1,4 @@
-"""What must hold after faults, read from the files that the daemons left: never from their memory."""
+"""Invariants after faults, read from the files that the daemons left: never from their memory."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A daemon that is killed at a named edge between two of its parts: no hook in the program itself.
+"""A daemon that is killed at a named point between two of its parts: no hook in the program itself.
 
 Each wrapper stands where the real source, sink, sampler or engine stands, hands every call on to it, and ends the
 process without any clean-up when its point is passed for the n-th time.

@@ -1,4 +1,4 @@
-"""Run the real daemon once over a configuration, killed at a point: CONFIG [POINT COUNTDOWN]."""
+"""The real daemon, run once over a configuration and killed at a point: CONFIG [POINT COUNTDOWN]."""
 
 import asyncio
 import sys
@@ -11,6 +11,7 @@ from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
 from daemon.supervisor import Supervisor
+from neva import registration
 from tests.chaos.kill_points import (
     Killer,
     KillingEngine,
@@ -23,6 +24,7 @@ from tests.chaos.kill_points import (
 
 def main() -> int:
     """Return the daemon's exit code, if it lives to have one."""
+    registration.register()
     settings = load(Path(sys.argv[1]))
     logs.set_up(settings.log)
     killer = Killer(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else Killer("never", 0)

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from testing.load import WINDOWS_EACH, write_config, write_load_clip
+from testing.repository import ROOT
 from tests.chaos.engine_rows import ENGINE_LOST, run_once
-from tests.chaos.folder_rows import FINISH_S, HOUSE, lines_written
+from tests.chaos.folder_rows import FINISH_S, lines_written
 from tests.chaos.invariants import folder_findings
 from tests.chaos.table import Result, Row
 
@@ -98,7 +99,7 @@ class Soak:
         command = [sys.executable, "-m", "daemon", "run", "-c", str(self.config)]
         while not self.over.is_set():
             with (self.folder / "daemon.log").open("ab") as log:
-                self.process = subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log)
+                self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
             while self.process.poll() is None:
                 self.looks += filter(None, [look(self.process.pid)])
                 time.sleep(LOOK_S)

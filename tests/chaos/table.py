@@ -28,6 +28,12 @@ class Result:
         """Whether every promise held."""
         return not (self.lost or self.twice > self.twice_allowed or self.wrong)
 
+    def add_recovery(self, took_s: float, limit_s: float, who: str, what: str = "a recovery") -> None:
+        """Note the slowest recovery of a load, and that it is wrong where it took longer than it may."""
+        self.slowest_recovery_s = max(self.slowest_recovery_s, took_s)
+        if took_s > limit_s:
+            self.wrong.append(f"{who}: {what} took {took_s:.1f} s")
+
     def add(self, other: "Result") -> None:
         """Count another load in."""
         self.faults += other.faults

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.chaos.folder_rows import HOUSE
+from testing.repository import ROOT
 from tests.chaos.table import Result, Row
 
 UNITS = ("captiond.service", "captiond@.service")
@@ -20,10 +20,10 @@ def stage(folder: Path, *, gpu: bool) -> list[Path]:
     staged = []
     folder.mkdir(parents=True)
     for name in UNITS:
-        (folder / name).write_text((HOUSE / "systemd" / name).read_text().replace(PROGRAM, "/bin/true"))
+        (folder / name).write_text((ROOT / "systemd" / name).read_text().replace(PROGRAM, "/bin/true"))
         if gpu:
             (folder / f"{name}.d").mkdir()
-            shutil.copy(HOUSE / "systemd" / GPU, folder / f"{name}.d")
+            shutil.copy(ROOT / "systemd" / GPU, folder / f"{name}.d")
         staged.append(folder / name)
     return staged
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from daemon.engines.reaper import MARK, marked_processes
 from testing.load import WINDOWS_EACH, fill_inbox
+from testing.repository import ROOT
 from tests.chaos.engine_rows import ENGINE_LOST, EXIT_S, check, run_once
-from tests.chaos.folder_rows import FINISH_S, HOUSE, lines_written
+from tests.chaos.folder_rows import FINISH_S, lines_written
 from tests.chaos.table import Result, Row
 
 GONE_S = 10.0  # after either death no process of the engine is left
@@ -59,7 +60,7 @@ def strike(config: Path, *, core: bool) -> tuple[list[str], float]:
     wanted = before + (WINDOWS_OF_SUSPECTS + 2 if core else 2)
     command = [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config)]
     with (config.parent / "daemon.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     deadline_s = time.monotonic() + FINISH_S
     while lines_written(captions) < wanted and process.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What every engine does. A test module gives an ``engine`` fixture of module scope and inherits from the class."""
+"""The contract of every engine. A test module inherits from the class, with an ``engine`` fixture of module scope."""
 
 import asyncio
 import math

@@ -42,7 +42,7 @@ def read_files(captions: Path, clip: Clip) -> tuple[list[Caption], list[Rejectio
     return found, [message for message in messages if isinstance(message, Rejection)]
 
 
-class FolderEdge:
+class FolderHarness:
     """A folder source."""
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +61,7 @@ class FolderEdge:
         source.abandon()
 
 
-class MemoryEdge:
+class MemoryHarness:
     """A source in memory."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class MemoryEdge:
         assert isinstance(source, MemorySource)
 
 
-class FolderSinkEdge:
+class FolderSinkHarness:
     """A folder sink, made anew for each opening."""
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ class FolderSinkEdge:
         return read_files(self.captions, clip)
 
 
-class MemorySinkEdge:
+class MemorySinkHarness:
     """A sink in memory."""
 
     def __init__(self) -> None:
@@ -104,10 +104,10 @@ class MemorySinkEdge:
         return list(self.sink.captions.get(clip.clip_id, [])), [] if rejection is None else [rejection]
 
 
-class RouteEdge:
-    """Routes of one class between two edges."""
+class ConnectorPair:
+    """Routes of one class between a source and a sink."""
 
-    def __init__(self, source: SourceHarness, sink: FolderSinkEdge | MemorySinkEdge, kind: type) -> None:
+    def __init__(self, source: SourceHarness, sink: FolderSinkHarness | MemorySinkHarness, kind: type) -> None:
         self.source, self.sink, self._kind = source, sink, kind
         self._opened: dict[int, Source] = {}
         self._clips: dict[str, Clip] = {}
@@ -139,10 +139,10 @@ def _noting(kind: type, clips: dict[str, Clip]) -> type:
     return Noting
 
 
-ROUTES: dict[str, Callable[[Path], RouteEdge]] = {
-    "folder to files": lambda at: RouteEdge(FolderEdge(at), FolderSinkEdge(at), FolderRoute),
-    "folder to memory": lambda at: RouteEdge(FolderEdge(at), MemorySinkEdge(), AtLeastOnceRoute),
-    "memory to files": lambda at: RouteEdge(MemoryEdge(), FolderSinkEdge(at), AtLeastOnceRoute),
-    "memory to memory": lambda at: RouteEdge(MemoryEdge(), MemorySinkEdge(), AtLeastOnceRoute),
-    "memory, recorded": lambda at: RouteEdge(MemoryEdge(), MemorySinkEdge(), FolderRoute),
+ROUTES: dict[str, Callable[[Path], ConnectorPair]] = {
+    "folder to files": lambda at: ConnectorPair(FolderHarness(at), FolderSinkHarness(at), FolderRoute),
+    "folder to memory": lambda at: ConnectorPair(FolderHarness(at), MemorySinkHarness(), AtLeastOnceRoute),
+    "memory to files": lambda at: ConnectorPair(MemoryHarness(), FolderSinkHarness(at), AtLeastOnceRoute),
+    "memory to memory": lambda at: ConnectorPair(MemoryHarness(), MemorySinkHarness(), AtLeastOnceRoute),
+    "memory, recorded": lambda at: ConnectorPair(MemoryHarness(), MemorySinkHarness(), FolderRoute),
 }

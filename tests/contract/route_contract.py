@@ -1,4 +1,4 @@
-"""What every route keeps. Subclass :class:`RouteContract` and give it a harness."""
+"""The contract of every route. Subclass :class:`RouteContract` and give it a harness."""
 
 import asyncio
 from collections.abc import Callable

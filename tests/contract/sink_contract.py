@@ -1,4 +1,4 @@
-"""What every sink keeps. Subclass :class:`SinkContract` and give it a harness."""
+"""The contract of every sink. Subclass :class:`SinkContract` and give it a harness."""
 
 import asyncio
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What every source keeps. Subclass :class:`SourceContract` and give it a harness; nothing in it knows a transport."""
+"""The contract of every source. Subclass :class:`SourceContract` and give it a harness; it knows no transport."""
 
 import asyncio
 import os

@@ -21,7 +21,7 @@ def append(archive: Path, name: str, content: bytes = b"clip") -> None:
     os.utime(archive, ns=(LONG_AGO_NS + count, LONG_AGO_NS + count))
 
 
-class TarEdge:
+class TarHarness:
     """A tar source."""
 
     def __init__(self, folder: Path) -> None:

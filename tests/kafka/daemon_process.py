@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HOUSE = Path(__file__).resolve().parents[2]
+from testing.repository import ROOT
 
 
 @dataclass
@@ -41,14 +41,14 @@ class Daemon:
         """Run ``captiond check``, or ``captiond run --once``, to its end."""
         arguments = ["run", "--once"] if command == "run" else [command]
         return subprocess.run(
-            self.command(*arguments), cwd=HOUSE, capture_output=True, text=True, timeout=timeout_s, check=False
+            self.command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
         )
 
     @contextmanager
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Let the daemon run; it is stopped cleanly at the end, and says so by its exit code."""
         with self.log.open("wb") as out:
-            process = subprocess.Popen(self.command("run"), cwd=HOUSE, stdout=out, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(self.command("run"), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
         try:
             yield process
             process.send_signal(signal.SIGTERM)

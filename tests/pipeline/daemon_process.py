@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HOUSE = Path(__file__).resolve().parents[2]
+from testing.repository import ROOT
 
 
 @dataclass
@@ -55,14 +55,14 @@ class FolderJob:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the daemon and let it run."""
         return subprocess.Popen(
-            self.command("run", *arguments), cwd=HOUSE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self.command("run", *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def run_once(self, *, expect: int = 0) -> str:
         """Let the daemon take what is there; return what it logged."""
         process = subprocess.run(
             self.command("run", "--once"),
-            cwd=HOUSE,
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -17,11 +17,11 @@ import pytest
 from connectors.errors import ConfigurationError, ExitCode
 from neva.evaluate.job import evaluate
 from neva.evaluate.settings import read_evaluate_settings
+from testing.repository import ROOT
 from tests.pipeline.test_neva_frames import write_clip
 
-HOUSE = Path(__file__).resolve().parents[2]
 FAKE = ["tensor_model_parallel_size=1", "trainer.devices=1", "+engine.kind=fake", "+data.conv_template=v1"]
-COMMAND = "import typer, sys; from neva.evaluate.commands import register; app = typer.Typer(); register(app); app()"
+COMMAND = "import typer, sys; from neva.commands import register; app = typer.Typer(); register(app); app()"
 
 
 class Desk:
@@ -191,10 +191,10 @@ async def test_a_prompt_above_the_context_is_an_error_in_its_record(desk: Desk) 
 
 def start(desk: Desk, *more: str) -> "subprocess.Popen[str]":
     """Start the command as a person does."""
-    arguments = ["evaluate", "--config-path", str(HOUSE / "config"), "--config-name", "neva_inference.yaml"]
+    arguments = ["evaluate", "--config-path", str(ROOT / "config"), "--config-name", "neva_inference.yaml"]
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments, *FAKE, *desk.arguments(*more)],
-        cwd=HOUSE,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

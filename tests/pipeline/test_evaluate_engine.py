@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from testing.repository import ROOT
+
 pytest.importorskip("vllm")
 
 from neva.shapes import scenes as shapes
 from testing import nemo_checkpoints as made
 from testing.nemo_checkpoints import Checkpoint
-from tests.pipeline.test_evaluate import COMMAND, HOUSE
+from tests.nevas_guide import ANSWER
+from tests.pipeline.test_evaluate import COMMAND
 from tests.pipeline.test_neva_frames import write_clip
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(560)]
@@ -24,7 +27,7 @@ def guide(folder: Path, *models: str) -> list[str]:
     """Return the arguments of the guide's command line."""
     return [
         "evaluate",
-        f"--config-path={HOUSE / 'config'}",
+        f"--config-path={ROOT / 'config'}",
         "--config-name=neva_inference.yaml",
         "tensor_model_parallel_size=1",
         "pipeline_model_parallel_size=1",
@@ -34,14 +37,7 @@ def guide(folder: Path, *models: str) -> list[str]:
         f"inference.media_base_path={folder}",
         "inference.media_type=video",
         f"output_file={folder / 'out.jsonl'}",
-        "inference.temperature=0.2",
-        "inference.top_k=0",
-        "inference.top_p=0.9",
-        "inference.greedy=False",
-        "inference.add_BOS=False",
-        "inference.all_probs=False",
-        "inference.repetition_penalty=1.2",
-        "inference.insert_media_token=right",
+        *ANSWER,
         "inference.tokens_to_generate=16",
         "quantization.algorithm=awq",
         "quantization.enable=False",
@@ -56,7 +52,7 @@ def guide(folder: Path, *models: str) -> list[str]:
 def run(folder: Path, *models: str) -> tuple[list[dict[str, Any]], str]:
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, *guide(folder, *models)],
-        cwd=HOUSE,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
@@ -129,7 +125,7 @@ def test_a_model_that_was_fine_tuned_here_is_served_alone(tmp_path: Path) -> Non
         *(f"model.data.data_path={tmp_path / 'data.json'}", f"model.data.video_folder={tmp_path}"),
         *("model.restore_from_path=bundled", "model.mm_cfg.llm.model_type=mistral", "model.data.num_workers=0"),
     ]
-    subprocess.run([sys.executable, "-m", "daemon", "finetune", *tuning], cwd=HOUSE, check=True)
+    subprocess.run([sys.executable, "-m", "daemon", "finetune", *tuning], cwd=ROOT, check=True)
     model = tmp_path / "run" / "model"
 
     answers, _ = run(tmp_path, f"neva_model_file={model}", "inference.insert_media_token=left")
@@ -138,7 +134,7 @@ def test_a_model_that_was_fine_tuned_here_is_served_alone(tmp_path: Path) -> Non
         [sys.executable, "-m", "daemon", "caption", str(tmp_path / "0.mp4"), "--format=json", f"--model={model}"]
         + [f"--set={size}" for size in sizes]
         + ["--set=generation.max_tokens=24", "--set=windows.policy=whole"],
-        cwd=HOUSE,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},

@@ -1,4 +1,4 @@
-"""Every way a clip can end, through the real sampler, with the edges in memory and an engine of scripted faults."""
+"""Every way a clip can end, through the real sampler, with connectors in memory and an engine of scripted faults."""
 
 import asyncio
 import contextlib

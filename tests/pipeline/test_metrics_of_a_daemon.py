@@ -1,4 +1,4 @@
-"""What a running daemon's `/metrics` says, held against the format, promtool's rules, the table and its clips."""
+"""The `/metrics` of a running daemon, held against the format, promtool's rules, the table and its clips."""
 
 import subprocess
 import time

@@ -49,6 +49,14 @@ async def servers(port: int) -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
+def fill(job: FolderJob, clips: int = 8) -> list[str]:
+    """Put clips of six windows into the inbox; return their names."""
+    names = [f"c{number}.mp4" for number in range(clips)]
+    for name in names:
+        write_load_clip(job.inbox / name)
+    return names
+
+
 async def run_once(job: FolderJob) -> str:
     return await asyncio.to_thread(job.run_once)
 
@@ -71,9 +79,7 @@ async def test_a_server_that_goes_away_under_load_is_waited_for(
     servers: AsyncExitStack, port: int, tmp_path: Path
 ) -> None:
     job = FolderJob(tmp_path, engine=there(port), more=LONG)
-    names = [f"c{number}.mp4" for number in range(8)]
-    for name in names:
-        write_load_clip(job.inbox / name)
+    names = fill(job)
     daemon = job.start("--once")
     try:
         await written(job, 6)
@@ -98,9 +104,7 @@ async def test_a_server_that_hangs_under_load_costs_no_clip_an_attempt(
     servers: AsyncExitStack, port: int, tmp_path: Path
 ) -> None:
     job = FolderJob(tmp_path, engine=there(port), more=LONG + "timeouts: {request_deadline_s: 10, max_attempts: 2}\n")
-    names = [f"c{number}.mp4" for number in range(8)]
-    for name in names:
-        write_load_clip(job.inbox / name)
+    names = fill(job)
     daemon = job.start("--once")
     try:
         await written(job, 6)

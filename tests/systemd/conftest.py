@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.machine import HOUSE, Machine, why_not
+from testing.repository import ROOT
+from tests.systemd.machine import Machine, why_not
 from tests.systemd.service import Service
 
 # beside .venv, so that the environment is linked and not copied
-TREE = HOUSE / "build" / "systemd-tree"
+TREE = ROOT / "build" / "systemd-tree"
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +28,7 @@ def may_run() -> None:
 def machine(may_run: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine on which the service is installed, with the environment that the tests run in."""
     given = {**os.environ, "DESTDIR": str(TREE), "PREFIX": "", "COPY": "cp -al", "GPU": "no"}
-    subprocess.run([HOUSE / "scripts" / "install"], env=given, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([ROOT / "scripts" / "install"], env=given, check=True, stdout=subprocess.DEVNULL)
     under_test = Machine(TREE, tmp_path_factory.mktemp("machine"), name=f"captiond-{os.getpid()}")
     try:
         under_test.start()

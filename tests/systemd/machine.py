@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HOUSE = Path(__file__).resolve().parents[2]
+from testing.repository import ROOT
+
 SYSTEMD = "/lib/systemd/systemd"
 CGROUPS = Path("/sys/fs/cgroup")
 START_S = 30.0
@@ -128,7 +129,7 @@ class Machine:
         self._wait_until_running()
 
     def _arguments(self) -> tuple[Path, Path | str, str, Path]:
-        return self.scratch, self.tree or "", SYSTEMD, HOUSE / ".venv"
+        return self.scratch, self.tree or "", SYSTEMD, ROOT / ".venv"
 
     def _make_groups(self) -> None:
         if (CGROUPS / "cgroup.controllers").exists():

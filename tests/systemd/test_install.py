@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.machine import HOUSE, Machine
+from testing.repository import ROOT
+from tests.systemd.machine import Machine
 
 pytestmark = [pytest.mark.systemd, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -32,11 +33,11 @@ KEPT = ("/etc/captiond/captiond.yaml", "/etc/captiond/credentials/kafka", "/var/
 def sources(bare_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with a small environment; its path is the machine's."""
     folder, inside = tmp_path_factory.mktemp("checkout") / "sources", Path("/srv/sources")
-    listed = subprocess.run(["/usr/bin/git", "ls-files", "-z"], cwd=HOUSE, check=True, capture_output=True, text=True)
-    for name in filter(lambda name: (HOUSE / name).is_file(), listed.stdout.split("\0")):
+    listed = subprocess.run(["/usr/bin/git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(HOUSE / name, folder / name)
-    python = HOUSE / ".venv" / "bin" / "python"
+        shutil.copy2(ROOT / name, folder / name)
+    python = ROOT / ".venv" / "bin" / "python"
     subprocess.run([python, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     (own,) = (folder / ".venv" / "lib").glob("python*/site-packages")
     (own / "packages.pth").write_text(f"/srv/environment/lib/{own.parent.name}/site-packages\n")

@@ -19,6 +19,15 @@ def script(service: Service, text: str) -> str:
     return "{kind: fake, delay_ms: 30, slots: 4, script: /etc/captiond/faults.yaml}"
 
 
+def start_under_load(service: Service, clips: int, written: int, engine: str) -> list[str]:
+    """Start the service, and wait until so many windows of its clips are captioned; return the clips' names."""
+    service.configure(engine=engine)
+    service.start()
+    names = service.put(clips)
+    service.wait_written(written)
+    return names
+
+
 def test_the_configuration_that_is_installed_fails_once_and_is_not_tried_again(service: Service) -> None:
     shipped = (service.machine.tree / "etc/captiond/captiond.yaml").read_text()
     service.machine.path("/etc/captiond/captiond.yaml").write_text(shipped)
@@ -42,10 +51,7 @@ def test_ready_confined_and_captioning(service: Service) -> None:
 
 
 def test_a_reload_with_clips_in_flight(service: Service) -> None:
-    service.configure(engine="{kind: fake, delay_ms: 150, slots: 2}")
-    service.start()
-    names = service.put(4)
-    service.wait_written(2)
+    names = start_under_load(service, 4, 2, "{kind: fake, delay_ms: 150, slots: 2}")
 
     service.configure(engine="{kind: fake, delay_ms: 150, slots: 2}", more="prompt: {text: 'What moves?'}\n")
     service.machine.run("systemctl", "reload", service.unit)
@@ -107,10 +113,7 @@ def test_an_engine_that_hangs_is_found_out(service: Service) -> None:
 
 def test_a_program_that_hangs_is_ended_by_the_watchdog(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2\nTimeoutAbortSec=2\n")
-    service.configure(engine="{kind: fake, delay_ms: 100, slots: 2}")
-    service.start()
-    names = service.put(6)
-    service.wait_written(3)
+    names = start_under_load(service, 6, 3, "{kind: fake, delay_ms: 100, slots: 2}")
     inside = service.state()["MainPID"]
 
     service.machine.run("kill", "-STOP", inside)
@@ -121,10 +124,7 @@ def test_a_program_that_hangs_is_ended_by_the_watchdog(service: Service) -> None
 
 
 def test_a_stop_under_load_loses_nothing_and_repeats_nothing(service: Service) -> None:
-    service.configure(engine="{kind: fake, delay_ms: 100, slots: 2}")
-    service.start()
-    names = service.put(12)
-    service.wait_written(5)
+    names = start_under_load(service, 12, 5, "{kind: fake, delay_ms: 100, slots: 2}")
 
     service.machine.run("systemctl", "stop", service.unit)
 
@@ -136,10 +136,7 @@ def test_a_stop_under_load_loses_nothing_and_repeats_nothing(service: Service) -
 
 
 def test_a_kill_loses_nothing_and_leaves_no_process(service: Service) -> None:
-    service.configure(engine="{kind: fake, delay_ms: 50, slots: 2}")
-    service.start()
-    names = service.put(8)
-    service.wait_written(5)
+    names = start_under_load(service, 8, 5, "{kind: fake, delay_ms: 50, slots: 2}")
 
     service.machine.run("systemctl", "kill", "--kill-whom=main", f"--signal={int(signal.SIGKILL)}", service.unit)
 

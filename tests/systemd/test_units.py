@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.unit_rows import ANALYZE, HOUSE, UNITS, analyze, findings, open_doors, stage
+from testing.repository import ROOT
+from tests.chaos.unit_rows import ANALYZE, UNITS, analyze, findings, open_doors, stage
 
 pytestmark = pytest.mark.systemd
 
@@ -26,7 +27,7 @@ def test_verify_has_nothing_to_say_and_the_exposure_is_low(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("gpu", [False, True])
 def test_the_guide_says_what_is_left_open_and_how_much_that_is(gpu: bool, tmp_path: Path) -> None:
-    guide = (HOUSE / "docs" / "operate.md").read_text()
+    guide = (ROOT / "docs" / "operate.md").read_text()
     told = {name.replace("\\|", "|"): float(adds) for name, of_gpu, adds in _ROW.findall(guide) if gpu or not of_gpu}
 
     unit = stage(tmp_path / "units", gpu=gpu)[0]
@@ -38,7 +39,7 @@ def test_the_guide_says_what_is_left_open_and_how_much_that_is(gpu: bool, tmp_pa
 
 
 def test_the_template_is_the_unit_with_an_instance() -> None:
-    one, many = ((HOUSE / "systemd" / name).read_text() for name in UNITS)
+    one, many = ((ROOT / "systemd" / name).read_text() for name in UNITS)
 
     def settings(text: str) -> list[str]:
         return [line for line in text.splitlines() if line and not line.startswith(("#", "Description="))]

@@ -70,6 +70,18 @@ def wait_restarted(service: Service, before: dict[str, str]) -> dict[str, str]:
     return state
 
 
+def strike_engine(service: Service, how: str) -> str:
+    """Send the engine's processes a signal under load, and see the service start again and finish; return its log."""
+    before, engine = service.state(), engine_processes(service)
+    names = put_and_wait(service, 12)
+
+    service.machine.run("kill", how, *engine)
+
+    wait_restarted(service, before)
+    service.wait_done(names)
+    return service.journal()
+
+
 def test_ready_after_the_model_has_answered_and_a_clip_is_captioned(running: Service) -> None:
     state = running.wait_for(ActiveState="active", SubState="running", StatusText="Ready")
     assert (state["Result"], state["NRestarts"]) == ("success", "0")
@@ -98,27 +110,15 @@ def test_a_reload_with_clips_in_flight(running: Service) -> None:
 
 
 def test_an_engine_process_that_is_killed(running: Service) -> None:
-    before, engine = running.state(), engine_processes(running)
-    names = put_and_wait(running, 12)
+    journal = strike_engine(running, "-KILL")
 
-    running.machine.run("kill", "-KILL", *engine)
-
-    wait_restarted(running, before)
-    running.wait_done(names)
-    journal = running.journal()
     assert "The engine is lost: the engine's process died" in journal
     assert "never retrieved" not in journal
 
 
 def test_an_engine_that_stands_still(running: Service) -> None:
-    before, engine = running.state(), engine_processes(running)
-    names = put_and_wait(running, 12)
+    journal = strike_engine(running, "-STOP")
 
-    running.machine.run("kill", "-STOP", *engine)
-
-    wait_restarted(running, before)
-    running.wait_done(names)
-    journal = running.journal()
     assert "No progress of the engine for 15 s" in journal
     assert "most recent call first" in journal
 

@@ -1,4 +1,4 @@
-"""The house's walls: who may import whom."""
+"""The import rules: which package may import which."""
 
 import ast
 import subprocess
@@ -9,11 +9,23 @@ from pathlib import Path
 import pytest
 
 import daemon
+from testing.repository import ROOT
 
-HOUSE = Path(__file__).resolve().parents[2]
-ROOMS = ("daemon", "connectors", "neva")
+PACKAGES = ("daemon", "connectors", "neva")
 
-# what the daemon may know of the edges; webvtt is a format, as wire is, and terminal is the person at it
+# what each package of neva may import of neva, itself included; "neva.*" is every module directly in neva but the two
+# entries that stand above all packages: the training of both kinds, and the commands
+NEVA_KNOWS = {
+    "neva.*": {"neva.*"},
+    "neva.checkpoints": {"neva.*", "neva.checkpoints"},
+    "neva.training": {"neva.*", "neva.checkpoints", "neva.training"},
+    "neva.shapes": {"neva.*", "neva.checkpoints", "neva.training", "neva.shapes"},
+    "neva.evaluate": {"neva.*", "neva.checkpoints", "neva.evaluate"},
+    "neva.train": {"neva.*", "neva.training", "neva.shapes"},
+    "neva.commands": {"neva.*", "neva.checkpoints", "neva.training", "neva.evaluate", "neva.train"},
+}
+
+# what the daemon may import of the connectors; webvtt and schema are formats, and terminal is the person at it
 DAEMON_KNOWS = {
     "connectors.contract",
     "connectors.errors",
@@ -27,6 +39,15 @@ DAEMON_KNOWS = {
     "connectors.messages.webvtt",
     "connectors.messages.codec",
     "connectors.messages.schema",
+}
+
+# what is ours that each folder beside the product may import, itself included
+OURS = {*PACKAGES, "testing", "tests", "bench", "scripts"}
+MAY_IMPORT = {
+    **{package: {*PACKAGES} for package in PACKAGES},
+    "testing": {*PACKAGES, "testing"},
+    "bench": {*PACKAGES, "testing", "bench"},
+    "scripts": {*PACKAGES, "testing"},
 }
 
 # only these files import each of these; None: one file, whichever
@@ -53,17 +74,17 @@ def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
                 yield name.name, id(node) in inside
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module, id(node) in inside
-            if node.module in ROOMS:
+            if node.module in PACKAGES:
                 for name in node.names:
                     yield f"{node.module}.{name.name}", id(node) in inside
 
 
-def files(room: str) -> list[Path]:
-    return sorted((HOUSE / room).rglob("*.py"))
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
 def test_the_daemon_is_ours() -> None:
-    assert Path(daemon.__file__).parent == HOUSE / "daemon"
+    assert Path(daemon.__file__).parent == ROOT / "daemon"
 
 
 def test_connectors_import_nothing_of_ours() -> None:
@@ -72,6 +93,67 @@ def test_connectors_import_nothing_of_ours() -> None:
         for path in files("connectors")
         for name, _ in imports_of(path)
         if name.split(".")[0] in ("daemon", "neva")
+    ]
+
+    assert wrong == []
+
+
+def names_neva(node: ast.AST) -> bool:
+    """Say whether a piece of source imports neva, by a statement or by a string."""
+    if isinstance(node, ast.Import):
+        return any(name.name.split(".")[0] == "neva" for name in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return node.module is not None and node.module.split(".")[0] == "neva"
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        first = node.args[0] if node.args else None
+        is_neva = isinstance(first, ast.Constant) and first.value == "neva"
+        return is_neva and called in {"import_module", "__import__", "files", "find_spec", "run_module", "get_data"}
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("neva.")
+
+
+def test_the_daemon_names_no_model_family_but_in_the_command_line() -> None:
+    naming = {
+        path.relative_to(ROOT).as_posix()
+        for path in files("daemon")
+        if any(names_neva(node) for node in ast.walk(ast.parse(path.read_text())))
+    }
+
+    assert naming == {"daemon/__main__.py"}
+
+
+@pytest.mark.parametrize(
+    ("source", "is_named"),
+    [
+        ("from neva.conversations import render", True),
+        ("from neva import commands", True),
+        ("import neva", True),
+        ("import_module('neva.conversations')", True),
+        ("importlib.import_module('neva')", True),
+        ("files('neva')", True),
+        ("rule = 'neva'", False),
+        ("FramePolicy('neva', 8)", False),
+    ],
+)
+def test_a_name_of_the_model_family_is_seen(source: str, is_named: bool) -> None:
+    assert any(names_neva(node) for node in ast.walk(ast.parse(source))) is is_named
+
+
+def neva_package(name: str) -> str:
+    """Return the row of ``NEVA_KNOWS`` that a module of neva belongs to."""
+    row = ".".join(name.split(".")[:2])
+    return row if row in NEVA_KNOWS else "neva.*"
+
+
+@pytest.mark.parametrize("package", NEVA_KNOWS)
+def test_the_packages_of_neva_import_in_one_direction(package: str) -> None:
+    modules = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files("neva")}
+    wrong = [
+        (module, name)
+        for path, module in modules.items()
+        if neva_package(module) == package
+        for name, _ in imports_of(path)
+        if name.startswith("neva.") and neva_package(name) not in NEVA_KNOWS[package]
     ]
 
     assert wrong == []
@@ -88,12 +170,24 @@ def test_the_daemon_names_no_transport() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_each_folder_imports_only_what_it_may(folder: str) -> None:
+    wrong = [
+        (path.name, name)
+        for path in files(folder)
+        for name, _ in imports_of(path)
+        if name.split(".")[0] in OURS - MAY_IMPORT[folder]
+    ]
+
+    assert wrong == []
+
+
 @pytest.mark.parametrize("package", FEW_FILES)
 def test_few_files_import(package: str) -> None:
     importing = {
-        str(path.relative_to(HOUSE))
-        for room in ("daemon", "connectors")
-        for path in files(room)
+        str(path.relative_to(ROOT))
+        for folder in ("daemon", "connectors")
+        for path in files(folder)
         for name, _ in imports_of(path)
         if name.split(".")[0] == package
     }
@@ -120,7 +214,7 @@ def test_the_command_line_starts_without_a_model_library() -> None:
     heavy = ("torch", "vllm", "transformers", "av", "kafka")
     probe = f"import sys, daemon.__main__; print([name for name in {heavy} if name in sys.modules])"
 
-    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=HOUSE)
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert loaded.stdout.strip() == "[]"
 
@@ -128,7 +222,7 @@ def test_the_command_line_starts_without_a_model_library() -> None:
 def test_reading_a_configuration_loads_no_connector() -> None:
     probe = "import sys, daemon.config.file; print(*sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=HOUSE)
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
 
     loaded = done.stdout.split()
     ours = {name for name in loaded if name.startswith("connectors.")}
@@ -171,17 +265,17 @@ COMPOSED = {"commands": {"build"}}  # one-shot commands put the program together
 
 
 def packages_of(room: str) -> set[str]:
-    return {path.parent.name for path in (HOUSE / room).glob("*/__init__.py")}
+    return {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
 
 
 def imported_within(room: str, package: str) -> set[str]:
     """Return the other packages and the modules of a room that a package's files import."""
     found = set()
-    for path in (HOUSE / room / package).rglob("*.py"):
+    for path in (ROOT / room / package).rglob("*.py"):
         for name, _ in imports_of(path):
             parts = name.split(".")
             is_there = len(parts) > 1 and (
-                (HOUSE / room / parts[1]).is_dir() or (HOUSE / room / f"{parts[1]}.py").is_file()
+                (ROOT / room / parts[1]).is_dir() or (ROOT / room / f"{parts[1]}.py").is_file()
             )
             if parts[0] == room and is_there:
                 found.add(parts[1])

@@ -55,9 +55,7 @@ def restarted(faults: int, folder: Path, transactional: bool) -> Result:
             back_ms = time.time_ns() // 1_000_000
             slowest_s = max(slowest_s, (first_after(load, back_ms) - back_ms) / 1000)
     result = load.check(faults, repeats_allowed=faults * REPEATS_A_FAULT, alone=False)
-    result.slowest_recovery_s = slowest_s
-    if slowest_s > RECOVERY_S:
-        wrong.append(f"{load.topic}: a recovery took {slowest_s:.1f} s")
+    result.add_recovery(slowest_s, RECOVERY_S, load.topic)
     result.wrong += wrong
     return result
 

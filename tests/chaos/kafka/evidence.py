@@ -1,4 +1,4 @@
-"""What a load left on the broker: its captions, its dead letters, and every commit and generation of its group.
+"""The evidence that a load leaves on the broker: captions, dead letters, and its group's commits and generations.
 
 All of it is read from topics, the commits from the broker's own log of them: no daemon is asked.
 """

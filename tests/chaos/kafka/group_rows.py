@@ -132,9 +132,7 @@ def never_answered(faults: int, folder: Path, transactional: bool) -> Result:
                 wrong.append(f"{load.topic}: a daemon whose sink never answered committed {commits} times")
     wrong += load.finish()
     result = load.check(faults, repeats_allowed=faults * IN_FLIGHT * WINDOWS_EACH, alone=False)
-    result.slowest_recovery_s = slowest_s
-    if slowest_s > HANDOVER_S:
-        wrong.append(f"{load.topic}: a handover took {slowest_s:.1f} s")
+    result.add_recovery(slowest_s, HANDOVER_S, load.topic, "a handover")
     result.wrong += wrong
     return result
 

@@ -1,4 +1,4 @@
-"""What stands around the parts of a Kafka daemon under test: it notes what happens, holds it up, or ends it.
+"""Interceptors around the parts of a Kafka daemon under test: they note what happens, hold it up, or end it.
 
 Like :mod:`tests.chaos.kill_points`, nothing of it is known to the program.
 """

@@ -1,4 +1,4 @@
-"""What must hold after faults between Kafka topics, read from what the broker and the journals of the daemons say.
+"""Invariants after faults between Kafka topics, read from what the broker and the journals of the daemons say.
 
 Each function is one promise of the fault matrix, by its number there.
 """

@@ -41,9 +41,7 @@ def _finish(load: KafkaLoad, struck: int, kills_ms: list[int], limit_s: float = 
     wrong = load.finish()
     result = load.check(struck, repeats_allowed=struck * REPEATS_A_KILL, oracle=struck > 5)
     recovered = recoveries_s(load, list(zip(kills_ms, [*kills_ms[1:], _now_ms()], strict=True)))
-    result.slowest_recovery_s = max(recovered, default=0.0)
-    if result.slowest_recovery_s > limit_s:
-        wrong.append(f"{load.topic}: a recovery took {result.slowest_recovery_s:.1f} s")
+    result.add_recovery(max(recovered, default=0.0), limit_s, load.topic)
     result.wrong += wrong
     return result
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from connectors.kafka.client.consumer import KafkaProducer
 from testing.load import WINDOWS_EACH, write_load_clip
+from testing.repository import ROOT
 from tests.chaos.kafka import invariants as promises
 from tests.chaos.kafka.cluster import Cluster, cluster
 from tests.chaos.kafka.evidence import (
@@ -31,7 +32,6 @@ from tests.chaos.kafka.invariants import Expected
 from tests.chaos.kafka.run_daemon import Options
 from tests.chaos.table import Result, Row
 
-HOUSE = Path(__file__).resolve().parents[3]
 FINISH_S = 300.0
 IN_FLIGHT = 8  # limits.max_clips_in_flight of every load
 SLOTS = 20  # windows in the engine
@@ -126,7 +126,7 @@ class KafkaLoad:
         arguments = [str(self.config), str(self.journal), (options or Options()).to_json()]
         command = [sys.executable, "-m", "tests.chaos.kafka.run_daemon", *arguments]
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, cwd=HOUSE, stdout=log, stderr=log, env={**os.environ})
+            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ})
 
     @contextlib.contextmanager
     def running(self, options: Options | None = None) -> Iterator["subprocess.Popen[bytes]"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from connectors.errors import ExitCode
 from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
-from testing.kafka.secure_broker import USERS, start_secure_broker
+from testing.kafka.secure_broker import start_secure_broker
 from tests.chaos.kafka.interceptors import read_journal
 from tests.chaos.kafka.load import FINISH_S, KafkaLoad, Message, both_deliveries, clip_bytes, side_by_side, wait_until
 from tests.chaos.kafka.run_daemon import Options
@@ -87,15 +87,8 @@ def no_rights(folder: Path, transactional: bool) -> Result:
         admin = KafkaAdminClient(bootstrap_servers=secure.broker.bootstrap, request_timeout_ms=30_000)
         admin.create_topics([NewTopic(name, 1, 1) for name in (load.topic, load.output, load.rejected)])
         admin.close()
-        login = {
-            "bootstrap_servers": secure.bootstrap,
-            "security_protocol": "SASL_SSL",
-            "sasl_mechanism": "SCRAM-SHA-256",
-            "sasl_username": "nobody",
-            "password_file": secure.password_file(USERS["nobody"]),
-            "ssl_cafile": secure.ca_file,
-        }
-        keys = tuple(f"{edge}.{key}={value}" for edge in ("sources.load", "sink") for key, value in login.items())
+        login = secure.login("nobody").items()
+        keys = tuple(f"{section}.{key}={value}" for section in ("sources.load", "sink") for key, value in login)
         return _refused(load, keys, "the user has no right")
     finally:
         secure.broker.kill()

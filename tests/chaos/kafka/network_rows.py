@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import Popen
 
@@ -120,9 +121,23 @@ def _recover(daemons: Sequence[Life], result: Result) -> None:
             continue
         life.wait_for_more(RECOVERY_S * 2)
         wait_until(life.is_ready, RECOVERY_S, "/readyz 200")
-        result.slowest_recovery_s = max(result.slowest_recovery_s, time.monotonic() - begun_s)
-    if result.slowest_recovery_s > RECOVERY_S:
-        result.wrong.append(f"a recovery took {result.slowest_recovery_s:.1f} s")
+        result.add_recovery(time.monotonic() - begun_s, RECOVERY_S, life.load.topic)
+
+
+def _in_turn(faults: int, folder: Path, runs: Sequence[Callable[[Path, int], Result]]) -> Result:
+    """Share faults out among ``runs``; each is given so many daemons at once, and a folder of its own."""
+    result = Result()
+    for number, run in enumerate(runs):
+        count = len(range(number, faults, len(runs)))
+        for first in range(0, count, SIDE_BY_SIDE):
+            result.add(run(folder / f"{number}-{first}", min(count - first, SIDE_BY_SIDE)))
+    return result
+
+
+def _group_moved(life: Life, before: Sequence[int], what: str) -> list[str]:
+    """Return what the load's group did since it had these generations, where it should have stayed as it was."""
+    moved = promises.members_stay(life.load.history().generations[len(before) - 1 :])
+    return [f"{life.load.topic}, {what}: {line}" for line in moved]
 
 
 def _slow(proxy: Proxy) -> None:
@@ -152,16 +167,10 @@ TROUBLES = (
 
 def b3(faults: int, folder: Path) -> Result:
     """A minute of each trouble: nothing is lost, and while the network is merely slow the group stays as it is."""
-    result = Result()
-    for number, trouble in enumerate(TROUBLES):
-        count = len(range(number, faults, len(TROUBLES)))
-        for first in range(0, count, SIDE_BY_SIDE):
-            many = min(count - first, SIDE_BY_SIDE)
-            result.add(_trouble(folder / f"{number}-{first}", many, trouble))
-    return result
+    return _in_turn(faults, folder, [partial(_trouble, trouble) for trouble in TROUBLES])
 
 
-def _trouble(folder: Path, count: int, trouble: Trouble) -> Result:
+def _trouble(trouble: Trouble, folder: Path, count: int) -> Result:
     result, hub = Result(), cluster()
     clips = int(TROUBLE_S * 3.5) + 60  # sixteen windows a second is the most that a daemon can do meanwhile
     with (
@@ -175,8 +184,7 @@ def _trouble(folder: Path, count: int, trouble: Trouble) -> Result:
         _recover(daemons, result)
         for life, before in zip(daemons, begun, strict=True):
             if trouble.group_stays:
-                moved = promises.members_stay(life.load.history().generations[len(before) - 1 :])
-                result.wrong += [f"{life.load.topic}, {trouble.name}: {line}" for line in moved]
+                result.wrong += _group_moved(life, before, trouble.name)
             end(life, result, 1, repeats_allowed=trouble.repeats_allowed)
     return result
 
@@ -205,16 +213,10 @@ SLOWNESS = (5.0, 60.0, 120.0)  # the last stands for ever: it is over when it ha
 
 def p2(faults: int, folder: Path) -> Result:
     """A sink's writes get no answer: no more than the cap is in flight, the group stays as it is, then all goes on."""
-    result = Result()
-    for number, slow_s in enumerate(SLOWNESS):
-        count = len(range(number, faults, len(SLOWNESS)))
-        for first in range(0, count, SIDE_BY_SIDE):
-            many = min(count - first, SIDE_BY_SIDE)
-            result.add(_slow_sink(folder / f"{number}-{first}", many, slow_s))
-    return result
+    return _in_turn(faults, folder, [partial(_slow_sink, slow_s) for slow_s in SLOWNESS])
 
 
-def _slow_sink(folder: Path, count: int, slow_s: float) -> Result:
+def _slow_sink(slow_s: float, folder: Path, count: int) -> Result:
     result, hub = Result(), cluster()
     with (
         Proxy(hub.proxy_port, hub.hidden_port).serving() as proxy,
@@ -233,8 +235,7 @@ def _slow_sink(folder: Path, count: int, slow_s: float) -> Result:
         proxy.speak()
         _recover(daemons, result)
         for life, before in zip(daemons, begun, strict=True):
-            moved = promises.members_stay(life.load.history().generations[len(before) - 1 :])
-            result.wrong += [f"{life.load.topic}, a sink silent for {slow_s:.0f} s: {line}" for line in moved]
+            result.wrong += _group_moved(life, before, f"a sink silent for {slow_s:.0f} s")
             end(life, result, 1)
     return result
 

@@ -1,4 +1,4 @@
-"""Run the real daemon over a Kafka configuration, noted and struck at its edges: CONFIG JOURNAL [OPTIONS as JSON]."""
+"""The real daemon over a Kafka configuration, noted and struck between its parts: CONFIG JOURNAL [OPTIONS as JSON]."""
 
 import asyncio
 import faulthandler
@@ -15,6 +15,7 @@ from daemon import build as assembly
 from daemon.config.file import load
 from daemon.service import logs
 from daemon.supervisor import Components, Supervisor
+from neva import registration
 from tests.chaos.kafka.interceptors import (
     HeldRoute,
     Journal,
@@ -69,6 +70,7 @@ def struck(components: Components, options: Options, journal: Journal) -> Compon
 def main() -> int:
     """Return the daemon's exit code, if it lives to have one. SIGUSR1 writes every thread's stack to its log."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    registration.register()
     journal = Journal(Path(sys.argv[2]))
     options = Options(**json.loads(sys.argv[3])) if len(sys.argv) > 3 else Options()
     settings = load(Path(sys.argv[1]), options.overrides)

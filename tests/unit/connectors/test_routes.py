@@ -18,9 +18,9 @@ from connectors.folder.sink import FolderSink
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes
 from daemon.config.settings import Settings
+from testing.repository import ROOT
 from tests.unit.daemon.running_parts import Parts
 
-HOUSE = Path(__file__).resolve().parents[3]
 KAFKA_IN = {"kind": "kafka", "bootstrap_servers": "127.0.0.1:1", "topics": ["clips"]}
 FOLDER_IN = {"kind": "folder", "path": "inbox"}
 KAFKA_OUT = {"kind": "kafka", "bootstrap_servers": "127.0.0.1:1"}
@@ -98,7 +98,7 @@ def test_folders_alone_never_load_kafka(tmp_path: Path) -> None:
     )
 
     ran = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, cwd=HOUSE
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, cwd=ROOT
     )
 
     assert ran.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Which files are clips, and when they are whole."""
+"""The scan of a folder: which files are clips, and when they are whole."""
 
 import os
 from pathlib import Path

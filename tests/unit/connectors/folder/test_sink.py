@@ -4,9 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from connectors.folder.sink import FolderSink, name_beneath
 from tests.contract.folder_harness import read_files
 from tests.contract.progress import PLAN, caption, rejected, step
 from tests.contract.sink_contract import delivery_of
+from tests.unit.connectors.folder.inboxes import full_disk
 
 
 def sink_in(folder: Path) -> FolderSink:
@@ -230,17 +228,6 @@ async def test_a_clip_named_like_a_folder_of_captions(tmp_path: Path) -> None:
         delivery = delivery_of(name)
         await sink_in(tmp_path).write(step(delivery, 0, 2, last=True))
         assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
-
-
-@contextmanager
-def full_disk(bytes_left_a_file: int) -> Iterator[None]:
-    """Let no file grow past a size: writes are cut there and the next one fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left_a_file, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room_bytes", [0, 10, 300, 700])

@@ -89,7 +89,7 @@ def test_hostile_members_and_their_neighbours(tmp_path: Path, case: str) -> None
 
 
 def _poke(path: Path, offset: int, data: bytes) -> None:
-    """Overwrite bytes of the first header and mend its checksum."""
+    """Overwrite bytes of the first header and correct its checksum."""
     raw = bytearray(path.read_bytes())
     raw[offset : offset + len(data)] = data
     raw[148:156] = b" " * 8

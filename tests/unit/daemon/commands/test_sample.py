@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from daemon.windows import NS_PER_S
+from testing.repository import ROOT
 from tests.corpus.clips import READABLE, make
 from tests.corpus.painted import read
-
-ROOT = Path(__file__).parents[4]
 
 
 def ffprobe_times_ns(path: Path) -> np.ndarray:
@@ -26,6 +25,7 @@ def ffprobe_times_ns(path: Path) -> np.ndarray:
     return times_ns - times_ns[0]
 
 
+@pytest.mark.engine  # the size of its pictures is the bundled model's, as vLLM knows it
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["vfr_mp4", "h264_ts_wrap", "rotated_90"])

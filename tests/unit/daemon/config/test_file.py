@@ -7,6 +7,7 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon.config.file import load, read_yaml, settings_from
+from testing.repository import ROOT
 
 MINIMAL: dict[str, Any] = {
     "sources": {"inbox": {"kind": "folder", "path": "inbox"}},
@@ -126,7 +127,7 @@ def _leaves(values: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def test_the_file_that_ships_documents_every_key_with_its_default() -> None:
-    file = Path(__file__).resolve().parents[4] / "config" / "captiond.yaml"
+    file = ROOT / "config" / "captiond.yaml"
     shipped = load(file)
     default = settings_from({"sources": shipped.sources, "sink": shipped.sink}, folder=file.parent)
     written = _leaves(read_yaml(file))

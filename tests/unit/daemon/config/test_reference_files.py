@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import pytest
@@ -13,8 +12,9 @@ from pydantic.fields import FieldInfo
 from connectors.section import Section
 from daemon.config.file import load
 from daemon.config.settings import Settings
+from testing.repository import ROOT
 
-CONFIG = Path(__file__).resolve().parents[4] / "config"
+CONFIG = ROOT / "config"
 REFERENCE = ("captiond.yaml", "kafka.yaml")  # together they hold every key
 INSTALLED = "captiond.etc.yaml"  # holds some of them, with values that suit a service
 

@@ -216,29 +216,30 @@ async def test_lost_frames_are_replaced_and_counted(tmp_path: Path, sampler: Sam
     assert 0 < substituted < 60
 
 
-async def test_a_file_that_grows_is_a_change(tmp_path: Path, sampler: Sampler) -> None:
-    truth = make(tmp_path / "growing", Recipe(frames=250))
-
+async def refused_after(change: Callable[[Path], None], sampler: Sampler, path: Path) -> Poison:
+    """Change a clip's file between its plan and its first window, and return how the clip ends."""
+    truth = make(path, Recipe(frames=250))
     plan = await sampler.plan(clip_of(truth.path), FIVE_SECONDS, FramePolicy())
-    with truth.path.open("ab") as file:
-        file.write(b"more")
+    change(truth.path)
     with pytest.raises(Poison) as caught:
         await anext(sampler.frame_sets(plan))
     plan.close()
+    return caught.value
 
-    assert caught.value.reason == Reason.CHANGED
+
+async def test_a_file_that_grows_is_a_change(tmp_path: Path, sampler: Sampler) -> None:
+    def grow(path: Path) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    assert (await refused_after(grow, sampler, tmp_path / "growing")).reason == Reason.CHANGED
 
 
 async def test_a_file_that_shrinks_is_a_change(tmp_path: Path, sampler: Sampler) -> None:
-    truth = make(tmp_path / "shrinking", Recipe(frames=250))
+    def shrink(path: Path) -> None:
+        os.truncate(path, 1000)
 
-    plan = await sampler.plan(clip_of(truth.path), FIVE_SECONDS, FramePolicy())
-    os.truncate(truth.path, 1000)
-    with pytest.raises(Poison) as caught:
-        await anext(sampler.frame_sets(plan))
-    plan.close()
-
-    assert caught.value.reason == Reason.CHANGED
+    assert (await refused_after(shrink, sampler, tmp_path / "shrinking")).reason == Reason.CHANGED
 
 
 async def test_a_file_that_vanishes_is_read_to_its_end(tmp_path: Path, sampler: Sampler) -> None:

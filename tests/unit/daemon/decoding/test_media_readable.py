@@ -15,6 +15,7 @@ from PIL import Image
 
 from daemon.decoding.sampler import Sampler
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+from testing.repository import ROOT
 from tests.corpus.broken import image
 from tests.corpus.clips import READABLE, Recipe, Truth, make
 from tests.corpus.painted import LEFT_RGB, RIGHT_RGB, paint, read, strip_colours
@@ -22,7 +23,7 @@ from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sampl
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-REAL_CLIPS = sorted((Path(__file__).parents[4] / "build" / "clips").glob("*.mp4"))
+REAL_CLIPS = sorted((ROOT / "build" / "clips").glob("*.mp4"))
 
 
 @pytest.fixture(scope="module")

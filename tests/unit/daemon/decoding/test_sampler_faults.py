@@ -14,6 +14,7 @@ import pytest
 from connectors.errors import Reason, Transient
 from daemon.decoding.process import DecoderProcess
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
+from testing.repository import ROOT
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
 
@@ -210,8 +211,7 @@ def test_children_end_with_their_parent() -> None:
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )
-    root = Path(__file__).parents[4]
-    parent = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
+    parent = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     pid = int(parent.stdout)
     for _ in range(100):
         if not is_running(pid) or "State:\tZ" in Path(f"/proc/{pid}/status").read_text():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from testing.repository import ROOT
 from tests.corpus.clips import Recipe, make, repeat
 
-ROOT = Path(__file__).parents[4]
 PROBE = """
 import asyncio, json, sys
 from contextlib import aclosing

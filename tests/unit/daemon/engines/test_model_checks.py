@@ -9,7 +9,7 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import VllmSettings
-from daemon.engines import model_checks
+from daemon.engines import bundled_model, model_checks
 
 TEXT = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512, "num_hidden_layers": 4}
 CONFIG = {"text_config": TEXT, "vision_config": {"num_attention_heads": 6}}
@@ -39,7 +39,8 @@ def test_a_name_on_the_hub_is_called_by_itself() -> None:
 
 def test_the_bundled_model_is_called_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path) -> None:
     model.rename(tmp_path / "bundled")
-    monkeypatch.setattr(model_checks, "files", lambda _: tmp_path)
+    monkeypatch.setattr(bundled_model, "_folders", {})
+    bundled_model.register_bundled_model(tmp_path / "bundled")
 
     assert model_checks.resolve_model(settings("bundled")) == (str(tmp_path / "bundled"), "bundled")
 

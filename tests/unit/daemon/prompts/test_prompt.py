@@ -8,7 +8,7 @@ import pytest
 
 from connectors.errors import Poison, Reason
 from daemon.prompts.prompt import ChatTemplate, Placeholder, Prompt, PromptEncoder, Stop
-from daemon.prompts.templates import Profile, profiles
+from daemon.prompts.templates import PromptTemplate
 
 IMAGE_ID, VIDEO_ID = 1000, 1001
 SPECIAL = {"<image>": IMAGE_ID, "<video>": VIDEO_ID}
@@ -40,8 +40,8 @@ def encoder(modality: Any = "image", *, parts: bool = True, template: str | None
     placeholder = Placeholder(modality, f"<{modality}>", SPECIAL[f"<{modality}>"])
     chat = None if template is None else ChatTemplate(template, parts)
     table = {
-        "shout": Profile(lambda text, system: f"{system or 'Q'}! <video>{text}!", stop=("!",)),
-        "blind": Profile(lambda text, _: text),
+        "shout": PromptTemplate(lambda text, system: f"{system or 'Q'}! <video>{text}!", stop=("!",)),
+        "blind": PromptTemplate(lambda text, _: text),
     }
     return PromptEncoder(CharacterTokenizer(), placeholder, chat, table)
 
@@ -112,15 +112,3 @@ def test_what_does_not_fit_the_template_is_refused(prompt: Prompt, template: str
         encoder(template=template).encode(prompt, 2)
 
     assert (refused.value.reason, refused.value.origin) == (Reason.PROMPT, "prompt")
-
-
-@pytest.mark.parametrize("name", ["v1", "llama_2", "llama_3", "mistral", "nvgpt", "nv_dpo", "yi_34b"])
-def test_nevas_conversations_are_in_the_table(name: str) -> None:
-    text = profiles()[name].render("What happens?", None)
-
-    assert text.count("<video>") == 1
-    assert "What happens?" in text
-
-
-def test_conversations_of_training_are_not_in_the_table() -> None:
-    assert not {"plain", "interleaved"} & profiles().keys()

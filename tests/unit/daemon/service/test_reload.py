@@ -1,4 +1,4 @@
-"""What a reload takes, what it refuses, and with which words."""
+"""A reload: what it takes, what it refuses, and with which words."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,6 @@
 """The table of metrics, what a scrape gives, and the guide that explains them."""
 
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client.exposition import generate_latest
@@ -9,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.service.health import Phase, Rates
 from daemon.telemetry.metrics import TABLE, Metrics
+from testing.repository import ROOT
 from tests.unit.daemon.running_parts import Clock, Parts
 
-HOUSE = Path(__file__).resolve().parents[4]
 _NAME = re.compile(r"captiond_[a-z_]+")
 
 
@@ -32,7 +31,7 @@ def test_names_and_units_follow_prometheus() -> None:
 
 
 def test_the_guide_names_every_metric_and_no_other() -> None:
-    named = set(_NAME.findall((HOUSE / "docs" / "operate.md").read_text()))
+    named = set(_NAME.findall((ROOT / "docs" / "operate.md").read_text()))
 
     assert named == {row.name for row in TABLE}
 
@@ -41,7 +40,7 @@ def test_no_page_names_a_metric_that_is_not_there() -> None:
     endings = ("", "_bucket", "_sum", "_count")
     known = {row.name + ending for row in TABLE for ending in endings}
 
-    for page in [*HOUSE.glob("*.md"), *(HOUSE / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         assert set(_NAME.findall(page.read_text())) <= known, page
 
 

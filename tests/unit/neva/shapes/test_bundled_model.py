@@ -15,7 +15,6 @@ from PIL import Image
 import neva
 from neva.shapes.prompts import CHAT, DEFAULT_QUESTION
 from neva.shapes.scenes import all_captions, caption_of, encode_clip, random_scene
-from neva.training.export import served_name
 
 FOLDER = Path(neva.__file__).parent / "bundled"
 MIB = 2**20
@@ -73,20 +72,6 @@ def test_the_weights_have_the_names_that_vllm_reads() -> None:
 def test_every_weight_is_loaded(model: Any) -> None:
     assert model.dtype.is_floating_point
     assert 1_000_000 <= sum(parameter.numel() for parameter in model.parameters()) <= 2_000_000
-
-
-@pytest.mark.parametrize(
-    ("saved", "served"),
-    [
-        ("lm_head.weight", "language_model.lm_head.weight"),
-        ("model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight"),
-        ("model.multi_modal_projector.linear_1.bias", "multi_modal_projector.linear_1.bias"),
-        ("model.vision_tower.pre_layrnorm.bias", "vision_tower.vision_model.pre_layrnorm.bias"),
-        ("model.vision_tower.vision_model.pre_layrnorm.bias", "vision_tower.vision_model.pre_layrnorm.bias"),
-    ],
-)
-def test_weights_are_renamed(saved: str, served: str) -> None:
-    assert served_name(saved) == served
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))

@@ -7,8 +7,8 @@ import pytest
 from connectors.errors import ConfigurationError
 from neva.training.config_file import read_training_settings
 from neva.training.settings import Stage, TrainingSettings
+from testing.repository import ROOT
 
-HOUSE = Path(__file__).resolve().parents[4]
 NEVAS_OWN = """
 name: nemo_video_neva
 restore_from_path: null
@@ -122,7 +122,7 @@ def test_the_defaults_are_nevas_and_its_stages_differ(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "stage"), [("neva_pretrain", "pretrain"), ("neva_finetune", "finetune")])
 def test_the_files_that_ship_hold_the_defaults(name: str, stage: Stage, tmp_path: Path) -> None:
-    shipped, lines = read_training_settings(HOUSE / "config" / f"{name}.yaml", [], stage)
+    shipped, lines = read_training_settings(ROOT / "config" / f"{name}.yaml", [], stage)
     defaults, _ = read(tmp_path, stage=stage)
 
     assert lines == []
@@ -133,9 +133,9 @@ def test_the_files_that_ship_hold_the_defaults(name: str, stage: Stage, tmp_path
 
 
 def test_the_bundled_models_own_file_is_read() -> None:
-    settings, _ = read_training_settings(HOUSE / "config" / "demo-model.yaml", [], "pretrain")
+    settings, _ = read_training_settings(ROOT / "config" / "demo-model.yaml", [], "pretrain")
 
-    assert settings.exp_manager.model_folder == HOUSE / "neva" / "bundled"
+    assert settings.exp_manager.model_folder == ROOT / "neva" / "bundled"
     assert settings.model.data.data_path is None
     assert not settings.model.mm_cfg.llm.freeze
 
@@ -176,16 +176,6 @@ def test_overrides_win_and_paths_that_are_there_are_the_files(tmp_path: Path) ->
 def test_what_is_wrong_is_named(tmp_path: Path, override: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         read(tmp_path, "", override)
-
-
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_something_to_learn_from_is_needed(tmp_path: Path, stage: Stage) -> None:
-    from neva.training.train import train
-
-    settings, _ = read(tmp_path, stage=stage)
-
-    with pytest.raises(ConfigurationError, match=r"model\.data\.data_path: the conversations to learn from"):
-        train(settings, stage)
 
 
 def test_features_are_kept_of_a_tower_that_is_frozen_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much is decoded: no group twice while windows follow each other, none that no window needs."""
+"""Decoding no more than is needed: no group twice while windows follow each other, none that no window needs."""
 
 import os
 from collections.abc import Iterator

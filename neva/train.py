@@ -1,4 +1,4 @@
-"""Training from settings to a model folder: what ``captiond pretrain`` and ``captiond finetune`` run."""
+"""A training run as a whole, from settings to a model folder: ``captiond pretrain`` and ``captiond finetune``."""
 
 import logging
 from pathlib import Path
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from connectors.errors import ConfigurationError
+from neva import registration
 from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
 from neva.training.loop import TrainingLoop
@@ -21,12 +22,13 @@ log = logging.getLogger(__name__)
 def train(settings: TrainingSettings, stage: Stage) -> Path:
     """Train, write the model and draw the loss curve; return the model's folder.
 
-    The run goes on from its last checkpoint where there is one. How many processes and devices there are is
-    Accelerate's to say (``accelerate launch``).
+    The run resumes from its last checkpoint where there is one. The number of processes and devices is Accelerate's
+    (``accelerate launch``).
 
     Raises:
         ConfigurationError: settings, data and parts do not fit each other; nothing was trained.
     """
+    registration.register()
     data = settings.model.data
     if data.data_path is None and (data.shapes is None or stage == "finetune"):
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")

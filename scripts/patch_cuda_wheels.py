@@ -1,4 +1,4 @@
-"""Mend what CUDA wheels break beside a CPU build of torch: torchvision, torchaudio and torchcodec.
+"""Patches for what CUDA wheels break beside a CPU build of torch: torchvision, torchaudio and torchcodec.
 
 PyPI's builds of the three are for CUDA. Beside a CPU torch their compiled parts do not load, and transformers and vLLM,
 which import them where they are installed, end with the error of that import. captiond decodes with PyAV and needs no
@@ -16,7 +16,7 @@ import sysconfig
 from pathlib import Path
 
 HOOK = '''\
-"""Declares torchvision's two operator schemas just before its first import (see scripts/mend_cuda_wheels.py)."""
+"""Declares torchvision's two operator schemas just before its first import (see scripts/patch_cuda_wheels.py)."""
 
 import sys
 from importlib.abc import MetaPathFinder
@@ -50,7 +50,7 @@ def is_installed(package: str) -> bool:
 
 
 def main() -> int:
-    """Mend what does not import; 0 when everything that is left does."""
+    """Patch what does not import; 0 when everything that is left does."""
     for package in ("torchaudio", "torchcodec"):
         if is_installed(package) and not imports(package):
             print(f"{package} is a CUDA build beside a CPU torch: it is uninstalled, nothing here needs it.")

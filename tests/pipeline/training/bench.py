@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from neva.checkpoints.hf_folder import read_tensors
@@ -15,6 +16,11 @@ from neva.shapes.scenes import caption_of, encode_clip, random_scene
 from neva.training.config_file import read_training_settings
 from neva.training.settings import Stage
 
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
+]
 CLIPS, STEPS = 6, 4
 PARTS = {
     "tower": "vision_tower.",
@@ -70,7 +76,7 @@ class Bench:
         return self.config(name, *parts, *overrides)
 
     def train(self, arguments: list[str], stage: Stage = "pretrain") -> Path:
-        from neva.training.train import train
+        from neva.train import train
 
         settings, _ = read_training_settings(None, arguments, stage)
         return train(settings, stage)

@@ -1,47 +1,24 @@
-"""What training starts from and what it writes: parts of each kind, frozen or not, and the models made of them."""
+"""The parts that training starts from, each kind of them, frozen or not, and the models that it writes."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.engines.model_checks import bundled_model
+from daemon.engines.bundled_model import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
 from neva.conversations import Turn
 from neva.training.config_file import read_training_settings
+from neva.training.conversation_task import ConversationTask
 from neva.training.records import TrainingRecord
 from neva.training.samples import IGNORED, Collate, ConversationEncoder
-from neva.training.tasks import ConversationTask
 from testing import nemo_checkpoints as nemo_fixtures
 from testing import tiny_models
-from tests.pipeline.training_bench import STEPS, Bench, changed, fresh_accelerate, write_data
+from testing.repository import ROOT
+from tests.pipeline.training.bench import MARKS, STEPS, Bench, changed
 
-HOUSE = Path(__file__).resolve().parents[2]
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
-]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def own_state() -> Iterator[None]:
-    with fresh_accelerate():
-        yield
-
-
-@pytest.fixture
-def bench(tmp_path: Path, data: Path) -> Bench:
-    return Bench(tmp_path, data)
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize(
@@ -167,14 +144,14 @@ def test_a_model_is_not_written_over_something_else(bench: Bench) -> None:
 
 
 def test_the_bundled_models_own_recipe_runs(bench: Bench) -> None:
-    from neva.training.train import train
+    from neva.train import train
 
     small = ["trainer.max_steps=2", "model.data.shapes.tower_steps=2", "model.data.shapes.tower_batch_size=8"]
     small += [f"model.data.shapes.{key}=4" for key in ("clips", "held_out_clips")]
     places = [f"exp_manager.exp_dir={bench.folder / 'run'}", f"exp_manager.export_dir={bench.folder / 'model'}"]
     one = ["model.data.shapes.workers=1", "model.micro_batch_size=4", "trainer.num_threads=1"]
 
-    settings, _ = read_training_settings(HOUSE / "config" / "demo-model.yaml", [*small, *places, *one], "pretrain")
+    settings, _ = read_training_settings(ROOT / "config" / "demo-model.yaml", [*small, *places, *one], "pretrain")
     train(settings, "pretrain")
 
     shapes = {name: tuple(tensor.shape) for name, tensor in read_tensors(bench.folder / "model")}

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,35 +17,14 @@ import torch
 from PIL import Image
 
 from connectors.errors import ConfigurationError
-from daemon.engines.model_checks import bundled_model
+from daemon.engines.bundled_model import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
-from neva.checkpoints.llava import read_facts
+from neva.checkpoints.model_facts import read_facts
 from testing.ports import free_port
-from tests.pipeline.training_bench import STEPS, Bench, changed, conversation, fresh_accelerate, write_data
+from testing.repository import ROOT
+from tests.pipeline.training.bench import MARKS, STEPS, Bench, changed, conversation
 
-HOUSE = Path(__file__).resolve().parents[2]
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
-]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def own_state() -> Iterator[None]:
-    with fresh_accelerate():
-        yield
-
-
-@pytest.fixture
-def bench(tmp_path: Path, data: Path) -> Bench:
-    return Bench(tmp_path, data)
+pytestmark = MARKS
 
 
 def test_the_first_stage_learns_the_projector_alone_and_the_second_the_language_model_too(bench: Bench) -> None:
@@ -153,7 +131,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:
     bench.train(bench.fresh("whole", *steps))
     cut = bench.fresh("cut", *steps)
 
-    run = subprocess.Popen(command(cut), cwd=HOUSE, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    run = subprocess.Popen(command(cut), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log, deadline = bench.folder / "cut" / "log.jsonl", time.monotonic() + 200
     while time.monotonic() < deadline and run.poll() is None:
         if log.exists() and log.read_bytes().count(b"\n") >= 7:
@@ -164,7 +142,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:
     assert run.returncode == -signal.SIGKILL
     killed_after = len(bench.losses("cut"))
     assert 7 <= killed_after < 24
-    done = subprocess.run(command(cut), cwd=HOUSE, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(command(cut), cwd=ROOT, env=environment(), capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr[-2000:]
     first = int(done.stdout.split("pretrain ")[1].split("/")[0])
@@ -179,7 +157,7 @@ def test_two_processes_share_the_batch_and_learn_the_same(bench: Bench) -> None:
     launcher = ("accelerate.commands.launch", "--cpu", "--num_processes=2", f"--main_process_port={free_port()}", "-m")
 
     done = subprocess.run(
-        command(bench.fresh("two", *shared), launcher), cwd=HOUSE, env=environment(), capture_output=True, text=True
+        command(bench.fresh("two", *shared), launcher), cwd=ROOT, env=environment(), capture_output=True, text=True
     )
 
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,7 +1,6 @@
 """Messages: JSON, schemas, headers, and references from outside."""
 
 import json
-from pathlib import Path
 from types import MappingProxyType
 
 import jsonschema
@@ -25,6 +24,7 @@ from connectors.messages.codec import (
 )
 from connectors.messages.schema import schemas
 from scripts.write_schemas import schema_texts
+from testing.repository import ROOT
 
 CAPTION = Caption(
     "caption-1",
@@ -87,8 +87,8 @@ def test_messages_keep_their_schemas() -> None:
 
 
 def test_schema_files_are_those_of_the_code() -> None:
-    """Mended by ``PYTHONPATH=. python scripts/write_schemas.py``."""
-    folder = Path(__file__).resolve().parents[4] / "connectors" / "schemas"
+    """Corrected by ``PYTHONPATH=. python scripts/write_schemas.py``."""
+    folder = ROOT / "connectors" / "schemas"
 
     assert {path.name: path.read_text() for path in folder.iterdir()} == schema_texts()
 

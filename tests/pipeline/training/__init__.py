@@ -1,0 +1,1 @@
+"""Training as a whole, on the bundled model's parts: both stages, and what they start from and write."""
