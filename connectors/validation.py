@@ -1,6 +1,6 @@
 """The faults that pydantic finds in values from outside, translated once: where each is, and what is wrong.
 
-Who asks makes an error of its own class from a fault.
+Each caller makes an error of its own class from a fault.
 """
 
 from dataclasses import dataclass, field
