@@ -1,8 +1,8 @@
 """Clips from a tar archive: its members one by one, never extracted. Their positions are in a journal of our own.
 
 The archive is only read. What is appended to it while it is watched comes too; an archive that replaces it is another
-one. A member that is no clip (a link, a name that leads out, a truncated one) is a clip that refuses to open, and so is the
-rest of an archive that can't be read further: each ends as every clip does, with its reason.
+one. A member that is no clip (a link, a name that leads out, a truncated one) is a clip that refuses to open, and so is
+the rest of an archive that can't be read further: each ends as every clip does, with its reason.
 """
 
 import asyncio
