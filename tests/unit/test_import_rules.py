@@ -30,7 +30,6 @@ DAEMON_KNOWS = {
     "connectors.contract",
     "connectors.errors",
     "connectors.media.protocols",
-    "connectors.media.reference",
     "connectors.routes",
     "connectors.section",
     "connectors.settings",
