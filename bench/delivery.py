@@ -23,14 +23,9 @@ from pathlib import Path
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # how kafka-python reads its schemas
-    from connectors.kafka.client.consumer import (
-        KafkaAdminClient,
-        KafkaConsumer,
-        KafkaProducer,
-        NewTopic,
-        OffsetAndMetadata,
-        TopicPartition,
-    )
+    from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
+    from connectors.kafka.client.consumer import KafkaConsumer, OffsetAndMetadata, TopicPartition
+    from connectors.kafka.client.producer import KafkaProducer
 
 from bench._unsampled import WINDOWS
 from connectors.kafka.client.settings import BATCH_BYTES

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.delivery import broker, cpu_s, make_topics
-from connectors.kafka.client.consumer import KafkaProducer
+from connectors.kafka.client.producer import KafkaProducer
 from testing.kafka.broker import NoBroker
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_ports
