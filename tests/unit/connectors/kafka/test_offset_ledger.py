@@ -193,6 +193,27 @@ def test_quarantine_only_rises_and_survives_the_next_window() -> None:
     assert settle(ledger, (0, Quarantine.after(7))).unfinished == {0: ClipPosition(2, HASH, Quarantine.REJECT)}
 
 
+def test_where_a_clip_goes_on_says_nothing_about_its_quarantine() -> None:
+    ledger = new_ledger()
+    ledger.start(0)
+    settle(ledger, (0, Quarantine.ALONE))
+
+    for quarantine in Quarantine:
+        position = settle(ledger, (0, ClipPosition(1 + quarantine, HASH, quarantine)))
+        assert position.unfinished == {0: ClipPosition(1 + quarantine, HASH, Quarantine.ALONE)}
+
+
+def test_a_quarantine_leaves_the_clip_where_it_is() -> None:
+    """It is raised on the delivery's own position, which may be from before the first window."""
+    ledger = new_ledger()
+    delivered = ledger.start(0) or ClipPosition()
+    settle(ledger, (0, ClipPosition(5, HASH)))
+
+    position = settle(ledger, (0, delivered.quarantine.raised()))
+
+    assert position.unfinished == {0: ClipPosition(5, HASH, Quarantine.ALONE)}
+
+
 @pytest.mark.parametrize(("plan_hash", "at_least"), [(HASH, 50), (HASH[:16], 120)])
 def test_admission_stops_where_the_largest_metadata_still_fits(plan_hash: str, at_least: int) -> None:
     ledger = new_ledger(10**12)
