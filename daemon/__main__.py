@@ -96,13 +96,14 @@ def check(
     config: ConfigFile,
     overrides: Bare = None,
     engine: Annotated[bool, typer.Option("--engine", help="also ask the model's processor about tokens")] = False,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="also name each layer of the decoders' cage")] = False,
     settings: Set = None,
 ) -> None:
     """Print the effective configuration, secrets masked, and what it would do; exit 78 when it is wrong."""
     from daemon.commands.check import print_check
     from daemon.config.file import load
 
-    print_check(load(config, [*(settings or ()), *(overrides or ())]), ask_processor=engine)
+    print_check(load(config, [*(settings or ()), *(overrides or ())]), ask_processor=engine, show_sandbox=sandbox)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`captiond check`: the effective configuration, and what is wrong or surprising about it."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 from connectors.routes import check_connectors
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.settings import Settings, VllmSettings
+from daemon.decoding.process import try_cage
 from daemon.engines.build import build_token_planner, check_engine
 
 _SECRET = ("password", "secret", "token", "api_key")
@@ -32,9 +34,10 @@ def _mask(value: Any, key: str = "") -> Any:
     return "********" if secret and value is not None else value
 
 
-def print_check(settings: Settings, *, ask_processor: bool = False) -> None:
+def print_check(settings: Settings, *, ask_processor: bool = False, show_sandbox: bool = False) -> None:
     """Print the effective configuration as YAML, and the sentences about it as comments."""
     lines = check(settings, ask_processor=ask_processor)
+    lines += check_sandbox(settings, every_layer=show_sandbox)
     print(yaml.safe_dump(masked(settings), sort_keys=False, allow_unicode=True), end="")
     for line in lines:
         print(f"# {line}")
@@ -51,6 +54,21 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     if ask_processor:
         lines += _ask_processor(settings, by_source)
     return lines
+
+
+def check_sandbox(settings: Settings, *, every_layer: bool = False) -> list[str]:
+    """Return sentences about the decoders' cage, tried on a decoder of its own.
+
+    :class:`ConfigurationError` where a layer is missing that ``limits.sandbox`` requires.
+    """
+    limits = settings.limits
+    layers = asyncio.run(try_cage(limits.decoder_memory_bytes, required=limits.sandbox == "required"))
+    missing = [name for name, reason in layers.items() if reason]
+    if every_layer:
+        return [
+            f"The decoders' cage: {name} {f'is missing: {why}' if why else 'holds'}." for name, why in layers.items()
+        ]
+    return [f"Decoders run without {', '.join(missing)}: limits.sandbox is {limits.sandbox}."] if missing else []
 
 
 def _about_source(name: str, mine: ClipSettings) -> str:

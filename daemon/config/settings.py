@@ -156,6 +156,9 @@ class LimitsSettings(Section):
     max_duration_s: PositiveFloat = Field(86_400.0, description="a longer clip is rejected")
     decoders: PositiveInt = Field(2, description="decoding processes")
     decoder_memory_bytes: Bytes = Field(4 * 2**30, description="address space of one decoding process")
+    decode_s_per_clip_minute: PositiveFloat = Field(
+        60.0, description="processor seconds that decoding may take for each minute of a clip, and for a shorter clip"
+    )
     sandbox: Literal["required", "best"] = Field(
         "required", description="whether decoders run only where the kernel can confine them, or as far as it can"
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from connectors.errors import Fatal, Transient
+from daemon.decoding.decode_time import DecodeTime, Meter
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess
 from daemon.decoding.protocol import Header
@@ -38,6 +39,7 @@ class Session:
     descriptor: int
     slot: int
     sender: Sender
+    time: DecodeTime
     opening: Header = field(default_factory=dict)
     index: bytes = field(default=b"", repr=False)
     opened_in: DecoderProcess | None = field(default=None, repr=False)
@@ -61,6 +63,7 @@ class DecoderPool:
         self._forgotten: list[list[Session]] = [[] for _ in range(size)]
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[tuple[Header, bytes]]] = set()
+        self.progress = 0  # rises with every answer and every sign of life
         self.missing_layers: dict[str, str] = {}  # of the cage, where ``best`` goes on without them
 
     @property
@@ -83,10 +86,10 @@ class DecoderPool:
         await asyncio.gather(*(child.end() for slot in self._children for child in slot.values()))
         await self._server.close()
 
-    def open(self, descriptor: int, sender: Sender) -> Session:
+    def open(self, descriptor: int, sender: Sender, time: DecodeTime) -> Session:
         """Give a clip a place in the slot that has the fewest."""
         slot = min(range(len(self._sessions)), key=lambda at: len(self._sessions[at]))
-        session = Session(next(self._numbers), descriptor, slot, sender)
+        session = Session(next(self._numbers), descriptor, slot, sender, time)
         self._sessions[slot].add(session.number)
         return session
 
@@ -134,9 +137,19 @@ class DecoderPool:
                 child.clips += 1
             session.opened_in = child
             made.set()
+            meter = Meter(child.pid or 0)
+
+            def alive() -> None:
+                self.progress += 1
+                session.time.check(meter.spent_s)
+
             try:
-                return await child.ask(request, descriptors, b"" if is_open else session.index, deadline_s)
+                answer = await child.ask(request, descriptors, b"" if is_open else session.index, deadline_s, alive)
+                self.progress += 1
+                session.time.check(meter.spent_s)
+                return answer
             finally:
+                session.time.used_s += meter.spent_s
                 if child.failed:
                     log.warning("A decoder ended and is replaced.")
                 self._tell_forgotten(session.slot)

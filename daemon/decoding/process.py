@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.messages.safe_text import clean_line
@@ -12,7 +13,6 @@ from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer, has_
 from daemon.decoding.protocol import MAX_ANSWER_HEADER_BYTES, PREFIX, Header, pack, unpack_header, unpack_prefix
 
 _START_S = 30.0  # the fork server imports numpy and PyAV, 0.3 s on an idle core, before it forks the first
-_ALIVE_LIMIT = 60  # a demuxing or decoding pass may renew its deadline so often: no file keeps a decoder for ever
 _MAX_DETAIL_CHARS = 500
 
 
@@ -24,7 +24,7 @@ class DecoderProcess:
         self._forked: Forked | None = None
         self._socket: socket.socket | None = None
         self.failed = False
-        self.missing_layers: dict[str, str] = {}
+        self.layers: dict[str, str] = {}  # of the cage, each with the reason where it is missing
         self.decoder = ""
         self.clips = 0  # opened in it so far
 
@@ -37,6 +37,11 @@ class DecoderProcess:
     def pid(self) -> int | None:
         """The child's process id."""
         return self._forked.pid if self._forked is not None else None
+
+    @property
+    def missing_layers(self) -> dict[str, str]:
+        """The layers of the cage that this machine does not have, each with the reason."""
+        return {name: reason for name, reason in self.layers.items() if reason}
 
     async def start(self) -> None:
         """Start the child and wait until its cage is closed.
@@ -54,18 +59,18 @@ class DecoderProcess:
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         finally:
             theirs.close()
-        ready, _ = await self._reply(_START_S)
-        missing = ready.get("missing")
-        self.missing_layers = {str(k): _cleaned(v) for k, v in missing.items()} if isinstance(missing, dict) else {}
+        ready, _ = await self._reply(_START_S, lambda: None)
+        layers = ready.get("layers")
+        self.layers = {_cleaned(k): _cleaned(v) for k, v in layers.items()} if isinstance(layers, dict) else {}
         self.decoder = _cleaned(ready.get("decoder", ""))
         if ready["kind"] == "unconfined":
             await self.end()
             raise ConfigurationError(unconfined(self.missing_layers), path="limits.sandbox")
 
     async def ask(
-        self, request: Header, descriptors: list[int], block: bytes, deadline_s: float
+        self, request: Header, descriptors: list[int], block: bytes, deadline_s: float, alive: Callable[[], None]
     ) -> tuple[Header, bytes]:
-        """Send a request and return its answer.
+        """Send a request and return its answer. ``alive`` is called at each sign of life, and may raise to end it.
 
         Raises :class:`Poison` as the child found it, :class:`Transient` when the child died, hung or is at a loss; it
         has ended then.
@@ -75,7 +80,7 @@ class DecoderProcess:
         except (OSError, EOFError) as error:
             await self.end()
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
-        answer, data = await self._reply(deadline_s)
+        answer, data = await self._reply(deadline_s, alive)
         if answer["kind"] == "poison":
             raise Poison(Reason(answer["reason"]), _cleaned(answer.get("detail")))
         return answer, data
@@ -116,10 +121,10 @@ class DecoderProcess:
         if sent < len(data):
             await asyncio.get_running_loop().sock_sendall(connection, memoryview(data)[sent:])
 
-    async def _reply(self, deadline_s: float) -> tuple[Header, bytes]:
+    async def _reply(self, deadline_s: float, alive: Callable[[], None]) -> tuple[Header, bytes]:
         """Wait for an answer; signs of life renew the deadline. Whatever goes wrong ends the child."""
         try:
-            for _ in range(_ALIVE_LIMIT):
+            while True:
                 async with asyncio.timeout(deadline_s):
                     answer, data = await self._receive()
                 kind = answer["kind"]
@@ -130,12 +135,12 @@ class DecoderProcess:
                     Reason(answer["reason"])  # whoever makes reasons up was taken over
                 if kind != "alive":
                     return answer, data
-            raise TimeoutError
+                alive()
         except TimeoutError:
             await self.end()
             detail = f"no answer from the decoder within {deadline_s:g} s"
             raise Transient(detail, reason=Reason.DECODE_DEADLINE, origin="sampler") from None
-        except Transient:
+        except (Transient, Poison):
             await self.end()
             raise
         except Exception as error:  # a child that was taken over may answer anything, and takes nobody along
@@ -171,3 +176,15 @@ def unconfined(missing: dict[str, str]) -> str:
 def _cleaned(text: object) -> str:
     """Return what a child says as one line that can be shown."""
     return str(clean_line(text if isinstance(text, str) else repr(text)[:_MAX_DETAIL_CHARS]))[:_MAX_DETAIL_CHARS]
+
+
+async def try_cage(memory_bytes: int, *, required: bool) -> dict[str, str]:
+    """Start a decoder and return the layers of its cage, each with the reason where it is missing."""
+    server = ForkServer()
+    child = DecoderProcess(server, DecoderRequest(memory_bytes, required))
+    try:
+        await child.start()
+        return child.layers
+    finally:
+        await child.end()
+        await server.close()

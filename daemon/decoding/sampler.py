@@ -12,11 +12,14 @@ from connectors.media.protocols import DistantMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
 from daemon.decoding.clip_plan import ClipPlan, early_end, read_answer, readable_windows
+from daemon.decoding.decode_time import DecodeTime
 from daemon.decoding.open_media import OpenMedia
-from daemon.decoding.pool import DecoderPool, Sender
+from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Header
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+
+_LARGE_INDEX_BYTES = 2**18  # some 15,000 frames, whose plan takes a few milliseconds
 
 __all__ = ["ClipPlan", "Sampler", "UnreadableWindow"]
 
@@ -63,7 +66,8 @@ class Sampler:
         if isinstance(clip.media, DistantMedia):
             await clip.media.fetch()
         media = OpenMedia.open(clip.media, self._limits.max_clip_bytes)
-        session = self.pool.open(media.descriptor, Sender(clip.source, decoder))
+        time = DecodeTime.of_size(media.size_bytes, self._limits.decode_s_per_clip_minute)
+        session = self.pool.open(media.descriptor, Sender(clip.source, decoder), time)
         try:
             largest = self._max_frame_size
             max_frame_size = [largest.width, largest.height] if largest is not None else None
@@ -78,26 +82,38 @@ class Sampler:
             except (Poison, Transient):
                 media.check_unchanged()
                 raise
-            index, facts = read_answer(answer, block, self._limits.max_pixels)
             session.index = block
-            session.opening = {"decoder": decoder, "limits": self._media_limits, "size": [facts.width, facts.height]}
-            fault = early_end(index, facts.truncated, facts.failure, facts.declared_s)
-            plan = ClipPlan(
-                index.duration_ns,
-                readable_windows(index, windows, frames, fault),
-                *(facts.width, facts.height, facts.codec, facts.container),
-                index.pts_ns,
-                fault,
-                media,
-                session,
-                self.pool.close_session,
-            )
-            self._check_fits(plan)
+            if len(block) > _LARGE_INDEX_BYTES:  # hours of video, or a child that says so: others go on meanwhile
+                plan = await asyncio.to_thread(self._planned, answer, media, session, windows, frames)
+            else:
+                plan = self._planned(answer, media, session, windows, frames)
+            time.grant(plan.duration_ns / NS_PER_S, self._limits.decode_s_per_clip_minute)
             return plan
         except BaseException:
             self.pool.close_session(session)
             media.close()
             raise
+
+    def _planned(
+        self, answer: Header, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
+    ) -> ClipPlan:
+        """Return the plan that a child's answer means. A part of it that makes no sense is the child's fault."""
+        index, facts = read_answer(answer, session.index, self._limits.max_pixels)
+        size = [facts.width, facts.height]
+        session.opening = {"decoder": session.sender.decoder, "limits": self._media_limits, "size": size}
+        fault = early_end(index, facts.truncated, facts.failure, facts.declared_s)
+        plan = ClipPlan(
+            index.duration_ns,
+            readable_windows(index, windows, frames, fault),
+            *(facts.width, facts.height, facts.codec, facts.container),
+            index.pts_ns,
+            fault,
+            media,
+            session,
+            self.pool.close_session,
+        )
+        self._check_fits(plan)
+        return plan
 
     async def frame_sets(
         self, plan: ClipPlan, first_window: int = 0

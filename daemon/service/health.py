@@ -92,6 +92,7 @@ class Health:
         count = self.metrics
         counters = (count.clips_received, count.clips_done, count.clips_rejected, count.clip_retries, count.captions)
         done = sum(count.total(counter) for counter in (*counters, count.tokens))
+        done += self.sampler.pool.progress  # a film of hours is planned for minutes
         return int(done + sum(self._events().values()))  # a long download is progress too
 
     def line(self) -> str:
@@ -138,6 +139,7 @@ class Health:
             "sources": {route.name: self._source(route.name) for route in self.routes},
             "restarts": dict(self.restarts),
             "last_reload": self.last_reload,
+            "sandbox_missing": dict(self.sampler.pool.missing_layers),
         }
 
     def _source(self, name: str) -> dict[str, int]:
@@ -165,6 +167,7 @@ class Health:
             "captiond_in_flight_bytes": {("encoded",): self._encoded_bytes(), ("frames",): budget.held_bytes},
             "captiond_in_flight_bytes_limit": {(): self._limit_bytes},
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
+            "captiond_sandbox_missing": {(layer,): 1.0 for layer in self.sampler.pool.missing_layers},
             "captiond_source_lag": self._lags(),
             "captiond_source_events_total": self._events(),
             "captiond_waiting": {(part,): float(part in waiting) for part in parts},

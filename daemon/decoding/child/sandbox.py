@@ -36,7 +36,7 @@ OPTIONAL = frozenset({"oom_score_adj"})
 
 
 def confine(memory_bytes: int, parent: int) -> dict[str, str]:
-    """Confine this process for good and return the layers that could not be had, each with the reason.
+    """Confine this process for good and return every layer, with the reason where it could not be had, else nothing.
 
     ``memory_bytes`` bounds its address space; ``parent`` is the process whose death ends it.
     """
@@ -51,15 +51,15 @@ def confine(memory_bytes: int, parent: int) -> dict[str, str]:
         "landlock": lambda: restrict(library_folders()),
         "seccomp": filter_system_calls,
     }
-    missing = {}
+    outcome = dict.fromkeys(layers, "")
     for name, layer in layers.items():
         try:
             layer()
         except (OSError, ValueError, KeyError, AttributeError) as error:
-            missing[name] = str(getattr(error, "strerror", None) or error)
+            outcome[name] = str(getattr(error, "strerror", None) or error) or "refused"
     if os.getppid() != parent:  # it died before its death could be a signal
         raise SystemExit(0)
-    return missing
+    return outcome
 
 
 def library_folders() -> list[str]:

@@ -89,10 +89,11 @@ class Worker:
 def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> None:
     """Close the cage, then serve the daemon on a socket. ``parent`` is the process whose death ends this one."""
     connection = socket.socket(fileno=descriptor)
-    missing = confine(memory_bytes, parent)
+    layers = confine(memory_bytes, parent)
+    whole = all(name in OPTIONAL or not reason for name, reason in layers.items())
     with contextlib.suppress(EOFError, ConnectionError):
-        if required and not OPTIONAL.issuperset(missing):
-            connection.sendall(pack({"kind": "unconfined", "missing": missing}))
+        if required and not whole:
+            connection.sendall(pack({"kind": "unconfined", "layers": layers}))
             return
-        connection.sendall(pack({"kind": "ready", "missing": missing, "decoder": VERSION}))
+        connection.sendall(pack({"kind": "ready", "layers": layers, "decoder": VERSION}))
         Worker(connection, memory_bytes).serve()
