@@ -13,6 +13,7 @@ import av.logging
 from av.video.reformatter import VideoReformatter
 
 from connectors.errors import Poison, Reason
+from daemon.decoding.child.codecs import DECODERS, VIDEO
 from daemon.decoding.child.containers import CONTAINERS, IMAGES, PROTOCOLS, is_known
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 
@@ -30,6 +31,7 @@ def open_container(descriptor: int, limits: MediaLimits, **more_options: str) ->
         "fd": str(descriptor),
         "format_whitelist": ",".join(CONTAINERS + IMAGES),
         "protocol_whitelist": ",".join(PROTOCOLS),
+        "codec_whitelist": ",".join(DECODERS),  # what may run while the container is probed
         "max_pixels": str(limits.max_pixels),
         **more_options,
     }
@@ -59,6 +61,10 @@ def video_stream(container: Any) -> Any:
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:
         raise Poison(Reason.UNSUPPORTED_CODEC, "no decoder for its video")
+    if stream.codec.canonical_name not in VIDEO:
+        raise Poison(
+            Reason.UNSUPPORTED_CODEC, f"{stream.codec.canonical_name} is not among the codecs that are decoded"
+        )
     return stream
 
 
