@@ -12,6 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from daemon.web import connections
 from daemon.web.server import StatusServer
 
+OURS = (
+    "localhost LOCALHOST:8480 127.0.0.1 127.0.0.1:9 [::1] [::1]:80 [0:0:0:0:0:0:0:1] a.example.org a.example.org.:8480"
+)
+STRANGERS = (
+    "evil.example evil.example:8480 localhost.evil.example 127.0.0.1.evil.example 10.0.0.1 evil.example#127.0.0.1 "
+    "localhost@evil.example [::2] [::1]evil :8480 localhost:80:80"
+)
 LARGE = "x" * 20_000_000  # more than the buffers of both ends hold
 
 
@@ -143,7 +150,7 @@ async def test_an_idle_connection_is_closed_and_a_second_request_is_answered_bef
     ],
 )
 async def test_names_of_this_machine_and_of_the_configuration_are_answered(host: str) -> None:
-    async with serving(hosts=["Status.example.org"]) as port:
+    async with serving(hosts=["A.example.org"]) as port:
         assert await answer(port, f"Host: {host}") == "HTTP/1.1 200 OK"
 
 
