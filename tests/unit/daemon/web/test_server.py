@@ -135,42 +135,13 @@ async def test_an_idle_connection_is_closed_and_a_second_request_is_answered_bef
     assert time.monotonic() - begun_s < connections.KEEP_ALIVE_S + 2
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "localhost",
-        "LOCALHOST:8480",
-        "127.0.0.1",
-        "127.0.0.1:9",
-        "[::1]",
-        "[::1]:80",
-        "[0:0:0:0:0:0:0:1]",
-        "status.example.org",
-        "status.example.org.:8480",
-    ],
-)
+@pytest.mark.parametrize("host", OURS.split())
 async def test_names_of_this_machine_and_of_the_configuration_are_answered(host: str) -> None:
     async with serving(hosts=["A.example.org"]) as port:
         assert await answer(port, f"Host: {host}") == "HTTP/1.1 200 OK"
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "evil.example:8480",
-        "localhost.evil.example",
-        "127.0.0.1.evil.example",
-        "10.0.0.1",
-        "evil.example#127.0.0.1",
-        "localhost@evil.example",
-        "[::2]",
-        "[::1]evil",
-        "",
-        ":8480",
-        "localhost:80:80",
-    ],
-)
+@pytest.mark.parametrize("host", ["", *STRANGERS.split()])
 async def test_other_names_are_not_answered(host: str) -> None:
     async with serving() as port:
         assert await answer(port, f"Host: {host}") in (
