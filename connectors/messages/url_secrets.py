@@ -7,12 +7,14 @@ import re
 
 MASK = "********"
 
-_USER = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*:(?://|\\/\\/))[^\s/?#\"'<>]*@")
-_QUERY = re.compile(r"(?P<url>\b[A-Za-z][A-Za-z0-9+.-]*:(?://|\\/\\/)[^\s?#\"'<>]*\?)[^\s#\"'<>)\]},]+")
+# every repetition has a bound: the texts may be a stranger's, and must not take long
+_SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]{0,31}:(?://|\\/\\/)"
+_USER = re.compile(rf"(?P<scheme>{_SCHEME})[^\s/?#\"'<>]{{0,1024}}@")
+_QUERY = re.compile(rf"(?P<url>{_SCHEME}[^\s?#\"'<>]{{0,2048}}\?)[^\s#\"'<>)\]}},]+")
 # without a scheme: the address of a broker, a request's target in a client's debug line
-_USER_ALONE = re.compile(r"(?<![^\s\"'=(\[{,])[^\s/@:\"'=(\[{,]+:[^\s/@\"']+@(?=[A-Za-z0-9\[])")
+_USER_ALONE = re.compile(r"(?<![^\s\"'=(\[{,/])[^\s/@:\"'=(\[{,]{1,256}:[^\s/@\"']{1,256}@(?=[A-Za-z0-9\[])")
 _PARAMETER = re.compile(
-    r"(?P<name>[?&](?:x-(?:amz|goog|oss|ms)-[a-z0-9-]+|awsaccesskeyid|googleaccessid|sig|signature|[a-z_]*token|"
+    r"(?P<name>[?&](?:x-(?:amz|goog|oss|ms)-[a-z0-9-]{1,64}|awsaccesskeyid|googleaccessid|sig|signature|[a-z_]{0,32}token|"
     r"api[_-]?key|key|password|secret)=)[^\s&#\"'<>]+",
     re.IGNORECASE,
 )

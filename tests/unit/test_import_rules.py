@@ -36,6 +36,7 @@ DAEMON_KNOWS = {
     "connectors.settings",
     "connectors.terminal",
     "connectors.validation",
+    "connectors.weak_settings",
     "connectors.messages.webvtt",
     "connectors.messages.codec",
     "connectors.messages.schema",
