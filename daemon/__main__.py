@@ -74,6 +74,7 @@ def run(
     from connectors.routes import check_connectors
     from daemon.build import build_components
     from daemon.config.file import load
+    from daemon.config.weak_settings import weak_settings
     from daemon.service import logs
     from daemon.supervisor import Supervisor
     from daemon.telemetry import tracing
@@ -82,7 +83,7 @@ def run(
     loaded = load(config, given)
     logs.set_up(loaded.log)
     tracing.set_up()
-    for line in check_connectors(loaded):  # before a model is loaded for nothing
+    for line in (*weak_settings(loaded), *check_connectors(loaded)):  # before a model is loaded for nothing
         logging.getLogger(__name__).warning("%s", line)
 
     async def work() -> ExitCode:
@@ -217,6 +218,7 @@ def replay(
 ) -> None:
     """Send dead letters through again."""
     from connectors.routes import replay_dead_letters
+    from daemon.commands.terminal import say
     from daemon.config.file import load
     from daemon.service import logs
 
@@ -224,7 +226,7 @@ def replay(
     logs.set_up(loaded.log)
     if source is not None and source not in loaded.sources:
         raise typer.BadParameter(f"no source {source!r}: there are {', '.join(loaded.sources)}.")
-    print(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit))
+    say(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit), wrap=False)
 
 
 @app.command()
@@ -259,20 +261,26 @@ def _run() -> int:
     try:
         code = app(standalone_mode=False)
     except CommandLineError as error:
-        print(f"captiond: {error}", file=sys.stderr)
+        _complain(f"captiond: {error}")
         return int(ExitCode.USAGE)
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except ConfigurationError as error:
-        print(f"captiond: the configuration is wrong.\n{error}", file=sys.stderr)
+        _complain(f"captiond: the configuration is wrong.\n{error}", has_lines=True)
         return int(ExitCode.CONFIGURATION)
     except Fatal as error:
-        print(f"captiond: {error}", file=sys.stderr)
+        _complain(f"captiond: {error}")
         return int(error.exit_code)
     except CaptiondError as error:
-        print(f"captiond: {error}", file=sys.stderr)
+        _complain(f"captiond: {error}")
         return int(ExitCode.CLIP_FAILED)
     return code if isinstance(code, int) else int(ExitCode.CLEAN)
+
+
+def _complain(text: str, *, has_lines: bool = False) -> None:
+    from daemon.commands.terminal import complain
+
+    complain(text, has_lines=has_lines)
 
 
 if __name__ == "__main__":

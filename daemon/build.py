@@ -74,7 +74,7 @@ def _status_server(settings: Settings, health: Health, watchdog: Watchdog) -> Se
     from daemon.web.pages import build_app
     from daemon.web.server import StatusServer
 
-    return StatusServer(build_app(health, watchdog), settings.http.listen)
+    return StatusServer(build_app(health, watchdog), settings.http.listen, settings.http.hosts)
 
 
 def build_components(

@@ -62,7 +62,8 @@ def locate(uri: str, roots: Sequence[Path]) -> list[tuple[Path, tuple[str, ...]]
     """Return each root and path beneath it that a reference may mean, without looking at the disk."""
     path = _path_of(uri)
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
-    if not parts or path.endswith(("/", "/.")) or not all(map(is_component, parts)):
+    is_plain = all(map(is_component, parts)) and not any(map(climbs, parts))
+    if not parts or path.endswith(("/", "/.")) or not is_plain:
         raise _forbidden("it is not a plain path to a file")
     if not path.startswith("/"):
         return [(root, parts) for root in roots]
@@ -72,6 +73,14 @@ def locate(uri: str, roots: Sequence[Path]) -> list[tuple[Path, tuple[str, ...]]
         if len(parts) > len(above) and parts[: len(above)] == above:
             beneath.append((root, parts[len(above) :]))
     return beneath
+
+
+def climbs(step: str) -> bool:
+    """Return whether one step of a path may mean `.` or `..` to somebody: with a parameter, a backslash or a space.
+
+    Servers disagree about these: some drop what stands behind a semicolon, some take a backslash for a slash.
+    """
+    return any(part.partition(";")[0].strip(" ") in (".", "..") for part in step.split("\\"))
 
 
 def _path_of(uri: str) -> str:
@@ -90,8 +99,8 @@ def _path_of(uri: str) -> str:
     escaped = uri[local.end() :]
     if re.search(r"[?#\\]", escaped) or re.search(r"%(?![0-9A-Fa-f]{2})", escaped):
         raise _forbidden("it is not the URI of a file")
-    if re.search(r"%(2[fF]|00)", escaped):
-        raise _forbidden("it has an escaped slash or NUL")  # decoded they would mean another path
+    if re.search(r"%(25)*(2[fF]|00|5[cC])|%(25)+2[eE]", escaped):
+        raise _forbidden("it has an escaped slash, NUL or twice escaped dot")  # decoded they would mean another path
     try:
         path = unquote_to_bytes(escaped).decode("utf-8")
     except UnicodeDecodeError as error:

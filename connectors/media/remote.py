@@ -16,8 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.media.protocols import Media
+from connectors.media.reference import climbs
 
 _MAX_URL_CHARACTERS = 4096
+_MAX_DECODINGS = 4  # a server decodes once, a proxy before it perhaps once more
 _CHUNK_BYTES = 2**20
 _CONNECT_S, _SILENCE_S = 30.0, 60.0  # a store that says nothing for so long is tried again; a slow one is waited for
 
@@ -209,10 +211,20 @@ def is_remote(uri: str, prefixes: Sequence[str]) -> bool:
     return any(uri.startswith(prefix) for prefix in prefixes)
 
 
+def _may_climb(path: str) -> bool:
+    """Return whether a URL's path means another one to a server that decodes it, however often it does."""
+    for _ in range(_MAX_DECODINGS):
+        if "\\" in path or any(map(climbs, path.split("/"))) or not path.isprintable():
+            return True
+        before, path = path, unquote(path)
+        if before == path:
+            return False
+    return True
+
+
 def open_remote(uri: str, name: str, *, prefixes: Sequence[str], spool: Spool, max_clip_bytes: int) -> Media:
     """Return the media behind an allowed URL; :class:`Poison` where it is written to lead out of its prefix."""
-    steps = unquote(urlsplit(uri).path).replace("\\", "/").split("/")
-    hostile = any(step in (".", "..") for step in steps) or "%2e" in uri.lower() or "#" in uri
+    hostile = _may_climb(urlsplit(uri).path) or "%2e" in uri.lower() or "#" in uri
     unprintable = any(character <= " " or character == "\x7f" for character in uri)
     if hostile or unprintable or len(uri) > _MAX_URL_CHARACTERS or not is_remote(uri, prefixes):
         raise Poison(Reason.FORBIDDEN_PATH, "the reference is refused: not a plain URL", origin="source")

@@ -24,6 +24,7 @@ from connectors.errors import ExitCode, Poison, Reason
 from connectors.terminal import named_clip, terminal_route
 from daemon.build import build_pipeline, clip_settings, started
 from daemon.commands.one_shot import SOURCE
+from daemon.commands.terminal import say, say_json, show_table
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan, Sampler
@@ -81,7 +82,7 @@ async def bench(settings: Settings, clips: Sequence[Path], windows: int, rounds:
             alone += await _engine_alone(engine, held, repeats * held.windows)
             whole += await _whole(settings, sampler, engine, list(clips) * repeats)
     if form == "json":
-        print(json.dumps(_report(settings, alone, whole)))
+        say_json(json.dumps(_report(settings, alone, whole)))
     else:
         _show(settings, alone, whole)
     return ExitCode.CLIP_FAILED if whole.rejected else ExitCode.CLEAN
@@ -202,13 +203,10 @@ def _show(settings: Settings, alone: Rate, whole: Rate) -> None:
             f"{rate.prompt_tokens / rate.took_s:.1f}",
             f"{rate.video_s / rate.took_s:.1f}" if rate.video_s else "-",
         )
-    console.print(table)
+    show_table(table, to=console)
     report = _report(settings, alone, whole)
-    console.print(
-        f"Efficiency {report['efficiency']:.2f}, the pipeline against the engine alone; decoders "
-        f"{report['decoders_busy']:.0%} busy.\n"
-        f"The bottleneck is {_ADVICE[str(report['bottleneck'])]}.",
-        highlight=False,
-    )
+    efficiency = f"Efficiency {report['efficiency']:.2f}, the pipeline against the engine alone"
+    say(f"{efficiency}; decoders {report['decoders_busy']:.0%} busy.", to=console)
+    say(f"The bottleneck is {_ADVICE[str(report['bottleneck'])]}.", to=console)
     if whole.rejected:
-        console.print(f"{whole.rejected} clip(s) could not be captioned to the end.", style="red", highlight=False)
+        say(f"{whole.rejected} clip(s) could not be captioned to the end.", to=console, style="red")

@@ -14,6 +14,7 @@ from connectors.messages.webvtt import HEADER, block
 from connectors.terminal import terminal_route
 from daemon.build import build_pipeline, clip_settings, started
 from daemon.commands.one_shot import SOURCE, clock
+from daemon.commands.terminal import cell, complain, say, say_beside, say_json, say_lines
 from daemon.config.settings import Settings
 
 
@@ -38,29 +39,24 @@ class CaptionPrinter:
         if progress.rejection is not None:
             self.failed.append(f"{name}: {progress.rejection.reason}: {progress.rejection.detail}")
             if self._form == "json":
-                self._line(rejection_to_json(progress.rejection).decode())
+                say_json(rejection_to_json(progress.rejection).decode())
         self._status(f"{name}: {self._windows} window(s) captioned")
 
     def _head(self, name: str) -> None:
         if self._form == "text":
-            self._out.print(name, style="bold", highlight=False, markup=False)
+            say(name, to=self._out, style="bold")
         elif self._form == "vtt":
-            self._line(HEADER.rstrip("\n"))
+            say_lines(HEADER.rstrip("\n"))
 
     def _caption(self, caption: Caption) -> None:
         if self._form == "json":
-            self._line(caption_to_json(caption).decode())
+            say_json(caption_to_json(caption).decode())
         elif self._form == "vtt":
-            self._line(block(caption).rstrip("\n"))
+            say_lines(block(caption).expandtabs(4).rstrip("\n"))
         else:
             span = f"{clock(caption.window.start_ns)} - {clock(caption.window.exclusive_end_ns)}"
             text = caption.text or f"({caption.status}{': ' + caption.detail if caption.detail else ''})"
-            self._out.print(f"  [cyan]{span}[/cyan]  ", end="", highlight=False)
-            self._out.print(text, highlight=False, markup=False)
-
-    def _line(self, text: str) -> None:
-        self._out.file.write(text + "\n")
-        self._out.file.flush()
+            say_beside(f"  {span}", text.expandtabs(4), to=self._out, style="cyan")
 
 
 async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode:
@@ -72,11 +68,11 @@ async def caption(settings: Settings, clips: Sequence[Path], form: str) -> ExitC
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with ProgressBar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("Loading the model")
-        printer = CaptionPrinter(form, out, lambda text: bar.update(task, description=text))
+        printer = CaptionPrinter(form, out, lambda text: bar.update(task, description=str(cell(text))))
         route = terminal_route(SOURCE, clips, printer)
         async with started(settings) as (sampler, engine):
             bar.update(task, description="Captioning")
             await build_pipeline(settings, [route], sampler, engine, clip_settings(settings, SOURCE)).run()
     for line in printer.failed:
-        err.print(f"Not captioned to its end: {line}.", style="red", highlight=False, markup=False)
+        complain(f"Not captioned to its end: {line}.", style="red")
     return ExitCode.CLIP_FAILED if printer.failed else ExitCode.CLEAN

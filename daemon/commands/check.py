@@ -6,13 +6,16 @@ from typing import Any
 
 import yaml
 
+from connectors.messages.url_secrets import MASK, mask_urls
 from connectors.routes import check_connectors
+from daemon.commands.terminal import say_lines
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.settings import Settings, VllmSettings
+from daemon.config.weak_settings import weak_settings
 from daemon.decoding.process import try_cage
 from daemon.engines.build import build_token_planner, check_engine
 
-_SECRET = ("password", "secret", "token", "api_key")
+_SECRET = ("password", "secret", "token", "api_key", "api-key", "credential", "authorization", "cookie")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")
 
 # the frames that `check --engine` asks the processor about, for it has no clip
@@ -30,17 +33,19 @@ def _mask(value: Any, key: str = "") -> Any:
         return {name: _mask(below, str(name)) for name, below in value.items()}
     if isinstance(value, list):
         return [_mask(below, key) for below in value]
-    secret = any(word in key for word in _SECRET) and not any(word in key for word in _NOT_SECRET)
-    return "********" if secret and value is not None else value
+    name = key.lower()
+    if value is not None and any(word in name for word in _SECRET) and not any(word in name for word in _NOT_SECRET):
+        return MASK
+    return mask_urls(value) if isinstance(value, str) else value
 
 
 def print_check(settings: Settings, *, ask_processor: bool = False, show_sandbox: bool = False) -> None:
     """Print the effective configuration as YAML, and the sentences about it as comments."""
     lines = check(settings, ask_processor=ask_processor)
     lines += check_sandbox(settings, every_layer=show_sandbox)
-    print(yaml.safe_dump(masked(settings), sort_keys=False, allow_unicode=True), end="")
+    say_lines(yaml.safe_dump(masked(settings), sort_keys=False, allow_unicode=True).rstrip("\n"))
     for line in lines:
-        print(f"# {line}")
+        say_lines(f"# {' '.join(mask_urls(line).split())}")
 
 
 def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
@@ -48,6 +53,7 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     by_source = settings_by_source(settings)
     lines = [_about_source(name, mine) for name, mine in by_source.items()]
     check_engine(settings.engine)
+    lines += weak_settings(settings)
     lines += check_connectors(settings)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
         lines.append("The bundled model knows only moving shapes: engine.model names a real one.")

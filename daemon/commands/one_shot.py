@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from connectors.errors import ExitCode, Poison
 from connectors.terminal import named_clip
 from daemon.build import build_sampler, clip_settings
+from daemon.commands.terminal import complain
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.file import read_yaml, settings_from
 from daemon.config.settings import LogSettings, Settings
@@ -65,7 +64,7 @@ async def use_plans(
                 finally:
                     plan.close()
             except Poison as fault:
-                Console(stderr=True).print(f"{path}: {fault}.", style="red", highlight=False, markup=False)
+                complain(f"{path}: {fault}.", style="red")
                 code = ExitCode.CLIP_FAILED
     finally:
         await sampler.close()

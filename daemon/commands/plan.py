@@ -11,6 +11,7 @@ from rich.table import Table
 
 from connectors.errors import ExitCode
 from daemon.commands.one_shot import PlannedClip, clock, use_plans
+from daemon.commands.terminal import say, say_json, show_table
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan
 from daemon.engines.build import build_token_planner
@@ -26,7 +27,7 @@ async def plan(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode
     async def show(clip: PlannedClip) -> None:
         row = _row(clip, _tokens(clip, planner))
         if form == "json":
-            print(json.dumps(row))
+            say_json(json.dumps(row))
         else:
             _print_table(clip.path, clip.plan, row)
 
@@ -62,11 +63,10 @@ def _row(clip: PlannedClip, tokens: Sequence[int | None]) -> dict[str, Any]:
 
 def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
     console = Console()
-    console.print(
+    say(
         f"{path}: {planned.container}, {planned.codec}, {len(planned.pts_ns)} frames in "
         f"{planned.duration_ns / NS_PER_S:.3f} s; the model gets {planned.width} x {planned.height}.",
-        highlight=False,
-        markup=False,
+        to=console,
     )
     table = Table("window", "span", "frames shown at (s)", "tokens", "KiB")
     for window, planned_window in zip(row["windows"], planned.windows, strict=True):
@@ -78,4 +78,4 @@ def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
         span = f"{clock(window['start_ns'])} - {clock(window['exclusive_end_ns'])}"
         tokens = "-" if window["prompt_tokens"] is None else str(window["prompt_tokens"])
         table.add_row(str(window["index"]), span, shown, tokens, f"{size_kib:,}")
-    console.print(table)
+    show_table(table, to=console)

@@ -7,6 +7,7 @@ from pathlib import Path
 from connectors.errors import ExitCode
 from daemon.commands.contact_sheet import PictureFolder
 from daemon.commands.one_shot import PlannedClip, use_plans
+from daemon.commands.terminal import say
 from daemon.config.settings import Settings
 from daemon.engines.build import build_token_planner
 from daemon.windows import FrameSet
@@ -23,7 +24,7 @@ async def sample(settings: Settings, clips: Sequence[Path], out: Path) -> ExitCo
                 count += len(await asyncio.to_thread(pictures.add, window))
                 clip.sampler.release(window)
         await asyncio.to_thread(pictures.finish)
-        print(f"{clip.path}: {count} frames in {folder}")
+        say(f"{clip.path}: {count} frames in {folder}", wrap=False)
 
     planner = await asyncio.to_thread(build_token_planner, settings)
     return await use_plans(settings, planner, clips, write)

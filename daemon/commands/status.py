@@ -7,6 +7,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from daemon.commands.terminal import cell, complain, say, say_json, show_table
+
 _ANSWER_S = 5.0  # a daemon that turns its loop answers in milliseconds
 
 
@@ -32,10 +34,10 @@ def show(listen: str, *, as_json: bool = False) -> int:
     try:
         found = fetch(listen)
     except NoAnswer as error:
-        Console(stderr=True).print(f"captiond: {error}", markup=False, soft_wrap=True)
+        complain(f"captiond: {error}")
         return 1
     if as_json:
-        print(json.dumps(found, indent=2))
+        say_json(json.dumps(found, indent=2))
     else:
         print_status(found, Console())
     return 0 if found["ready"] else 1
@@ -44,24 +46,22 @@ def show(listen: str, *, as_json: bool = False) -> int:
 def print_status(found: dict[str, Any], console: Console) -> None:
     """Print a snapshot for a person."""
     state = "ready" if found["ready"] else found["why_not_ready"]
-    console.print(
-        f"captiond {found['version']}, model {found['model']}, up {found['up_s']:.0f} s: {state}", markup=False
-    )
+    say(f"captiond {found['version']}, model {found['model']}, up {found['up_s']:.0f} s: {state}", to=console)
     clips, windows, rates = found["clips"], found["windows"], found["per_second"]
     held = found["in_flight_bytes"]
-    console.print(
+    say(
         f"{rates['clips']:.2f} clips/s, {rates['windows']:.1f} windows/s; {windows['in_engine']} of "
         f"{windows['engine_slots']} windows in the engine, {windows['waiting']} waiting for it, "
         f"{clips['waiting']} clips waiting; {held['held'] / 2**20:.0f} of {held['limit'] / 2**20:.0f} MiB in flight",
-        markup=False,
-        soft_wrap=True,
+        to=console,
+        wrap=False,
     )
     table = Table("source", "received", "in flight", "done", "rejected")
     for name, one in found["sources"].items():
-        table.add_row(name, *(str(one[key]) for key in ("received", "in_flight", "done", "rejected")))
-    console.print(table)
+        table.add_row(*map(cell, (name, *(one[key] for key in ("received", "in_flight", "done", "rejected")))))
+    show_table(table, to=console)
     if found["restarts"]:
         ended = ", ".join(f"{times} after {how}" for how, times in found["restarts"].items())
-        console.print(f"Restarts: {ended}.", markup=False)
+        say(f"Restarts: {ended}.", to=console)
     if found["last_reload"]:
-        console.print(found["last_reload"], markup=False, soft_wrap=True)
+        say(found["last_reload"], to=console, wrap=False)

@@ -185,6 +185,9 @@ class HttpSettings(Section):
     """The address of /livez, /readyz, /metrics and the status page; null turns them off."""
 
     listen: str | None = Field("127.0.0.1:8480", pattern=r"^[^:\s]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$")
+    hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$|^\[[0-9a-fA-F:]+\]$")], ...] = Field(
+        (), description="other names, without a port, by which requests may ask for it"
+    )
 
 
 class Settings(Section):

@@ -13,6 +13,8 @@ from typing import Any
 from prometheus_client import Counter, Gauge
 
 from connectors.contract import Route, Sink
+from connectors.messages.safe_text import escaped
+from connectors.messages.url_secrets import mask_urls
 from daemon import __version__
 from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Engine
@@ -75,7 +77,7 @@ class Health:
         """Return what is waited for, by part: a source's name, ``sink`` or ``engine``."""
         reports = {route.name: route.waiting_for for route in self.routes}
         reports |= {"sink": self.sink.waiting_for, "engine": self.engine.waiting_for}
-        return {part: text for part, text in reports.items() if text}
+        return {part: escaped(mask_urls(text)) for part, text in reports.items() if text}
 
     def not_ready(self) -> str:
         """Return why the daemon captions nothing now; empty while it is ready."""
@@ -120,7 +122,7 @@ class Health:
             "why_not_ready": self.not_ready(),
             "waiting_for": self.waiting_for(),
             "up_s": round(self._clock() - self._begun_s, 1),
-            "model": self.engine.model_id,
+            "model": mask_urls(self.engine.model_id),
             "clips": {
                 "received": int(total(count.clips_received)),
                 "done": int(total(count.clips_done)),
@@ -173,7 +175,7 @@ class Health:
             "captiond_waiting": {(part,): float(part in waiting) for part in parts},
             "captiond_ready": {(): float(not self.not_ready())},
             "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
-            "captiond_build_info": {(__version__, engine.model_id): 1.0},
+            "captiond_build_info": {(__version__, mask_urls(engine.model_id)): 1.0},
         }
         if (statistics := engine.statistics) is not None:
             found["captiond_engine_queue"] = {("running",): statistics.running, ("waiting",): statistics.waiting}

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from connectors.errors import ExitCode
+from connectors.messages.safe_text import escaped
+from connectors.messages.url_secrets import mask_urls
 from daemon.service.health import Health, Phase
 from daemon.service.reload import Outcome, Reloader
 from daemon.service.run_record import RunRecord
@@ -104,6 +106,7 @@ class ServiceHooks:
         except Exception:  # a bug in reading a file is no reason to stop captioning
             log.exception("The configuration could not be read again.")
             outcome, sentence = Outcome.REFUSED, "Not reloaded: an error, see the log."
+        sentence = escaped(mask_urls(sentence))  # it may quote what stands in the file
         self.health.metrics.reloads.labels(outcome).inc()
         self.health.last_reload = sentence
         log.log(logging.WARNING if outcome is Outcome.REFUSED else logging.INFO, "%s", sentence)

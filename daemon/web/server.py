@@ -4,24 +4,25 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from connectors.errors import ConfigurationError
+from daemon.web.connections import BACKLOG, KEEP_ALIVE_S, BoundedConnection
+from daemon.web.hosts import AllowedHosts
 
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 1  # how long an answer under way may take when the daemon ends; uvicorn takes whole seconds
-_CONNECTIONS = 64  # what reads metrics is few; a flood is answered 503 and costs no memory
 
 
 class StatusServer:
-    """Serves an application on ``host:port``."""
+    """Serves an application on ``host:port``, to requests for this machine's names and ``hosts``."""
 
-    def __init__(self, app: ASGIApp, listen: str) -> None:
-        self._app, self._listen = app, listen
+    def __init__(self, app: ASGIApp, listen: str, hosts: Sequence[str] = ()) -> None:
+        self._app, self._listen = AllowedHosts(app, listen, hosts), listen
         self._server: _QuietServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -36,12 +37,16 @@ class StatusServer:
         self._port: int = opened.getsockname()[1]
         config = uvicorn.Config(
             self._app,
+            http=BoundedConnection,
+            ws="none",  # an upgraded connection would be bounded by nothing
+            proxy_headers=False,
             log_config=None,
-            log_level="warning",
+            log_level="error",  # below that it says of each bad request that it was bad
             access_log=False,
             lifespan="off",
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=_CLOSE_S,
         )
         self._server = _QuietServer(config)
@@ -54,6 +59,9 @@ class StatusServer:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, BoundedConnection):
+                    connection.transport.abort()  # its peer does not read what was answered
 
 
 class _QuietServer(uvicorn.Server):

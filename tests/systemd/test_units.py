@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.config.settings import LimitsSettings
 from testing.repository import ROOT
 from tests.chaos.unit_rows import ANALYZE, UNITS, analyze, findings, open_doors, stage
 
@@ -46,3 +47,37 @@ def test_the_template_is_the_unit_with_an_instance() -> None:
 
     instance = (line.replace("-%i", "").replace("/%i.yaml", "/captiond.yaml") for line in settings(many))
     assert list(instance) == settings(one)
+
+
+def values(unit: str, key: str) -> list[str]:
+    """Return the values that a unit file gives a key, in order."""
+    text = (ROOT / "systemd" / unit).read_text()
+    return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_one_batch_of_engine_killers_does_not_use_up_the_starts(unit: str) -> None:
+    batch = LimitsSettings().max_clips_in_flight
+    shared_death, first_start = 1, 1
+
+    (burst,) = values(unit, "StartLimitBurst")
+
+    assert int(burst) > first_start + shared_death + batch
+    assert "After seventy failed starts" in (ROOT / "docs" / "operate.md").read_text()
+    assert burst == "70"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_service_that_fails_at_once_stays_failed(unit: str) -> None:
+    (burst,), (interval_s,) = values(unit, "StartLimitBurst"), values(unit, "StartLimitIntervalSec")
+    (pause_s,) = values(unit, "RestartSec")
+
+    assert int(burst) * (int(pause_s) + 2) < int(interval_s)  # a start that fails at once takes some two seconds
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_decoders_may_put_themselves_into_their_cage(unit: str) -> None:
+    allowed = [name for value in values(unit, "SystemCallFilter") for name in value.split() if value[0] != "~"]
+
+    needed = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"}
+    assert needed <= set(allowed)

@@ -25,7 +25,8 @@ NEVA_KNOWS = {
     "neva.commands": {"neva.*", "neva.checkpoints", "neva.training", "neva.evaluate", "neva.train"},
 }
 
-# what the daemon may import of the connectors; webvtt and schema are formats, and terminal is the person at it
+# what the daemon may import of the connectors; webvtt and schema are formats, safe_text and url_secrets show text from
+# outside, and terminal is the person at it
 DAEMON_KNOWS = {
     "connectors.contract",
     "connectors.errors",
@@ -36,9 +37,12 @@ DAEMON_KNOWS = {
     "connectors.terminal",
     "connectors.validation",
     "connectors.messages.safe_text",
+    "connectors.weak_settings",
     "connectors.messages.webvtt",
     "connectors.messages.codec",
     "connectors.messages.schema",
+    "connectors.messages.safe_text",
+    "connectors.messages.url_secrets",
 }
 
 # what is ours that each folder beside the product may import, itself included

@@ -163,6 +163,22 @@ def test_a_redirect_is_not_followed(store: str, spool: Spool) -> None:
         "http://host/clips/../secret",
         "http://host/clips/%2e%2e/secret",
         "http://host/clips/..%2fsecret",
+        "http://host/clips/..;/secret",
+        "http://host/clips/..;x=y/secret",
+        "http://host/clips/.;/secret",
+        "http://host/clips/%252e%252e/secret",
+        "http://host/clips/%25252e%25252E/secret",
+        "http://host/clips/.%252e/secret",
+        "http://host/clips/..%252fsecret",
+        "http://host/clips/..%253b/secret",
+        "http://host/clips/..\\secret",
+        "http://host/clips/..%5csecret",
+        "http://host/clips/..%255csecret",
+        "http://host/clips/a\\..\\..\\secret",
+        "http://host/clips/..%20/secret",
+        "http://host/clips/a%00.mp4",
+        "http://host/clips/a%250a.mp4",
+        "http://host/clips/%2525252525252541",
         "http://host/clips/a b",
         "http://host/clips/a\n",
         "http://host/clips/a#b",
@@ -177,6 +193,17 @@ def test_urls_that_lead_out_are_refused(uri: str, spool: Spool) -> None:
         remote(uri, spool, prefix="http://host/clips/")
 
     assert refused.value.reason == Reason.FORBIDDEN_PATH
+
+
+PLAIN = """
+a.mp4 a..b.mp4 ...mp4 50%25.mp4 50%.mp4 a;v=1.mp4 two%20words.mp4 %E6%97%A5.mp4 \u65e5.mp4 a+b@c:d.mp4 a//b.mp4
+a%2525.mp4 a.mp4?X-Amz-Signature=a%2Fb/..;/&x=../y
+"""
+
+
+@pytest.mark.parametrize("name", PLAIN.split())
+def test_plain_urls_are_taken(name: str, spool: Spool) -> None:
+    assert remote(f"http://host/clips/{name}", spool, prefix="http://host/clips/").name == "r"
 
 
 def test_an_object_store_is_read_through_fsspec(spool: Spool) -> None:
