@@ -41,7 +41,6 @@ DAEMON_KNOWS = {
     "connectors.messages.webvtt",
     "connectors.messages.codec",
     "connectors.messages.schema",
-    "connectors.messages.safe_text",
     "connectors.messages.url_secrets",
 }
 
