@@ -204,15 +204,16 @@ def test_a_partition_that_goes_while_its_commit_is_in_doubt_is_its_new_owners(ha
     line = Line(Lost(happened))
     gone, stays = line.add(0, 0), line.add(1, 0)
     line.commit()
+    following = line.add(1, 1)
     line.revoke(0)
     assert line.committer.tries == 1  # nothing is committed before it is known what became of the one in doubt
     assert answer_of(gone) is None
 
     line.commit()
 
-    assert (answer_of(gone), answer_of(stays)) == ("answered", "answered")
+    assert [answer_of(one) for one in (gone, stays, following)] == ["answered"] * 3
     assert line.partitions.late_settlements == 1
-    assert line.committer.commits == ([[gone, stays]] if happened else [[stays]])
+    assert line.committer.commits == ([[gone, stays], [following]] if happened else [[stays, following]])
     assert line.partitions.ledger(partition(0)) is None
 
 

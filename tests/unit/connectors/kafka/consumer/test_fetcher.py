@@ -102,7 +102,8 @@ def test_what_retention_deleted_is_counted_and_holds_nothing_up(caplog: pytest.L
     reading.consumer.first[PLACE] = 8
     reading.store(PLACE, PartitionPosition(4, 9, {4: ClipPosition(), 6: ClipPosition(), 8: ClipPosition()}))
 
-    assert reading.begin().read() == ["0/8", "0/9"]
+    assert reading.begin().consumer.positions[PLACE] == 8
+    assert reading.read() == ["0/8", "0/9"]
 
     assert reading.fetcher.lost_to_retention == 2
     assert "Retention deleted clips/0 up to offset 8 unread." in caplog.text

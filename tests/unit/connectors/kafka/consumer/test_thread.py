@@ -266,6 +266,25 @@ async def test_a_commit_that_the_group_refuses_is_asked_for_again(caplog: pytest
     assert caplog.messages.count("Source clips: the group is changing (CommitFailedError: a rebalance).") == 1
 
 
+async def test_a_failure_that_passes_by_itself_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(Running(*clips(0, 0, 1, 2)), 0) as made:
+        for delivery in await made.delivers("0/0", "0/1", "0/2"):
+            made.consumer.faults.add("commit", KafkaTimeoutError("late"))
+            await made.publish(delivery)
+
+    assert made.stored() == 3
+    assert [message for message in caplog.messages if "waits" in message] == []
+
+
+def test_a_partition_that_comes_is_paused_before_anything_of_it_is_read() -> None:
+    consumer: Any = ScriptedConsumer(clips(0, 0))
+    consumer.subscribe(listener=thread_module._Rebalances(consumer, deque()))
+
+    consumer.change("assigned", {PLACE})
+
+    assert consumer.paused() == {PLACE}
+
+
 async def test_a_broker_that_is_away_at_the_start_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     made = Running(*clips(0, 0))
     assert made.thread.waiting_for == "the broker"
