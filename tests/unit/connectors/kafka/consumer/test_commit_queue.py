@@ -14,15 +14,9 @@ from connectors.kafka.consumer.commit_queue import CommitQueue
 from connectors.kafka.consumer.committer import TooLarge
 from connectors.kafka.offset_ledger import Outcome, PartitionPosition, decode_position
 from connectors.kafka.record import PendingCommit, ProducerRecord
-from tests.unit.connectors.kafka.scripted_client import (
-    ImmediateLoop,
-    Lost,
-    ScriptedCommitter,
-    ScriptedConsumer,
-    answer_of,
-    partition,
-    pending,
-)
+from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer, partition
+from tests.unit.connectors.kafka.scripted_producer import Lost, ScriptedCommitter
+from tests.unit.connectors.kafka.waiting import ImmediateLoop, answer_of, pending
 
 HASH = "ab" * 8
 LIMIT_S = 1.0
