@@ -14,6 +14,7 @@ from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from testing.kafka.broker import Broker, NoBroker
 from testing.kafka.secure_broker import SecureBroker, start_secure_broker
 from tests.kafka.stand_in import Watch, close_producers
+from tests.kafka.topics import Topics
 
 HOW_TO_RUN = (
     "no Kafka broker: {why}. Set KAFKA_BOOTSTRAP to one that runs, or KAFKA_HOME to an unpacked Apache Kafka, or "
@@ -73,6 +74,12 @@ def make_topic(admin: KafkaAdminClient, name: str) -> Callable[..., str]:
         return topic
 
     return make
+
+
+@pytest.fixture
+def make_topics(bootstrap: str, name: str, tmp_path: Path) -> Callable[..., Topics]:
+    """Return a function that makes topics for clips, captions and rejections; see :meth:`Topics.make`."""
+    return Topics(bootstrap, tmp_path, f"{name}.clips", f"{name}.captions").make
 
 
 @pytest.fixture(params=[False, True], ids=["at_least_once", "transactional"])

@@ -4,20 +4,15 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
-from connectors.kafka.client.consumer import TopicPartition, open_reader
-from connectors.kafka.offset_ledger import ClipPosition, PartitionPosition, decode_position
+from connectors.kafka.offset_ledger import ClipPosition
 from connectors.kafka.record import ERRORS_PREFIX
-from connectors.kafka.settings import KafkaConnectionSettings
 from tests.kafka.stand_in import (
     PLAN,
     AtLeastOnce,
     caption_clip,
-    make_route,
-    produce,
     read_all,
     run_pipeline,
     running,
@@ -26,71 +21,51 @@ from tests.kafka.stand_in import (
     until,
     windows_of,
 )
+from tests.kafka.topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
-MakeTopic = Callable[..., str]
+MakeTopics = Callable[..., Topics]
 
 
-@pytest.fixture
-def topics(make_topic: MakeTopic) -> tuple[str, str]:
-    output = make_topic("captions")
-    make_topic("captions.rejected")
-    return make_topic("clips", partitions=2), output
-
-
-def committed(bootstrap: str, group: str, topic: str, partition: int = 0) -> PartitionPosition | None:
-    reader = open_reader(KafkaConnectionSettings(bootstrap_servers=bootstrap), group_id=group)
-    try:
-        stored = reader.committed(TopicPartition(topic, partition), metadata=True, timeout_ms=20_000)
-        return None if stored is None else decode_position(stored.offset, stored.metadata)
-    finally:
-        reader.close()
-
-
-async def test_every_clip_is_captioned_once_in_order(
-    bootstrap: str, topics: tuple[str, str], tmp_path: Path, transactional: bool
-) -> None:
-    topic, output = topics
-    produce(bootstrap, topic, [b"clip %d" % n for n in range(40)])
-    route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, once=True)
+async def test_every_clip_is_captioned_once_in_order(make_topics: MakeTopics, transactional: bool) -> None:
+    topics = make_topics(2)
+    topics.produce([b"clip %d" % n for n in range(40)])
+    route = topics.route(transactional=transactional, once=True)
 
     await run_pipeline(route)
     await route.close()
 
-    records = read_all(bootstrap, output)
+    records = topics.read()
     found = windows_of(records)
     assert len(found) == 40
     assert set(map(tuple, found.values())) == {(0, 1, 2)}
     assert {record.key for record in records} == {b"k%d" % n for n in range(40)}
     headers = dict(records[0].headers)
     assert headers["ce_id"].decode() == json.loads(records[0].value)["caption_id"]
-    ends = [committed(bootstrap, topic, topic, partition) for partition in (0, 1)]
+    ends = [topics.committed(partition) for partition in (0, 1)]
     assert sum(position.offset for position in ends if position is not None) == 40
     assert all(position is None or not position.unfinished for position in ends)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
-async def test_every_compression_of_kafka_is_read_and_written(
-    bootstrap: str, topics: tuple[str, str], tmp_path: Path, compression: str
-) -> None:
-    topic, output = topics
-    produce(bootstrap, topic, [b"clip" * 1000] * 10, compression)
+async def test_every_compression_of_kafka_is_read_and_written(make_topics: MakeTopics, compression: str) -> None:
+    topics = make_topics(2)
+    topics.produce([b"clip" * 1000] * 10, compression=compression)
     sink = {"compression": compression}
-    route = make_route(bootstrap, topic, output, tmp_path, transactional=False, once=True, sink=sink)
+    route = topics.route(transactional=False, once=True, sink=sink)
 
     await run_pipeline(route)
     await route.close()
 
-    assert list(windows_of(read_all(bootstrap, output)).values()) == [[0, 1, 2]] * 10
+    assert list(topics.windows().values()) == [[0, 1, 2]] * 10
 
 
 async def test_a_long_clip_goes_on_at_its_window_and_its_neighbours_are_not_repeated(
-    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
+    make_topics: MakeTopics, transactional: bool
 ) -> None:
-    topic, output = make_topic("clips"), make_topic("captions")
-    make_topic("captions.rejected")
-    produce(bootstrap, topic, [b"a film", *[b"clip"] * 20])
-    first = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+    topics = make_topics()
+    topics.produce([b"a film", *[b"clip"] * 20])
+    first = topics.route(transactional=transactional)
     film: list[int] = []
 
     async def work() -> None:
@@ -103,13 +78,13 @@ async def test_a_long_clip_goes_on_at_its_window_and_its_neighbours_are_not_repe
                     clips.create_task(first.publish(step(delivery, 0, 1, last=True)))
 
     task = asyncio.create_task(work())
-    await until(lambda: (position := committed(bootstrap, topic, topic)) is not None and len(position.unfinished) == 1)
-    assert committed(bootstrap, topic, topic).unfinished == {0: ClipPosition(37, PLAN)}  # type: ignore[union-attr]
+    await until(lambda: (position := topics.committed()) is not None and len(position.unfinished) == 1)
+    assert topics.committed().unfinished == {0: ClipPosition(37, PLAN)}  # type: ignore[union-attr]
     await first.drain()
     await task
     await first.close()
 
-    second = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, once=True)
+    second = topics.route(transactional=transactional, once=True)
     seen = []
     async for delivery in second.deliveries():
         seen.append((delivery.handle.offset, delivery.position.next_window, delivery.position.plan_hash))
@@ -117,7 +92,7 @@ async def test_a_long_clip_goes_on_at_its_window_and_its_neighbours_are_not_repe
     await second.close()
 
     assert seen == [(0, 37, PLAN)]
-    assert windows_of(read_all(bootstrap, output))[f"{topic}/0/0"] == list(range(40))
+    assert topics.windows()[f"{topics.clips}/0/0"] == list(range(40))
 
 
 async def _no_pause() -> None:
@@ -125,16 +100,16 @@ async def _no_pause() -> None:
 
 
 async def test_null_values_are_skipped_and_bad_records_rejected_with_the_original(
-    bootstrap: str, topics: tuple[str, str], tmp_path: Path, transactional: bool
+    make_topics: MakeTopics, transactional: bool
 ) -> None:
-    topic, output = topics
-    produce(bootstrap, topic, [None, b"", b'{"uri": "/etc/passwd"}', b"{", b"clip"], headers=[("color", b"blue")])
-    route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+    topics = make_topics(2)
+    topics.produce([None, b"", b'{"uri": "/etc/passwd"}', b"{", b"clip"], headers=[("color", b"blue")])
+    route = topics.route(transactional=transactional)
 
     async with running(route):
-        await until(lambda: len(seen(bootstrap, f"{output}.rejected")) == 3)
+        await until(lambda: len(seen(topics.bootstrap, topics.rejected)) == 3)
 
-    letters = {record.value: record for record in read_all(bootstrap, f"{output}.rejected")}
+    letters = {record.value: record for record in topics.letters()}
     reasons = {
         value: dict(record.headers)[f"{ERRORS_PREFIX}exception.class.name"].decode()
         for value, record in letters.items()
@@ -142,20 +117,18 @@ async def test_null_values_are_skipped_and_bad_records_rejected_with_the_origina
     assert reasons == {b"": "empty", b'{"uri": "/etc/passwd"}': "forbidden_path", b"{": "malformed"}
     assert letters[b"{"].key == b"k3"
     assert dict(letters[b"{"].headers)["color"] == b"blue"
-    assert set(windows_of(read_all(bootstrap, output))) == {
-        f"{topic}/{record.partition}/{record.offset}"
-        for record in read_all(bootstrap, topic)
+    assert set(topics.windows()) == {
+        f"{topics.clips}/{record.partition}/{record.offset}"
+        for record in read_all(topics.bootstrap, topics.clips)
         if record.value == b"clip"
     }
 
 
-async def test_quarantine_is_durable(
-    bootstrap: str, topics: tuple[str, str], tmp_path: Path, transactional: bool
-) -> None:
-    topic, output = topics
-    produce(bootstrap, topic, [b"killer"])
+async def test_quarantine_is_durable(make_topics: MakeTopics, transactional: bool) -> None:
+    topics = make_topics(2)
+    topics.produce([b"killer"])
     for quarantine in (0, 1, 2):
-        route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+        route = topics.route(transactional=transactional)
         deliveries = route.deliveries()
         delivery = await anext(deliveries)
         assert delivery.position.quarantine == quarantine
@@ -164,21 +137,22 @@ async def test_quarantine_is_durable(
         await deliveries.aclose()
 
 
-async def test_the_lag_is_what_was_not_handed_out(bootstrap: str, topics: tuple[str, str], tmp_path: Path) -> None:
-    topic, output = topics
-    produce(bootstrap, topic, [b"clip %d" % n for n in range(10)], partition=1)
-    route = make_route(bootstrap, topic, output, tmp_path, transactional=False, max_clips=3)
+async def test_the_lag_is_what_was_not_delivered(make_topics: MakeTopics) -> None:
+    topics = make_topics(2)
+    topics.produce([b"clip %d" % n for n in range(10)], partition=1)
+    route = topics.route(transactional=False, max_clips=3)
     assert isinstance(route, AtLeastOnce)
     assert route.source.lag == {}
 
     async with aclosing(route.deliveries()) as deliveries:
         taken = [await anext(deliveries) for _ in range(3)]
-        await until(lambda: route.source.lag.get((topic, "1")) == 7)  # the other may be paused before it was looked at
+        # the other partition may be paused before it was looked at
+        await until(lambda: route.source.lag.get((topics.clips, "1")) == 7)
         for delivery in taken:
             await caption_clip(route, delivery, 1, _at_once)
         for _ in range(3):
             await anext(deliveries)
-        await until(lambda: route.source.lag.get((topic, "1")) == 4)
+        await until(lambda: route.source.lag.get((topics.clips, "1")) == 4)
     await route.close()
 
 

@@ -7,50 +7,48 @@ from pathlib import Path
 
 import pytest
 
+from connectors.contract import Progress
 from connectors.errors import ConfigurationError, Poison
-from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
+from connectors.kafka.record import ERRORS_PREFIX, ProducerRecord
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.transactional_route import TransactionalRoute
 from testing.kafka.broker import Broker
 from testing.kafka.secure_broker import USERS, SecureBroker
-from tests.kafka.stand_in import caption, make_route, produce, read_all, run_pipeline, running, seen, until, windows_of
+from tests.kafka.stand_in import PLAN, caption, make_route, produce, run_pipeline, running, until, windows_of
+from tests.kafka.topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 MakeTopic = Callable[..., str]
+MakeTopics = Callable[..., Topics]
 
 
-def make_topics(bootstrap: str, *names: str) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=30_000)
-    admin.create_topics([NewTopic(name, 2, 1) for name in names])
-    admin.wait_for_topics(list(names))
-    admin.close()
+@pytest.fixture
+def own_topics(own_broker: Broker, tmp_path: Path) -> Topics:
+    """The topics of a broker that the test may kill, which has been started."""
+    own_broker.start()
+    return Topics(own_broker.bootstrap, tmp_path).make(2, captions=2)
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_a_broker_that_restarts_under_load_costs_no_window(
-    own_broker: Broker, tmp_path: Path, transactional: bool, how: str
+    own_broker: Broker, own_topics: Topics, transactional: bool, how: str
 ) -> None:
-    own_broker.start()
-    bootstrap = own_broker.bootstrap
-    make_topics(bootstrap, "clips", "captions", "captions.rejected")
-    produce(bootstrap, "clips", [b"clip %d" % n for n in range(200)])
-    route = make_route(bootstrap, "clips", "captions", tmp_path, transactional=transactional, max_clips=16)
+    own_topics.produce([b"clip %d" % n for n in range(200)])
+    route = own_topics.route(transactional=transactional, max_clips=16)
 
     async with running(route, windows=6, pause_s=0.05):
-        await until(lambda: len(seen(bootstrap, "captions")) > 100)
+        await until(lambda: len(own_topics.seen()) > 100)
         await asyncio.to_thread(own_broker.kill if how == "kill" else own_broker.stop)
         await until(lambda: getattr(route, "source").waiting_for.startswith("the broker: "))  # noqa: B009
         await asyncio.to_thread(own_broker.start)
         back_s = time.monotonic()
-        before = await asyncio.to_thread(lambda: len(seen(bootstrap, "captions")))
-        await until(lambda: len(seen(bootstrap, "captions")) > before, 60)
+        before = await asyncio.to_thread(lambda: len(own_topics.seen()))
+        await until(lambda: len(own_topics.seen()) > before, 60)
         recovery_s = time.monotonic() - back_s
-        await until(
-            lambda: sum(len(set(found)) for found in windows_of(seen(bootstrap, "captions")).values()) == 1200, 120
-        )
+        await until(lambda: sum(len(set(found)) for found in windows_of(own_topics.seen()).values()) == 1200, 120)
 
-    found = windows_of(read_all(bootstrap, "captions"))
+    found = own_topics.windows()
     repeated = sum(map(len, found.values())) - 1200
     print(f"broker {how}: 1200 windows, 0 lost, {repeated} repeated, recovery {recovery_s:.1f} s")
     assert len(found) == 200
@@ -58,31 +56,25 @@ async def test_a_broker_that_restarts_under_load_costs_no_window(
     assert repeated <= (0 if transactional else 16 * 6)
 
 
-async def test_a_broker_that_is_down_at_start_is_waited_for(own_broker: Broker, tmp_path: Path) -> None:
-    bootstrap = own_broker.bootstrap
-    own_broker.start()
-    make_topics(bootstrap, "clips", "captions", "captions.rejected")
-    produce(bootstrap, "clips", [b"clip"])
+async def test_a_broker_that_is_down_at_start_is_waited_for(own_broker: Broker, own_topics: Topics) -> None:
+    own_topics.produce([b"clip"])
     own_broker.stop()
-    route = make_route(bootstrap, "clips", "captions", tmp_path, transactional=True)
+    route = own_topics.route(transactional=True)
 
     async with running(route, windows=2):
         await until(lambda: "nothing listens" in getattr(route, "source").waiting_for, 40)  # noqa: B009
         await asyncio.to_thread(own_broker.start)
-        await until(lambda: len(seen(bootstrap, "captions")) == 2, 60)
+        await until(lambda: len(own_topics.seen()) == 2, 60)
         assert getattr(route, "source").waiting_for == ""  # noqa: B009
 
 
 async def test_closing_while_the_broker_is_away_does_not_hang(
-    own_broker: Broker, tmp_path: Path, transactional: bool
+    own_broker: Broker, own_topics: Topics, transactional: bool
 ) -> None:
-    own_broker.start()
-    bootstrap = own_broker.bootstrap
-    make_topics(bootstrap, "clips", "captions", "captions.rejected")
-    produce(bootstrap, "clips", [b"clip %d" % n for n in range(50)])
-    route = make_route(bootstrap, "clips", "captions", tmp_path, transactional=transactional, max_clips=8)
+    own_topics.produce([b"clip %d" % n for n in range(50)])
+    route = own_topics.route(transactional=transactional, max_clips=8)
     task = asyncio.create_task(run_pipeline(route, windows=6, pause_s=0.05))
-    await until(lambda: len(seen(bootstrap, "captions")) > 20)
+    await until(lambda: len(own_topics.seen()) > 20)
     await asyncio.to_thread(own_broker.kill)
     await asyncio.sleep(1)
 
@@ -123,17 +115,13 @@ async def test_a_missing_output_topic_is_named(
 
 
 async def test_a_caption_that_the_topic_refuses_is_poison_and_its_neighbours_are_written(
-    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
+    make_topics: MakeTopics, transactional: bool
 ) -> None:
-    topic, output = make_topic("clips"), make_topic("captions", **{"max.message.bytes": "2000"})
-    make_topic("captions.rejected")
-    produce(bootstrap, topic, [b"clip %d" % n for n in range(5)])
-    route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, sink={"compression": None})
+    topics = make_topics(captions_config={"max.message.bytes": "2000"})
+    topics.produce([b"clip %d" % n for n in range(5)])
+    route = topics.route(transactional=transactional, sink={"compression": None})
     deliveries = route.deliveries()
     taken = [await anext(deliveries) for _ in range(5)]
-
-    from connectors.contract import Progress
-    from tests.kafka.stand_in import PLAN
 
     def progress(number: int) -> Progress:
         text = "long " * 2000 if number == 2 else ""
@@ -148,21 +136,16 @@ async def test_a_caption_that_the_topic_refuses_is_poison_and_its_neighbours_are
     await route.close()
     await deliveries.aclose()
 
-    assert len(read_all(bootstrap, output)) == 4
-    assert [record.value for record in read_all(bootstrap, f"{output}.rejected")] == [b"clip 2"]
+    assert len(topics.read()) == 4
+    assert [record.value for record in topics.letters()] == [b"clip 2"]
 
 
 async def test_a_dead_letter_larger_than_its_topic_takes_goes_without_the_clip(
-    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
+    make_topics: MakeTopics, transactional: bool
 ) -> None:
-    from connectors.contract import Progress
-    from connectors.kafka.record import ERRORS_PREFIX
-    from tests.kafka.stand_in import PLAN
-
-    topic, output = make_topic("clips", **{"max.message.bytes": "9000000"}), make_topic("captions")
-    make_topic("captions.rejected")
-    produce(bootstrap, topic, [bytes(8 * 2**20)])
-    route = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, sink={"compression": None})
+    topics = make_topics(clips_config={"max.message.bytes": "9000000"})
+    topics.produce([bytes(8 * 2**20)])
+    route = topics.route(transactional=transactional, sink={"compression": None})
     deliveries = route.deliveries()
     delivery = await anext(deliveries)
 
@@ -171,21 +154,22 @@ async def test_a_dead_letter_larger_than_its_topic_takes_goes_without_the_clip(
     await route.close()
     await deliveries.aclose()
 
-    (letter,) = read_all(bootstrap, f"{output}.rejected")
+    (letter,) = topics.letters()
     headers = {key.removeprefix(ERRORS_PREFIX): value.decode() for key, value in letter.headers}
     assert (letter.key, letter.value) == (b"k0", None)
-    assert (headers["topic"], headers["offset"], headers["first_window"]) == (topic, "0", "3")
+    assert (headers["topic"], headers["offset"], headers["first_window"]) == (topics.clips, "0", "3")
 
 
 async def test_no_rights_on_topic_and_group_are_named(secure: SecureBroker, tmp_path: Path) -> None:
     bootstrap = secure.broker.bootstrap
-    make_topics(bootstrap, "app-clips", "app-out", "app-out.rejected", "forbidden")
+    topics = Topics(bootstrap, tmp_path, "app-clips", "app-out").make()
+    Topics(bootstrap, tmp_path, "forbidden", "forbidden-out").make()
     acl = ["--bootstrap-server", bootstrap, "--add", "--allow-principal", "User:captiond"]
     prefixed = ["--resource-pattern-type", "prefixed"]
     secure.broker.tool("AclCommand", *acl, "--operation", "READ", "--operation", "WRITE", *prefixed, "--topic", "app-")
     secure.broker.tool("AclCommand", *acl, "--operation", "READ", *prefixed, "--group", "app-")
     secure.broker.tool("AclCommand", *acl, "--operation", "ALL", *prefixed, "--transactional-id", "captiond.app-")
-    produce(bootstrap, "app-clips", [b"clip"])
+    topics.produce([b"clip"])
     login = {
         "security_protocol": "SASL_SSL",
         "sasl_mechanism": "SCRAM-SHA-256",
@@ -208,7 +192,7 @@ async def test_no_rights_on_topic_and_group_are_named(secure: SecureBroker, tmp_
         secure.bootstrap, "app-clips", "app-out", tmp_path, transactional=True, group="app-g", source=login, sink=login
     )
     async with running(route, windows=2):
-        await until(lambda: len(seen(bootstrap, "app-out")) == 2, 60)
+        await until(lambda: len(topics.seen()) == 2, 60)
 
 
 async def test_a_wrong_password_ends_the_source_with_its_key(secure: SecureBroker, tmp_path: Path) -> None:
@@ -221,8 +205,6 @@ async def test_a_wrong_password_ends_the_source_with_its_key(secure: SecureBroke
         ssl_cafile=secure.ca_file,
     )
     sink = KafkaSink(settings, ["t"])
-    from connectors.kafka.record import ProducerRecord
-
     with pytest.raises(ConfigurationError, match="password") as refused:
         await sink.write_records([ProducerRecord("x", b"k", b"v", ())])
 

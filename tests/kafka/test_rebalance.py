@@ -3,47 +3,40 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from connectors.kafka.client.producer import open_producer
 from tests.kafka.stand_in import (
-    make_route,
-    produce,
-    read_all,
     run_pipeline,
     running,
-    seen,
     step,
     until,
     windows_of,
 )
-from tests.kafka.test_delivery import committed
+from tests.kafka.topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
-MakeTopic = Callable[..., str]
+MakeTopics = Callable[..., Topics]
 CLIPS, WINDOWS = 120, 4
 
 
-async def test_a_member_that_comes_and_goes_costs_nothing(
-    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
-) -> None:
-    topic, output = make_topic("clips", partitions=4), make_topic("captions", partitions=2)
-    make_topic("captions.rejected")
-    produce(bootstrap, topic, [b"clip %d" % n for n in range(CLIPS)])
-    steady = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, max_clips=8)
+async def test_a_member_that_comes_and_goes_costs_nothing(make_topics: MakeTopics, transactional: bool) -> None:
+    topics = make_topics(4, captions=2)
+    topics.produce([b"clip %d" % n for n in range(CLIPS)])
+    steady = topics.route(transactional=transactional, max_clips=8)
     revokes = 0
 
     async with running(steady, windows=WINDOWS, pause_s=0.05):
         for _ in range(3):
-            guest = make_route(bootstrap, topic, output, tmp_path, transactional=transactional, max_clips=8)
+            guest = topics.route(transactional=transactional, max_clips=8)
             async with running(guest, windows=WINDOWS, pause_s=0.05):
                 await asyncio.sleep(2)
             revokes += 1
-        await until(lambda: len(windows_of(seen(bootstrap, output))) == CLIPS, 90)
-        await until(lambda: sum(map(len, windows_of(seen(bootstrap, output)).values())) >= CLIPS * WINDOWS, 60)
+        await until(lambda: len(windows_of(topics.seen())) == CLIPS, 90)
+        await until(lambda: sum(map(len, windows_of(topics.seen()).values())) >= CLIPS * WINDOWS, 60)
 
-    found = windows_of(read_all(bootstrap, output))
+    found = topics.windows()
     assert {clip: sorted(set(indices)) for clip, indices in found.items()} == {
         clip: list(range(WINDOWS)) for clip in found
     }
@@ -56,17 +49,16 @@ async def test_a_member_that_comes_and_goes_costs_nothing(
 
 
 async def test_a_settlement_after_the_revoke_is_counted_and_changes_nothing(
-    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, transactional: bool
+    make_topics: MakeTopics, transactional: bool
 ) -> None:
-    topic, output = make_topic("clips", partitions=2), make_topic("captions")
-    make_topic("captions.rejected")
-    produce(bootstrap, topic, [b"clip %d" % n for n in range(20)])
-    first = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+    topics = make_topics(2)
+    topics.produce([b"clip %d" % n for n in range(20)])
+    first = topics.route(transactional=transactional)
     held = []
     deliveries = first.deliveries()
     while len(held) < 20:
         held.append(await anext(deliveries))
-    second = make_route(bootstrap, topic, output, tmp_path, transactional=transactional)
+    second = topics.route(transactional=transactional)
     taken_over = []
 
     async def take_over() -> None:
@@ -76,16 +68,16 @@ async def test_a_settlement_after_the_revoke_is_counted_and_changes_nothing(
     task = asyncio.create_task(take_over())
     await until(lambda: len(taken_over) >= 8)
     moved = {delivery.clip.clip_id for delivery in taken_over}
-    before = [committed(bootstrap, topic, topic, partition) for partition in (0, 1)]
+    before = [topics.committed(partition) for partition in (0, 1)]
 
     late = [delivery for delivery in held if delivery.clip.clip_id in moved]
     await asyncio.gather(*(first.publish(step(delivery, 0, 1, last=True)) for delivery in late))
 
     source = getattr(first, "source")  # noqa: B009
     assert source.counters["late_settlements"] == len(late) == len(moved)
-    assert [committed(bootstrap, topic, topic, partition) for partition in (0, 1)] == before
+    assert [topics.committed(partition) for partition in (0, 1)] == before
     if transactional:
-        assert read_all(bootstrap, output) == []
+        assert topics.read() == []
     await second.drain()
     await task
     await second.close()
@@ -94,53 +86,49 @@ async def test_a_settlement_after_the_revoke_is_counted_and_changes_nothing(
 
 
 async def test_a_revoked_partition_is_fenced_before_the_group_hears_that_it_is_free(
-    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_topics: MakeTopics, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A canary over one round of kafka-python's poll: revoked, committed and fenced, and only then joined again."""
-    topic, output = make_topic("clips", partitions=2), make_topic("captions")
-    make_topic("captions.rejected")
+    topics = make_topics(2)
     caplog.set_level(logging.INFO)
-    produce(bootstrap, topic, [b"clip %d" % n for n in range(100)])
-    first = make_route(bootstrap, topic, output, tmp_path, transactional=False)
-    second = make_route(bootstrap, topic, output, tmp_path, transactional=False)
+    topics.produce([b"clip %d" % n for n in range(100)])
+    first = topics.route(transactional=False)
+    second = topics.route(transactional=False)
 
     async with running(first, windows=1, pause_s=0.05, slots=8):
         await asyncio.sleep(1.0)
         async with running(second, windows=1, pause_s=0.05, slots=8):
             await until(lambda: "partitions revoked." in caplog.text, 60)
-            await until(lambda: len(seen(bootstrap, output)) >= 100, 60)
+            await until(lambda: len(topics.seen()) >= 100, 60)
 
     said = [record.getMessage() for record in caplog.records]
     freed = next(n for n, message in enumerate(said) if message.startswith("Triggering follow-up rebalance"))
     fenced = next(n for n, message in enumerate(said) if message.endswith("partitions revoked."))
     joined = next(n for n, message in enumerate(said) if n > freed and message.startswith("(Re-)joining group"))
     assert freed < fenced < joined
-    assert len(read_all(bootstrap, output)) == 100
+    assert len(topics.read()) == 100
 
 
 async def test_a_fenced_producer_is_replaced_and_nothing_is_written_twice(
-    bootstrap: str, make_topic: MakeTopic, tmp_path: Path
+    make_topics: MakeTopics,
 ) -> None:
-    from connectors.kafka.client.producer import open_producer
-    from connectors.kafka.settings import KafkaSinkSettings
-
-    topic, output = make_topic("clips"), make_topic("captions")
-    make_topic("captions.rejected")
-    produce(bootstrap, topic, [b"clip %d" % n for n in range(60)])
-    route = make_route(bootstrap, topic, output, tmp_path, transactional=True)
+    topics = make_topics()
+    topics.produce([b"clip %d" % n for n in range(60)])
+    route = topics.route(transactional=True)
     task = asyncio.create_task(run_pipeline(route, windows=2, pause_s=0.05, slots=4))
-    await until(lambda: len(seen(bootstrap, output)) > 10)
+    await until(lambda: len(topics.seen()) > 10)
     slot = getattr(route, "_slot")  # noqa: B009
-    settings = KafkaSinkSettings(bootstrap_servers=bootstrap)
     for _ in range(3):
-        thief = open_producer(settings, client_id="thief", path="", transactional_id=slot.transactional_id)
+        thief = open_producer(
+            topics.sink_settings(), client_id="thief", path="", transactional_id=slot.transactional_id
+        )
         await asyncio.to_thread(thief.init_transactions)
         await asyncio.sleep(0.5)
         await asyncio.to_thread(thief.close, 1)
-    await until(lambda: len(seen(bootstrap, output)) >= 120, 60)
+    await until(lambda: len(topics.seen()) >= 120, 60)
     await route.drain()
     await task
     await route.close()
 
-    assert set(map(tuple, windows_of(read_all(bootstrap, output)).values())) == {(0, 1)}
-    assert len(read_all(bootstrap, output)) == 120
+    assert set(map(tuple, topics.windows().values())) == {(0, 1)}
+    assert len(topics.read()) == 120

@@ -1,6 +1,6 @@
 """Transactions, below the route: canaries over what kafka-python carries from one to the next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +12,8 @@ from connectors.kafka.cluster import connect_producer
 from connectors.kafka.consumer.committer import TransactionCommitter
 from connectors.kafka.offset_ledger import PartitionPosition
 from connectors.kafka.record import PendingCommit, ProducerRecord, SourceRecord
-from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
-from tests.kafka.stand_in import read_all
+from connectors.kafka.settings import KafkaSourceSettings
+from tests.kafka.topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
 
@@ -36,57 +36,66 @@ def pending(topic: str, partition: int, output: str) -> PendingCommit:
     return PendingCommit(SourceRecord(topic, partition, 0, 1), None, (record,))
 
 
+@pytest.fixture
+def consumer(make_topics: Callable[..., Topics]) -> Iterator[tuple[Topics, Consumer]]:
+    """Topics with two partitions of clips, and a consumer that is not yet in its group."""
+    topics = make_topics(2)
+    source = KafkaSourceSettings(bootstrap_servers=topics.bootstrap, topics=topics.clips, group_id=topics.clips)
+    opened = open_consumer(source, source="t", buffer_bytes=2**20, max_records=8, path="sources.t")
+    yield topics, opened
+    opened.close(autocommit=False, timeout_ms=5000)
+
+
+def start(committer: TransactionCommitter, topics: Topics, consumer: Consumer) -> None:
+    """Make the producer ready, and poll until the group has given the consumer both partitions."""
+    committer.prepare()
+    consumer.subscribe(topics=[topics.clips])
+    while len(consumer.assignment()) < 2:
+        consumer.poll_once(0.2, 1)
+
+
+def stored(topics: Topics, consumer: Consumer, partition: int) -> int | None:
+    """Return the offset that the group has stored."""
+    found: int | None = consumer.committed(TopicPartition(topics.clips, partition), timeout_ms=5000)
+    return found
+
+
 def test_positions_that_were_refused_do_not_come_with_the_next_transaction(
-    bootstrap: str, make_topic: Callable[..., str]
+    consumer: tuple[Topics, Consumer],
 ) -> None:
-    topic, output = make_topic("clips", partitions=2), make_topic("captions")
-    make_topic("captions.rejected")
-    source = KafkaSourceSettings(bootstrap_servers=bootstrap, topics=topic, group_id=topic)
-    sink = KafkaSinkSettings(bootstrap_servers=bootstrap, topic=output, dead_letter_topic=f"{output}.rejected")
-    consumer = open_consumer(source, source="t", buffer_bytes=2**20, max_records=8, path="sources.t")
-    committer = TransactionCommitter(lambda: connect_producer(sink, ["t"], f"captiond.{topic}"))
+    topics, member = consumer
+    topic, output = topics.clips, topics.captions
+    committer = TransactionCommitter(lambda: connect_producer(topics.sink_settings(), ["t"], f"captiond.{topic}"))
     try:
-        committer.prepare()
-        consumer.subscribe(topics=[topic])
-        while len(consumer.assignment()) < 2:
-            consumer.poll_once(0.2, 1)
+        start(committer, topics, member)
         position = PartitionPosition(1, 1, {}, 1)
         with pytest.raises(NotAMember):
-            committer.commit([pending(topic, 0, output)], {(topic, 0): position}, Moved(consumer), 10.0)
-        committer.commit([pending(topic, 1, output)], {(topic, 1): position}, consumer, 10.0)
+            committer.commit([pending(topic, 0, output)], {(topic, 0): position}, Moved(member), 10.0)
+        committer.commit([pending(topic, 1, output)], {(topic, 1): position}, member, 10.0)
 
-        assert consumer.committed(TopicPartition(topic, 0), timeout_ms=5000) is None
-        assert consumer.committed(TopicPartition(topic, 1), timeout_ms=5000) == 1
-        assert [record.value for record in read_all(bootstrap, output)] == [b"caption of 1"]
+        assert (stored(topics, member, 0), stored(topics, member, 1)) == (None, 1)
+        assert [record.value for record in topics.read()] == [b"caption of 1"]
     finally:
         committer.close(5.0)
-        consumer.close(autocommit=False, timeout_ms=5000)
 
 
-def test_positions_are_not_committed_without_their_records(bootstrap: str, make_topic: Callable[..., str]) -> None:
-    topic, output = make_topic("clips", partitions=1), make_topic("captions")
-    make_topic("captions.rejected")
-    source = KafkaSourceSettings(bootstrap_servers=bootstrap, topics=topic, group_id=topic)
-    sink = KafkaSinkSettings(bootstrap_servers=bootstrap, topic=output, dead_letter_topic=f"{output}.rejected")
-    consumer = open_consumer(source, source="t", buffer_bytes=2**20, max_records=8, path="sources.t")
+def test_positions_are_not_committed_without_their_records(consumer: tuple[Topics, Consumer]) -> None:
+    topics, member = consumer
+    topic, output = topics.clips, topics.captions
 
     def impatient() -> TopicProducer:
-        made = connect_producer(sink, ["t"], f"captiond.{topic}")
+        made = connect_producer(topics.sink_settings(), ["t"], f"captiond.{topic}")
         made.producer._accumulator.config["delivery_timeout_ms"] = 0  # each record is given up before it is sent
         return made
 
     committer = TransactionCommitter(impatient)
     try:
-        committer.prepare()
-        consumer.subscribe(topics=[topic])
-        while not consumer.assignment():
-            consumer.poll_once(0.2, 1)
+        start(committer, topics, member)
         with pytest.raises(BrokerAway):
-            committer.commit([pending(topic, 0, output)], {(topic, 0): PartitionPosition(1, 1)}, consumer, 10.0)
+            committer.commit([pending(topic, 0, output)], {(topic, 0): PartitionPosition(1, 1)}, member, 10.0)
         committer.prepare()  # ends what the producer left open
 
-        assert consumer.committed(TopicPartition(topic, 0), timeout_ms=5000) is None
-        assert read_all(bootstrap, output) == []
+        assert stored(topics, member, 0) is None
+        assert topics.read() == []
     finally:
         committer.close(5.0)
-        consumer.close(autocommit=False, timeout_ms=5000)

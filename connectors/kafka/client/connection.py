@@ -1,7 +1,7 @@
 """A client that has reached a broker: consumer, producer and admin client are all opened here."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import errors as kafka_errors
 from kafka.net.sasl import get_sasl_mechanism
@@ -12,6 +12,8 @@ from connectors.kafka.client.workarounds import ClosingClient
 
 __all__ = ["check_client_settings", "get_sasl_mechanism", "open_client"]
 
+Client = TypeVar("Client")
+
 
 def check_client_settings(given: Mapping[str, Any], client: type, *, path: str) -> None:
     """Refuse settings that the client does not know, before anything connects."""
@@ -20,7 +22,7 @@ def check_client_settings(given: Mapping[str, Any], client: type, *, path: str) 
             raise ConfigurationError("kafka-python does not know this setting", path=f"{path}.{name}")
 
 
-def open_client(client: type, settings: dict[str, Any], *, path: str) -> Any:
+def open_client(client: type[Client], settings: dict[str, Any], *, path: str) -> Client:
     """Make a client; what stands in its way is a :class:`BrokerAway` or a :class:`ConfigurationError`.
 
     A client that fails while it is made leaves its connections and its thread behind: they are closed here.
@@ -34,7 +36,7 @@ def open_client(client: type, settings: dict[str, Any], *, path: str) -> Any:
     if "metrics_enabled" in client.DEFAULT_CONFIG:  # type: ignore[attr-defined]
         settings = {"metrics_enabled": False} | settings  # captiond has its own; the client's cost time at each record
     try:
-        return client(**settings, kafka_client=remembered)
+        return client(**settings, kafka_client=remembered)  # type: ignore[call-arg]
     except (kafka_errors.KafkaError, OSError, ValueError, TypeError, RuntimeError) as error:
         for net in made:
             net.close()

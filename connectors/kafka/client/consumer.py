@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from kafka import KafkaConsumer
 from kafka import errors as kafka_errors
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.structs import MemberState, OffsetAndMetadata, TopicPartition
+from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
 
 from connectors.kafka.client.connection import check_client_settings, open_client
@@ -15,6 +15,7 @@ from connectors.kafka.settings import KafkaConnectionSettings, KafkaSourceSettin
 
 __all__ = [
     "Consumer",
+    "ConsumerGroupMetadata",
     "ConsumerRebalanceListener",
     "ConsumerRecord",
     "KafkaConsumer",
@@ -77,7 +78,7 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         return None if end is None or position is None else max(end - position, 0)
 
 
-def is_stable(group: Any) -> bool:
+def is_stable(group: ConsumerGroupMetadata) -> bool:
     """Tell whether the metadata of a consumer's group is that of a member whose group is not changing."""
     return bool(group.state == MemberState.STABLE)
 
@@ -88,12 +89,11 @@ def open_consumer(
     """Return a consumer that has reached a broker and is not yet in its group; see :func:`consumer_settings`."""
     check_client_settings(settings.consumer, Consumer, path=f"{path}.consumer")
     given = consumer_settings(settings, source=source, buffer_bytes=buffer_bytes, max_records=max_records, path=path)
-    consumer: Consumer = open_client(Consumer, given | {"partition_assignment_strategy": [Assignor]}, path=path)
+    consumer = open_client(Consumer, given | {"partition_assignment_strategy": [Assignor]}, path=path)
     work_around_membership(consumer)
     return consumer
 
 
 def open_reader(settings: KafkaConnectionSettings, *, path: str = "", **more: Any) -> Consumer:
     """Return a consumer outside any group's assignment, for reading a topic once from its start to its end."""
-    reader: Consumer = open_client(Consumer, more | reader_settings(settings, path=path), path=path)
-    return reader
+    return open_client(Consumer, more | reader_settings(settings, path=path), path=path)

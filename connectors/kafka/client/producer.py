@@ -3,10 +3,10 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from kafka import KafkaProducer
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata, TopicPartition
 
 from connectors.kafka.client.admin import BROKER_RECORD_BYTES, OutputTopic
 from connectors.kafka.client.connection import check_client_settings, open_client
@@ -91,7 +91,12 @@ class TopicProducer:
         self.producer.begin_transaction()
         self.producer._transaction_manager._pending_txn_offset_commits.clear()
 
-    def add_offsets(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: Any, deadline_s: float) -> None:
+    def add_offsets(
+        self,
+        offsets: Mapping[TopicPartition, OffsetAndMetadata],
+        group: ConsumerGroupMetadata,
+        deadline_s: float,
+    ) -> None:
         """Add positions under the group's present membership; the broker refuses them when it has changed."""
         self.wait(self.producer._transaction_manager.send_offsets_to_transaction(offsets, group), deadline_s)
 

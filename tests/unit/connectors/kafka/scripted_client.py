@@ -1,35 +1,37 @@
-"""Kafka's client as a script: records, stored positions, what the group decides and what fails are data.
+"""A scripted consumer: records, stored positions, what the group decides and what fails are data.
 
-:class:`ScriptedConsumer` stands for :class:`connectors.kafka.client.consumer.Consumer`, :class:`ScriptedProducer` for
-:class:`connectors.kafka.client.producer.TopicProducer`, and :class:`ScriptedCommitter` for a committer over the two.
+:class:`ScriptedConsumer` stands for :class:`connectors.kafka.client.consumer.Consumer`.
 """
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from kafka.errors import CommitFailedError, IllegalStateError
 from kafka.structs import MemberState
 
+from connectors.contract import Clip, ClipPosition, Delivery
 from connectors.kafka.client.consumer import OffsetAndMetadata, TopicPartition
-from connectors.kafka.consumer.committer import Unknown, offsets_of
-from connectors.kafka.offset_ledger import Outcome
-from connectors.kafka.record import PendingCommit, ProducerRecord, SourceRecord
+from connectors.kafka.record import PendingCommit, SourceRecord
+from connectors.media.bytes import BytesMedia
 
 IDLE_S = 0.001  # what a round of polling waits at most
+TOPIC = "clips"
+
+
+def partition(number: int) -> TopicPartition:
+    """Return a partition of the topic that every test reads."""
+    return TopicPartition(TOPIC, number)
 
 
 class Faults:
     """What calls raise, one after the other, by the name of the method. None lets a call pass."""
 
-    def __init__(self, **faults: Iterable[BaseException | None]) -> None:
+    def __init__(self) -> None:
         self._faults = defaultdict[str, deque[BaseException | None]](deque)
-        for name, given in faults.items():
-            self._faults[name].extend(given)
 
     def add(self, name: str, *faults: BaseException | None) -> None:
         self._faults[name].extend(faults)
@@ -54,18 +56,32 @@ class Record:
     timestamp: int = 0
 
 
+def clips(number: int, *offsets: int, value: bytes | None = b"clip") -> list[Record]:
+    """Return records of one partition."""
+    return [Record(TOPIC, number, offset, value) for offset in offsets]
+
+
+def decode(record: Any, position: ClipPosition, assignment: int) -> Delivery | PendingCommit:
+    """Return a delivery whose clip is called by its partition and offset; a null value is skipped."""
+    origin = SourceRecord(record.topic, record.partition, record.offset, assignment)
+    if record.value is None:
+        return PendingCommit(origin, None)
+    name = f"{record.partition}/{record.offset}"
+    return Delivery(Clip(name, "clips", BytesMedia(name, record.value), 0), position, origin)
+
+
 class ScriptedConsumer:
     """A consumer over ``records``. ``changes`` are what the group decides, one a round of polling.
 
     ``happened`` notes rounds of polling, changes and commits in their order.
     """
 
-    def __init__(self, records: Iterable[Record] = (), **faults: Iterable[BaseException | None]) -> None:
+    def __init__(self, records: Iterable[Record] = ()) -> None:
         self.records = list(records)
         self.stored: dict[TopicPartition, OffsetAndMetadata] = {}
         self.first = defaultdict[TopicPartition, int](int)
         self.changes: deque[tuple[str, set[TopicPartition]]] = deque()
-        self.faults = Faults(**faults)
+        self.faults = Faults()
         self.reachable = self.stable = True
         self.generation = 1
         self.happened: list[str] = []
@@ -182,151 +198,3 @@ class ScriptedConsumer:
     def close(self, *, autocommit: bool, timeout_ms: float) -> None:
         self.happened.append("leave")
         self.is_closed = True
-
-
-@dataclass
-class Sending:
-    """What becomes of a record: acknowledged, or ``exception``; without an answer, nothing."""
-
-    is_done: bool = True
-    exception: BaseException | None = None
-
-    def failed(self) -> bool:
-        return self.is_done and self.exception is not None
-
-    def get(self, timeout: float) -> None:
-        if self.exception is not None:
-            raise self.exception
-
-
-@dataclass
-class ScriptedProducer:
-    """A producer that does one transaction at a time. What was committed is in ``written``, positions in the consumer.
-
-    ``answers`` say what becomes of records by their values; ``steps`` notes the calls.
-    """
-
-    consumer: ScriptedConsumer
-    faults: Faults = field(default_factory=Faults)
-    answers: dict[bytes | None, Sending] = field(default_factory=dict)
-    written: list[ProducerRecord] = field(default_factory=list)
-    steps: list[str] = field(default_factory=list)
-    is_abandoned: bool = False
-    _records: list[ProducerRecord] = field(default_factory=list)
-    _offsets: dict[TopicPartition, OffsetAndMetadata] = field(default_factory=dict)
-
-    def _do(self, step: str) -> None:
-        assert not self.is_abandoned
-        self.steps.append(step)
-        self.faults.meet(step)
-
-    def init_transactions(self) -> None:
-        self._do("init_transactions")
-
-    def begin_transaction(self) -> None:
-        self._records, self._offsets = [], {}
-        self._do("begin_transaction")
-
-    def send(self, record: ProducerRecord) -> Sending:
-        self._do("send")
-        self._records.append(record)
-        return self.answers.get(record.value, Sending())
-
-    def flush(self, limit_s: float) -> None:
-        self._do("flush")
-        self.written += [record for record in self._records if not self.answers.get(record.value, Sending()).failed()]
-        self._records = []
-
-    def add_offsets(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: Any, deadline_s: float) -> None:
-        self._do("add_offsets")
-        self._offsets.update(offsets)
-
-    def begin_commit(self) -> str:
-        self._do("begin_commit")
-        return "commit"
-
-    def wait(self, step: str, deadline_s: float) -> None:
-        self._do("wait")
-        self.written += self._records
-        self.consumer.store(self._offsets)
-
-    def abort(self, deadline_s: float) -> None:
-        self._do("abort")
-
-    def abandon(self) -> None:
-        self.is_abandoned = True
-
-
-@dataclass
-class Lost(Exception):
-    """A commit whose answer got lost; it happened, or it did not."""
-
-    happened: bool
-
-
-class ScriptedCommitter:
-    """Stores positions in the consumer, unless the ``script`` has a fault for the commit or ``prepare`` fails."""
-
-    def __init__(self, consumer: ScriptedConsumer, *script: Exception | None) -> None:
-        self.consumer = consumer
-        self.script = deque(script)
-        self.faults = Faults()
-        self.commits: list[list[PendingCommit]] = []  # those that happened
-        self.tries = 0
-        self.prepared = 0
-        self.is_closed = False
-
-    def prepare(self) -> None:
-        self.faults.meet("prepare")
-        self.prepared += 1
-
-    def commit(self, pending: Sequence[PendingCommit], positions: Any, consumer: Any, limit_s: float) -> None:
-        assert consumer is self.consumer
-        self.tries += 1
-        fault = self.script.popleft() if self.script else None
-        if fault is None or (isinstance(fault, Lost) and fault.happened):
-            consumer.store(offsets_of(positions))
-            self.commits.append(list(pending))
-        if isinstance(fault, Lost):
-            raise Unknown("no answer")
-        if fault is not None:
-            raise fault
-
-    def close(self, limit_s: float) -> None:
-        self.is_closed = True
-
-
-class ImmediateLoop:
-    """An event loop that does at once what a thread asks of it."""
-
-    def is_closed(self) -> bool:
-        return False
-
-    def call_soon_threadsafe(self, call: Callable[..., None], *args: Any) -> None:
-        call(*args)
-
-
-Waiter = Future[None]
-TOPIC = "clips"
-
-
-def partition(number: int) -> TopicPartition:
-    return TopicPartition(TOPIC, number)
-
-
-def clips(number: int, *offsets: int, value: bytes | None = b"clip") -> list[Record]:
-    """Return records of one partition."""
-    return [Record(TOPIC, number, offset, value) for offset in offsets]
-
-
-def pending(number: int, offset: int, outcome: Outcome, *records: ProducerRecord, assignment: int = 1) -> PendingCommit:
-    """Return a pending commit of a clip whose waiter can be asked."""
-    return PendingCommit(SourceRecord(TOPIC, number, offset, assignment), outcome, records, cast(Any, Waiter()))
-
-
-def answer_of(commit: PendingCommit) -> BaseException | str | None:
-    """Return what the waiter heard: an error, or "answered" without one; None while it waits."""
-    waiter = cast(Waiter, commit.waiter)
-    if not waiter.done():
-        return None
-    return waiter.exception() or "answered"

@@ -16,7 +16,8 @@ from connectors.kafka.client.errors import BrokerAway, RecordTooLarge
 from connectors.kafka.record import ProducerRecord
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.kafka.sink import KafkaSink
-from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer, ScriptedProducer, Sending
+from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer
+from tests.unit.connectors.kafka.scripted_producer import ScriptedProducer, Sending
 
 SETTINGS = KafkaSinkSettings(bootstrap_servers="127.0.0.1:9")
 

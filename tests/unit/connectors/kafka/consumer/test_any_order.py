@@ -16,15 +16,9 @@ from connectors.kafka.consumer.assigned_partitions import AssignedPartitions
 from connectors.kafka.consumer.commit_queue import CommitQueue
 from connectors.kafka.offset_ledger import PartitionPosition, decode_position
 from connectors.kafka.record import PendingCommit, SourceRecord
-from tests.unit.connectors.kafka.scripted_client import (
-    ImmediateLoop,
-    Lost,
-    ScriptedCommitter,
-    ScriptedConsumer,
-    answer_of,
-    partition,
-    pending,
-)
+from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer, partition
+from tests.unit.connectors.kafka.scripted_producer import Lost, ScriptedCommitter
+from tests.unit.connectors.kafka.waiting import ImmediateLoop, answer_of, pending
 
 HASH = "ab" * 8
 LIMIT_S = 1.0

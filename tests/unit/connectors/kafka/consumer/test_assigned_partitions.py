@@ -5,7 +5,8 @@ import pytest
 from connectors.contract import ClipPosition
 from connectors.kafka.consumer.assigned_partitions import AssignedPartitions, Place
 from connectors.kafka.offset_ledger import PartitionPosition
-from tests.unit.connectors.kafka.scripted_client import partition, pending
+from tests.unit.connectors.kafka.scripted_client import partition
+from tests.unit.connectors.kafka.waiting import pending
 
 PLACE: Place = partition(0)
 OTHER: Place = partition(1)

@@ -14,15 +14,9 @@ from connectors.kafka.consumer.commit_queue import CommitQueue
 from connectors.kafka.consumer.committer import TooLarge
 from connectors.kafka.offset_ledger import Outcome, PartitionPosition, decode_position
 from connectors.kafka.record import PendingCommit, ProducerRecord
-from tests.unit.connectors.kafka.scripted_client import (
-    ImmediateLoop,
-    Lost,
-    ScriptedCommitter,
-    ScriptedConsumer,
-    answer_of,
-    partition,
-    pending,
-)
+from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer, partition
+from tests.unit.connectors.kafka.scripted_producer import Lost, ScriptedCommitter
+from tests.unit.connectors.kafka.waiting import ImmediateLoop, answer_of, pending
 
 HASH = "ab" * 8
 LIMIT_S = 1.0
@@ -204,15 +198,16 @@ def test_a_partition_that_goes_while_its_commit_is_in_doubt_is_its_new_owners(ha
     line = Line(Lost(happened))
     gone, stays = line.add(0, 0), line.add(1, 0)
     line.commit()
+    following = line.add(1, 1)
     line.revoke(0)
     assert line.committer.tries == 1  # nothing is committed before it is known what became of the one in doubt
     assert answer_of(gone) is None
 
     line.commit()
 
-    assert (answer_of(gone), answer_of(stays)) == ("answered", "answered")
+    assert [answer_of(one) for one in (gone, stays, following)] == ["answered"] * 3
     assert line.partitions.late_settlements == 1
-    assert line.committer.commits == ([[gone, stays]] if happened else [[stays]])
+    assert line.committer.commits == ([[gone, stays], [following]] if happened else [[stays, following]])
     assert line.partitions.ledger(partition(0)) is None
 
 

@@ -10,13 +10,9 @@ from connectors.kafka.client.errors import BrokerAway, NotAMember, ProducerUnusa
 from connectors.kafka.consumer.committer import OffsetCommitter, TooLarge, TransactionCommitter, Unknown
 from connectors.kafka.offset_ledger import PartitionPosition
 from connectors.kafka.record import PendingCommit, ProducerRecord
-from tests.unit.connectors.kafka.scripted_client import (
-    ScriptedConsumer,
-    ScriptedProducer,
-    Sending,
-    partition,
-    pending,
-)
+from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer, partition
+from tests.unit.connectors.kafka.scripted_producer import ScriptedProducer, Sending
+from tests.unit.connectors.kafka.waiting import pending
 
 PLACE = partition(0)
 TO_COMMIT = {PLACE: PartitionPosition(1, 1, {}, 1)}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
-from connectors.contract import Clip, ClipPosition, Delivery
+from connectors.contract import ClipPosition, Delivery
 from connectors.errors import ConfigurationError
 from connectors.kafka.client.consumer import OffsetAndMetadata
 from connectors.kafka.client.errors import BrokerAway, KafkaFault
@@ -14,21 +14,12 @@ from connectors.kafka.consumer import fetcher as fetcher_module
 from connectors.kafka.consumer.assigned_partitions import AssignedPartitions
 from connectors.kafka.consumer.fetcher import Fetcher
 from connectors.kafka.offset_ledger import PartitionPosition, encode_position
-from connectors.kafka.record import PendingCommit, SourceRecord
-from connectors.media.bytes import BytesMedia
-from tests.unit.connectors.kafka.scripted_client import Record, ScriptedConsumer, clips, partition, pending
+from tests.unit.connectors.kafka.scripted_client import Record, ScriptedConsumer, clips, decode, partition
+from tests.unit.connectors.kafka.waiting import pending
 
 PLACE = partition(0)
 OTHER = partition(1)
 HASH = "ab" * 8
-
-
-def decode(record: Any, position: ClipPosition, assignment: int) -> Delivery | PendingCommit:
-    origin = SourceRecord(record.topic, record.partition, record.offset, assignment)
-    if record.value is None:
-        return PendingCommit(origin, None)
-    name = f"{record.partition}/{record.offset}"
-    return Delivery(Clip(name, "t", BytesMedia(name, record.value), 0), position, origin)
 
 
 class Reading:
@@ -102,7 +93,8 @@ def test_what_retention_deleted_is_counted_and_holds_nothing_up(caplog: pytest.L
     reading.consumer.first[PLACE] = 8
     reading.store(PLACE, PartitionPosition(4, 9, {4: ClipPosition(), 6: ClipPosition(), 8: ClipPosition()}))
 
-    assert reading.begin().read() == ["0/8", "0/9"]
+    assert reading.begin().consumer.positions[PLACE] == 8
+    assert reading.read() == ["0/8", "0/9"]
 
     assert reading.fetcher.lost_to_retention == 2
     assert "Retention deleted clips/0 up to offset 8 unread." in caplog.text

@@ -1,0 +1,149 @@
+"""The consumer thread waits out what passes, tells of it once, and answers everyone when it ends."""
+
+from typing import Any
+
+import pytest
+from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
+
+from connectors.errors import ConfigurationError
+from connectors.kafka.client import outage
+from connectors.kafka.client.errors import BrokerAway
+from connectors.kafka.consumer import thread as thread_module
+from tests.unit.connectors.kafka.consumer.running_thread import FIRST, NEVER_S, Running, running, until
+from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer, clips
+
+
+async def test_a_failure_that_passes_by_itself_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(Running(*clips(0, 0, 1, 2)), 0) as made:
+        for delivery in await made.delivers("0/0", "0/1", "0/2"):
+            made.consumer.faults.add("commit", KafkaTimeoutError("late"))
+            await made.publish(delivery)
+
+    assert made.stored() == 3
+    assert [message for message in caplog.messages if "waits" in message] == []
+
+
+async def test_a_broker_that_is_away_at_the_start_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    made = Running(*clips(0, 0))
+    assert made.thread.waiting_for == "the broker"
+    made.connecting.extend([BrokerAway("refused")] * 3)
+    made.committer.faults.append(BrokerAway("no coordinator"))
+    async with running(made, 0):
+        await made.delivers("0/0")
+        assert made.thread.waiting_for == ""
+
+    told = [message for message in caplog.messages if "broker" in message]
+    assert told == ["Source clips waits for the broker: nothing listens.", "Source clips: the broker is back."]
+
+
+async def test_a_broker_that_goes_is_told_waited_for_and_told_to_be_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outage, "AWAY_AFTER_S", 0.02)
+    async with running(Running(*clips(0, 0)), 0) as made:
+        (first,) = await made.delivers("0/0")
+        made.consumer.reachable = False
+        await until(lambda: made.thread.waiting_for == "the broker: nothing listens")
+        ready = made.publish(first)
+        await made.polls()
+        assert (made.stored(), ready.done()) == (None, False)
+
+        made.consumer.reachable = True
+        await ready
+        await until(lambda: made.thread.waiting_for == "")
+
+    told = [message for message in caplog.messages if "broker" in message]
+    assert told == ["Source clips waits for the broker: nothing listens.", "Source clips: the broker is back."]
+
+
+async def test_a_commit_that_is_not_answered_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_module, "AWAY_AFTER_S", 0.02)
+    async with running(Running(*clips(0, 0), reason=""), 0) as made:
+        (first,) = await made.delivers("0/0")
+        made.consumer.faults.add("commit", *[KafkaTimeoutError("late")] * 10_000)
+        ready = made.publish(first)
+        await until(lambda: made.thread.waiting_for == "the broker: a commit is not answered")
+        made.consumer.faults = ScriptedConsumer().faults
+        await ready
+        await until(lambda: made.thread.waiting_for == "")
+
+
+async def test_a_round_of_polling_that_fails_is_tried_again() -> None:
+    made = Running(*clips(0, 0))
+    made.consumer.faults.add("poll_once", OSError("cut"), KafkaTimeoutError("late"))
+
+    async with running(made, 0):
+        await made.delivers("0/0")
+
+
+async def test_the_end_commits_what_is_ready_and_leaves_the_group() -> None:
+    async with running(Running(FIRST, *clips(0, 1), interval_s=NEVER_S), 0) as made:
+        (first,) = await made.delivers("0/1")
+        await made.has_committed()
+        ready = made.publish(first)
+    await ready
+
+    assert made.stored() == 2
+    assert made.consumer.happened[-2:] == ["commit", "leave"]
+    assert made.thread.stack == "it has ended\n"
+
+
+async def test_the_end_without_a_broker_answers_those_who_wait(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(Running(*clips(0, 0), interval_s=NEVER_S), 0) as made:
+        (first,) = await made.delivers("0/0")
+        made.consumer.reachable = False
+        ready = made.publish(first)
+    await ready
+    await made.publish(first)  # after the end nobody waits
+
+    assert made.stored() is None
+    assert "Source clips leaves before its last commit: the group's coordinator is away." in caplog.text
+
+
+async def test_what_only_a_person_can_put_right_ends_the_thread() -> None:
+    made = Running(FIRST, *clips(0, 1), interval_s=NEVER_S)
+    async with running(made, 0):
+        (first,) = await made.delivers("0/1")
+        await made.has_committed()
+        ready = made.publish(first)
+        made.consumer.faults.add("poll_once", TopicAuthorizationFailedError({"clips"}))
+        await made.thread.ended.wait()
+
+    assert isinstance(made.thread.failure, ConfigurationError)
+    for waiter in (ready, made.publish(first)):
+        with pytest.raises(ConfigurationError, match="no rights on the topic clips"):
+            await waiter
+    assert (made.stored(), made.consumer.is_closed) == (1, True)
+
+
+async def test_a_bug_ends_the_thread_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
+    made = Running(*clips(0, 0))
+
+    def broken(*_: Any) -> Any:
+        raise AssertionError("a bug")
+
+    made.thread.fetcher._decode = broken
+    async with running(made, 0):
+        await made.thread.ended.wait()
+
+    assert str(made.thread.failure) == "a bug"
+    assert "Source clips stops." in caplog.text
+    assert made.delivered == [None]
+
+
+async def test_a_thread_that_was_never_started_is_closed_at_once() -> None:
+    made = Running()
+
+    made.thread.close()
+    await made.thread.ended.wait()
+
+    assert made.delivered == [None]
+
+
+async def test_closing_while_no_broker_answers_ends() -> None:
+    made = Running()
+    made.committer.faults.extend([BrokerAway("away")] * 10**6)
+    async with running(made):
+        await made.polls(5)
+
+    assert made.consumer.is_closed
