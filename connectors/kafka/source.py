@@ -25,7 +25,7 @@ from connectors.kafka.offset_ledger import Outcome
 from connectors.kafka.record import PendingCommit, ProducerRecord, SourceRecord
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.media.protocols import Media
-from connectors.media.remote import Spool
+from connectors.media.spool import Spool
 
 log = logging.getLogger(__name__)
 
