@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 CLOSE_LIMIT_S = COMMIT_LIMIT_S + 2 * LEAVE_LIMIT_S  # a commit that runs, then the last one, then leaving the group
 LOOK_S = 10.0  # how often the consumer thread is looked at while no clip comes
 STUCK_S = 300.0  # what a turn of it may take: each call of the client has a limit of some seconds, for each partition
-_FETCHES_HELD = 3  # the client holds one answer and asks for the next, and the last poll may bring one more
+_FETCHES_HELD = 4  # the client holds one answer and asks for the next; what it inflates, and a poll, are two more
 
 
 @dataclass(frozen=True)

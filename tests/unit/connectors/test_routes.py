@@ -139,7 +139,7 @@ def test_the_parts_of_the_bytes_are_the_whole(
 
     assert frame_bytes(settings) == frames
     assert [(one.held_bytes, one.spool_bytes) for one in bounds] == [(each, spool)] * len(bounds)
-    parts = sum(one.held_bytes + 3 * one.fetch_bytes + one.spool_bytes for one in bounds)
+    parts = sum(one.held_bytes + 4 * one.fetch_bytes + one.spool_bytes for one in bounds)
     assert frames + parts <= 1200
 
 
