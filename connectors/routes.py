@@ -23,7 +23,8 @@ from connectors.folder.source import FolderSource
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.protocols import Media
 from connectors.media.reference import open_reference
-from connectors.media.remote import Spool, is_remote, open_remote
+from connectors.media.remote import is_remote, open_remote
+from connectors.media.spool import Spool
 from connectors.settings import AnySink, ConnectorSettings
 from connectors.tar.settings import TarSourceSettings
 from connectors.tar.source import TarSource
@@ -69,7 +70,8 @@ def _settled_route(name: str, settings: ConnectorSettings, sink: Sink, once: boo
         return AtLeastOnceRoute(_kafka_source(name, source, settings, once), sink)
     files: Source
     if isinstance(source, TarSourceSettings):
-        files = TarSource(name, source, settings.state_dir, max_clip_bytes=max_clip_bytes, once=once)
+        spool = Spool(settings.state_dir / "spool", _source_bytes(settings))
+        files = TarSource(name, source, settings.state_dir, spool=spool, max_clip_bytes=max_clip_bytes, once=once)
     else:
         files = FolderSource(name, source, max_clip_bytes=max_clip_bytes, once=once)
     return FolderRoute(files, sink) if isinstance(sink, FolderSink) else AtLeastOnceRoute(files, sink)
@@ -96,18 +98,24 @@ def _transactional_route(name: str, settings: ConnectorSettings, sink: Sink, onc
 
 
 def frame_bytes(settings: ConnectorSettings) -> int:
-    """Return what decoded frames may take of ``limits.in_flight_bytes``: all of it, or with Kafka sources a half.
+    """Return what decoded frames may take of ``limits.in_flight_bytes``: all of it, or a half where sources hold clips.
 
-    The other half is divided evenly between the Kafka sources (see :class:`connectors.kafka.source.SourceBounds`). Each
-    share has its own line. What is held in one comes back without its holder waiting in another: frames with the
-    engine's answer, values and spooled objects with the end of their clip, which needs frames alone.
+    Those are Kafka's, which hold values (see :class:`connectors.kafka.source.SourceBounds`), and archives, whose
+    members are copied into a spool. Each has an even part of the other half, and each part has its own line. What is
+    held in one comes back without its holder waiting in another: frames with the engine's answer, values and spooled
+    clips with the end of their clip, which needs frames alone.
     """
     in_flight_bytes = settings.limits.in_flight_bytes
-    return in_flight_bytes if not _kafka_sources(settings) else in_flight_bytes // 2
+    return in_flight_bytes if not _holding_sources(settings) else in_flight_bytes // 2
 
 
-def _kafka_sources(settings: ConnectorSettings) -> int:
-    return sum(isinstance(source, KafkaSourceSettings) for source in settings.sources.values())
+def _holding_sources(settings: ConnectorSettings) -> int:
+    return sum(isinstance(source, KafkaSourceSettings | TarSourceSettings) for source in settings.sources.values())
+
+
+def _source_bytes(settings: ConnectorSettings) -> int:
+    """Return what each of the sources that hold clips may hold."""
+    return (settings.limits.in_flight_bytes - frame_bytes(settings)) // _holding_sources(settings)
 
 
 def _kafka_bounds(source: KafkaSourceSettings, settings: ConnectorSettings, once: bool) -> "SourceBounds":
@@ -116,7 +124,7 @@ def _kafka_bounds(source: KafkaSourceSettings, settings: ConnectorSettings, once
 
     return SourceBounds(
         max_clips=settings.limits.max_clips_in_flight,
-        in_flight_bytes=(settings.limits.in_flight_bytes - frame_bytes(settings)) // _kafka_sources(settings),
+        in_flight_bytes=_source_bytes(settings),
         max_clip_bytes=settings.limits.max_clip_bytes,
         commit_interval_s=settings.commit_interval_ms / 1000,
         once=once,

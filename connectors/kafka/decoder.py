@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from connectors.contract import Clip, ClipPosition, Delivery
 from connectors.errors import Poison, Reason
 from connectors.kafka.client.consumer import ConsumerRecord
-from connectors.kafka.record import REPLAY_PREFIX, PendingCommit, SourceRecord
+from connectors.kafka.record import REPLAY_PREFIX, PendingCommit, SourceRecord, Uninflated
 from connectors.media.bytes import BytesMedia
 from connectors.media.protocols import Media
 from connectors.media.refused import RefusedMedia
@@ -65,7 +65,7 @@ class RecordDecoder:
             else:
                 media = self._of_bytes(name, value)
         except Poison as fault:
-            media = RefusedMedia(name, fault, len(value))
+            media = RefusedMedia(name, fault, value.inflated_bytes if isinstance(value, Uninflated) else len(value))
         clip = Clip(clip_id, self.source, media, time.time_ns(), attributes)
         first_window, plan_hash = position.next_window, position.plan_hash
         if plan_hash is None and (replayed := _replayed(given, "first_window")) is not None and replayed.isdecimal():
@@ -73,6 +73,8 @@ class RecordDecoder:
         return Delivery(clip, position.moved(first_window, plan_hash), origin)
 
     def _of_bytes(self, name: str, value: bytes) -> Media:
+        if isinstance(value, Uninflated):
+            raise Poison(value.reason, value.detail, origin="source")
         if not value:
             raise Poison(Reason.EMPTY, "the value has no bytes", origin="source")
         if len(value) > self.max_clip_bytes:

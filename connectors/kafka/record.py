@@ -10,6 +10,22 @@ from connectors.kafka.offset_ledger import Outcome
 Headers = Sequence[tuple[str, bytes]]
 
 
+class Uninflated(bytes):
+    """The value of a record in a compressed batch that was not inflated: no bytes, and the reason for its rejection.
+
+    ``inflated_bytes`` had come out when it was given up.
+    """
+
+    reason: Reason
+    detail: str
+    inflated_bytes: int
+
+    def __new__(cls, reason: Reason, detail: str, inflated_bytes: int) -> "Uninflated":
+        value = super().__new__(cls)
+        value.reason, value.detail, value.inflated_bytes = reason, detail, inflated_bytes
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
     """The record that a clip came in; the ``handle`` of a Kafka source's deliveries.

@@ -25,14 +25,14 @@ from connectors.kafka.offset_ledger import Outcome
 from connectors.kafka.record import PendingCommit, ProducerRecord, SourceRecord
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.media.protocols import Media
-from connectors.media.remote import Spool
+from connectors.media.spool import Spool
 
 log = logging.getLogger(__name__)
 
 CLOSE_LIMIT_S = COMMIT_LIMIT_S + 2 * LEAVE_LIMIT_S  # a commit that runs, then the last one, then leaving the group
 LOOK_S = 10.0  # how often the consumer thread is looked at while no clip comes
 STUCK_S = 300.0  # what a turn of it may take: each call of the client has a limit of some seconds, for each partition
-_FETCHES_HELD = 3  # the client holds one answer and asks for the next, and the last poll may bring one more
+_FETCHES_HELD = 4  # the client holds one answer and asks for the next; what it inflates, and a poll, are two more
 
 
 @dataclass(frozen=True)

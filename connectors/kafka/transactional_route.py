@@ -20,7 +20,7 @@ from connectors.kafka.encoder import records_of
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka.source import KafkaSource, SourceBounds
 from connectors.media.protocols import Media
-from connectors.media.remote import Spool
+from connectors.media.spool import Spool
 from connectors.source_route import SourceRoute, confirm_unchanged
 
 MAX_SLOTS = 64  # daemons of one group on one host that share a state_dir; more would be a mistake in the unit

@@ -27,7 +27,7 @@ class Media(Protocol):
 
 @runtime_checkable
 class DistantMedia(Protocol):
-    """Media that lie somewhere else, and are brought here before they are opened."""
+    """Media that lie somewhere else (behind a URL, inside an archive), and are brought here before they are opened."""
 
     async def fetch(self) -> None:
         """Bring them here, once; ``Poison`` or ``Transient`` where that can't be done."""

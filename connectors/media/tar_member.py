@@ -1,4 +1,4 @@
-"""Members of a tar archive as media: read one by one where they lie, never extracted.
+"""Members of a tar archive as media: found one by one where they lie, and copied into the spool in their turn.
 
 Archives come from outside. Members that are not regular files, or whose names would lead out of a folder, are media
 that refuse to open with a reason, so each ends as every clip does. What an archive can cost to read through is bounded
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from connectors.errors import Poison, Reason
-from connectors.media.bytes import BytesMedia
+from connectors.errors import Poison, Reason, Transient
+from connectors.media.spool import Spool, SpooledMedia
 
 MAX_MEMBERS = 1_000_000
 _MAX_HEADER_BYTES = 64 * 1024  # long names and attributes; tarfile would read gigabytes if a header said so
@@ -49,7 +49,7 @@ class _BoundedReader:
 class TarMember:
     """One member, by its place in the archive; ``refused`` says why it is no clip."""
 
-    archive: BinaryIO = field(repr=False)
+    archive: BinaryIO = field(repr=False)  # it belongs to whoever opened it
     name: str
     size_bytes: int
     offset_bytes: int
@@ -57,8 +57,8 @@ class TarMember:
     refused: Poison | None = None
     mtime: float = 0.0  # seconds since the epoch, as the archive says
 
-    def open(self) -> int:
-        """Return a descriptor of a sealed copy in memory; it is freed when its last descriptor is closed."""
+    def accept(self) -> None:
+        """Raise :class:`Poison` where the member is no clip."""
         if self.refused is not None:
             raise self.refused
         if self.size_bytes > self.max_clip_bytes:
@@ -66,16 +66,9 @@ class TarMember:
             raise Poison(Reason.TOO_LARGE, detail, origin="source")
         if self.size_bytes == 0:
             raise Poison(Reason.EMPTY, "the member has no bytes", origin="source")
-        copy = BytesMedia(self.name, self._chunks())
-        try:
-            return copy.open()
-        finally:
-            copy.close()
 
-    def close(self) -> None:
-        return  # the archive belongs to whoever opened it
-
-    def _chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the member's bytes through a window of the archive."""
         at, end = self.offset_bytes, self.offset_bytes + self.size_bytes
         while at < end:
             chunk = os.pread(self.archive.fileno(), min(_COPY_BYTES, end - at), at)
@@ -83,6 +76,24 @@ class TarMember:
                 raise Poison(Reason.TRUNCATED, "the archive ends inside this member", origin="source")
             at += len(chunk)
             yield chunk
+
+
+class MemberMedia(SpooledMedia):
+    """A member of an archive, copied into the spool: decoders take a file of its own, which begins with the clip."""
+
+    def __init__(self, member: TarMember, spool: Spool) -> None:
+        super().__init__(member.name, member.size_bytes, spool=spool, max_clip_bytes=member.max_clip_bytes)
+        self._member = member
+
+    def _copy(self) -> int:
+        self._member.accept()
+        self._reserve(self._member.size_bytes)
+        try:
+            return self._write(self._member.chunks())
+        except (OSError, ValueError) as error:  # a disk that is full or fails; an archive that was closed meanwhile
+            said = error.strerror if isinstance(error, OSError) else "the archive is closed"
+            detail = f"{self.name} can't be copied into the spool: {said}"
+            raise Transient(detail, reason=Reason.VANISHED, origin="source") from error
 
 
 def tar_members(archive: BinaryIO, *, max_clip_bytes: int, max_members: int = MAX_MEMBERS) -> Iterator[TarMember]:

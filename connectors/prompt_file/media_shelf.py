@@ -1,5 +1,6 @@
 """The media that records name, looked up by name in one folder or tar archive."""
 
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -8,16 +9,23 @@ from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.media.file import FileMedia
 from connectors.media.protocols import Media
 from connectors.media.refused import RefusedMedia
-from connectors.media.tar_member import TarMember, tar_members
+from connectors.media.spool import Spool
+from connectors.media.tar_member import MemberMedia, TarMember, tar_members
+
+_SPOOL_BYTES = 2**29
 
 
 @dataclass
 class MediaShelf:
-    """The media that records name, in a folder or in a tar archive, which is read member by member."""
+    """The media that records name, in a folder or in a tar archive, which is read member by member.
+
+    Members are copied into ``spool`` while they are used.
+    """
 
     base: Path
     max_clip_bytes: int
     key: str = "inference.media_base_path"  # what the user calls it
+    spool: Spool = field(default_factory=lambda: Spool(Path(tempfile.gettempdir()), _SPOOL_BYTES))
     _members: dict[str, TarMember] = field(default_factory=dict)
     _open: ExitStack = field(default_factory=ExitStack)
 
@@ -39,6 +47,11 @@ class MediaShelf:
         """Close the archive."""
         self._open.close()
 
+    @property
+    def is_archive(self) -> bool:
+        """Whether the media are members of an archive."""
+        return not self.base.is_dir()
+
     def media(self, name: str) -> Media:
         """Return the media of that name; what can't be had says why when it is opened.
 
@@ -47,9 +60,11 @@ class MediaShelf:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in name:
             return _refused(name, Poison(Reason.FORBIDDEN_PATH, f"{name!r} leads out of the media's folder"))
-        if self._members or not self.base.is_dir():
+        if self._members or self.is_archive:
             member = self._members.get(pure.as_posix())
-            return member or _refused(name, Poison(Reason.VANISHED, f"the archive holds no {name}"))
+            if member is None:
+                return _refused(name, Poison(Reason.VANISHED, f"the archive holds no {name}"))
+            return MemberMedia(member, self.spool)
         place = (self.base / pure).resolve()
         try:
             return FileMedia.received(place.parent, (place.name,), self.max_clip_bytes, name)

@@ -22,6 +22,11 @@ class PromptFileSource(Reporting):
         self._questions, self._shelf, self._journal = questions, shelf, journal
         self._draining = False
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of an archive's members in the spool."""
+        return self._shelf.spool.held_bytes
+
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield what is not answered yet."""
         for question in self._waiting():

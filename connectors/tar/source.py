@@ -1,8 +1,9 @@
-"""Clips from a tar archive: its members one by one, never extracted. Their positions are in a journal of our own.
+"""Clips from a tar archive: its members one by one, each copied into the spool when its turn has come.
 
-The archive is only read. What is appended to it while it is watched comes too; an archive that replaces it is another
-one. A member that is no clip (a link, a name that leads out, a truncated one) is a clip that refuses to open, and so is
-the rest of an archive that can't be read further: each ends as every clip does, with its reason.
+Their positions are in a journal of our own. The archive is only read. What is appended to it while it is watched comes
+too; an archive that replaces it is another one. A member that is no clip (a link, a name that leads out, a truncated
+one) is a clip that refuses to open, and so is the rest of an archive that can't be read further: each ends as every
+clip does, with its reason.
 """
 
 import asyncio
@@ -17,10 +18,12 @@ from connectors.contract import Clip, ClipPosition, Delivery, Progress, Quaranti
 from connectors.errors import ConfigurationError, Poison
 from connectors.files.journal import JournalFile
 from connectors.folder.scan import fits_pattern
-from connectors.media.tar_member import TarMember, tar_members
+from connectors.media.spool import Spool
+from connectors.media.tar_member import MemberMedia, TarMember, tar_members
 from connectors.tar.settings import TarSourceSettings
 
 _HEAD = {"version": 1, "kind": "tar"}
+_SPOOL_BYTES = 2**29  # where the caller gives no spool
 _Signature = tuple[int, int, int]  # inode, size, mtime_ns
 
 
@@ -42,10 +45,12 @@ class TarSource(Reporting):
         settings: TarSourceSettings,
         state_dir: Path,
         *,
+        spool: Spool | None = None,
         max_clip_bytes: int = 2**31,
         once: bool = False,
     ) -> None:
         self.name = name
+        self._spool = spool or Spool(state_dir / "spool", _SPOOL_BYTES)
         self._settings, self._max_clip_bytes, self._once = settings, max_clip_bytes, once
         self._pattern = tuple(settings.pattern.split("/"))
         self._journal = JournalFile(state_dir / f"{name}.tar.journal", _HEAD, key=f"sources.{name}")
@@ -60,6 +65,16 @@ class TarSource(Reporting):
     @property
     def waiting_for(self) -> str:
         return self._journal.waiting_for
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted since the start: bytes of members copied into the spool."""
+        return {"spooled_bytes": self._spool.received_bytes}
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of members in the spool."""
+        return self._spool.held_bytes
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield each member once, in the archive's order."""
@@ -142,7 +157,7 @@ class TarSource(Reporting):
         if clip_id in self._finished or clip_id in self._working:
             return None
         position = self._positions.get(clip_id, ClipPosition())
-        clip = Clip(clip_id, self.name, member, time.time_ns())
+        clip = Clip(clip_id, self.name, MemberMedia(member, self._spool), time.time_ns())
         return Delivery(clip, position, _Clip(clip_id, member.name, position))
 
     async def _name_is_free(self, name: str) -> bool:

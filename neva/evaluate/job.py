@@ -16,12 +16,12 @@ from typing import Any
 from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, Clip, Rejection
 from connectors.errors import ConfigurationError, ExitCode
+from connectors.media.spool import Spool
 from connectors.prompt_file.answer_journal import AnswerJournal
 from connectors.prompt_file.media_shelf import MediaShelf
 from connectors.prompt_file.records import read_records
 from connectors.prompt_file.sink import PromptFileSink
 from connectors.prompt_file.source import PromptFileSource
-from connectors.routes import frame_bytes
 from daemon.build import build_pipeline
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import Settings, VllmSettings
@@ -106,7 +106,9 @@ async def evaluate(settings: EvaluateSettings, show: Callable[[str], None] = pri
     """
     registration.register()
     job = Job.of(settings)
-    shelf = MediaShelf(settings.inference.media_base_path.expanduser(), job.inner.limits.max_clip_bytes)
+    limits = job.inner.limits
+    spool = Spool(job.output.parent, limits.in_flight_bytes // 2)
+    shelf = MediaShelf(settings.inference.media_base_path.expanduser(), limits.max_clip_bytes, spool=spool)
     shelf.open()
     journal = AnswerJournal(job.output.with_name(f"{job.output.name}.journal"), job.identity)
     try:
@@ -142,7 +144,8 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
 
     left = Counter(one.question.media for one in job.asked if one.question.number not in journal.answers)
     inner = job.inner
-    sampler = SharedSampler(inner.limits, inner.timeouts, frame_bytes=frame_bytes(inner), questions=left)
+    frame_bytes = inner.limits.in_flight_bytes - (shelf.spool.max_bytes if shelf.is_archive else 0)
+    sampler = SharedSampler(inner.limits, inner.timeouts, frame_bytes=frame_bytes, questions=left)
     components = Components(
         sampler,
         engine,

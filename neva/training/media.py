@@ -4,6 +4,7 @@ The daemon's own functions plan, choose and decode the frames. They run in this 
 training data comes from the user.
 """
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +86,8 @@ class TrainingMedia:
             Poison: the clip can't be read, whenever it is tried again.
             Transient: the clip can't be read now.
         """
-        frames = read_frames(self._shelf.media(name), self.shown)
+        with closing(self._shelf.media(name)) as media:
+            frames = read_frames(media, self.shown)
         if self.shown.legacy_bgr:
             frames = frames[..., ::-1]
         return pixel_values(frames, self.tower, self.crop_px, self.shown.image_aspect_ratio)

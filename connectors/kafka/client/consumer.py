@@ -9,7 +9,8 @@ from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata,
 from kafka.util import Timer
 
 from connectors.kafka.client.connection import check_client_settings, open_client
-from connectors.kafka.client.settings import consumer_settings, reader_settings
+from connectors.kafka.client.inflating import bound_inflating
+from connectors.kafka.client.settings import MAX_FETCH_BYTES, consumer_settings, reader_settings
 from connectors.kafka.client.workarounds import Assignor, positions_kept, resume_loops, work_around_membership
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSourceSettings
 
@@ -25,6 +26,9 @@ __all__ = [
     "open_consumer",
     "open_reader",
 ]
+
+
+_BOUNDS_AN_ANSWER = 4  # the batch that is read, one kept of a paused partition, and the records taken of each
 
 
 class ConsumerRecord(Protocol):
@@ -91,9 +95,12 @@ def open_consumer(
     given = consumer_settings(settings, source=source, buffer_bytes=buffer_bytes, max_records=max_records, path=path)
     consumer = open_client(Consumer, given | {"partition_assignment_strategy": [Assignor]}, path=path)
     work_around_membership(consumer)
+    bound_inflating(consumer, buffer_bytes // _BOUNDS_AN_ANSWER)
     return consumer
 
 
 def open_reader(settings: KafkaConnectionSettings, *, path: str = "", **more: Any) -> Consumer:
     """Return a consumer outside any group's assignment, for reading a topic once from its start to its end."""
-    return open_client(Consumer, more | reader_settings(settings, path=path), path=path)
+    reader = open_client(Consumer, more | reader_settings(settings, path=path), path=path)
+    bound_inflating(reader, MAX_FETCH_BYTES, is_strict=True)
+    return reader

@@ -111,7 +111,7 @@ class Fetcher:
         taken = []
         for record in records:
             ledger = self.partitions.ledger(place)
-            size_bytes = len(record.value or b"")
+            size_bytes = _size_of(record)
             if ledger is None or self.partitions.must_wait(place, record.offset, size_bytes):
                 consumer.seek(partition, record.offset)
                 break
@@ -147,6 +147,12 @@ class Fetcher:
             return not self._unplaced and all(self._is_at_end(consumer, partition) for partition in assigned)
         self._empty_since_s = self._empty_since_s or time.monotonic()
         return time.monotonic() - self._empty_since_s > NO_PARTITIONS_S
+
+
+def _size_of(record: ConsumerRecord) -> int:
+    """Return what a clip in flight holds of its record: headers and key are kept for a dead letter."""
+    headers_bytes = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers_bytes
 
 
 def _understand(partition: TopicPartition, committed: OffsetAndMetadata) -> PartitionPosition:

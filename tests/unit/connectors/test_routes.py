@@ -17,11 +17,13 @@ from connectors.folder.settings import FolderSourceSettings
 from connectors.folder.sink import FolderSink
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes
+from connectors.tar.source import TarSource
 from daemon.config.settings import Settings
 from testing.repository import ROOT
 from tests.unit.daemon.running_parts import Parts
 
 KAFKA_IN = {"kind": "kafka", "bootstrap_servers": "127.0.0.1:1", "topics": ["clips"]}
+TAR_IN = {"kind": "tar", "path": "films.tar"}
 FOLDER_IN = {"kind": "folder", "path": "inbox"}
 KAFKA_OUT = {"kind": "kafka", "bootstrap_servers": "127.0.0.1:1"}
 
@@ -120,8 +122,10 @@ def test_what_a_source_says_of_itself_is_seen_through_its_route() -> None:
         ({"a": KAFKA_IN}, 600, 300, 0),
         ({"a": KAFKA_IN, "b": KAFKA_IN, "c": FOLDER_IN}, 600, 150, 0),
         ({"a": KAFKA_IN | {"references": {"url_prefixes": ["http://host/"]}}}, 600, 200, 200),
+        ({"a": TAR_IN}, 600, 0, 0),
+        ({"a": KAFKA_IN, "b": TAR_IN}, 600, 150, 0),
     ],
-    ids=["a folder", "one topic", "two topics and a folder", "a topic with URLs"],
+    ids=["a folder", "one topic", "two topics and a folder", "a topic with URLs", "an archive", "a topic, an archive"],
 )
 def test_the_parts_of_the_bytes_are_the_whole(
     tmp_path: Path, sources: dict[str, Any], frames: int, each: int, spool: int
@@ -135,5 +139,16 @@ def test_the_parts_of_the_bytes_are_the_whole(
 
     assert frame_bytes(settings) == frames
     assert [(one.held_bytes, one.spool_bytes) for one in bounds] == [(each, spool)] * len(bounds)
-    parts = sum(one.held_bytes + 3 * one.fetch_bytes + one.spool_bytes for one in bounds)
+    parts = sum(one.held_bytes + 4 * one.fetch_bytes + one.spool_bytes for one in bounds)
     assert frames + parts <= 1200
+
+
+def test_an_archive_s_spool_has_its_part_and_is_counted(tmp_path: Path) -> None:
+    sources = {"a": KAFKA_IN, "b": TAR_IN | {"path": tmp_path / "films.tar"}}
+    settings = settings_of(sources, KAFKA_OUT, tmp_path, limits={"in_flight_bytes": 1200})
+
+    source = cast(TarSource, build_routes(settings, build_sink(settings.sink, settings.sources))[1].source)  # type: ignore[attr-defined]
+
+    assert (source._spool.folder, source._spool.max_bytes) == (tmp_path / "state" / "spool", 300)
+    assert source._spool.take(70, lambda: True)
+    assert (source.held_bytes, source.counters) == (70, {"spooled_bytes": 0})

@@ -14,7 +14,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
-from connectors.media.remote import RemoteMedia, Spool, check_prefixes, open_remote
+from connectors.media.remote import RemoteMedia, check_prefixes, open_remote
+from connectors.media.spool import Spool
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -1,15 +1,18 @@
 """Members of archives: read where they lie, hostile ones refused."""
 
+import asyncio
 import io
 import os
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from connectors.errors import Poison, Reason
-from connectors.media.tar_member import TarMember, tar_members
+from connectors.errors import Poison, Reason, Transient
+from connectors.media.spool import Spool
+from connectors.media.tar_member import MemberMedia, TarMember, tar_members
 
 MAX_BYTES = 10_000
 Make = Callable[[tarfile.TarFile], object]
@@ -32,13 +35,17 @@ def archive(path: Path, make: Make, mode: str = "w") -> Path:
 def members(path: Path, **limits: int) -> list[tuple[TarMember, bytes | str]]:
     """Return each member with its content or the reason why it has none."""
     found: list[tuple[TarMember, bytes | str]] = []
+    spool = Spool(path.parent / "spool", MAX_BYTES)
     with path.open("rb") as file:
         for member in tar_members(file, max_clip_bytes=MAX_BYTES, **limits):
+            media = MemberMedia(member, spool)
             try:
-                with os.fdopen(member.open(), "rb") as opened:
+                with os.fdopen(media.open(), "rb") as opened:
                     found.append((member, opened.read()))
             except Poison as refused:
                 found.append((member, refused.reason))
+            media.close()
+    assert spool.held_bytes == 0
     return found
 
 
@@ -56,7 +63,8 @@ def test_members_are_read_where_they_lie(tmp_path: Path) -> None:
         ("dir/b.mp4", b"two" * 1000),
         ("dir/" + "long" * 40 + ".mp4", b"three"),
     ]
-    assert os.listdir(tmp_path) == ["x.tar"]
+    assert sorted(os.listdir(tmp_path)) == ["spool", "x.tar"]
+    assert os.listdir(tmp_path / "spool") == []
 
 
 HOSTILE: dict[str, tuple[Make, str]] = {
@@ -123,7 +131,7 @@ def test_a_member_that_is_cut_is_truncated(tmp_path: Path) -> None:
     with path.open("rb") as file:
         iterator = tar_members(file, max_clip_bytes=MAX_BYTES)
         with pytest.raises(Poison) as refused:
-            next(iterator).open()
+            next(iterator).accept()
         assert refused.value.reason == Reason.TRUNCATED
         with pytest.raises(Poison):
             next(iterator)
@@ -149,3 +157,80 @@ def test_the_number_of_members_is_bounded(tmp_path: Path) -> None:
 
     assert len(members(path, max_members=5)) == 5
     assert _fault(path, max_members=4) == Reason.CORRUPT
+
+
+def _sparse(path: Path, count: int, size_bytes: int) -> None:
+    """Write an archive of members that are holes: hardly anything on the disk, and gigabytes when it is read."""
+    with path.open("wb") as file:
+        for number in range(count):
+            info = tarfile.TarInfo(f"{number}.mp4")
+            info.size = size_bytes
+            file.write(info.tobuf())
+            file.seek(size_bytes, os.SEEK_CUR)
+        file.truncate(file.tell() + 1024)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+async def test_members_are_copied_in_line_into_a_bounded_spool_and_off_the_loop(tmp_path: Path) -> None:
+    size_bytes = 256 * 2**20
+    _sparse(tmp_path / "x.tar", 6, size_bytes)
+    assert os.stat(tmp_path / "x.tar").st_blocks * 512 < 2**20
+    spool, most_bytes, ticks, late_s = Spool(tmp_path / "spool", size_bytes), 0, 0, 0.0
+    with (tmp_path / "x.tar").open("rb") as archive:
+        clips = [MemberMedia(member, spool) for member in tar_members(archive, max_clip_bytes=2**31)]
+        resident = _resident_bytes()
+
+        async def caption(clip: MemberMedia) -> None:
+            await clip.fetch()
+            descriptor = clip.open()
+            assert (os.fstat(descriptor).st_size, os.fstat(descriptor).st_nlink) == (size_bytes, 0)
+            await asyncio.sleep(0.05)
+            os.close(descriptor)
+            clip.close()
+
+        working = asyncio.gather(*map(caption, clips))
+        while not working.done():
+            before_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            late_s = max(late_s, time.monotonic() - before_s)
+            most_bytes, ticks = max(most_bytes, spool.held_bytes), ticks + 1
+        await working
+
+    assert most_bytes == size_bytes
+    assert spool.held_bytes == 0
+    assert late_s < 1.0  # each copy takes longer than a turn of the loop may
+    assert _resident_bytes() - resident < 64 * 2**20
+    assert ticks > 6
+
+
+async def test_a_member_that_is_given_up_while_it_waits_for_room_lets_go(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar", lambda tar: [add(tar, f"{n}.mp4", b"x" * 6000) for n in range(2)])
+    spool = Spool(tmp_path / "spool", MAX_BYTES)
+    with path.open("rb") as file:
+        first, second = (MemberMedia(member, spool) for member in tar_members(file, max_clip_bytes=MAX_BYTES))
+        await first.fetch()
+        waiting = asyncio.create_task(second.fetch())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+
+        second.close()
+
+        with pytest.raises(Transient, match="not wanted"):
+            await waiting
+        assert spool.held_bytes == 6000
+        first.close()
+    assert spool.held_bytes == 0
+
+
+async def test_a_disk_that_can_not_take_the_copy_is_tried_again(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar", lambda tar: add(tar, "a.mp4"))
+    (tmp_path / "spool").write_bytes(b"a file where the spool's folder should be")
+    with path.open("rb") as file:
+        media = MemberMedia(next(tar_members(file, max_clip_bytes=MAX_BYTES)), Spool(tmp_path / "spool", MAX_BYTES))
+
+        with pytest.raises(Transient, match=r"a\.mp4 can't be copied into the spool"):
+            await media.fetch()
+        media.close()
