@@ -12,7 +12,6 @@ import gc
 import importlib
 import json
 import os
-import pkgutil
 import signal
 import socket
 import sys
@@ -20,8 +19,7 @@ import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
-import av
-
+from daemon.decoding.child.pyav import import_the_library
 from daemon.decoding.child.worker import main as work
 
 _PR_SET_PDEATHSIG = 1
@@ -70,9 +68,7 @@ def _reap(*_: object) -> None:
 
 def import_everything() -> None:
     """Import what a decoder may come to need: behind the cage no library can be loaded any more."""
-    for found in pkgutil.walk_packages(av.__path__, "av."):
-        with suppress(ImportError):  # some of them need packages that are not there
-            importlib.import_module(found.name)
+    import_the_library()
     for name in ("numpy.ma", "encodings.idna", "encodings.latin_1", "daemon.decoding.child.decord"):
         importlib.import_module(name)
 

@@ -4,8 +4,11 @@ Every error of the library is translated here. ``Exception`` is caught on purpos
 ``UnicodeDecodeError``, ``MemoryError`` and others beside its own.
 """
 
+import importlib
 import os
+import pkgutil
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import av
@@ -20,6 +23,13 @@ from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 av.logging.set_level(av.logging.PANIC)
 
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
+
+
+def import_the_library() -> None:
+    """Import every module of PyAV: behind the cage none can be loaded any more."""
+    for found in pkgutil.walk_packages(av.__path__, "av."):
+        with suppress(ImportError):  # some of them need packages that are not there
+            importlib.import_module(found.name)
 
 
 def open_container(descriptor: int, limits: MediaLimits, **more_options: str) -> Any:
