@@ -104,8 +104,16 @@ def _prctl(option: int, argument: int) -> None:
         raise OSError(error, os.strerror(error))
 
 
+def _has_capabilities() -> bool:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    sets = dict(line.split(":\t", 1) for line in lines if line.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb")))
+    return any(int(bits, 16) for bits in sets.values())
+
+
 def _drop_capabilities() -> None:
-    """Drop every capability: root's too, where the daemon runs as root."""
+    """Drop every capability: root's too, where the daemon runs as root. Units may refuse the call to all others."""
+    if not _has_capabilities():
+        return
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     nothing = (ctypes.c_uint32 * 6)()
