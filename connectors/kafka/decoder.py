@@ -4,9 +4,10 @@ A record that can't be understood is delivered all the same: its media refuses t
 the one way that all clips end on.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connectors.contract import Clip, ClipPosition, Delivery
 from connectors.errors import Poison, Reason
@@ -17,8 +18,11 @@ from connectors.media.protocols import Media
 from connectors.media.refused import RefusedMedia
 from connectors.messages.codec import parse_reference
 
+log = logging.getLogger(__name__)
+
 _MAX_CLIP_ID_CHARACTERS = 256  # as in a reference
 _MAX_PROMPT_BYTES = 4 * 32_768  # a longer question than a prompt may have, in UTF-8, is refused by the prompt itself
+_MAX_WINDOW_DIGITS = 7  # windows of a second make a film of 115 days
 _TRACE_HEADERS = ("traceparent", "tracestate")
 
 
@@ -35,24 +39,32 @@ class RecordDecoder:
     open_reference: Callable[[str, str], Media]
 
     def decode(self, record: ConsumerRecord, position: ClipPosition, assignment: int) -> Delivery | PendingCommit:
-        """Return the delivery of a record, or for a null value the pending commit that skips it."""
-        value = record.value
-        headers = tuple(record.headers)
-        is_reference = value is not None and _is_reference(value, dict(headers))
-        origin = SourceRecord(
-            record.topic,
-            record.partition,
-            record.offset,
-            assignment,
-            record.timestamp,
-            record.key,
-            headers,
-            value if is_reference else None,
-        )
-        if value is None:
+        """Return the delivery of a record, or for a null value the pending commit that skips it.
+
+        This is the one boundary around what a producer wrote: what nobody foresaw in it is a refusal as well, and its
+        stack is in the log. That the machine has no room for it is not the record's fault, and is raised.
+        """
+        origin = _origin(record, assignment)
+        if record.value is None:
             return PendingCommit(origin, None)
-        attributes, given = self._attributes(origin), dict(headers)
-        name = f"{record.topic}/{record.partition}/{record.offset}"
+        try:
+            return self._decode(origin, record.value, position)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            name = _name_of(origin)
+            log.exception("%s can't be understood.", name)
+            fault = Poison(Reason.MALFORMED, f"the record is not understood: {type(error).__name__}", origin="source")
+            media = RefusedMedia(name, fault, len(record.value))
+            clip = Clip(name, self.source, media, time.time_ns())
+            return Delivery(clip, position, replace(origin, value=record.value))
+
+    def _decode(self, origin: SourceRecord, value: bytes, position: ClipPosition) -> Delivery:
+        given = dict(origin.headers)
+        is_reference = _is_reference(value, given)
+        if is_reference:
+            origin = replace(origin, value=value)
+        attributes, name = self._attributes(origin), _name_of(origin)
         clip_id = _given_clip_id(given) or name
         media: Media
         try:
@@ -68,8 +80,8 @@ class RecordDecoder:
             media = RefusedMedia(name, fault, len(value))
         clip = Clip(clip_id, self.source, media, time.time_ns(), attributes)
         first_window, plan_hash = position.next_window, position.plan_hash
-        if plan_hash is None and (replayed := _replayed(given, "first_window")) is not None and replayed.isdecimal():
-            first_window, plan_hash = int(replayed), _replayed(given, "plan_hash")
+        if plan_hash is None and (replayed := _window(_replayed(given, "first_window"))) is not None:
+            first_window, plan_hash = replayed, _replayed(given, "plan_hash")
         return Delivery(clip, position.moved(first_window, plan_hash), origin)
 
     def _of_bytes(self, name: str, value: bytes) -> Media:
@@ -84,14 +96,25 @@ class RecordDecoder:
         """Return the clip's question and trace context: a header of its own wins over the topic's."""
         attributes = {"prompt": self.prompts[origin.topic]} if origin.topic in self.prompts else {}
         for name, value in origin.headers:
+            if value is None:
+                continue
             if (name == "prompt" and 0 < len(value) <= _MAX_PROMPT_BYTES) or name in _TRACE_HEADERS:
                 attributes[name] = value.decode(errors="replace")
         return attributes
 
 
-def _is_reference(value: bytes, headers: Mapping[str, bytes]) -> bool:
+def _origin(record: ConsumerRecord, assignment: int) -> SourceRecord:
+    place = (record.topic, record.partition, record.offset)
+    return SourceRecord(*place, assignment, record.timestamp, record.key, tuple(record.headers))
+
+
+def _name_of(origin: SourceRecord) -> str:
+    return f"{origin.topic}/{origin.partition}/{origin.offset}"
+
+
+def _is_reference(value: bytes, headers: Mapping[str, bytes | None]) -> bool:
     """Tell a reference from a video by the content type, else by the first bytes: no container begins with a brace."""
-    content_type = headers.get("content-type", b"").split(b";")[0].strip().lower()
+    content_type = (headers.get("content-type") or b"").split(b";")[0].strip().lower()
     if content_type == b"application/json" or content_type.endswith(b"+json"):
         return True
     if content_type.startswith((b"video/", b"image/")):
@@ -99,7 +122,7 @@ def _is_reference(value: bytes, headers: Mapping[str, bytes]) -> bool:
     return value[:64].lstrip().startswith((b"{", b"\xef\xbb\xbf{"))
 
 
-def _given_clip_id(headers: Mapping[str, bytes]) -> str | None:
+def _given_clip_id(headers: Mapping[str, bytes | None]) -> str | None:
     """Return the id that a replay or a CloudEvent gives: its subject, else its own id."""
     given = _replayed(headers, "clip_id")
     if given is None and "ce_specversion" in headers:
@@ -109,6 +132,13 @@ def _given_clip_id(headers: Mapping[str, bytes]) -> str | None:
     return None
 
 
-def _replayed(headers: Mapping[str, bytes], name: str) -> str | None:
+def _replayed(headers: Mapping[str, bytes | None], name: str) -> str | None:
     value = headers.get(REPLAY_PREFIX + name)
     return None if value is None else value.decode(errors="replace")
+
+
+def _window(digits: str | None) -> int | None:
+    """Return the index of a window that a header gives; None where it gives none."""
+    if digits is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_WINDOW_DIGITS):
+        return None
+    return int(digits)

@@ -23,6 +23,7 @@ BATCH = 100  # letters that are acknowledged and committed together; a crash rep
 ANSWER_MS = 10_000  # from the group's coordinator
 SEND_S = 15.0  # a batch that is not acknowledged by then is not committed, and is replayed by the next call
 POLL_MS = 500
+_MAX_COUNT_DIGITS = 9
 
 
 @dataclass
@@ -112,16 +113,18 @@ def _errors(headers: Headers) -> Mapping[str, str]:
     return {
         name.removeprefix(ERRORS_PREFIX): value.decode(errors="replace")
         for name, value in headers
-        if name.startswith(ERRORS_PREFIX)
+        if name.startswith(ERRORS_PREFIX) and value is not None
     }
 
 
-def replay_headers(headers: Headers) -> list[tuple[str, bytes]]:
+def replay_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
     """Return the original headers, where the replayed clip goes on, and how often it was replayed."""
     errors, given = _errors(headers), dict(headers)
-    counted = given.get(REPLAY_PREFIX + "count", b"0")
-    count = int(counted) + 1 if counted.isdigit() else 1
+    counted = given.get(REPLAY_PREFIX + "count") or b"0"
+    count = int(counted) + 1 if counted.isdigit() and len(counted) <= _MAX_COUNT_DIGITS else 1
     ours = {"clip_id": errors.get("clip_id", ""), "first_window": errors.get("first_window", "0")}
     ours |= {"plan_hash": errors.get("plan_hash", ""), "count": str(count)}
-    kept = [(name, value) for name, value in headers if not name.startswith((ERRORS_PREFIX, REPLAY_PREFIX))]
+    kept: list[tuple[str, bytes | None]] = [
+        (name, value) for name, value in headers if not name.startswith((ERRORS_PREFIX, REPLAY_PREFIX))
+    ]
     return kept + [(REPLAY_PREFIX + name, value.encode()) for name, value in ours.items() if value]

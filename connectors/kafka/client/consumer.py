@@ -35,7 +35,7 @@ class ConsumerRecord(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]

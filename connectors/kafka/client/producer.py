@@ -67,7 +67,7 @@ class TopicProducer:
     def send(self, record: ProducerRecord) -> Acknowledgement:
         """Give the client a record; :class:`RecordTooLarge` where its topic refuses it."""
         size_bytes = _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
-        size_bytes += sum(len(name.encode()) + len(value) + 10 for name, value in record.headers)
+        size_bytes += sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
         limit_bytes = self.topics.get(record.topic, OutputTopic()).max_record_bytes
         if size_bytes > limit_bytes:
             raise RecordTooLarge(f"{size_bytes} bytes, and topic {record.topic} takes {limit_bytes}")
