@@ -13,6 +13,7 @@ from connectors.kafka.client.admin import check_topics
 from connectors.kafka.client.consumer import Consumer, ConsumerRecord, OffsetAndMetadata, TopicPartition, open_reader
 from connectors.kafka.client.errors import BrokerAway, translate
 from connectors.kafka.client.producer import KafkaProducer, open_producer
+from connectors.kafka.client.workarounds import headers_with_nulls
 from connectors.kafka.probe import probe_connection
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX, Headers
 from connectors.kafka.settings import KafkaSinkSettings
@@ -84,7 +85,8 @@ def _replay_all(
                 done.left += 1
                 done.why_left = done.why_left or _why_left(record)
             else:
-                futures.append(producer.send(target, record.value, record.key, replay_headers(record.headers)))
+                headers = headers_with_nulls(replay_headers(record.headers))
+                futures.append(producer.send(target, record.value, record.key, headers))
         producer.flush(timeout=SEND_S)  # 2
         for future in futures:
             future.get(timeout=0)

@@ -5,7 +5,7 @@ Each has its test over a real broker in ``tests/kafka/test_workarounds.py``, the
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 from kafka.record import memory_records
-from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.structs import TopicPartition
 
 from connectors.kafka.client.settings import DIRECT
@@ -190,4 +190,26 @@ class RecordBatch(DefaultRecordBatch):  # type: ignore[misc]
             return super()._read_msg(*args, **kwargs)
 
 
+class _Null(bytes):
+    """Stands for a null value until the record is written."""
+
+
+_NULL = _Null()
+
+
+def headers_with_nulls(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
+    """Return headers as the client's producer takes them: it refuses null values, brokers do not."""
+    return [(name, _NULL if value is None else value) for name, value in headers]
+
+
+class RecordBatchBuilder(DefaultRecordBatchBuilder):  # type: ignore[misc]
+    """Writes the null values of :func:`headers_with_nulls` as null."""
+
+    def append(self, offset: Any, timestamp: Any, key: Any, value: Any, headers: Any) -> Any:
+        """Add a record."""
+        given = [(name, None if isinstance(held, _Null) else held) for name, held in headers]
+        return super().append(offset, timestamp, key, value, given)
+
+
 memory_records.DefaultRecordBatch = RecordBatch
+memory_records.DefaultRecordBatchBuilder = RecordBatchBuilder

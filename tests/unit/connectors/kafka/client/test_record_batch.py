@@ -8,7 +8,7 @@ from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from connectors.kafka.client.workarounds import HeaderName, RecordBatch
+from connectors.kafka.client.workarounds import HeaderName, RecordBatch, headers_with_nulls
 
 Headers = list[tuple[str, bytes | None]]
 ODD = (b"\xff\xfe", b"caf\xe9", b"\xed\xa0\x80", b"\xc3")
@@ -64,3 +64,10 @@ def test_other_damage_is_still_damage() -> None:
 
     with pytest.raises(CorruptRecordError):
         list(Cut(batch_of(*RECORDS)))
+
+
+def test_a_null_value_goes_through_the_client_as_null() -> None:
+    given = headers_with_nulls([("null", None), ("empty", b""), ("color", b"blue")])
+
+    assert all(isinstance(value, bytes) for _, value in given)  # what the client asks for
+    assert read(batch_of((b"clip", list(given)))) == [(b"clip", [("null", None), ("empty", b""), ("color", b"blue")])]
