@@ -198,7 +198,7 @@ _NULL = _Null()
 
 
 def headers_with_nulls(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
-    """Return headers as the client's producer takes them: it refuses null values, brokers do not."""
+    """Return headers as the client's producer takes them: it refuses null values, which brokers take."""
     return [(name, _NULL if value is None else value) for name, value in headers]
 
 
