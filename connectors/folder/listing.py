@@ -21,7 +21,7 @@ Parts = tuple[str, ...]
 @contextmanager
 def entries_of(root: Path, parts: Parts) -> Iterator[list["os.DirEntry[str]"]]:
     """Hold a folder's entries, in the order of names; they can be looked at while this is open."""
-    path = root.joinpath(*parts)
+    path = _path(root, parts)
     if _is_short(path):
         with os.scandir(path) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -38,7 +38,7 @@ def entries_of(root: Path, parts: Parts) -> Iterator[list["os.DirEntry[str]"]]:
 
 def exists(root: Path, parts: Parts) -> bool:
     """Whether something lies there, even a link that leads nowhere."""
-    path = root.joinpath(*parts)
+    path = _path(root, parts)
     if _is_short(path):
         return os.path.lexists(path)
     try:
@@ -50,7 +50,7 @@ def exists(root: Path, parts: Parts) -> bool:
 
 def remove_folder(root: Path, parts: Parts) -> None:
     """Remove an empty folder."""
-    path = root.joinpath(*parts)
+    path = _path(root, parts)
     if _is_short(path):
         os.rmdir(path)
         return
@@ -83,5 +83,9 @@ def walk(root: Path, top: Parts) -> Iterator[tuple[Parts, bool]]:
         folders += reversed(inner)
 
 
-def _is_short(path: Path) -> bool:
+def _path(root: Path, parts: Parts) -> str:
+    return "/".join((str(root), *parts))  # pathlib looks at each part again
+
+
+def _is_short(path: str) -> bool:
     return len(os.fsencode(path)) <= _LONGEST_PATH_BYTES
