@@ -222,7 +222,8 @@ class FolderSource(Reporting):
             return  # settled before
         if progress.last:
             await self._patience.run(partial(self._finish, progress, claim), "Moving a clip", clip_id=clip_id)
-            del self._claimed[claim.parts]
+            if self._claimed.get(claim.parts) is claim:  # a scan may have claimed the next of this name already
+                del self._claimed[claim.parts]
             if claim.parts in self._blocked:
                 self._wake.set()
             return

@@ -9,6 +9,7 @@ from connectors.contract import Progress
 from connectors.errors import Poison
 from connectors.kafka.record import REPLAY_PREFIX
 from connectors.kafka.replay import replay
+from connectors.kafka.replay_key import ReplayKey
 from connectors.kafka.settings import KafkaSinkSettings
 from tests.kafka.stand_in import PLAN, make_route, produce, read_all, run_pipeline, step, windows_of
 
@@ -30,13 +31,14 @@ async def test_a_dead_letter_goes_on_where_it_failed(
     await deliveries.aclose()
     settings = KafkaSinkSettings(bootstrap_servers=bootstrap, topic=output, dead_letter_topic=f"{output}.rejected")
 
-    assert replay(settings, "t").sent == 1
-    assert replay(settings, "t").sent == 0
+    key = ReplayKey.load(tmp_path)
+    assert replay(settings, "t", key).sent == 1
+    assert replay(settings, "t", key).sent == 0
 
     again = read_all(bootstrap, topic)[-1]
     assert (again.key, again.value, dict(again.headers)["color"]) == (b"k0", b"clip", b"blue")
     assert dict(again.headers)[f"{REPLAY_PREFIX}count"] == b"1"
-    second = make_route(bootstrap, topic, output, tmp_path, transactional=True, once=True)
+    second = make_route(bootstrap, topic, output, tmp_path, transactional=True, once=True, replay_key=key)
     await run_pipeline(second, windows=4)
     await second.close()
     assert windows_of(read_all(bootstrap, output)) == {f"{topic}/0/0": [0, 1, 2, 3]}

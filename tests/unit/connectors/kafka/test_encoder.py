@@ -1,5 +1,6 @@
 """What is written about a clip can be encoded, whatever its file is called and its record's headers hold."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from connectors.errors import Poison
 from connectors.kafka.encoder import records_of
 from connectors.kafka.record import ERRORS_PREFIX, ProducerRecord, SourceRecord
 from connectors.kafka.replay import replay_headers
+from connectors.kafka.replay_key import ReplayKey
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.media.refused import RefusedMedia
 
@@ -48,8 +50,12 @@ def test_a_name_that_is_not_utf_8_is_written_readably(handle: SourceRecord | Non
 
 
 def test_a_replay_takes_headers_without_values_and_counts_of_any_length() -> None:
-    again = dict(replay_headers([(f"{ERRORS_PREFIX}topic", None), ("null", None), ("__captiond.replay.count", None)]))
-    far = dict(replay_headers([("__captiond.replay.count", b"9" * 5000)]))
+    def headers(*given: tuple[str, bytes | None]) -> dict[str, bytes | None]:
+        letter: Any = SimpleNamespace(key=None, value=b"clip", headers=list(given))
+        return dict(replay_headers(letter, ReplayKey(b"k" * 32)))
+
+    again = headers((f"{ERRORS_PREFIX}topic", None), ("null", None), ("__captiond.replay.count", None))
+    far = headers(("__captiond.replay.count", b"9" * 5000))
 
     assert again["null"] is None
     assert again["__captiond.replay.count"] == far["__captiond.replay.count"] == b"1"
