@@ -25,12 +25,16 @@ def clip_id_of(*identity: str) -> str:
     return hashlib.sha256(os.fsencode("\x1f".join(identity))).hexdigest()[:32]
 
 
+PROMPT_FROM, SENDER = "prompt_from", "sender"
+"""The attribute that says whose a clip's prompt is, and its value where a sender wrote it: such text is data."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One video or image on its way through the program.
 
     ``clip_id`` is the same at every delivery of the same clip. ``received_ns`` is wall time in nanoseconds since the
-    epoch. ``attributes`` are what came with the clip: ``prompt``, trace context, and the like.
+    epoch. ``attributes`` are what came with the clip: ``prompt`` and whose it is, trace context, and the like.
     """
 
     clip_id: str

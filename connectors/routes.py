@@ -30,6 +30,7 @@ from connectors.tar.settings import TarSourceSettings
 from connectors.tar.source import TarSource
 
 if TYPE_CHECKING:
+    from connectors.kafka.replay_key import ReplayKey
     from connectors.kafka.source import SourceBounds
 
 
@@ -82,7 +83,8 @@ def _kafka_source(name: str, source: KafkaSourceSettings, settings: ConnectorSet
 
     bounds = _kafka_bounds(source, settings, once)
     spool = Spool(settings.state_dir / "spool", bounds.spool_bytes)
-    return KafkaSource(name, source, bounds, _reference_opener(source, settings, spool), spool=spool)
+    key, opener = _replay_key(settings), _reference_opener(source, settings, spool)
+    return KafkaSource(name, source, bounds, opener, spool=spool, replay_key=key)
 
 
 def _transactional_route(name: str, settings: ConnectorSettings, sink: Sink, once: bool) -> Route:
@@ -94,7 +96,16 @@ def _transactional_route(name: str, settings: ConnectorSettings, sink: Sink, onc
     bounds = _kafka_bounds(source, settings, once)
     spool = Spool(settings.state_dir / "spool", bounds.spool_bytes)
     opener = _reference_opener(source, settings, spool)
-    return TransactionalRoute(name, source, output, bounds, opener, state_dir=settings.state_dir, spool=spool)
+    key = _replay_key(settings)
+    return TransactionalRoute(
+        name, source, output, bounds, opener, state_dir=settings.state_dir, spool=spool, replay_key=key
+    )
+
+
+def _replay_key(settings: ConnectorSettings) -> "ReplayKey":
+    from connectors.kafka.replay_key import ReplayKey
+
+    return ReplayKey.load(settings.state_dir)
 
 
 def frame_bytes(settings: ConnectorSettings) -> int:
@@ -172,7 +183,8 @@ def replay_dead_letters(
         raise ConfigurationError("only a Kafka sink has dead letters; a folder's are in failed/", path="sink.kind")
     from connectors.kafka.replay import replay
 
+    key = _replay_key(settings)
     topics = {sink.dead_letter_topic_for(name): name for name in sources}
-    done = [replay(sink, name, to=to, limit=limit) for name in topics.values()]
+    done = [replay(sink, name, key, to=to, limit=limit) for name in topics.values()]
     left = next((f" Not sent: {one.left}, because {one.why_left}." for one in done if one.left), "")
     return f"Sent {sum(one.sent for one in done)} dead letters through again.{left}"

@@ -6,6 +6,7 @@ What a command does stands in :mod:`daemon.commands`, which is imported when it 
 import asyncio
 import logging
 import sys
+import traceback
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
@@ -274,6 +275,12 @@ def _run() -> int:
     except CaptiondError as error:
         _complain(f"captiond: {error}")
         return int(ExitCode.CLIP_FAILED)
+    except BrokenPipeError:
+        return 1  # whoever read what is printed has enough
+    except Exception:
+        traceback.print_exc()
+        print("captiond: this is a bug: the lines above belong in its report.", file=sys.stderr)
+        return int(ExitCode.BUG)
     return code if isinstance(code, int) else int(ExitCode.CLEAN)
 
 

@@ -39,6 +39,11 @@ class ClipTask:
         """The clip itself."""
         return self.delivery.clip
 
+    def fit(self, windows: int) -> None:
+        """Start again where the position lies behind the plan's end: no caption stands for what it leaves out."""
+        if self.next_window > windows:
+            self.next_window = 0
+
     def request_id(self, window: Window) -> str:
         """Name the request for one window in the engine; no two requests have the same name."""
         return f"{self.clip.clip_id}/{window.index}/{next(_REQUESTS)}"

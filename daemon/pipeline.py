@@ -123,6 +123,7 @@ class Pipeline:
         with self.metrics.stage(route.name, "plan"), tracing.span("plan"):
             settings = task.settings
             plan = await self.sampler.plan(task.clip, settings.windows, settings.frames, settings.decoder)
+        task.fit(len(plan.windows))
         buffer = ReorderBuffer(len(plan.windows) - task.next_window)
         feeder = asyncio.create_task(self._feeder.feed(task, plan, buffer))  # 1
         try:

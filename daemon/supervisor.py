@@ -70,9 +70,7 @@ class Supervisor:
                 return await self._work()
         except Stop:
             return ExitCode.CLEAN
-        except BaseExceptionGroup as errors:
-            return _exit_code(errors)
-        except Fatal as error:
+        except Exception as error:
             return _exit_code(error)
 
     def stop(self) -> None:
@@ -158,17 +156,18 @@ async def _end(*tasks: asyncio.Future[Any]) -> None:
 
 
 def _exit_code(error: BaseException, *, quiet: bool = False) -> ExitCode:
-    """Return the exit code that an error means, and say it."""
-    if isinstance(error, BaseExceptionGroup):
-        found = error.subgroup(Fatal)
-        if found is None:
-            raise error
-        return _exit_code(found.exceptions[0], quiet=quiet)
-    if not isinstance(error, Fatal):
+    """Return the exit code that an error means, and say it; with its stack, where nobody foresaw it."""
+    fatal: BaseException | None = error
+    while isinstance(fatal, BaseExceptionGroup):
+        found = fatal.subgroup(Fatal)
+        fatal = None if found is None else found.exceptions[0]
+    if not isinstance(fatal, Fatal):
+        if not quiet:
+            log.critical("This is a bug: the program ends, and what is unfinished comes again.", exc_info=error)
         return ExitCode.BUG
     if not quiet:
-        log.error("%s", error)
-    return ExitCode(error.exit_code)
+        log.error("%s", fatal)
+    return ExitCode(fatal.exit_code)
 
 
 class _Signals:

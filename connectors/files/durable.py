@@ -5,6 +5,7 @@ import ctypes
 import errno
 import logging
 import os
+import secrets
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,10 +23,7 @@ def write_whole(folder: int, name: str, data: bytes) -> None:
 
     1. The content is written beside it and synced. 2. It is renamed into place. 3. The folder is synced.
     """
-    beside = f".{name}.tmp"
-    descriptor = os.open(
-        beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder
-    )
+    beside, descriptor = _open_beside(folder, name)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)  # 1
@@ -36,6 +34,19 @@ def write_whole(folder: int, name: str, data: bytes) -> None:
     finally:
         os.close(descriptor)
     os.fsync(folder)  # 3
+
+
+def _open_beside(folder: int, name: str) -> tuple[str, int]:
+    """Return a new file for what becomes ``name``. What a crash, or anybody else, left at its own name goes first."""
+    beside, flags = f".{name}.tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return beside, os.open(beside, flags, 0o666, dir_fd=folder)
+    except FileExistsError:
+        try:
+            os.unlink(beside, dir_fd=folder)
+        except (IsADirectoryError, PermissionError):  # a folder, which needs another word
+            beside = f".{secrets.token_hex(8)}.tmp"
+        return beside, os.open(beside, flags, 0o666, dir_fd=folder)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

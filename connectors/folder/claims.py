@@ -8,24 +8,27 @@ thread.
 """
 
 import fcntl
-import hashlib
 import itertools
 import logging
 import os
 import secrets
 import socket
+import stat
 import threading
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from pathlib import Path
 
 from connectors.files.durable import exists_in, rename_to_free_name, write_whole
+from connectors.files.faults import NO_FOLDER, can_pass
 from connectors.files.openat import open_folder
-from connectors.folder.scan import Parts
+from connectors.folder.listing import Parts, exists, remove_folder, walk
+from connectors.folder.names import names_like, reason_name
+from connectors.folder.scan import OURS
 
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
-_LONGEST_NAME_BYTES = 250  # of the 255 a file system takes
 _held_locks: set[int] = set()
 
 
@@ -45,6 +48,7 @@ class FolderClaims:
         self._root = root
         self._tree = threading.Lock()  # a folder is not removed between being made and being used
         self._lock_file = -1
+        self._passed_over: set[Parts] = set()
         self.instance = ""
 
     def open(self) -> None:
@@ -54,12 +58,35 @@ class FolderClaims:
         if self.instance:
             os.stat(self._root)  # a folder that went away is not made again: it may be a mount that comes back
         self.abandon()
+        for top in OURS:
+            self._make_top(top)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         beside = self._root / "work" / f".{name}"
         beside.mkdir(parents=True)
         self._lock_file = _try_lock(beside / _LOCK)
         beside.rename(beside.with_name(name))
         self.instance = name
+
+    def _make_top(self, name: str) -> None:
+        """Make one of our folders. What else lies at its name is given another, and is an entry like any other."""
+        try:
+            os.close(open_folder(self._root, (name,), create=True))
+            return
+        except OSError as error:
+            if error.errno not in NO_FOLDER:
+                raise
+        root = open_folder(self._root)
+        try:
+            for other in itertools.islice(names_like(name), 1, None):
+                try:
+                    rename_to_free_name(root, name, root, other)
+                except FileExistsError:
+                    continue
+                log.warning("%s is no folder: it is called %s now, for captiond keeps clips there.", name, other)
+                break
+        finally:
+            os.close(root)
+        os.close(open_folder(self._root, (name,), create=True))
 
     def place(self, parts: Parts) -> Parts:
         """Return where a claimed clip lies, beneath the root."""
@@ -70,13 +97,13 @@ class FolderClaims:
         with self._tree:
             try:
                 self._move(parts, self.place(parts), sync=False)
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, FileExistsError):
                 return False  # or a folder on the way became a link: the next scan sees that
             return True
 
     def is_claimed(self, parts: Parts) -> bool:
         """Whether an earlier clip of the same name is still being worked on, here or elsewhere."""
-        return any(os.path.lexists(folder.joinpath(*parts)) for folder in self._instances())
+        return any(exists(self._root, ("work", instance, *parts)) for instance in self._instances())
 
     def give_back(self, parts: Parts) -> bool:
         """Put a clip back; False where another of its name came meanwhile: then the next daemon takes it over."""
@@ -95,14 +122,15 @@ class FolderClaims:
         1. The reason file, where there is one, is written beside the place that the clip gets.
         2. The clip is renamed, to the first free name like its own.
         """
-        for name in _names_like(parts[-1]):
-            target = (outcome, *parts[:-1], name)
-            folder = open_folder(self._root, target[:-1], create=True)
+        above = self._folder_like((outcome, *parts[:-1]))
+        for name in names_like(parts[-1]):
+            target = (*above, name)
+            folder = open_folder(self._root, above, create=True)
             try:
-                if exists_in(folder, name) or not _is_free(folder, _reason_name(name), clip_id):
+                if exists_in(folder, name) or not _is_free(folder, reason_name(name), clip_id):
                     continue
                 if reason is not None:
-                    write_whole(folder, _reason_name(name), reason)  # 1
+                    write_whole(folder, reason_name(name), reason)  # 1
             finally:
                 os.close(folder)
             try:
@@ -115,38 +143,73 @@ class FolderClaims:
             return True
         raise AssertionError("names never end")
 
+    def _folder_like(self, wanted: Parts) -> Parts:
+        """Return a folder for ended clips, made: the wanted one, or where a file has a name on the way, one like it."""
+        try:
+            os.close(open_folder(self._root, wanted, create=True))
+            return wanted
+        except OSError as error:
+            if error.errno not in NO_FOLDER:
+                raise
+        self._make_top(wanted[0])
+        made: Parts = wanted[:1]
+        for part in wanted[1:]:
+            made = (*made, next(name for name in names_like(part) if self._is_folder((*made, name))))
+        return made
+
+    def _is_folder(self, parts: Parts) -> bool:
+        try:
+            os.close(open_folder(self._root, parts, create=True))
+        except OSError as error:
+            if error.errno not in NO_FOLDER:
+                raise
+            return False
+        return True
+
     def take_over(self) -> Iterator[Parts]:
         """Claim what dead instances left, and yield each path."""
-        for folder in self._instances():
-            if folder.name == self.instance:
+        for instance in self._instances():
+            if instance == self.instance:
                 continue
-            lock_file = _try_lock(folder / _LOCK)
+            try:
+                lock_file = _try_lock(self._root / "work" / instance / _LOCK)
+            except OSError as error:
+                self._pass_over((instance, _LOCK), error)
+                continue
             if lock_file < 0:
                 continue
             try:
-                yield from self._take_over(folder)
+                yield from self._take_over(instance)
             finally:
                 _unlock(lock_file)
 
-    def _take_over(self, folder: Path) -> Iterator[Parts]:
-        for top, inner, names in os.walk(folder):
-            links = [name for name in inner if os.path.islink(os.path.join(top, name))]
-            for name in sorted(names + links):
-                if name == _LOCK and Path(top) == folder:
-                    continue
-                parts = PurePosixPath(top, name).relative_to(folder).parts
-                try:
-                    self._move(("work", folder.name, *parts), self.place(parts), sync=False)
-                except (FileNotFoundError, FileExistsError):
-                    continue
-                log.info("Taken over from %s, which is gone.", folder.name, extra={"clip": "/".join(parts)})
-                yield parts
-        _remove_empty(folder)
+    def _take_over(self, instance: str) -> Iterator[Parts]:
+        for parts, is_folder in walk(self._root, ("work", instance)):
+            if is_folder or parts == (_LOCK,):
+                continue
+            try:
+                self._move(("work", instance, *parts), self.place(parts), sync=False)
+            except (FileNotFoundError, FileExistsError):
+                continue
+            except OSError as error:
+                self._pass_over((instance, *parts), error)
+                continue
+            log.info("Taken over from %s, which is gone.", instance, extra={"clip": "/".join(parts)})
+            yield parts
+        self._remove_empty(instance)
+
+    def _pass_over(self, parts: Parts, error: OSError) -> None:
+        """Say once that something in ``work`` is left alone; raise what may pass."""
+        if can_pass(error):
+            raise error
+        if parts not in self._passed_over:
+            self._passed_over.add(parts)
+            log.warning("work/%s can't be taken over and stays there: %s.", "/".join(parts), error.strerror)
 
     def close(self) -> None:
         """Let go. What could not be given back stays claimed, for the next instance to take over."""
         if self._lock_file >= 0:
-            _remove_empty(self._root / "work" / self.instance)
+            self._remove_empty(self.instance)
         self.abandon()
 
     def abandon(self) -> None:
@@ -155,13 +218,13 @@ class FolderClaims:
             _unlock(self._lock_file)
             self._lock_file = -1
 
-    def _instances(self) -> list[Path]:
+    def _instances(self) -> list[str]:
         try:
             with os.scandir(self._root / "work") as entries:
                 found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return []
-        return [self._root / "work" / name for name in sorted(found) if not name.startswith(".")]
+        return [name for name in sorted(found) if not name.startswith(".")]
 
     def _move(self, source: Parts, target: Parts, *, sync: bool) -> None:
         source_folder = open_folder(self._root, source[:-1])
@@ -181,9 +244,23 @@ class FolderClaims:
         with self._tree:
             for length in range(len(parts) - 1, 0, -1):
                 try:
-                    os.rmdir(self._root.joinpath(*self.place(parts[:length])))
+                    remove_folder(self._root, self.place(parts[:length]))
                 except OSError:
                     return
+
+    def _remove_empty(self, instance: str) -> None:
+        """Remove an instance's folders; where one holds something its lock file stays too."""
+        folders = [parts for parts, is_folder in walk(self._root, ("work", instance)) if is_folder]
+        for parts in reversed(folders):
+            with suppress(OSError):
+                remove_folder(self._root, ("work", instance, *parts))
+        folder = self._root / "work" / instance
+        try:
+            if os.listdir(folder) == [_LOCK]:
+                (folder / _LOCK).unlink()
+                folder.rmdir()
+        except OSError as error:
+            log.debug("%s stays: %s.", instance, error.strerror)
 
 
 def _try_lock(path: Path) -> int:
@@ -207,52 +284,14 @@ def _unlock(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _remove_empty(instance: Path) -> None:
-    """Remove an instance's folders; where one holds something its lock file stays too."""
-    for top, _, _ in os.walk(instance, topdown=False):
-        if Path(top) != instance:
-            try:
-                os.rmdir(top)
-            except OSError:
-                continue
-    try:
-        if os.listdir(instance) == [_LOCK]:
-            (instance / _LOCK).unlink()
-            instance.rmdir()
-    except OSError as error:
-        log.debug("%s stays: %s.", instance.name, error.strerror)
-
-
-def _names_like(name: str) -> Iterator[str]:
-    yield name
-    stem, dot, suffix = name.rpartition(".")
-    if not (dot and stem):
-        stem, suffix = name, ""
-    for number in itertools.count(1):
-        yield _fitting(stem, f".{number}{dot if suffix else ''}{suffix}")
-
-
-def _reason_name(name: str) -> str:
-    return _fitting(name, ".reason.json")
-
-
-def _fitting(stem: str, ending: str) -> str:
-    """Return a name that a file system takes, with room for a temporary one; a long stem is cut and told apart."""
-    room_bytes = _LONGEST_NAME_BYTES - len(os.fsencode(ending))
-    encoded = os.fsencode(stem)
-    if len(encoded) > room_bytes:
-        digest = hashlib.sha256(encoded).hexdigest()[:12]
-        stem = os.fsdecode(encoded[: max(room_bytes - len(digest), 0)]) + digest
-    return stem + ending
-
-
 def _is_free(folder: int, name: str, clip_id: str) -> bool:
     """Whether a reason file is not there, or was written about this clip by a run that was cut short."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        # O_NONBLOCK: a pipe of this name would be waited for
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
     except FileNotFoundError:
         return True
     except OSError:
         return False
-    with os.fdopen(descriptor, "rb") as file:
-        return clip_id.encode() in file.read(65_536)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and clip_id.encode() in (file.read(65_536) or b"")

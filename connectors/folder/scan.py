@@ -5,25 +5,40 @@ import os
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from connectors.files.faults import can_pass
+from connectors.folder.listing import DEEPEST, Parts, entries_of
 
 log = logging.getLogger(__name__)
 
 OURS = ("work", "done", "failed")  # what the source keeps at the top of its folder
 _UNFINISHED = (".part", ".tmp")  # names that producers give to files that they have not finished
 
-Parts = tuple[str, ...]
-
 
 def fits_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path fits a glob, both as components; ``**`` stands for any number of folders."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return fits_pattern(parts, pattern[1:]) or (bool(parts) and fits_pattern(parts[1:], pattern))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and fits_pattern(parts[1:], pattern[1:])
+    """Whether a path fits a glob, both as components; ``**`` stands for any number of folders.
+
+    A sender chooses the path: its length costs neither stack nor more than its product with the pattern's.
+    """
+    at = fitting = 0
+    behind_last: tuple[int, int] | None = None  # where the last ** lets the path, and the pattern, go on
+    while at < len(parts):
+        wanted = pattern[fitting] if fitting < len(pattern) else None
+        if wanted == "**":
+            fitting += 1
+            behind_last = at, fitting
+        elif wanted is not None and fnmatchcase(parts[at], wanted):
+            at, fitting = at + 1, fitting + 1
+        elif behind_last is not None:
+            at, fitting = behind_last[0] + 1, behind_last[1]
+            behind_last = at, fitting
+        else:
+            return False
+    return all(wanted == "**" for wanted in pattern[fitting:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +100,45 @@ class FolderScan:
         while folders:
             folder = folders.pop()
             inner: list[Parts] = []
-            for entry in self._list(folder):
-                parts = (*folder, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    inner.append(parts)
-                elif fits_pattern(parts, self._pattern):
-                    yield entry, parts
+            with ExitStack() as listing:
+                for entry in self._list(folder, listing):
+                    parts = (*folder, entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        inner.append(parts)
+                    elif fits_pattern(parts, self._pattern):
+                        yield entry, parts
             folders += reversed(inner)
 
-    def _list(self, folder: Parts) -> list["os.DirEntry[str]"]:
-        try:
-            with os.scandir(self._root.joinpath(*folder)) as entries:
-                found = [entry for entry in entries if not _is_hidden(entry.name)]
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            if not folder:
-                raise
-            if isinstance(error, PermissionError):
-                self._ignore(folder, "can't be read")
+    def _list(self, folder: Parts, listing: ExitStack) -> list["os.DirEntry[str]"]:
+        """Return a folder's entries, to be looked at while ``listing`` is open; one that can't be listed has none."""
+        if len(folder) > DEEPEST:
+            self.ignore(folder, f"lies more than {DEEPEST} folders deep")
             return []
-        if not folder:
-            found = [entry for entry in found if entry.name not in OURS]
-        return sorted(found, key=lambda entry: entry.name)
+        try:
+            found = listing.enter_context(entries_of(self._root, folder))
+        except OSError as error:
+            if not folder or (can_pass(error) and not isinstance(error, FileNotFoundError)):
+                raise
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                self.ignore(folder, f"can't be read ({error.strerror})")
+            return []
+        ours = OURS if not folder else ()
+        return [entry for entry in found if not _is_hidden(entry.name) and entry.name not in ours]
 
     def _is_whole(self, entry: "os.DirEntry[str]", parts: Parts, unsettled: dict[Parts, _Seen]) -> bool:
         try:
             status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                return False
+            if can_pass(error):
+                raise
+            self.ignore(parts, f"can't be looked at ({error.strerror})")
             return False
         if stat.S_ISLNK(status.st_mode):
             return True
         if not stat.S_ISREG(status.st_mode):
-            self._ignore(parts, "is not a regular file")
+            self.ignore(parts, "is not a regular file")
             return False
         now_s, signature = self._monotonic_s(), (status.st_ino, status.st_size, status.st_mtime_ns)
         age_s = self._wall_s() - status.st_mtime_ns / 1e9  # below 0 where a clock is wrong
@@ -126,7 +149,8 @@ class FolderScan:
         unsettled[parts] = seen
         return False
 
-    def _ignore(self, parts: Parts, why: str) -> None:
+    def ignore(self, parts: Parts, why: str) -> None:
+        """Say once that something is left alone, and why."""
         if parts not in self._ignored:
             self._ignored.add(parts)
             log.warning("%s %s: it is left where it is.", "/".join(parts), why)

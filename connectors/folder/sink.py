@@ -17,6 +17,8 @@ from connectors.folder.settings import FolderSinkSettings
 log = logging.getLogger(__name__)
 
 _LONGEST_NAME_BYTES = 200  # of the 255 a file system takes: suffixes are added, one of them to a temporary file
+_LONGEST_PATH_BYTES = 3_000  # of the 4,096 that the system takes, with room for the sink's own
+_DEEPEST = 128  # folders in folders; each that is made is synced
 _NAME_CLASH = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 
 Name = tuple[str, ...]
@@ -68,8 +70,13 @@ class FolderSink(Reporting):
 
 
 def name_beneath(clip: Clip) -> Name:
-    """Return where a clip's captions go beneath the sink: never outside of it, whatever the clip is called."""
+    """Return where a clip's captions go beneath the sink: never outside of it, whatever the clip is called.
+
+    A name that would make a path that readers can't open stands there as its digest.
+    """
     parts = [part for part in clip.media.name.split("/") if part not in ("", ".")] or [clip.clip_id]
+    if len(parts) > _DEEPEST or len(os.fsencode(clip.media.name)) > _LONGEST_PATH_BYTES:
+        parts = [_digest(tuple(parts))]
     return tuple(map(_component, (clip.source, *parts)))
 
 

@@ -11,14 +11,17 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from connectors.contract import Clip, ClipPosition, Delivery, Progress, Reporting, clip_id_of
-from connectors.errors import Poison, Transient
+from connectors.errors import Poison, Reason, Transient
 from connectors.files.durable import DiskPatience
+from connectors.files.faults import can_pass
 from connectors.folder.claims import FolderClaims
+from connectors.folder.listing import Parts
 from connectors.folder.positions import FolderPositions
-from connectors.folder.scan import FolderScan, Parts
+from connectors.folder.scan import FolderScan
 from connectors.folder.settings import FolderSourceSettings
 from connectors.folder.watch import watch_folder
 from connectors.media.file import FileMedia
+from connectors.media.refused import RefusedMedia
 
 log = logging.getLogger(__name__)
 
@@ -143,23 +146,44 @@ class FolderSource(Reporting):
                 continue
             if self._claims.is_claimed(parts):
                 self._blocked.add(parts)
-            elif self._claims.claim(parts):
+            elif self._claim(parts):
                 self._waiting = max(self._waiting - 1, 0) if self._waiting is not None else None
                 yield from self._deliver(parts)
 
+    def _claim(self, parts: Parts) -> bool:
+        """Claim a clip; False where someone else has it, or where nothing but a person can let it be claimed."""
+        try:
+            return self._claims.claim(parts)
+        except OSError as error:
+            if can_pass(error):
+                raise
+            self._scan.ignore(parts, f"can't be claimed ({error.strerror})")
+            return False
+
     def _deliver(self, parts: Parts) -> Iterator[Delivery]:
+        """Yield a claimed clip. This is the one boundary around an entry: what nobody foresaw in it is a refusal."""
         claim = self._claimed[parts] = _Claim(parts)
         try:
-            place = self._claims.place(parts)
-            media = FileMedia.received(self._settings.path, place, self._max_clip_bytes, "/".join(parts))
+            clip = self._received(parts)
+            claim.position = self._positions.load(clip.clip_id)
         except (Poison, Transient) as fault:
             del self._claimed[parts]
             log.warning("Not delivered: %s.", fault.detail)  # it went away between its claim and here
             return
-        clip_id = clip_id_of(self.name, *parts, str(media.size_bytes), str(media.mtime_ns))
-        claim.position = self._positions.load(clip_id)
-        clip = Clip(clip_id, self.name, media, time.time_ns())
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            log.exception("%s can't be understood.", "/".join(parts))
+            detail = f"the entry is not understood: {type(error).__name__}"
+            refused = RefusedMedia("/".join(parts), Poison(Reason.MALFORMED, detail, origin="source"))
+            clip = Clip(clip_id_of(self.name, *parts), self.name, refused, time.time_ns())
         yield Delivery(clip, claim.position, claim)
+
+    def _received(self, parts: Parts) -> Clip:
+        place = self._claims.place(parts)
+        media = FileMedia.received(self._settings.path, place, self._max_clip_bytes, "/".join(parts))
+        clip_id = clip_id_of(self.name, *parts, str(media.size_bytes), str(media.mtime_ns))
+        return Clip(clip_id, self.name, media, time.time_ns())
 
     def _still_expects(self) -> bool:
         """Whether a run that ends by itself waits: for files to stand still once, and for names to become free."""
@@ -198,7 +222,8 @@ class FolderSource(Reporting):
             return  # settled before
         if progress.last:
             await self._patience.run(partial(self._finish, progress, claim), "Moving a clip", clip_id=clip_id)
-            del self._claimed[claim.parts]
+            if self._claimed.get(claim.parts) is claim:  # a scan may have claimed the next of this name already
+                del self._claimed[claim.parts]
             if claim.parts in self._blocked:
                 self._wake.set()
             return

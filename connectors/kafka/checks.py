@@ -16,7 +16,7 @@ from connectors.kafka.client.errors import BrokerAway, translate
 from connectors.kafka.client.producer import KafkaProducer
 from connectors.kafka.cluster import check_outputs
 from connectors.kafka.probe import probe_connection
-from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings, SendersMay
 from connectors.media.remote import check_prefixes
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,23 @@ log = logging.getLogger(__name__)
 
 def check_source(name: str, settings: KafkaSourceSettings) -> list[str]:
     """Return what is surprising about a source."""
+    return [*_about_senders(name, settings.senders_may), *_check_cluster(name, settings)]
+
+
+def _about_senders(name: str, may: SendersMay) -> list[str]:
+    """Return what those who write to the topics decide."""
+    rights = {
+        "ask their own questions (prompt)": may.prompt,
+        "say which clip it is (clip_id)": may.clip_id,
+        "say where a clip goes on (replay)": may.replay,
+    }
+    held = [right for right, given in rights.items() if given]
+    if not held:
+        return []
+    return [f"Source {name}: whoever writes to its topics may {' and '.join(held)}; senders_may says who may what."]
+
+
+def _check_cluster(name: str, settings: KafkaSourceSettings) -> list[str]:
     path = f"sources.{name}"
     check_client_settings(settings.consumer, Consumer, path=f"{path}.consumer")
     check_prefixes(settings.references.url_prefixes, path=f"{path}.references.url_prefixes")

@@ -4,63 +4,85 @@ A record that can't be understood is delivered all the same: its media refuses t
 the one way that all clips end on.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from connectors.contract import Clip, ClipPosition, Delivery
+from connectors.contract import PROMPT_FROM, SENDER, Clip, ClipPosition, Delivery
 from connectors.errors import Poison, Reason
 from connectors.kafka.client.consumer import ConsumerRecord
 from connectors.kafka.record import REPLAY_PREFIX, PendingCommit, SourceRecord, Uninflated
+from connectors.kafka.replay_key import ReplayKey
+from connectors.kafka.settings import SendersMay
 from connectors.media.bytes import BytesMedia
 from connectors.media.protocols import Media
 from connectors.media.refused import RefusedMedia
 from connectors.messages.codec import parse_reference
 
+log = logging.getLogger(__name__)
+
 _MAX_CLIP_ID_CHARACTERS = 256  # as in a reference
 _MAX_PROMPT_BYTES = 4 * 32_768  # a longer question than a prompt may have, in UTF-8, is refused by the prompt itself
+_MAX_WINDOW_DIGITS = 7  # windows of a second make a film of 115 days
 _TRACE_HEADERS = ("traceparent", "tracestate")
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecordDecoder:
     """Makes deliveries of records; there is one for each source.
 
     ``open_reference`` returns the media that a reference means, or raises :class:`Poison` where it is not allowed.
+    ``senders_may`` says what is believed of what a record says of itself, and ``replay_key`` whose replays are.
     """
 
     source: str
     prompts: Mapping[str, str]
     max_clip_bytes: int
     open_reference: Callable[[str, str], Media]
+    senders_may: SendersMay = field(default_factory=SendersMay)
+    replay_key: ReplayKey | None = None
+    unsigned_replays: int = 0
 
     def decode(self, record: ConsumerRecord, position: ClipPosition, assignment: int) -> Delivery | PendingCommit:
-        """Return the delivery of a record, or for a null value the pending commit that skips it."""
-        value = record.value
-        headers = tuple(record.headers)
-        is_reference = value is not None and _is_reference(value, dict(headers))
-        origin = SourceRecord(
-            record.topic,
-            record.partition,
-            record.offset,
-            assignment,
-            record.timestamp,
-            record.key,
-            headers,
-            value if is_reference else None,
-        )
-        if value is None:
+        """Return the delivery of a record, or for a null value the pending commit that skips it.
+
+        This is the one boundary around what a producer wrote: what nobody foresaw in it is a refusal as well, and its
+        stack is in the log. That the machine has no room for it is not the record's fault, and is raised.
+        """
+        origin = _origin(record, assignment)
+        if record.value is None:
             return PendingCommit(origin, None)
-        attributes, given = self._attributes(origin), dict(headers)
-        name = f"{record.topic}/{record.partition}/{record.offset}"
-        clip_id = _given_clip_id(given) or name
+        try:
+            return self._decode(origin, record.value, position)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            name = _name_of(origin)
+            log.exception("%s can't be understood.", name)
+            fault = Poison(Reason.MALFORMED, f"the record is not understood: {type(error).__name__}", origin="source")
+            media = RefusedMedia(name, fault, len(record.value))
+            clip = Clip(name, self.source, media, time.time_ns())
+            return Delivery(clip, position, replace(origin, value=record.value))
+
+    def _decode(self, origin: SourceRecord, value: bytes, position: ClipPosition) -> Delivery:
+        given = dict(origin.headers)
+        is_reference = _is_reference(value, given)
+        if is_reference:
+            origin = replace(origin, value=value)
+        attributes, name = self._attributes(origin), _name_of(origin)
+        replay = self._replay(origin, value)
+        clip_id = (
+            _acceptable(replay.get("clip_id")) or (self._of_event(given) if self.senders_may.clip_id else "") or name
+        )
         media: Media
         try:
             if is_reference:
                 reference = parse_reference(value)
-                clip_id = _replayed(given, "clip_id") or reference.clip_id or clip_id
-                if reference.prompt is not None:
-                    attributes["prompt"] = reference.prompt
+                if reference.clip_id is not None and self.senders_may.clip_id and not replay.get("clip_id"):
+                    clip_id = reference.clip_id
+                if reference.prompt is not None and self.senders_may.prompt:
+                    attributes |= {"prompt": reference.prompt, PROMPT_FROM: SENDER}
                 media = self.open_reference(reference.uri, name)
             else:
                 media = self._of_bytes(name, value)
@@ -68,8 +90,8 @@ class RecordDecoder:
             media = RefusedMedia(name, fault, value.inflated_bytes if isinstance(value, Uninflated) else len(value))
         clip = Clip(clip_id, self.source, media, time.time_ns(), attributes)
         first_window, plan_hash = position.next_window, position.plan_hash
-        if plan_hash is None and (replayed := _replayed(given, "first_window")) is not None and replayed.isdecimal():
-            first_window, plan_hash = int(replayed), _replayed(given, "plan_hash")
+        if plan_hash is None and (replayed := _window(replay.get("first_window"))) is not None:
+            first_window, plan_hash = replayed, replay.get("plan_hash")
         return Delivery(clip, position.moved(first_window, plan_hash), origin)
 
     def _of_bytes(self, name: str, value: bytes) -> Media:
@@ -86,14 +108,55 @@ class RecordDecoder:
         """Return the clip's question and trace context: a header of its own wins over the topic's."""
         attributes = {"prompt": self.prompts[origin.topic]} if origin.topic in self.prompts else {}
         for name, value in origin.headers:
-            if (name == "prompt" and 0 < len(value) <= _MAX_PROMPT_BYTES) or name in _TRACE_HEADERS:
+            if value is None:
+                continue
+            if name == "prompt" and self.senders_may.prompt and 0 < len(value) <= _MAX_PROMPT_BYTES:
+                attributes |= {name: value.decode(errors="replace"), PROMPT_FROM: SENDER}
+            elif name in _TRACE_HEADERS:
                 attributes[name] = value.decode(errors="replace")
         return attributes
 
+    def _replay(self, origin: SourceRecord, value: bytes) -> Mapping[str, str]:
+        """Return what a record says of its replay, where that is believed; else nothing."""
+        said = {
+            name.removeprefix(REPLAY_PREFIX): text.decode(errors="replace")
+            for name, text in origin.headers
+            if name.startswith(REPLAY_PREFIX) and text is not None
+        }
+        if not said or self.senders_may.replay:
+            return said
+        if self.replay_key is not None and self.replay_key.knows(said, origin.key, value):
+            return said
+        if not self.unsigned_replays:
+            log.warning(
+                "%s says that it is a replay and is not signed by this installation: it is a clip like any other. "
+                "senders_may.replay of source %s would believe it. Others are only counted.",
+                _name_of(origin),
+                self.source,
+            )
+        self.unsigned_replays += 1
+        return {}
 
-def _is_reference(value: bytes, headers: Mapping[str, bytes]) -> bool:
+    @staticmethod
+    def _of_event(headers: Mapping[str, bytes | None]) -> str:
+        """Return the id that a CloudEvent gives: its subject, else its own id."""
+        if "ce_specversion" not in headers:
+            return ""
+        return _acceptable((headers.get("ce_subject") or headers.get("ce_id") or b"").decode(errors="replace"))
+
+
+def _origin(record: ConsumerRecord, assignment: int) -> SourceRecord:
+    place = (record.topic, record.partition, record.offset)
+    return SourceRecord(*place, assignment, record.timestamp, record.key, tuple(record.headers))
+
+
+def _name_of(origin: SourceRecord) -> str:
+    return f"{origin.topic}/{origin.partition}/{origin.offset}"
+
+
+def _is_reference(value: bytes, headers: Mapping[str, bytes | None]) -> bool:
     """Tell a reference from a video by the content type, else by the first bytes: no container begins with a brace."""
-    content_type = headers.get("content-type", b"").split(b";")[0].strip().lower()
+    content_type = (headers.get("content-type") or b"").split(b";")[0].strip().lower()
     if content_type == b"application/json" or content_type.endswith(b"+json"):
         return True
     if content_type.startswith((b"video/", b"image/")):
@@ -101,16 +164,13 @@ def _is_reference(value: bytes, headers: Mapping[str, bytes]) -> bool:
     return value[:64].lstrip().startswith((b"{", b"\xef\xbb\xbf{"))
 
 
-def _given_clip_id(headers: Mapping[str, bytes]) -> str | None:
-    """Return the id that a replay or a CloudEvent gives: its subject, else its own id."""
-    given = _replayed(headers, "clip_id")
-    if given is None and "ce_specversion" in headers:
-        given = (headers.get("ce_subject") or headers.get("ce_id") or b"").decode(errors="replace")
-    if given and len(given) <= _MAX_CLIP_ID_CHARACTERS and given.isprintable():
-        return given
-    return None
+def _acceptable(clip_id: str | None) -> str:
+    """Return an id that may be a clip's; empty where it may not."""
+    return clip_id if clip_id and len(clip_id) <= _MAX_CLIP_ID_CHARACTERS and clip_id.isprintable() else ""
 
 
-def _replayed(headers: Mapping[str, bytes], name: str) -> str | None:
-    value = headers.get(REPLAY_PREFIX + name)
-    return None if value is None else value.decode(errors="replace")
+def _window(digits: str | None) -> int | None:
+    """Return the index of a window that a header gives; None where it gives none."""
+    if digits is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_WINDOW_DIGITS):
+        return None
+    return int(digits)

@@ -12,6 +12,7 @@ from connectors.kafka.record import ERRORS_PREFIX, Headers, ProducerRecord, Sour
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.messages.cloudevents import caption_headers, rejection_headers
 from connectors.messages.codec import caption_to_json, rejection_to_json
+from connectors.messages.safe_text import clean_line
 
 _MAX_DETAIL_BYTES = 2048  # a dead letter's headers stay far below any limit of a record
 
@@ -40,7 +41,7 @@ def _key_of(progress: Progress) -> bytes:
     origin = progress.delivery.handle
     if isinstance(origin, SourceRecord) and origin.key is not None:
         return origin.key
-    return progress.delivery.clip.clip_id.encode()
+    return progress.delivery.clip.clip_id.encode(errors="replace")
 
 
 def _dead_letter(progress: Progress, settings: KafkaSinkSettings) -> ProducerRecord:
@@ -96,4 +97,9 @@ def _error_headers(progress: Progress) -> Headers:
     }
     if isinstance(origin, SourceRecord):
         found = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset, **found}
-    return tuple((ERRORS_PREFIX + name, str(value).encode()[:_MAX_DETAIL_BYTES]) for name, value in found.items())
+    return tuple((ERRORS_PREFIX + name, _line(str(value))) for name, value in found.items())
+
+
+def _line(text: str) -> bytes:
+    """Return a text of bounded length in UTF-8, whatever a file's name brought into it."""
+    return str(clean_line(text)).encode()[:_MAX_DETAIL_BYTES].decode(errors="ignore").encode()

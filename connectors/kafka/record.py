@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from connectors.errors import Poison, Reason
 from connectors.kafka.offset_ledger import Outcome
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+"""A record's headers; a value may be null."""
 
 
 class Uninflated(bytes):

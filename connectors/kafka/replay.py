@@ -1,8 +1,8 @@
 """The replay of dead letters.
 
 A dead letter goes back to the topic that it came from, or to ``to``, with its original key, value and headers; its
-clip's id, the window to go on at and a count of its replays travel in headers of their own. The replay commits to a
-consumer group of its own, so a second call sends only what came since the first.
+clip's id, the window to go on at and a count of its replays travel in headers of their own, which are signed. The
+replay commits to a consumer group of its own, so a second call sends only what came since the first.
 """
 
 import logging
@@ -13,8 +13,10 @@ from connectors.kafka.client.admin import check_topics
 from connectors.kafka.client.consumer import Consumer, ConsumerRecord, OffsetAndMetadata, TopicPartition, open_reader
 from connectors.kafka.client.errors import BrokerAway, translate
 from connectors.kafka.client.producer import KafkaProducer, open_producer
+from connectors.kafka.client.workarounds import headers_with_nulls
 from connectors.kafka.probe import probe_connection
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX, Headers
+from connectors.kafka.replay_key import SIGNATURE, ReplayKey
 from connectors.kafka.settings import KafkaSinkSettings
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ BATCH = 100  # letters that are acknowledged and committed together; a crash rep
 ANSWER_MS = 10_000  # from the group's coordinator
 SEND_S = 15.0  # a batch that is not acknowledged by then is not committed, and is replayed by the next call
 POLL_MS = 500
+_MAX_COUNT_DIGITS = 9
 
 
 @dataclass
@@ -34,7 +37,9 @@ class Replayed:
     why_left: str = ""
 
 
-def replay(settings: KafkaSinkSettings, source: str, *, to: str | None = None, limit: int | None = None) -> Replayed:
+def replay(
+    settings: KafkaSinkSettings, source: str, key: ReplayKey, *, to: str | None = None, limit: int | None = None
+) -> Replayed:
     """Send the dead letters of ``source`` that are there now through again, at most ``limit``; returns what it did.
 
     1. A batch is read, up to the end that the dead-letter topic had at the start.
@@ -51,7 +56,7 @@ def replay(settings: KafkaSinkSettings, source: str, *, to: str | None = None, l
     try:
         producer = open_producer(settings, client_id="captiond-replay", path="sink")
         partitions = [TopicPartition(topic, number) for number in range(count)]
-        return _replay_all(reader, producer, partitions, to=to, limit=limit)
+        return _replay_all(reader, producer, partitions, key, to=to, limit=limit)
     except Exception as error:
         raise translate(error, path="sink") from error
     finally:
@@ -64,6 +69,7 @@ def _replay_all(
     reader: Consumer,
     producer: KafkaProducer,
     partitions: list[TopicPartition],
+    key: ReplayKey,
     *,
     to: str | None,
     limit: int | None,
@@ -83,7 +89,8 @@ def _replay_all(
                 done.left += 1
                 done.why_left = done.why_left or _why_left(record)
             else:
-                futures.append(producer.send(target, record.value, record.key, replay_headers(record.headers)))
+                headers = headers_with_nulls(replay_headers(record, key))
+                futures.append(producer.send(target, record.value, record.key, headers))
         producer.flush(timeout=SEND_S)  # 2
         for future in futures:
             future.get(timeout=0)
@@ -112,16 +119,21 @@ def _errors(headers: Headers) -> Mapping[str, str]:
     return {
         name.removeprefix(ERRORS_PREFIX): value.decode(errors="replace")
         for name, value in headers
-        if name.startswith(ERRORS_PREFIX)
+        if name.startswith(ERRORS_PREFIX) and value is not None
     }
 
 
-def replay_headers(headers: Headers) -> list[tuple[str, bytes]]:
-    """Return the original headers, where the replayed clip goes on, and how often it was replayed."""
+def replay_headers(letter: ConsumerRecord, key: ReplayKey) -> list[tuple[str, bytes | None]]:
+    """Return the original headers, where the replayed clip goes on, and how often it was replayed, signed."""
+    headers = letter.headers
     errors, given = _errors(headers), dict(headers)
-    counted = given.get(REPLAY_PREFIX + "count", b"0")
-    count = int(counted) + 1 if counted.isdigit() else 1
+    counted = given.get(REPLAY_PREFIX + "count") or b"0"
+    count = int(counted) + 1 if counted.isdigit() and len(counted) <= _MAX_COUNT_DIGITS else 1
     ours = {"clip_id": errors.get("clip_id", ""), "first_window": errors.get("first_window", "0")}
     ours |= {"plan_hash": errors.get("plan_hash", ""), "count": str(count)}
-    kept = [(name, value) for name, value in headers if not name.startswith((ERRORS_PREFIX, REPLAY_PREFIX))]
+    ours |= {name: errors.get(name, "") for name in ("topic", "partition", "offset")}
+    ours[SIGNATURE] = key.sign(ours, letter.key, letter.value)
+    kept: list[tuple[str, bytes | None]] = [
+        (name, value) for name, value in headers if not name.startswith((ERRORS_PREFIX, REPLAY_PREFIX))
+    ]
     return kept + [(REPLAY_PREFIX + name, value.encode()) for name, value in ours.items() if value]

@@ -135,6 +135,16 @@ class ReferenceSettings(Section):
         return prefixes
 
 
+class SendersMay(Section):
+    """What those who write to a source's topics may decide. A record's bytes are a clip, whoever wrote them."""
+
+    prompt: bool = Field(True, description="ask a question of their own, in a header or a reference")
+    clip_id: bool = Field(True, description="say which clip it is, in a CloudEvent or a reference")
+    replay: bool = Field(
+        False, description="say where a clip goes on; false: only what captiond replay of this installation signed"
+    )
+
+
 class KafkaSourceSettings(KafkaConnectionSettings):
     """Clips from one or more topics, as a member of a consumer group."""
 
@@ -144,6 +154,7 @@ class KafkaSourceSettings(KafkaConnectionSettings):
     group_id: str | None = Field(None, min_length=1, description="the consumer group; captiond-<source> if null")
     start_from: Literal["earliest", "latest"] = Field("earliest", description="where a group without a position starts")
     references: ReferenceSettings = ReferenceSettings()
+    senders_may: SendersMay = SendersMay()
     prompts: dict[str, str] = Field(default_factory=dict, description="a question of its own for a topic, by its name")
     consumer: dict[str, Any] = Field(default_factory=dict, description="any other setting of kafka-python's consumer")
     prompt: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's prompt, key by key")

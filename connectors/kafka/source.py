@@ -23,6 +23,7 @@ from connectors.kafka.consumer.thread import COMMIT_LIMIT_S, LEAVE_LIMIT_S, Cons
 from connectors.kafka.decoder import RecordDecoder
 from connectors.kafka.offset_ledger import Outcome
 from connectors.kafka.record import PendingCommit, ProducerRecord, SourceRecord
+from connectors.kafka.replay_key import ReplayKey
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.media.protocols import Media
 from connectors.media.spool import Spool
@@ -77,10 +78,13 @@ class KafkaSource(Reporting):
         open_reference: Callable[[str, str], Media],
         committer: Committer | None = None,
         spool: Spool | None = None,
+        replay_key: ReplayKey | None = None,
     ) -> None:
         self.name, self.settings, self.bounds, self._spool = name, settings, bounds, spool
         self._path = f"sources.{name}"
-        self._decoder = RecordDecoder(name, settings.prompts, bounds.max_clip_bytes, open_reference)
+        self._decoder = RecordDecoder(
+            name, settings.prompts, bounds.max_clip_bytes, open_reference, settings.senders_may, replay_key
+        )
         self._committer = committer or OffsetCommitter()
         self._partitions = AssignedPartitions(max_clips=bounds.max_clips, max_bytes=bounds.held_bytes)
         self._thread: ConsumerThread | None = None
@@ -96,11 +100,12 @@ class KafkaSource(Reporting):
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted since the start: null values, late settlements, clips lost to retention, commits, bytes."""
+        """What was counted since the start: records that were not clips or not believed, clips lost, commits, bytes."""
         thread = self._thread
         return {
             "skipped_null_values": thread.skipped if thread else 0,
             "late_settlements": self._partitions.late_settlements,
+            "unsigned_replays": self._decoder.unsigned_replays,
             "lost_to_retention": thread.fetcher.lost_to_retention if thread else 0,
             "commits": thread.queue.commits if thread else 0,
             "spooled_bytes": self._spool.received_bytes if self._spool else 0,

@@ -17,6 +17,7 @@ from connectors.kafka.client.producer import TopicProducer
 from connectors.kafka.cluster import connect_producer
 from connectors.kafka.consumer.committer import TransactionCommitter
 from connectors.kafka.encoder import records_of
+from connectors.kafka.replay_key import ReplayKey
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka.source import KafkaSource, SourceBounds
 from connectors.media.protocols import Media
@@ -71,11 +72,12 @@ class TransactionalRoute(SourceRoute):
         state_dir: Path,
         sources: Collection[str] = (),
         spool: Spool | None = None,
+        replay_key: ReplayKey | None = None,
     ) -> None:
         self._sink, self._topics_of = sink, tuple(sources) or (name,)
         self._slot = TransactionalSlot(state_dir, source.group(name))
         committer = TransactionCommitter(self._connect)
-        super().__init__(KafkaSource(name, source, bounds, open_reference, committer, spool))
+        super().__init__(KafkaSource(name, source, bounds, open_reference, committer, spool, replay_key))
 
     def _connect(self) -> TopicProducer:
         return connect_producer(self._sink, self._topics_of, self._slot.transactional_id)

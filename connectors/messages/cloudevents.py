@@ -33,4 +33,4 @@ def _headers(event_type: str, event_id: str, source: str, subject: str, time_ns:
         "ce_time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "content-type": "application/json",
     }
-    return [(name, value.encode()) for name, value in attributes.items()]
+    return [(name, value.encode(errors="replace")) for name, value in attributes.items()]

@@ -7,6 +7,7 @@ clip does, with its reason.
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from connectors.contract import Clip, ClipPosition, Delivery, Progress, Quarantine, Reporting, clip_id_of
-from connectors.errors import ConfigurationError, Poison
+from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.files.journal import JournalFile
 from connectors.folder.scan import fits_pattern
 from connectors.media.spool import Spool
 from connectors.media.tar_member import MemberMedia, TarMember, tar_members
 from connectors.tar.settings import TarSourceSettings
+
+log = logging.getLogger(__name__)
 
 _HEAD = {"version": 1, "kind": "tar"}
 _SPOOL_BYTES = 2**29  # where the caller gives no spool
@@ -147,8 +150,16 @@ class TarSource(Reporting):
                 if fits_pattern(member.name.split("/"), self._pattern):
                     yield member
         except Poison as fault:
-            status, name = os.fstat(archive.fileno()), self._settings.path.name
-            yield TarMember(archive, name, status.st_size, -1, self._max_clip_bytes, fault, status.st_mtime)
+            yield self._rest(archive, fault)
+        except Exception as error:  # the one boundary around members: what nobody foresaw in them is a refusal
+            log.exception("The rest of %s can't be understood.", self._settings.path.name)
+            detail = f"the rest of the archive is not understood: {type(error).__name__}"
+            yield self._rest(archive, Poison(Reason.MALFORMED, detail, origin="source"))
+
+    def _rest(self, archive: BinaryIO, fault: Poison) -> TarMember:
+        """Return what stands for the members that can't be read."""
+        status, name = os.fstat(archive.fileno()), self._settings.path.name
+        return TarMember(archive, name, status.st_size, -1, self._max_clip_bytes, fault, status.st_mtime)
 
     def _delivery(self, member: TarMember) -> Delivery | None:
         """Return a member's delivery; None for one that is finished or in flight."""

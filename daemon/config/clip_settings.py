@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from connectors.contract import Clip
+from connectors.contract import PROMPT_FROM, SENDER, Clip
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.section import Section
 from connectors.validation import first_fault
@@ -44,13 +44,12 @@ class ClipSettings:
         """Name everything that decides what window ``i`` is and what is said of it."""
         return digest(self.sampler_hash, self.prompt.hash, model_id)[:16]
 
-    def asked(self, text: str) -> "ClipSettings":
-        """Return the same with another question."""
+    def asked(self, text: str, *, by_sender: bool = False) -> "ClipSettings":
+        """Return the same with another question; one that came with the clip is data, see :class:`Prompt`."""
         if not 0 < len(text) <= _MAX_PROMPT_CHARACTERS:
             detail = f"the clip's prompt has {len(text)} characters; 1 to {_MAX_PROMPT_CHARACTERS} are allowed"
             raise Poison(Reason.PROMPT, detail, origin="prompt")
-        fields = {name: getattr(self.prompt, name) for name in Prompt.__dataclass_fields__}
-        return ClipSettings(self.windows, self.frames, Prompt(**{**fields, "text": text}), self.decoder)
+        return replace(self, prompt=replace(self.prompt, text=text, from_sender=by_sender))
 
 
 def prompt_of(prompt: PromptSettings, generation: GenerationSettings) -> Prompt:
@@ -78,7 +77,8 @@ def settings_chooser(by_source: Mapping[str, ClipSettings]) -> Callable[[Clip], 
     def choose(clip: Clip) -> ClipSettings:
         settings = by_source[clip.source]
         text = clip.attributes.get("prompt")
-        return settings if text is None else settings.asked(text)
+        by_sender = clip.attributes.get(PROMPT_FROM) == SENDER
+        return settings if text is None else settings.asked(text, by_sender=by_sender)
 
     return choose
 

@@ -3,14 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from connectors.errors import Poison, Reason
+from daemon.prompts.control_tokens import ControlTokens
 from daemon.prompts.templates import AUTO, MEDIA_TOKEN, PromptTemplate, templates
 
 Modality = Literal["video", "image"]
+
+_HARMLESS = "x"  # a text that no template and no tokenizer makes more of
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Prompt:
     ``template`` is ``auto`` (the model's own chat template) or the name of a registered template. Sampling
     settings mean what :class:`daemon.config.settings.GenerationSettings` says. With ``logprobs`` the answer's tokens
     come with their log-probabilities, and with those of so many of the likeliest tokens at each step (0 to 20).
+
+    With ``from_sender`` the text came with a clip: it is data, and no control token comes out of it.
     """
 
     text: str
@@ -34,11 +39,14 @@ class Prompt:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int | None = None
+    from_sender: bool = False
 
     @cached_property
     def hash(self) -> str:
-        """The first 16 hexadecimal digits of a SHA-256 over every field: what messages call ``prompt_hash``."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """The first 16 hexadecimal digits of a SHA-256 over what is asked and how: messages call it ``prompt_hash``."""
+        asked = asdict(self)
+        del asked["from_sender"]  # the same question is the same, whoever asks it
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +94,16 @@ class PromptEncoder:
         """Return the token ids of a prompt about ``items`` videos or images, before the model's processor widens them.
 
         Raises:
-            Poison: the prompt does not fit the template, or shows another number of placeholders than ``items``.
+            Poison: the prompt does not fit the template, or shows another number of placeholders than ``items``; a
+                sender's text that would give control tokens all the same.
         """
-        text = self.render(prompt, items)
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        if prompt.from_sender:
+            prompt = replace(prompt, text=self._control.broken(prompt.text, also=(MEDIA_TOKEN, self.placeholder.text)))
+        ids = self._encode(prompt, items)
+        if prompt.from_sender and self._control.in_(ids) != self._control.in_(
+            self._encode(replace(prompt, text=_HARMLESS), items)
+        ):
+            raise _poison("the prompt that came with the clip would give control tokens")
         shown = ids.count(self.placeholder.token_id)
         if shown != items:
             raise _poison(
@@ -97,6 +111,14 @@ class PromptEncoder:
                 f"it must not hold the model's own {self.placeholder.text}"
             )
         return ids
+
+    def _encode(self, prompt: Prompt, items: int) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(self.render(prompt, items), add_special_tokens=False)
+        return ids
+
+    @cached_property
+    def _control(self) -> ControlTokens:
+        return ControlTokens.of(self._tokenizer)
 
     def render(self, prompt: Prompt, items: int) -> str:
         """Return the whole prompt as text, with ``items`` placeholders."""

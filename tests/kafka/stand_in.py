@@ -14,6 +14,7 @@ from connectors.contract import Caption, CaptionStatus, Delivery, Progress, Sink
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.kafka.client.consumer import TopicPartition, open_reader
 from connectors.kafka.client.producer import KafkaProducer
+from connectors.kafka.replay_key import ReplayKey
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.source import KafkaSource, SourceBounds
@@ -62,6 +63,7 @@ def make_route(
     group: str | None = None,
     source: dict[str, Any] | None = None,
     sink: dict[str, Any] | None = None,
+    replay_key: ReplayKey | None = None,
     **bounds: Any,
 ) -> AnyRoute:
     """Return a route from ``topic`` to ``output`` and ``output``.rejected."""
@@ -73,8 +75,11 @@ def make_route(
     )
     limits = SourceBounds(**bounds)
     if transactional:
-        return TransactionalRoute("t", source_settings, sink_settings, limits, no_references, state_dir=state_dir)
-    return AtLeastOnce(KafkaSource("t", source_settings, limits, no_references), KafkaSink(sink_settings, ["t"]))
+        return TransactionalRoute(
+            "t", source_settings, sink_settings, limits, no_references, state_dir=state_dir, replay_key=replay_key
+        )
+    read = KafkaSource("t", source_settings, limits, no_references, replay_key=replay_key)
+    return AtLeastOnce(read, KafkaSink(sink_settings, ["t"]))
 
 
 def caption(delivery: Delivery, index: int, text: str = "") -> Caption:

@@ -8,6 +8,7 @@ from connectors.contract import Progress
 from connectors.errors import Poison
 from connectors.kafka.record import REPLAY_PREFIX
 from connectors.kafka.replay import replay
+from connectors.kafka.replay_key import ReplayKey
 from tests.kafka.stand_in import PLAN, read_all, run_pipeline, step
 from tests.kafka.topics import Topics
 
@@ -28,13 +29,14 @@ async def test_a_dead_letter_goes_on_where_it_failed(
     await deliveries.aclose()
     settings = topics.sink_settings()
 
-    assert replay(settings, "t").sent == 1
-    assert replay(settings, "t").sent == 0
+    key = ReplayKey.load(topics.state_dir)
+    assert replay(settings, "t", key).sent == 1
+    assert replay(settings, "t", key).sent == 0
 
     again = read_all(topics.bootstrap, topics.clips)[-1]
     assert (again.key, again.value, dict(again.headers)["color"]) == (b"k0", b"clip", b"blue")
     assert dict(again.headers)[f"{REPLAY_PREFIX}count"] == b"1"
-    second = topics.route(transactional=True, once=True)
+    second = topics.route(transactional=True, once=True, replay_key=key)
     await run_pipeline(second, windows=4)
     await second.close()
     assert topics.windows() == {f"{topics.clips}/0/0": [0, 1, 2, 3]}

@@ -40,7 +40,7 @@ class ConsumerRecord(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]

@@ -12,6 +12,7 @@ from connectors.kafka.client.admin import BROKER_RECORD_BYTES, OutputTopic
 from connectors.kafka.client.connection import check_client_settings, open_client
 from connectors.kafka.client.errors import BrokerAway, ProducerUnusable, RecordTooLarge, translate
 from connectors.kafka.client.settings import BATCH_BYTES, producer_settings
+from connectors.kafka.client.workarounds import headers_with_nulls
 from connectors.kafka.record import ProducerRecord
 from connectors.kafka.settings import KafkaSinkSettings
 
@@ -67,11 +68,12 @@ class TopicProducer:
     def send(self, record: ProducerRecord) -> Acknowledgement:
         """Give the client a record; :class:`RecordTooLarge` where its topic refuses it."""
         size_bytes = _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
-        size_bytes += sum(len(name.encode()) + len(value) + 10 for name, value in record.headers)
+        size_bytes += sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
         limit_bytes = self.topics.get(record.topic, OutputTopic()).max_record_bytes
         if size_bytes > limit_bytes:
             raise RecordTooLarge(f"{size_bytes} bytes, and topic {record.topic} takes {limit_bytes}")
-        sent: Acknowledgement = self.producer.send(record.topic, record.value, record.key, list(record.headers))
+        headers = headers_with_nulls(record.headers)
+        sent: Acknowledgement = self.producer.send(record.topic, record.value, record.key, headers)
         return sent
 
     def flush(self, limit_s: float) -> None:

@@ -1,11 +1,11 @@
-"""Workarounds for what kafka-python 3.0.12 gets wrong about groups and connections.
+"""Workarounds for what kafka-python 3.0.12 gets wrong about groups, connections and records.
 
 Each has its test over a real broker in ``tests/kafka/test_workarounds.py``, the assignment also one without in
 ``tests/unit/connectors/kafka/client/test_assignor.py``.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
+from kafka.record import memory_records
+from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.structs import TopicPartition
 
 from connectors.kafka.client.settings import DIRECT
@@ -142,3 +144,72 @@ def positions_kept(consumer: KafkaConsumer) -> Iterator[None]:
             if position is not None and partition in consumer.assignment():
                 consumer.seek(partition, position.offset)
         raise
+
+
+class HeaderName(str):
+    """A header's name, whatever its bytes: it is encoded as what it was decoded from."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> bytes:
+        """Return the bytes that the name came in."""
+        return super().encode(encoding, errors)
+
+
+class _NameBytes(bytes):
+    __slots__ = ()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> str:
+        return HeaderName(super().decode(encoding, errors))
+
+
+class _NamesInAnyBytes(bytearray):
+    """A batch's bytes, whose slices decode to header names without an error."""
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        return _NameBytes(found) if isinstance(at, slice) else found
+
+
+class RecordBatch(DefaultRecordBatch):  # type: ignore[misc]
+    """Reads a batch whatever bytes its headers' names are.
+
+    Brokers take names that are not UTF-8. The client raises at such a record, and again each time that it is asked for:
+    the partition stands still for ever. Here the rest of such a batch is read with names that keep their bytes.
+    """
+
+    _buffer: Any
+
+    def _read_msg(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._read_msg(*args, **kwargs)
+        except UnicodeDecodeError:
+            if isinstance(self._buffer, _NamesInAnyBytes):
+                raise
+            self._buffer = _NamesInAnyBytes(self._buffer)
+            return super()._read_msg(*args, **kwargs)
+
+
+class _Null(bytes):
+    """Stands for a null value until the record is written."""
+
+
+_NULL = _Null()
+
+
+def headers_with_nulls(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
+    """Return headers as the client's producer takes them: it refuses null values, which brokers take."""
+    return [(name, _NULL if value is None else value) for name, value in headers]
+
+
+class RecordBatchBuilder(DefaultRecordBatchBuilder):  # type: ignore[misc]
+    """Writes the null values of :func:`headers_with_nulls` as null."""
+
+    def append(self, offset: Any, timestamp: Any, key: Any, value: Any, headers: Any) -> Any:
+        """Add a record."""
+        given = [(name, None if isinstance(held, _Null) else held) for name, held in headers]
+        return super().append(offset, timestamp, key, value, given)
+
+
+memory_records.DefaultRecordBatch = RecordBatch
+memory_records.DefaultRecordBatchBuilder = RecordBatchBuilder

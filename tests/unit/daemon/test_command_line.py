@@ -36,3 +36,17 @@ def test_what_is_typed_wrong_is_said(
 ) -> None:
     assert captiond(monkeypatch, *arguments) == ExitCode.USAGE
     assert says in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_a_bug_with_its_stack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unforeseen() -> None:
+        raise RecursionError("nobody foresaw it")
+
+    monkeypatch.setattr("connectors.messages.schema.schemas", unforeseen)
+
+    assert captiond(monkeypatch, "schema") == ExitCode.BUG
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.endswith("captiond: this is a bug: the lines above belong in its report.\n")

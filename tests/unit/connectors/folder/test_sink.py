@@ -204,6 +204,15 @@ async def test_no_name_leads_out(tmp_path: Path, name: str) -> None:
     assert indices(tmp_path, delivery) == [0]
 
 
+@pytest.mark.parametrize("name", ["d/" * 2500 + "a.mp4", ("d" * 190 + "/") * 20 + "a.mp4"])
+async def test_the_files_of_a_deep_clip_have_a_path_that_readers_can_open(tmp_path: Path, name: str) -> None:
+    delivery = delivery_of(name)
+    where = name_beneath(delivery.clip)
+
+    assert len(where) == 2
+    assert where != name_beneath(delivery_of("e/" + name).clip)
+
+
 def test_hostile_names_stay_apart() -> None:
     names = {name_beneath(delivery_of(name).clip) for name in ("../x", "..", "a/\0b", "a/\0c", "x" * 300, "x" * 301)}
 

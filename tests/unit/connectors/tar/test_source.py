@@ -2,14 +2,18 @@
 
 import asyncio
 import io
+import logging
+import struct
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.contract import Delivery
-from connectors.errors import ConfigurationError, Poison
+from connectors.errors import ConfigurationError, Poison, Reason
+from connectors.media.tar_member import TarMember
 from connectors.tar.settings import TarSourceSettings
 from connectors.tar.source import TarSource
 from tests.contract.progress import done, nothing_comes, take, take_all
@@ -165,3 +169,32 @@ async def test_two_daemons_do_not_share_a_journal(tmp_path: Path) -> None:
 
     await first.close()
     await second.close()
+
+
+async def test_a_member_of_2500_parts_is_a_clip(tmp_path: Path) -> None:
+    name = "/".join(["d"] * 2500 + ["one.mp4"])
+    append(tmp_path / "a.tar", name, b"x" * 700)
+    source = source_of(tmp_path / "a.tar")
+
+    assert list(await take_all(source.deliveries())) == [name]
+    await source.close()
+
+
+async def test_what_nobody_foresaw_in_an_archive_is_refused_with_its_stack_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(tmp_path / "a.tar", "one.mp4", b"x" * 700)
+    source = source_of(tmp_path / "a.tar")
+
+    def unforeseen(*_: object, **__: object) -> Iterator[TarMember]:
+        raise struct.error("nobody foresaw it")
+        yield
+
+    monkeypatch.setattr("connectors.tar.source.tar_members", unforeseen)
+
+    (delivery,) = (await take_all(source.deliveries())).values()
+    with pytest.raises(Poison) as refused:
+        delivery.clip.media.open()
+    assert (refused.value.reason, refused.value.origin) == (Reason.MALFORMED, "source")
+    assert [record.exc_info is not None for record in caplog.records if record.levelno == logging.ERROR] == [True]
+    await source.close()

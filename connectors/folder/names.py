@@ -1,0 +1,33 @@
+"""Names like another name, which a file system takes: for clips that end where one of their name lies already."""
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+
+_LONGEST_NAME_BYTES = 250  # of the 255 a file system takes
+
+
+def names_like(name: str) -> Iterator[str]:
+    """Yield the name itself, then the same with a number: ``clip.mp4``, ``clip.1.mp4``, ``clip.2.mp4``."""
+    yield name
+    stem, dot, suffix = name.rpartition(".")
+    if not (dot and stem):
+        stem, suffix = name, ""
+    for number in itertools.count(1):
+        yield _fitting(stem, f".{number}{dot if suffix else ''}{suffix}")
+
+
+def reason_name(name: str) -> str:
+    """Return what the file is called that says why the clip ``name`` was rejected."""
+    return _fitting(name, ".reason.json")
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """Return a name that a file system takes, with room for a temporary one; a long stem is cut and told apart."""
+    room_bytes = _LONGEST_NAME_BYTES - len(os.fsencode(ending))
+    encoded = os.fsencode(stem)
+    if len(encoded) > room_bytes:
+        digest = hashlib.sha256(encoded).hexdigest()[:12]
+        stem = os.fsdecode(encoded[: max(room_bytes - len(digest), 0)]) + digest
+    return stem + ending

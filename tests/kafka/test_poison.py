@@ -1,0 +1,80 @@
+"""No record ends the daemon or holds it up, at three starts each, and its dead letter keeps what the record held."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka.client.producer import KafkaProducer
+from connectors.kafka.client.workarounds import HeaderName, headers_with_nulls
+from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
+from testing.load import WINDOWS_EACH, write_load_clip
+from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.stand_in import read_all, windows_of
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+MakeTopic = Callable[..., str]
+Header = tuple[str, bytes | None]
+
+NOT_UTF_8 = HeaderName(b"caf\xe9\xff".decode("utf-8", "surrogateescape"))
+POISON: dict[str, Header] = {
+    "null_value": ("content-type", None),
+    "null_trace": ("traceparent", None),
+    "name_not_utf_8": (NOT_UTF_8, b"x"),
+    "first_window_of_5000_digits": (f"{REPLAY_PREFIX}first_window", b"9" * 5000),
+}
+
+
+def send(bootstrap: str, topic: str, *records: tuple[bytes, list[Header]]) -> None:
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    for value, headers in records:
+        producer.send(topic, value, headers=headers_with_nulls(headers))
+    producer.flush(timeout=30)
+    producer.close()
+
+
+@pytest.mark.parametrize("header", POISON.values(), ids=list(POISON))
+def test_three_starts_over_one_odd_header(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, header: Header
+) -> None:
+    topic, output = make_topic("clips"), make_topic("captions")
+    rejected = make_topic("captions.rejected")
+    write_load_clip(tmp_path / "clip.mp4")
+    video = (tmp_path / "clip.mp4").read_bytes()
+    daemon = Daemon(tmp_path, {"clips": kafka_source(bootstrap, topic)}, kafka_sink(bootstrap, output))
+
+    for start in range(3):
+        send(bootstrap, topic, (video, []), (video, [header]), (b"no video", [header]), (video, []))
+        ended = daemon.once()
+        assert ended.returncode == 0, (start, ended.stderr)
+
+    found = windows_of(read_all(bootstrap, output))
+    assert found == {f"{topic}/0/{n}": list(range(WINDOWS_EACH)) for n in range(12) if n % 4 != 2}
+    letters = read_all(bootstrap, rejected)
+    assert [dict(letter.headers)[f"{ERRORS_PREFIX}exception.class.name"] for letter in letters] == [b"not_a_video"] * 3
+    assert all(header in letter.headers for letter in letters)
+    replayed = daemon.once("replay")
+    assert (replayed.returncode, replayed.stdout) == (0, "Sent 3 dead letters through again.\n"), replayed.stderr
+
+
+@pytest.mark.parametrize("value", [b"no video", None], ids=["rejected", "captioned"])
+def test_three_starts_over_a_file_whose_name_is_not_utf_8(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, value: bytes | None
+) -> None:
+    output = make_topic("captions")
+    rejected = make_topic("captions.rejected")
+    write_load_clip(tmp_path / "clip.mp4")
+    (tmp_path / "inbox").mkdir()
+    source = "{kind: folder, path: inbox, settle_s: 0.1}"
+    daemon = Daemon(tmp_path, {"inbox": source}, kafka_sink(bootstrap, output))
+
+    for start in range(3):
+        odd = os.fsencode(tmp_path / "inbox") + b"/caf\xe9\xff%d.mp4" % start
+        Path(os.fsdecode(odd)).write_bytes(value or (tmp_path / "clip.mp4").read_bytes())
+        ended = daemon.once()
+        assert ended.returncode == 0, (start, ended.stderr)
+
+    found = windows_of(read_all(bootstrap, output))
+    letters = read_all(bootstrap, rejected)
+    assert (len(found), len(letters)) == ((0, 3) if value else (3, 0))
