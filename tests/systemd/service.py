@@ -1,13 +1,16 @@
 """The installed service in a machine: its configuration, its clips, and what systemd says about it."""
 
 import json
+import os
 import shutil
+import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH, write_load_clip
+from testing.repository import ROOT
 from tests.systemd.machine import Machine
 
 STATE = ("ActiveState", "SubState", "Result", "NRestarts", "ExecMainStatus", "StatusText", "MainPID")
@@ -43,6 +46,15 @@ class Service:
             f"engine: {engine}\nhttp: {{listen: '127.0.0.1:{18500 + len(self.name)}'}}\n"
             f"log: {{format: journal}}\n{more}"
         )
+
+    def make_instance(self) -> None:
+        """Make what an instance needs, as a person does, and give it a secret and an inbox."""
+        user = f"captiond-{self.name}"
+        given = {**os.environ, "DESTDIR": str(self.machine.path("/"))}
+        subprocess.run([ROOT / "scripts" / "install", "instance", self.name], env=given, check=True)
+        self.machine.run("systemd-sysusers", f"{user}.conf")
+        self.machine.path(f"/etc/captiond/credentials-{self.name}/of-{self.name}").write_text("hush\n")
+        self.machine.run("install", "-d", f"--owner={user}", f"--group={user}", self.home, f"{self.home}/inbox")
 
     def drop_in(self, text: str) -> None:
         """Override the unit for this test."""

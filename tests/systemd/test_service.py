@@ -166,8 +166,7 @@ def test_the_journal_has_fields_and_priorities(service: Service) -> None:
 
 def test_a_second_instance_runs_beside_the_first(service: Service) -> None:
     second = Service(service.machine, service.scratch, name="doors")
-    service.machine.run("mkdir", "-p", f"{second.home}/inbox")
-    service.machine.run("chown", "-R", "captiond:captiond", second.home)
+    second.make_instance()
     second.configure()
     service.start()
     second.start()
@@ -175,6 +174,10 @@ def test_a_second_instance_runs_beside_the_first(service: Service) -> None:
     second.wait_done(second.put(2))
     service.wait_done(service.put(2))
 
+    pid = second.state()["MainPID"]
+    assert service.machine.run("stat", "--format=%U", f"/proc/{pid}").strip() == "captiond-doors"
+    folder = f"/proc/{pid}/root/run/credentials/{second.unit}"
+    assert service.machine.run("ls", folder).split() == ["secret_of-doors"]
     assert second.wait_for(ActiveState="active", StatusText="Ready")["NRestarts"] == "0"
     service.machine.run("systemctl", "stop", second.unit)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,47 @@ def test_decoders_may_put_themselves_into_their_cage(unit: str) -> None:
 
     needed = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"}
     assert needed <= set(allowed)
+
+
+PER_INSTANCE = ("User", "Group", "StateDirectory", "CacheDirectory", "RuntimeDirectory", "LoadCredential")
+
+
+@pytest.mark.parametrize("key", PER_INSTANCE)
+def test_instances_share_no_user_no_secret_and_no_folder(key: str) -> None:
+    assert all("-%i" in value for value in values("captiond@.service", key))
+
+
+def test_an_instance_shares_no_path_of_the_first() -> None:
+    text = (ROOT / "systemd" / "captiond@.service").read_text()
+    settings = "\n".join(
+        line for line in text.splitlines() if not line.startswith(("#", "Documentation=", "Environment"))
+    )
+    environment = "\n".join(values("captiond@.service", "Environment"))
+
+    assert re.findall(r"/(?:var/lib|var/cache|run)/captiond(?!-%i)", settings + environment) == []
+
+
+def install(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    given = {**os.environ, "DESTDIR": str(folder)}
+    script = ROOT / "scripts" / "install"
+    return subprocess.run([script, *arguments], env=given, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_instance_gets_the_user_and_the_place_for_secrets_that_its_unit_names(tmp_path: Path) -> None:
+    done = install(tmp_path, "instance", "doors")
+
+    assert done.returncode == 0, done.stderr
+    (user,), (secrets,) = values("captiond@.service", "User"), values("captiond@.service", "LoadCredential")
+    made = (tmp_path / "etc/sysusers.d/captiond-doors.conf").read_text()
+    assert made.startswith(f"u {user.replace('%i', 'doors')} - ")
+    folder = tmp_path / secrets.partition(":")[2].replace("%i", "doors").lstrip("/")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert "systemctl enable --now captiond@doors" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["", "Doors", "../etc", "-x", "a b", "a" * 23, 'a"'])
+def test_a_name_that_no_user_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    done = install(tmp_path, "instance", name)
+
+    assert done.returncode == 64
+    assert list(tmp_path.iterdir()) == []

@@ -133,7 +133,7 @@ def test_a_stop_under_load_and_two_instances_after_it(running: Service) -> None:
     assert "leaked" not in running.journal()
     assert running.machine.run("pgrep", "--uid", "captiond", check=False) == ""
     second = Service(running.machine, running.scratch, name="doors", limit_s=START_S)
-    running.machine.run("install", "-d", "--owner=captiond", "--group=captiond", second.home, f"{second.home}/inbox")
+    second.make_instance()
     second.configure(engine=BUNDLED)
     start(running, second)
     try:

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 from testing.repository import ROOT
 
-# the last version that has a known fault which strangers can reach, by package
+# the last version that has a published advisory, by package
 LAST_FAULTY = {"starlette": "1.3.0", "h11": "0.14.0", "aiohttp": "3.14.3", "pillow": "12.2.0"}
 
 
