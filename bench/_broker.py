@@ -9,7 +9,7 @@ from pathlib import Path
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # how kafka-python reads its schemas
-    from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
+    from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 
 from testing.kafka.broker import Broker, NoBroker
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # how kafka-python reads its schemas
-    from connectors.kafka.client.consumer import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+    from connectors.kafka.client.consumer import KafkaConsumer, OffsetAndMetadata, TopicPartition
+    from connectors.kafka.client.producer import KafkaProducer
 
 from bench._broker import cpu_s, make_topics, over_a_broker
 from bench._unsampled import WINDOWS

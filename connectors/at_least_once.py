@@ -1,4 +1,4 @@
-"""The route that every pair of source and sink can take: output first, then the position. At least once."""
+"""The route for every pair of source and sink, at least once: the output is made durable first, then the position."""
 
 from connectors.contract import Progress, Sink, Source
 from connectors.source_route import SourceRoute, confirm_unchanged

@@ -1,4 +1,4 @@
-"""The words that every part of captiond shares, and the three protocols at its edges.
+"""The types that every part of captiond shares, and the three protocols of connectors.
 
     Source --Delivery(Clip)--> sampler --FrameSet(Window)--> engine --Caption--> Route.publish(Progress)
       ^                                                                             |
@@ -254,23 +254,18 @@ class Source(Reporting, Protocol):
         Never yields a clip again that is still in flight, and never loses one that was yielded: what is not settled
         with ``last`` when the program ends is delivered again by the next one.
         """
-        ...
 
     async def settle(self, progress: Progress) -> None:
         """Make ``progress.next_window`` the durable position; with ``last``, finish the clip. Idempotent."""
-        ...
 
     async def quarantine(self, delivery: Delivery) -> None:
         """Raise the clip's quarantine by a step, durably, before the program ends with a dead engine."""
-        ...
 
     async def drain(self) -> None:
         """Yield nothing more. What was yielded can still be settled."""
-        ...
 
     async def close(self) -> None:
         """Give unfinished clips back so that any daemon may take them up, then let go of the transport."""
-        ...
 
 
 class Sink(Reporting, Protocol):
@@ -278,11 +273,9 @@ class Sink(Reporting, Protocol):
 
     async def write(self, progress: Progress) -> None:
         """Write the captions and the rejection; they are durable when this returns. Waits out an outage."""
-        ...
 
     async def close(self) -> None:
         """Flush and let go."""
-        ...
 
 
 class Route(Reporting, Protocol):
@@ -292,20 +285,13 @@ class Route(Reporting, Protocol):
 
     def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield the source's deliveries, each with its durable position."""
-        ...
 
     async def publish(self, progress: Progress) -> None:
         """Return when the captions, the rejection and the position are durable, in this order or at once."""
-        ...
 
-    async def quarantine(self, delivery: Delivery) -> None:
-        """See :meth:`Source.quarantine`."""
-        ...
+    async def quarantine(self, delivery: Delivery) -> None: ...
 
-    async def drain(self) -> None:
-        """See :meth:`Source.drain`."""
-        ...
+    async def drain(self) -> None: ...
 
     async def close(self) -> None:
         """Close the source. The sink, shared between routes, is closed by whoever made it."""
-        ...

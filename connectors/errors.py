@@ -1,4 +1,4 @@
-"""The errors that cross rooms, and what each means for a clip.
+"""The errors that packages hand to each other, and what each means for a clip.
 
     CaptiondError
     ├── Transient            try the clip again from its next window; nothing is acknowledged
@@ -7,7 +7,7 @@
         ├── ConfigurationError   78, the configuration is wrong; `path` names the key
         └── EngineLost           75, the engine died or hangs; the service manager starts the program again
 
-Errors of libraries are translated at the edge where they appear, once. Messages say what to do and carry no stack
+Errors of libraries are translated where they appear, once. Messages say what to do and carry no stack
 traces; those of :class:`Poison` reach readers outside and carry no path of the machine.
 """
 
@@ -65,7 +65,7 @@ class Transient(CaptiondError):
 
 
 class Poison(CaptiondError):
-    """This clip can't be captioned. ``origin`` is the room that found out: source, sampler, prompt or engine."""
+    """This clip can't be captioned. ``origin`` is the part that found out: source, sampler, prompt or engine."""
 
     def __init__(self, reason: str, detail: str, *, origin: str = "sampler") -> None:
         super().__init__(f"{reason}: {detail}")

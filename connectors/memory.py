@@ -92,7 +92,6 @@ class MemorySource(Reporting):
         return Delivery(clip, held.position)
 
     async def settle(self, progress: Progress) -> None:
-        """Keep the position, or the end."""
         name = self._mine.get(progress.delivery.clip.clip_id)
         held = None if name is None else self._inbox._held.get(name)
         if name is None or not isinstance(held, _Held):
@@ -103,18 +102,15 @@ class MemorySource(Reporting):
             del self._inbox._held[name]
 
     async def quarantine(self, delivery: Delivery) -> None:
-        """Raise the quarantine."""
         held = self._inbox._held.get(delivery.clip.media.name)
         if isinstance(held, _Held):
             held.position = held.position.quarantined()
 
     async def drain(self) -> None:
-        """Yield nothing more."""
         self._draining = True
         self._inbox._changed.set()
 
     async def close(self) -> None:
-        """Let another source have what is unfinished."""
         await self.drain()
         for name in self._mine.values():
             held = self._inbox._held.get(name)
@@ -148,25 +144,22 @@ class MemorySink(Reporting):
             self.rejections[clip_id] = progress.rejection
 
     async def close(self) -> None:
-        """Nothing is held."""
+        return
 
 
 class _Wrapped(Reporting):
-    """A sink in front of another."""
+    """A sink in front of another, to which it hands everything on."""
 
     def __init__(self, sink: RecordingSink) -> None:
         self._sink = sink
 
     async def position(self, clip: Clip) -> ClipPosition:
-        """Ask the sink behind."""
         return await self._sink.position(clip)
 
     async def write(self, progress: Progress) -> None:
-        """Hand on."""
         await self._sink.write(progress)
 
     async def close(self) -> None:
-        """Close the sink behind."""
         await self._sink.close()
 
 
@@ -182,7 +175,6 @@ class BlockingSink(_Wrapped):
         self._released.set()
 
     async def write(self, progress: Progress) -> None:
-        """Wait, then hand on."""
         self.waiting.set()
         await self._released.wait()
         await super().write(progress)
@@ -196,7 +188,6 @@ class SlowSink(_Wrapped):
         self._delay_s = delay_s
 
     async def write(self, progress: Progress) -> None:
-        """Wait, then hand on."""
         await asyncio.sleep(self._delay_s)
         await super().write(progress)
 
@@ -209,7 +200,6 @@ class FailingSink(_Wrapped):
         self._faults = iter(faults)
 
     async def write(self, progress: Progress) -> None:
-        """Raise, or hand on."""
         if (fault := next(self._faults, None)) is not None:
             raise fault
         await super().write(progress)

@@ -1,4 +1,4 @@
-"""What every section of the configuration has in common, and the sizes it is written in."""
+"""The common class of the configuration's sections, and the sizes that are written in them."""
 
 import re
 from typing import Annotated, Any

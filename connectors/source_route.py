@@ -1,4 +1,4 @@
-"""A route's common part: deliveries, quarantine, the drain, the end and the report are its source's."""
+"""The common part of routes: deliveries, quarantine, the drain, the end and the report are their source's."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -15,34 +15,27 @@ class SourceRoute(Reporting):
 
     @property
     def waiting_for(self) -> str:
-        """See :class:`connectors.contract.Reporting`."""
         return self.source.waiting_for
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """See :class:`connectors.contract.Reporting`."""
         return self.source.counters
 
     @property
     def lag(self) -> Mapping[tuple[str, str], int]:
-        """See :class:`connectors.contract.Reporting`."""
         return self.source.lag
 
     @property
     def held_bytes(self) -> int:
-        """See :class:`connectors.contract.Reporting`."""
         return self.source.held_bytes
 
     def deliveries(self) -> AsyncIterator[Delivery]:
-        """Yield the source's deliveries; each carries the position that the source kept."""
         return self.source.deliveries()
 
     async def quarantine(self, delivery: Delivery) -> None:
-        """See :class:`connectors.contract.Source`."""
         await self.source.quarantine(delivery)
 
     async def drain(self) -> None:
-        """See :class:`connectors.contract.Source`."""
         await self.source.drain()
 
     async def close(self) -> None:

@@ -28,7 +28,7 @@ class NamedFile:
             raise Poison(Reason.VANISHED, f"{self.name}: {error.strerror}", origin="source") from error
 
     def close(self) -> None:
-        """Nothing is kept."""
+        return
 
 
 class NamedFilesSource(Reporting):
@@ -40,24 +40,22 @@ class NamedFilesSource(Reporting):
         self._draining = False
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
-        """Yield the files."""
         for path in self._paths:
             if self._draining:
                 return
             yield Delivery(named_clip(self.name, path))
 
     async def settle(self, progress: Progress) -> None:
-        """Nothing is kept between two runs of a one-shot command."""
+        return  # nothing is kept between two runs of a one-shot command
 
     async def quarantine(self, delivery: Delivery) -> None:
-        """Nothing is kept between two runs of a one-shot command."""
+        return
 
     async def drain(self) -> None:
-        """Yield nothing more."""
         self._draining = True
 
     async def close(self) -> None:
-        """Nothing is held."""
+        return
 
 
 class CallbackSink(Reporting):
@@ -67,11 +65,10 @@ class CallbackSink(Reporting):
         self._show = show
 
     async def write(self, progress: Progress) -> None:
-        """Show the progress."""
         self._show(progress)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        return
 
 
 def terminal_route(source: str, paths: Sequence[Path], show: Callable[[Progress], None]) -> Route:

@@ -1,6 +1,6 @@
 """The faults that pydantic finds in values from outside, translated once: where each is, and what is wrong.
 
-Who asks makes an error of its own class from a fault.
+Each caller makes an error of its own class from a fault.
 """
 
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ class Fault:
 
     @property
     def is_unknown_key(self) -> bool:
-        """Whether nothing has this key."""
+        """True where no section has this key."""
         return self.kind == "extra_forbidden"
 
     @property
     def is_missing_key(self) -> bool:
-        """Whether the key is needed and not there."""
+        """True where the key is needed and not there."""
         return self.kind == "missing"
 
     def path(self, *above: str) -> str:

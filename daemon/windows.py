@@ -37,7 +37,7 @@ class Window:
 
     @property
     def distinct_frames(self) -> int:
-        """How many different frames are shown."""
+        """The number of different frames that are shown."""
         return len(set(self.frame_indices))
 
 
@@ -80,7 +80,7 @@ class FrameSet:
 
 @dataclass(frozen=True, slots=True)
 class WindowPolicy:
-    """How a clip is cut: ``whole``, or windows of ``window_ns`` every ``stride_ns``.
+    """The rule by which a clip is divided: ``whole``, or windows of ``window_ns`` every ``stride_ns``.
 
     A tail shorter than ``min_tail_ns`` is merged into the window before it.
     """
@@ -97,7 +97,7 @@ class WindowPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FramePolicy:
-    """Which frames of a window are shown.
+    """The rule by which the frames of a window are chosen.
 
     ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame indices, padded
     with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and

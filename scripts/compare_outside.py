@@ -163,7 +163,7 @@ def demo(checkout: Checkout) -> Iterator[tuple[str, str]]:
         [sys.executable, "scripts/demo.py"], cwd=checkout.root, env=checkout.environment | {"PYTHONPATH": "."},
         capture_output=True, text=True, timeout=2 * DEADLINE_S, check=False,
     )  # fmt: skip
-    yield "demo: exit code", str(done.returncode)
+    yield "demo: exit code", str(done.returncode) + (done.stderr if done.returncode else "")
     captions = checkout.root / "build" / "demo" / "captions"
     for file in sorted(captions.rglob("*.*")):
         text = file.read_text()

@@ -34,7 +34,7 @@ class JournalFile:
 
     @property
     def waiting_for(self) -> str:
-        """What is waited for now, for people; empty when nothing is."""
+        """The outage that is waited for now, for people; empty when there is none."""
         return self._patience.waiting_for
 
     def open(self) -> list[Entry]:

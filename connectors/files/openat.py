@@ -1,4 +1,4 @@
-"""Opening what lies beneath a folder, one component at a time, so that no link leads out of it.
+"""Files beneath a folder, opened one component at a time, so that no link leads out of it.
 
 A path is a sequence of components; none is empty, ``.``, ``..`` or holds a slash or NUL. Each component is opened in
 the folder opened before it and is never followed where it is a link: whoever swaps a folder for a link meanwhile gets

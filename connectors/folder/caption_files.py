@@ -21,7 +21,7 @@ _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the files of a clip hold: windows up to ``next_window``, in the first ``caption_bytes`` of the lines."""
+    """The content of a clip's files: windows up to ``next_window``, in the first ``caption_bytes`` of the lines."""
 
     stem: str
     clip_id: str
@@ -173,7 +173,7 @@ def _rejection_line(progress: Progress) -> bytes:
 
 @dataclass(slots=True)
 class _Lines:
-    """What the whole lines of a file hold: captions of one clip and plan, and perhaps a rejection after them."""
+    """The whole lines of a file: captions of one clip and plan, and perhaps a rejection after them."""
 
     captions: list[Caption] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)  # the byte after each caption's line

@@ -1,4 +1,4 @@
-"""Which clips of a watched folder are ours: claims by rename, held by a lock, ended by rename.
+"""Claims on the clips of a watched folder: made by a rename, held by a lock, ended by a rename.
 
     <path>/a/clip.mp4  ->  <path>/work/<instance>/a/clip.mp4  ->  <path>/done/a/clip.mp4, or failed/
 

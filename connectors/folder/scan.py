@@ -1,4 +1,4 @@
-"""Which files of a watched folder are clips, and which of them are whole."""
+"""The scan of a watched folder, which finds the clips in it that are whole."""
 
 import logging
 import os

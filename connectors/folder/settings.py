@@ -1,4 +1,4 @@
-"""What the configuration says about folders."""
+"""The settings of folders."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from connectors.section import Section
 
 
 class ClipOverrides(Section):
-    """What sources of files have in common: which files are clips, and what wins over the top level for them."""
+    """The common settings of sources of files: which files are clips, and what wins over the top level for them."""
 
     pattern: str = Field("**/*", min_length=1, description="which files are clips, by name; ** is any folders")
     prompt: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's prompt, key by key")

@@ -33,16 +33,14 @@ class FolderSink(Reporting):
 
     @property
     def waiting_for(self) -> str:
-        """What is waited for now, for people; empty when nothing is."""
         return self._patience.waiting_for
 
     async def position(self, clip: Clip) -> ClipPosition:
-        """Return the first window of a clip that is not durable, and the plan it belongs to."""
         where = partial(self._with_files, clip, lambda files: files.position(clip.clip_id))
         return await self._patience.run(where, "Looking for earlier captions", clip_id=clip.clip_id)
 
     async def write(self, progress: Progress) -> None:
-        """See :class:`connectors.contract.Sink`; the order of effects is that of :meth:`CaptionFiles.write`."""
+        """Write the progress, in the order of effects of :meth:`CaptionFiles.write`."""
         clip = progress.delivery.clip
         write = partial(self._with_files, clip, lambda files: files.write(progress))
         await self._patience.run(write, "Writing captions", clip_id=clip.clip_id)
@@ -50,7 +48,7 @@ class FolderSink(Reporting):
             self._open.pop(name_beneath(clip), None)
 
     async def close(self) -> None:
-        """Nothing is kept open between two writes."""
+        return  # nothing is kept open between two writes
 
     def _with_files(self, clip: Clip, work: Callable[[CaptionFiles], T]) -> T:
         """Run ``work`` on the clip's files; where their names clash with a folder or file, on files of another name."""

@@ -56,17 +56,16 @@ class FolderSource(Reporting):
 
     @property
     def waiting_for(self) -> str:
-        """What is waited for now, for people; empty when nothing is."""
         return self._scan_fault or self._patience.waiting_for
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted since the start: clips taken over from instances that died."""
+        """The count of clips taken over from instances that died."""
         return {"taken_over": self._taken_over}
 
     @property
     def lag(self) -> dict[tuple[str, str], int]:
-        """How many files wait in the folder, under the empty topic and partition; they are counted each ``scan_s``."""
+        """The files that wait in the folder, under the empty topic and partition; they are counted each ``scan_s``."""
         return {} if self._waiting is None else {("", ""): self._waiting}
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
@@ -227,7 +226,6 @@ class FolderSource(Reporting):
         await self._keep(claim, delivery.clip.clip_id, claim.position.quarantined())
 
     async def drain(self) -> None:
-        """Yield nothing more."""
         self._draining = True
         self._wake.set()
 

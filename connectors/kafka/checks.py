@@ -1,7 +1,7 @@
-"""What a configuration says about Kafka, held against the cluster: names, rights, passwords, and what topics do.
+"""The checks of a configuration against the cluster that it names: topics, rights, passwords, and what topics do.
 
-What waiting can't mend is a :class:`ConfigurationError` that names the key. A broker that is away is only said: the
-daemon waits for it.
+What waiting can't put right is a :class:`ConfigurationError` that names the key. That a broker is away is only
+mentioned, since the daemon waits for it.
 """
 
 import logging
@@ -9,15 +9,13 @@ import re
 from collections.abc import Collection
 
 from connectors.errors import ConfigurationError
-from connectors.kafka.client.consumer import (
-    BrokerAway,
-    KafkaConsumer,
-    KafkaProducer,
-    check_client_settings,
-    open_admin,
-    translate,
-)
-from connectors.kafka.probe import check_topics, describe_outputs, probe_connection
+from connectors.kafka.client.admin import check_topics, describe_outputs, open_admin
+from connectors.kafka.client.connection import check_client_settings
+from connectors.kafka.client.consumer import Consumer
+from connectors.kafka.client.errors import BrokerAway, translate
+from connectors.kafka.client.producer import KafkaProducer
+from connectors.kafka.cluster import check_outputs
+from connectors.kafka.probe import probe_connection
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from connectors.media.remote import check_prefixes
 
@@ -27,7 +25,7 @@ log = logging.getLogger(__name__)
 def check_source(name: str, settings: KafkaSourceSettings) -> list[str]:
     """Return what is surprising about a source."""
     path = f"sources.{name}"
-    check_client_settings(settings.consumer, KafkaConsumer, path=f"{path}.consumer")
+    check_client_settings(settings.consumer, Consumer, path=f"{path}.consumer")
     check_prefixes(settings.references.url_prefixes, path=f"{path}.references.url_prefixes")
     if away := probe_connection(settings, path=path):
         return [f"Source {name} waits for the broker: {away}."]
@@ -65,12 +63,9 @@ def check_sink(settings: KafkaSinkSettings, sources: Collection[str]) -> list[st
     check_client_settings(settings.producer, KafkaProducer, path="sink.producer")
     if away := probe_connection(settings, path="sink"):
         return [f"The sink waits for the broker: {away}."]
-    captions = sorted({settings.topic_for(source) for source in sources})
-    letters = {settings.dead_letter_topic_for(source) for source in sources}
     try:
-        check_topics(settings, captions, "WRITE", path="sink.topic")
-        check_topics(settings, letters, "WRITE", path="sink.dead_letter_topic")
-        outputs = describe_outputs(settings, captions, path="sink")
+        captions, _ = check_outputs(settings, sources)
+        outputs = describe_outputs(settings, sorted(captions), path="sink")
     except BrokerAway as error:
         return [f"The sink waits for the broker: {error}."]
     return [

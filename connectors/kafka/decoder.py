@@ -1,18 +1,17 @@
-"""What a Kafka record means: a clip's bytes, a reference to one, or nothing.
+"""The meaning of a Kafka record: a clip's bytes, a reference to one, or nothing.
 
-A record that can't be understood is handed out all the same: its media refuses to open, with the reason, so every clip
-that arrives ends on the one way that all clips end on.
+A record that can't be understood is delivered all the same: its media refuses to open, with the reason, so it ends on
+the one way that all clips end on.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from connectors.contract import Clip, ClipPosition, Delivery
 from connectors.errors import Poison, Reason
-from connectors.kafka.offset_ledger import Settlement
-from connectors.kafka.record import REPLAY_PREFIX, Publication, RecordOrigin
+from connectors.kafka.client.consumer import ConsumerRecord
+from connectors.kafka.record import REPLAY_PREFIX, PendingCommit, SourceRecord
 from connectors.media.bytes import BytesMedia
 from connectors.media.protocols import Media
 from connectors.media.refused import RefusedMedia
@@ -24,8 +23,8 @@ _TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 @dataclass(frozen=True)
-class RecordReader:
-    """Makes deliveries of records; one for each source.
+class RecordDecoder:
+    """Makes deliveries of records; there is one for each source.
 
     ``open_reference`` returns the media that a reference means, or raises :class:`Poison` where it is not allowed.
     """
@@ -35,12 +34,12 @@ class RecordReader:
     max_clip_bytes: int
     open_reference: Callable[[str, str], Media]
 
-    def hand_out(self, record: Any, position: ClipPosition, assignment: int) -> Delivery | Publication:
-        """Return the delivery of a record, or for a null value the publication that passes over it."""
-        value: bytes | None = record.value
+    def decode(self, record: ConsumerRecord, position: ClipPosition, assignment: int) -> Delivery | PendingCommit:
+        """Return the delivery of a record, or for a null value the pending commit that skips it."""
+        value = record.value
         headers = tuple(record.headers)
         is_reference = value is not None and _is_reference(value, dict(headers))
-        origin = RecordOrigin(
+        origin = SourceRecord(
             record.topic,
             record.partition,
             record.offset,
@@ -51,7 +50,7 @@ class RecordReader:
             value if is_reference else None,
         )
         if value is None:
-            return Publication(origin, Settlement(record.offset, last=True))
+            return PendingCommit(origin, None)
         attributes, given = self._attributes(origin), dict(headers)
         name = f"{record.topic}/{record.partition}/{record.offset}"
         clip_id = _given_clip_id(given) or name
@@ -81,7 +80,7 @@ class RecordReader:
             raise Poison(Reason.TOO_LARGE, detail, origin="source")
         return BytesMedia(name, value)
 
-    def _attributes(self, origin: RecordOrigin) -> dict[str, str]:
+    def _attributes(self, origin: SourceRecord) -> dict[str, str]:
         """Return the clip's question and trace context: a header of its own wins over the topic's."""
         attributes = {"prompt": self.prompts[origin.topic]} if origin.topic in self.prompts else {}
         for name, value in origin.headers:

@@ -1,4 +1,4 @@
-"""What is written about a progress: a record for each caption, and the dead letter of a rejection."""
+"""The records that are written about a progress: one for each caption, and the dead letter of a rejection."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from opentelemetry.propagate import inject
 from connectors.contract import Progress
 from connectors.errors import Poison
 from connectors.kafka.client.settings import MAX_REQUEST_BYTES
-from connectors.kafka.record import ERRORS_PREFIX, Headers, OutRecord, RecordOrigin
+from connectors.kafka.record import ERRORS_PREFIX, Headers, ProducerRecord, SourceRecord
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.messages.cloudevents import caption_headers, rejection_headers
 from connectors.messages.codec import caption_to_json, rejection_to_json
@@ -16,14 +16,14 @@ from connectors.messages.codec import caption_to_json, rejection_to_json
 _MAX_DETAIL_BYTES = 2048  # a dead letter's headers stay far below any limit of a record
 
 
-def records_of(progress: Progress, settings: KafkaSinkSettings) -> tuple[OutRecord, ...]:
+def records_of(progress: Progress, settings: KafkaSinkSettings) -> tuple[ProducerRecord, ...]:
     """Return the records of a progress. The key is the input record's, else the clip's id: one clip, one partition."""
     clip = progress.delivery.clip
     key = _key_of(progress)
     topic = settings.topic_for(clip.source)
     trace = _trace_headers()
     captions = tuple(
-        OutRecord(topic, key, caption_to_json(caption, clip.media.name), (*caption_headers(caption), *trace))
+        ProducerRecord(topic, key, caption_to_json(caption, clip.media.name), (*caption_headers(caption), *trace))
         for caption in progress.captions
     )
     return captions if progress.rejection is None else (*captions, _dead_letter(progress, settings))
@@ -38,12 +38,12 @@ def _trace_headers() -> Headers:
 
 def _key_of(progress: Progress) -> bytes:
     origin = progress.delivery.handle
-    if isinstance(origin, RecordOrigin) and origin.key is not None:
+    if isinstance(origin, SourceRecord) and origin.key is not None:
         return origin.key
     return progress.delivery.clip.clip_id.encode()
 
 
-def _dead_letter(progress: Progress, settings: KafkaSinkSettings) -> OutRecord:
+def _dead_letter(progress: Progress, settings: KafkaSinkSettings) -> ProducerRecord:
     """Return the original record under its own key with what went wrong in headers; else the rejection's message.
 
     Where the topic refuses it for its size, a null value and the record's coordinates stand for it.
@@ -53,18 +53,18 @@ def _dead_letter(progress: Progress, settings: KafkaSinkSettings) -> OutRecord:
     topic = settings.dead_letter_topic_for(clip.source)
     errors = _error_headers(progress)
     origin = progress.delivery.handle
-    if not isinstance(origin, RecordOrigin):
+    if not isinstance(origin, SourceRecord):
         value = rejection_to_json(rejection, clip.media.name, progress.next_window)
-        return OutRecord(topic, _key_of(progress), value, (*rejection_headers(rejection), *errors))
-    bare = OutRecord(topic, _key_of(progress), None, errors)
+        return ProducerRecord(topic, _key_of(progress), value, (*rejection_headers(rejection), *errors))
+    bare = ProducerRecord(topic, _key_of(progress), None, errors)
     original = _value_of(progress, origin)
     if original is None:
         return bare
     kept = tuple((name, value) for name, value in origin.headers if not name.startswith(ERRORS_PREFIX))
-    return OutRecord(topic, _key_of(progress), original, (*kept, *errors), fallback=bare)
+    return ProducerRecord(topic, _key_of(progress), original, (*kept, *errors), fallback=bare)
 
 
-def _value_of(progress: Progress, origin: RecordOrigin) -> bytes | None:
+def _value_of(progress: Progress, origin: SourceRecord) -> bytes | None:
     """Return the original value; None when it is gone or larger than any request."""
     if origin.value is not None:
         return origin.value
@@ -94,6 +94,6 @@ def _error_headers(progress: Progress) -> Headers:
         "first_window": progress.next_window,
         "plan_hash": progress.plan_hash,
     }
-    if isinstance(origin, RecordOrigin):
+    if isinstance(origin, SourceRecord):
         found = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset, **found}
     return tuple((ERRORS_PREFIX + name, str(value).encode()[:_MAX_DETAIL_BYTES]) for name, value in found.items())

@@ -1,8 +1,8 @@
-"""Which clips of a partition are done, and how a commit says so.
+"""The ledger of a partition: which of its clips are finished, and how a commit says so.
 
-Pure: no client, no clock, no lock. One :class:`OffsetLedger` belongs to one assignment of one partition, and only the
-thread that commits touches it. That thread fences the ledger before it lets the group have the partition, so a
-settlement that arrives late finds the fence and changes nothing: the check and the commit can't be torn apart.
+It is pure: it knows no client, no clock and no lock. One :class:`OffsetLedger` belongs to one assignment of one
+partition, and only the thread that commits touches it. That thread fences the ledger before it lets the group have the
+partition, so what comes late finds the fence and changes nothing: the check and the commit can't be torn apart.
 
 The committed offset is the lowest unfinished one. What is finished above it, and where each unfinished clip goes on,
 travels in the commit's metadata (:func:`encode_position`), so a long clip at a low offset repeats no clip after it.
@@ -10,7 +10,7 @@ travels in the commit's metadata (:func:`encode_position`), so a long clip at a 
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from connectors.contract import ClipPosition, Quarantine
@@ -51,22 +51,18 @@ class PartitionPosition:
             raise ValueError(f"unfinished clips lie outside [{self.offset}, {self.next_unseen})")
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What became of a clip: its next window, or with ``last`` its end; ``quarantine`` where that alone changes."""
+Outcome = ClipPosition | Quarantine | None
+"""What became of a clip: where it goes on, whatever its quarantine; its quarantine alone; None where it is finished."""
 
-    offset: int
-    next_window: int = 0
-    plan_hash: str | None = None
-    last: bool = False
-    quarantine: Quarantine | None = None
+Outcomes = Sequence[tuple[int, Outcome]]
+"""Outcomes of clips by their offsets, in the order in which they came."""
 
 
 class OffsetLedger:
     """The clips of one partition during one assignment.
 
-    ``assignment`` is a number of its own for each time that a partition came to this process: a settlement that names
-    another one is late.
+    ``assignment`` is a number of its own for each time that a partition came to this process: what names another one is
+    late.
     """
 
     def __init__(self, assignment: int, committed: PartitionPosition) -> None:
@@ -74,7 +70,7 @@ class OffsetLedger:
         self._unfinished = dict(committed.unfinished)
         self._next_unseen = committed.next_unseen
         self._floor = committed.offset
-        self._in_hand: set[int] = set()
+        self._in_flight: set[int] = set()
         self._number = committed.number
         self._hash_bytes = _UNSEEN_HASH_BYTES
         self._is_fenced = False
@@ -85,9 +81,9 @@ class OffsetLedger:
         return self._is_fenced
 
     @property
-    def in_hand(self) -> frozenset[int]:
-        """The offsets of the clips that were handed out and are not finished."""
-        return frozenset(self._in_hand)
+    def in_flight(self) -> frozenset[int]:
+        """The offsets of the clips that were delivered and are not finished."""
+        return frozenset(self._in_flight)
 
     def fence(self) -> None:
         """End the assignment. From here on :meth:`position_after` and :meth:`apply` refuse."""
@@ -103,65 +99,65 @@ class OffsetLedger:
         return offset < self._next_unseen
 
     def start(self, offset: int) -> ClipPosition | None:
-        """Take the clip at ``offset`` on and return where it goes on; None when it is finished or in hand already."""
-        if offset in self._in_hand:
+        """Take the clip at ``offset`` on and return where it goes on; None when it is finished or in flight already."""
+        if offset in self._in_flight:
             return None
         if offset >= self._next_unseen:
             self._next_unseen = offset + 1
             self._unfinished[offset] = ClipPosition()
         elif offset not in self._unfinished:
             return None
-        self._in_hand.add(offset)
+        self._in_flight.add(offset)
         return self._unfinished[offset]
 
     def pass_over(self, next_offset: int) -> list[int]:
         """Note that reading has come to ``next_offset``, and return the unfinished clips below it that are gone.
 
         Offsets have gaps (transaction markers, compaction), and retention deletes clips that an earlier commit calls
-        unfinished; what reading passed without getting it will never come.
+        unfinished: a clip that reading has passed without getting it will never come.
         """
-        gone = [offset for offset in self._unfinished if offset < next_offset and offset not in self._in_hand]
+        gone = [offset for offset in self._unfinished if offset < next_offset and offset not in self._in_flight]
         for offset in gone:
             del self._unfinished[offset]
         self._next_unseen = max(self._next_unseen, next_offset)
         return gone
 
-    def position_after(self, settlements: Iterable[Settlement] = ()) -> PartitionPosition:
-        """Return what to commit once ``settlements`` are durable. Each call has a number of its own."""
+    def position_after(self, outcomes: Outcomes = ()) -> PartitionPosition:
+        """Return what to commit once ``outcomes`` are durable. Each call has a number of its own."""
         if self._is_fenced:
             raise ValueError("nothing is committed for a partition after its revoke")
         unfinished = dict(self._unfinished)
-        for settlement in settlements:
-            _settle(unfinished, settlement)
+        for offset, outcome in outcomes:
+            _settle(unfinished, offset, outcome)
         self._number += 1
-        offset = max(min(unfinished, default=self._next_unseen), self._floor)
-        return PartitionPosition(offset, self._next_unseen, unfinished, self._number)
+        lowest = max(min(unfinished, default=self._next_unseen), self._floor)
+        return PartitionPosition(lowest, self._next_unseen, unfinished, self._number)
 
-    def apply(self, settlements: Iterable[Settlement], committed: PartitionPosition) -> list[int]:
+    def apply(self, outcomes: Outcomes, committed: PartitionPosition) -> list[int]:
         """Take over what was committed and return the offsets of the clips that are finished by it."""
         if self._is_fenced:
             raise ValueError("nothing is settled for a partition after its revoke")
-        for settlement in settlements:
-            if settlement.plan_hash is not None:
-                self._hash_bytes = len(_pack_hash(settlement.plan_hash)) - 1
-            _settle(self._unfinished, settlement)
+        for offset, outcome in outcomes:
+            if isinstance(outcome, ClipPosition) and outcome.plan_hash is not None:
+                self._hash_bytes = len(_pack_hash(outcome.plan_hash)) - 1
+            _settle(self._unfinished, offset, outcome)
         self._floor = max(self._floor, committed.offset)
-        finished = [offset for offset in self._in_hand if offset not in self._unfinished]
-        self._in_hand.difference_update(finished)
+        finished = [offset for offset in self._in_flight if offset not in self._unfinished]
+        self._in_flight.difference_update(finished)
         return finished
 
 
-def _settle(unfinished: dict[int, ClipPosition], settlement: Settlement) -> None:
-    """Change the clip's entry; a settlement of a finished clip or of windows already done changes nothing."""
-    clip = unfinished.get(settlement.offset)
+def _settle(unfinished: dict[int, ClipPosition], offset: int, outcome: Outcome) -> None:
+    """Change the clip's entry; an outcome of a finished clip or of windows already done changes nothing."""
+    clip = unfinished.get(offset)
     if clip is None:
         return
-    if settlement.quarantine is not None:
-        unfinished[settlement.offset] = replace(clip, quarantine=max(clip.quarantine, settlement.quarantine))
-    elif settlement.last:
-        del unfinished[settlement.offset]
-    elif settlement.plan_hash != clip.plan_hash or settlement.next_window > clip.next_window:
-        unfinished[settlement.offset] = clip.moved(settlement.next_window, settlement.plan_hash)
+    if outcome is None:
+        del unfinished[offset]
+    elif isinstance(outcome, Quarantine):
+        unfinished[offset] = replace(clip, quarantine=max(clip.quarantine, outcome))
+    elif outcome.plan_hash != clip.plan_hash or outcome.next_window > clip.next_window:
+        unfinished[offset] = clip.moved(outcome.next_window, outcome.plan_hash)
 
 
 def encode_position(position: PartitionPosition) -> str:
@@ -243,7 +239,7 @@ def _pack_hash(plan_hash: str) -> bytes:
 
 
 class _Reader:
-    """Reads the metadata from its start."""
+    """The metadata, read from its start."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw, self._at = raw, 0

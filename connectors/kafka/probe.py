@@ -1,27 +1,21 @@
-"""Tells apart what a user gets wrong about a cluster, where kafka-python only says that it can't bootstrap.
+"""A probe of the connection: it tells apart what kafka-python only calls a failed bootstrap.
 
-A wrong address, a wrong port, a certificate that nobody vouches for, a wrong password, a missing topic and missing
-rights each get their own sentence and the key that mends them. What may pass by itself (nothing listens, a name that
-does not resolve) is only described, because an outage is waited for.
+A wrong address, a wrong port, a certificate that nobody vouches for and a wrong password each get a sentence of their
+own and the key that puts them right. What may pass by itself (nothing listens, a name that does not resolve) is only
+described, because an outage is waited for.
 """
 
-import logging
 import socket
 import ssl
 import struct
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from connectors.kafka.client.consumer import ConfigResource, get_sasl_mechanism, open_admin
+from connectors.kafka.client.connection import get_sasl_mechanism
 from connectors.kafka.client.settings import connection_settings
 from connectors.kafka.settings import KafkaConnectionSettings
 
-log = logging.getLogger(__name__)
-
 PROBE_S = 5.0  # a broker in reach accepts and answers well within this, also while it is busy
-BROKER_RECORD_BYTES = 1_048_588  # Kafka's default of max.message.bytes
 _SASL_HANDSHAKE, _SASL_AUTHENTICATE, _API_VERSIONS = 17, 36, 18  # numbers of Kafka's requests
 _UNSUPPORTED_MECHANISM = 33  # Kafka's error code
 _MAX_ANSWER_BYTES = 2**20  # answers here take some hundred bytes; whatever sends more is no broker
@@ -156,60 +150,3 @@ def _receive(channel: socket.socket, length: int) -> bytes:
 def _string(text: str) -> bytes:
     encoded = text.encode()
     return struct.pack(">h", len(encoded)) + encoded
-
-
-def check_topics(
-    settings: KafkaConnectionSettings, topics: Collection[str], operation: str, *, path: str
-) -> dict[str, int]:
-    """Return the number of partitions of each topic; :class:`ConfigurationError` names those missing or forbidden."""
-    admin = open_admin(settings, path=path)
-    try:
-        described = {topic["name"]: topic for topic in admin.describe_topics(list(topics))}
-    finally:
-        admin.close()
-    partitions = {}
-    for name in sorted(topics):
-        topic = described.get(name, {})
-        code = topic.get("error_code", 3)
-        allowed = [str(right).upper() for right in topic.get("authorized_operations") or ()]
-        if code == 29 or (code == 0 and allowed and operation not in allowed):
-            right = operation.lower()
-            raise ConfigurationError(f"the user has no right to {right} the topic {name!r}", path=path)
-        if code == 3:
-            raise ConfigurationError(f"there is no topic {name!r}, and captiond creates none", path=path)
-        partitions[name] = len(topic.get("partitions", ()))
-    return partitions
-
-
-@dataclass(frozen=True, slots=True)
-class OutputTopic:
-    """What an output topic takes: records up to ``max_record_bytes``; a compacted one keeps the last of a key alone."""
-
-    max_record_bytes: int = BROKER_RECORD_BYTES
-    is_compacted: bool = False
-
-
-def describe_outputs(
-    settings: KafkaConnectionSettings, topics: Collection[str], *, path: str
-) -> dict[str, OutputTopic]:
-    """Return what each topic takes; where the user may not ask, the brokers' own default is assumed."""
-    asked = [ConfigResource("TOPIC", name, ["max.message.bytes", "cleanup.policy"]) for name in topics]
-    admin = open_admin(settings, path=path)
-    try:
-        found: dict[str, Any] = next(iter(admin.describe_configs(asked, config_filter="all").values()), {})
-        return {name: _output_topic(found.get(name, {})) for name in topics}
-    except Exception as error:
-        log.info("What the output topics take can't be asked (%s); the brokers' defaults are assumed.", error)
-        return {name: OutputTopic() for name in topics}
-    finally:
-        admin.close()
-
-
-def _output_topic(configs: dict[str, Any]) -> OutputTopic:
-    def value(key: str, default: str) -> str:
-        given = configs.get(key, default)
-        return str(given.get("value", default) if isinstance(given, dict) else given)
-
-    return OutputTopic(
-        int(value("max.message.bytes", str(BROKER_RECORD_BYTES))), "compact" in value("cleanup.policy", "delete")
-    )

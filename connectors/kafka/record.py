@@ -1,16 +1,17 @@
-"""What travels between a Kafka partition and the routes: where a clip came from, and what is to be written about it."""
+"""The record that a clip came in, the records written about it, and the pending commit that ties them together."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from connectors.kafka.offset_ledger import Settlement
+from connectors.errors import Poison, Reason
+from connectors.kafka.offset_ledger import Outcome
 
 Headers = Sequence[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class RecordOrigin:
+class SourceRecord:
     """The record that a clip came in; the ``handle`` of a Kafka source's deliveries.
 
     ``assignment`` numbers the time that the partition was with this process. ``value`` is kept only where the clip's
@@ -33,27 +34,37 @@ class RecordOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class OutRecord:
+class ProducerRecord:
     """One record to be written. ``fallback`` is written instead where the topic refuses this one for its size."""
 
     topic: str
     key: bytes | None = field(repr=False)
     value: bytes | None = field(repr=False)
     headers: Headers = field(repr=False)
-    fallback: "OutRecord | None" = field(default=None, repr=False)
+    fallback: "ProducerRecord | None" = field(default=None, repr=False)
 
 
-@dataclass(eq=False, slots=True)
-class Publication:
-    """Something that waits for the next commit.
+def fallbacks_of(records: Sequence[ProducerRecord], refusal: str) -> tuple[ProducerRecord, ...]:
+    """Return what is written instead of these records, of which a topic refuses one for its size.
 
-    The records are written in its transaction (none where a sink wrote them before), the settlement becomes durable by
-    it, and the waiter hears of it (nobody waits for a record that is skipped).
+    A dead letter goes without its clip. A caption has nothing to leave out: :class:`Poison` with ``refusal`` as detail.
+    """
+    if all(record.fallback is None for record in records):
+        raise Poison(Reason.CAPTION_TOO_LARGE, refusal, origin="sink")
+    return tuple(record.fallback or record for record in records)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PendingCommit:
+    """Something about one clip that waits for the next commit.
+
+    With it the records are written (none where a sink wrote them before), the outcome becomes durable, and the waiter
+    hears of it (nobody waits for a record that is skipped).
     """
 
-    origin: RecordOrigin
-    settlement: Settlement
-    records: tuple[OutRecord, ...] = ()
+    origin: SourceRecord
+    outcome: Outcome
+    records: tuple[ProducerRecord, ...] = ()
     waiter: "asyncio.Future[None] | None" = None
 
 

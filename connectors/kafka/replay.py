@@ -1,27 +1,20 @@
-"""Sends dead letters through again.
+"""The replay of dead letters.
 
 A dead letter goes back to the topic that it came from, or to ``to``, with its original key, value and headers; its
-clip's id, the window to go on at and a count of its replays travel in headers of their own. The replay is a member of a
-consumer group, so a second call sends only what came since the first.
+clip's id, the window to go on at and a count of its replays travel in headers of their own. The replay commits to a
+consumer group of its own, so a second call sends only what came since the first.
 """
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from connectors.kafka.client.consumer import (
-    BrokerAway,
-    KafkaConsumer,
-    KafkaProducer,
-    OffsetAndMetadata,
-    TopicPartition,
-    open_producer,
-    open_reader,
-    translate,
-)
-from connectors.kafka.probe import check_topics, probe_connection
-from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
+from connectors.kafka.client.admin import check_topics
+from connectors.kafka.client.consumer import Consumer, ConsumerRecord, OffsetAndMetadata, TopicPartition, open_reader
+from connectors.kafka.client.errors import BrokerAway, translate
+from connectors.kafka.client.producer import KafkaProducer, open_producer
+from connectors.kafka.probe import probe_connection
+from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX, Headers
 from connectors.kafka.settings import KafkaSinkSettings
 
 log = logging.getLogger(__name__)
@@ -68,7 +61,7 @@ def replay(settings: KafkaSinkSettings, source: str, *, to: str | None = None, l
 
 
 def _replay_all(
-    reader: KafkaConsumer,
+    reader: Consumer,
     producer: KafkaProducer,
     partitions: list[TopicPartition],
     *,
@@ -101,21 +94,21 @@ def _replay_all(
     return done
 
 
-def _target(record: Any, to: str | None) -> str | None:
-    """Return the topic that a letter goes to; None where it has no clip any more, or never was a record."""
+def _target(record: ConsumerRecord, to: str | None) -> str | None:
+    """Return the topic that a letter goes to; None where its clip is gone, or never came in a record."""
     if record.value is None:
         return None
     original = _errors(record.headers).get("topic")
     return None if original is None else (to or original)
 
 
-def _why_left(record: Any) -> str:
+def _why_left(record: ConsumerRecord) -> str:
     if record.value is None:
         return "its clip was too large for the dead-letter topic; the original is where its headers say"
     return "it is no record of a Kafka source: put its file into the folder again"
 
 
-def _errors(headers: Any) -> Mapping[str, str]:
+def _errors(headers: Headers) -> Mapping[str, str]:
     return {
         name.removeprefix(ERRORS_PREFIX): value.decode(errors="replace")
         for name, value in headers
@@ -123,8 +116,8 @@ def _errors(headers: Any) -> Mapping[str, str]:
     }
 
 
-def replay_headers(headers: Any) -> list[tuple[str, bytes]]:
-    """Return the original headers, with what the replayed clip goes on with and how often it was replayed."""
+def replay_headers(headers: Headers) -> list[tuple[str, bytes]]:
+    """Return the original headers, where the replayed clip goes on, and how often it was replayed."""
     errors, given = _errors(headers), dict(headers)
     counted = given.get(REPLAY_PREFIX + "count", b"0")
     count = int(counted) + 1 if counted.isdigit() else 1

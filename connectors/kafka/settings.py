@@ -1,4 +1,4 @@
-"""What the configuration says about Kafka. Declared without the client, so that a setup without Kafka never loads it.
+"""The settings of Kafka sources and sinks, declared without the client: a setup without Kafka never loads it.
 
 A source's ``consumer`` and a sink's ``producer`` take any other setting of kafka-python by its own name. Those that a
 promise of captiond depends on are refused by name, each with what to write instead or why there is no choice.

@@ -1,7 +1,7 @@
 """Kafka to Kafka in transactions: captions, rejections and the position become visible together or not at all.
 
-A reader that reads committed records sees the windows of a clip once each, whatever is killed. What Kafka's protocol
-leaves open to clients that do not know KIP-890 is in the decision record on transactions.
+A reader that reads committed records sees the windows of a clip once each, whatever is killed. The decision record on
+transactions says what Kafka's protocol leaves open to clients that do not know KIP-890.
 """
 
 import fcntl
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from connectors.contract import Progress
 from connectors.errors import ConfigurationError
-from connectors.kafka.client.producer import Output, connect_output
+from connectors.kafka.client.producer import TopicProducer
+from connectors.kafka.cluster import connect_producer
 from connectors.kafka.consumer.committer import TransactionCommitter
 from connectors.kafka.encoder import records_of
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
@@ -76,8 +77,8 @@ class TransactionalRoute(SourceRoute):
         committer = TransactionCommitter(self._connect)
         super().__init__(KafkaSource(name, source, bounds, open_reference, committer, spool))
 
-    def _connect(self) -> Output:
-        return connect_output(self._sink, self._topics_of, self._slot.transactional_id)
+    def _connect(self) -> TopicProducer:
+        return connect_producer(self._sink, self._topics_of, self._slot.transactional_id)
 
     async def publish(self, progress: Progress) -> None:
         """Return when a transaction with the records and the position is committed.

@@ -1,4 +1,4 @@
-"""Encoded media in memory: a sealed memory file, which nobody can change and every child process can open."""
+"""Encoded media in memory, in a sealed file that nobody can change and every child process can open."""
 
 import fcntl
 import os

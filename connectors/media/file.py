@@ -58,14 +58,13 @@ class FileMedia:
         return descriptor
 
     def verify(self) -> None:
-        """See :class:`connectors.media.protocols.ChangeableMedia`."""
         try:
             self._accept(stat_file(self.root, self.parts))
         except OSError as error:
             raise refusal(error, self.name) from error
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        return
 
     def _accept(self, status: os.stat_result) -> None:
         if (status.st_size, status.st_mtime_ns) != (self.size_bytes, self.mtime_ns):

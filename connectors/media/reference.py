@@ -1,4 +1,4 @@
-"""A reference from outside -> media under an allowed root, or a refusal.
+"""References from outside: each means media under an allowed root, or is refused.
 
 Accepted are paths, absolute or relative to a root, and ``file:`` URIs of this machine. The path is taken as it is
 written: no ``..``, no link on the way, nothing decoded twice, no other scheme. What it names is opened later by a walk
@@ -55,7 +55,7 @@ class LateMedia:
         return FileMedia.received(self.root, self.parts, self.max_clip_bytes, self.name).open()
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        return
 
 
 def locate(uri: str, roots: Sequence[Path]) -> list[tuple[Path, tuple[str, ...]]]:

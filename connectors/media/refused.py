@@ -1,4 +1,4 @@
-"""Media that can't be had: a clip that ends, as every clip does, with a reason."""
+"""Media that can't be had, which refuse to open: so each ends as every clip does, with a reason."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,7 @@ class RefusedMedia:
     size_bytes: int = 0
 
     def open(self) -> int:
-        """Raise the fault."""
         raise self.fault
 
     def close(self) -> None:
-        """Nothing is kept."""
+        return

@@ -23,7 +23,7 @@ _CONNECT_S, _SILENCE_S = 30.0, 60.0  # a store that says nothing for so long is 
 
 
 class Spool:
-    """Where a source's objects lie while their clips are in flight: ``max_bytes`` of them together."""
+    """The place of a source's objects while their clips are in flight: ``max_bytes`` of them together."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes

@@ -73,7 +73,7 @@ class TarMember:
             copy.close()
 
     def close(self) -> None:
-        """Nothing is kept; the archive belongs to whoever opened it."""
+        return  # the archive belongs to whoever opened it
 
     def _chunks(self) -> Iterator[bytes]:
         at, end = self.offset_bytes, self.offset_bytes + self.size_bytes

@@ -1,4 +1,4 @@
-"""Text that came from outside, made safe to print: a model describes pixels that anyone may have chosen."""
+"""Text from outside, made safe to print: a model describes pixels that anyone may have chosen."""
 
 import unicodedata
 from typing import Any

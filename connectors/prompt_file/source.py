@@ -42,14 +42,12 @@ class PromptFileSource(Reporting):
         return chain.from_iterable(together.values())
 
     async def settle(self, progress: Progress) -> None:
-        """Nothing is left to do: the journal's entry is the position."""
+        return  # the journal's entry is the position
 
     async def quarantine(self, delivery: Delivery) -> None:
-        """Raise the quarantine, in the journal."""
         await self._journal.engine_died(number_of(delivery))
 
     async def drain(self) -> None:
-        """Yield nothing more."""
         self._draining = True
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the configuration says about tar archives."""
+"""The settings of tar archives."""
 
 from pathlib import Path
 from typing import Literal

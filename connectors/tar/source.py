@@ -1,8 +1,8 @@
-"""Clips from a tar archive: its members one by one, never extracted, positions in a journal of the daemon's own.
+"""Clips from a tar archive: its members one by one, never extracted. Their positions are in a journal of our own.
 
 The archive is only read. What is appended to it while it is watched comes too; an archive that replaces it is another
-one. A member that is no clip (a link, a name that leads out, a cut one) is a clip that refuses to open, and so is the
-rest of an archive that can't be read further: each ends as every clip does, with its reason.
+one. A member that is no clip (a link, a name that leads out, a truncated one) is a clip that refuses to open, and so is
+the rest of an archive that can't be read further: each ends as every clip does, with its reason.
 """
 
 import asyncio
@@ -59,7 +59,6 @@ class TarSource(Reporting):
 
     @property
     def waiting_for(self) -> str:
-        """What is waited for now, for people; empty when nothing is."""
         return self._journal.waiting_for
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
@@ -184,7 +183,6 @@ class TarSource(Reporting):
         clip.position = self._positions[clip.clip_id] = position
 
     async def drain(self) -> None:
-        """Yield nothing more."""
         self._draining = True
         self._wake.set()
 

@@ -38,7 +38,7 @@ _DECODERS_BOUND = 0.8  # from this share of busy decoders on they are
 
 @dataclass(frozen=True)
 class Rate:
-    """What one way of working did: over all its rounds, in seconds of wall time."""
+    """The work of one way of captioning over all its rounds, in seconds of wall time."""
 
     windows: int = 0
     output_tokens: int = 0

@@ -1,4 +1,4 @@
-"""`captiond caption`: files in, and for a person at a terminal each clip's captions as they come."""
+"""`captiond caption`: the captions of files, printed as they come."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a clip is captioned with: the top level, under the source's own settings, under what came with the clip."""
+"""The settings of a clip: the top level's, under the source's own, under what came with the clip."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ def digest(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What a clip is captioned with. A clip in flight keeps what it started with, whatever is reloaded."""
+    """The settings of a clip. A clip in flight keeps those that it started with, whatever is reloaded."""
 
     windows: WindowPolicy
     frames: FramePolicy

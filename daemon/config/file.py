@@ -1,4 +1,4 @@
-"""From a YAML file, the environment and overrides to :class:`daemon.config.settings.Settings`, or one clear error.
+"""The reader of a configuration: a YAML file, the environment and overrides become settings, or one clear error.
 
 The order: the file, then ``--set key.path=value``. ``${NAME}`` and ``${NAME:default}`` in any string are taken from the
 environment. Relative paths are relative to the file. Every error is a :class:`ConfigurationError` (exit 78) that names

@@ -16,7 +16,7 @@ from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
 
 class WindowsSettings(Section):
-    """How a clip is cut into windows."""
+    """The windows that a clip is divided into."""
 
     policy: Literal["seconds", "whole"] = Field("seconds", description="windows of window_s, or the whole clip as one")
     window_s: PositiveFloat = Field(10.0, description="length of a window")
@@ -51,7 +51,7 @@ class WindowsSettings(Section):
 
 
 class FramesSettings(Section):
-    """Which frames of a window the model sees."""
+    """The frames of a window that the model sees."""
 
     rule: Literal["time", "neva"] = Field("time", description="evenly spread times, or NeVA's evenly spread frames")
     num_frames: PositiveInt = Field(8, le=4096, description="frames a window")
@@ -80,7 +80,7 @@ class FramesSettings(Section):
 
 
 class PromptSettings(Section):
-    """What the model is asked."""
+    """The question to the model."""
 
     text: str = Field("Describe this video.", min_length=1, max_length=32_768, description="the question")
     template: str = Field("auto", description="auto: the model's own chat template; or one of NeVA's conversations")
@@ -88,7 +88,7 @@ class PromptSettings(Section):
 
 
 class GenerationSettings(Section):
-    """How the answer is generated; greedy unless temperature is above 0."""
+    """The generation of the answer, which is greedy unless temperature is above 0."""
 
     max_tokens: PositiveInt = Field(256, description="at most so many tokens a caption")
     min_tokens: int = Field(0, ge=0, description="at least so many")
@@ -147,7 +147,7 @@ def _vllm_unless_said(values: Any) -> Any:
 
 
 class LimitsSettings(Section):
-    """What captiond holds and accepts at most."""
+    """The most that captiond holds and accepts."""
 
     max_clips_in_flight: PositiveInt = Field(64, description="clips worked on at once, over all sources")
     in_flight_bytes: Bytes = Field(2**30, description="decoded frames and encoded clips together")
@@ -159,7 +159,7 @@ class LimitsSettings(Section):
 
 
 class TimeoutsSettings(Section):
-    """How long captiond waits before it does something about it."""
+    """The times for which captiond waits before it acts."""
 
     drain_s: PositiveFloat = Field(60.0, description="a stop finishes the windows in flight within this")
     request_deadline_s: PositiveFloat = Field(120.0, description="a request to the engine is aborted after this")
@@ -169,14 +169,14 @@ class TimeoutsSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged, and how."""
+    """The level and the format of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json", "journal"] = "text"
 
 
 class HttpSettings(Section):
-    """Where /livez, /readyz, /metrics and the status page are served; null turns them off."""
+    """The address of /livez, /readyz, /metrics and the status page; null turns them off."""
 
     listen: str | None = Field("127.0.0.1:8480", pattern=r"^[^:\s]+:\d+$|^\[[0-9a-fA-F:]+\]:\d+$")
 

@@ -1,5 +1,5 @@
-"""From an encoded clip to frame sets: the plan, the byte budget and the decoder processes.
+"""The way from clips to frame sets: the plan, the byte budget and the decoder processes.
 
-Imports windows, limits and the errors; media reaches a decoder as a descriptor. Read
-:mod:`daemon.decoding.sampler` first.
+Imports the contract, the errors, the protocols of media, windows and the settings; media reaches a decoder as a
+descriptor. Read :mod:`daemon.decoding.sampler` first.
 """

@@ -1,6 +1,6 @@
 """A clip's media in the program: one open descriptor, held to what the file was when it was opened.
 
-Only an open descriptor is ever handed to a decoder, and a file that a playlist begins never gets so far.
+Only an open descriptor is ever handed to a decoder, and none of a file that begins like a playlist.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""One decoding child as the program sees it: start it, ask it, end it. A child that fails once is never asked again."""
+"""One decoding child as the program sees it: it is started, asked and ended, and never asked again once it failed."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""An engine without a model: captions made from the frames, and faults on request. It keeps the engine's contract."""
+"""An engine without a model, under the same contract: captions are made from the frames, and faults come on request."""
 
 import asyncio
 import contextlib

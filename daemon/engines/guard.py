@@ -80,7 +80,7 @@ class GuardedEngine(EngineWrapper):
 
     @property
     def in_flight(self) -> int:
-        """How many requests the engine holds now."""
+        """The number of requests that the engine holds now."""
         return len(self._waits)
 
     async def start(self) -> None:

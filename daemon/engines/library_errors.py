@@ -1,4 +1,4 @@
-"""What model libraries raise, in sentences that may leave the machine: one line, no paths, no stack traces."""
+"""The errors of model libraries, in sentences that may leave the machine: one line, no paths, no stack traces."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether a model and its settings fit each other and the machine: asked before anything is loaded."""
+"""Checks that a model and its settings fit each other and the machine, before anything is loaded."""
 
 import json
 import os

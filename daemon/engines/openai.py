@@ -1,8 +1,8 @@
 """OpenAI-compatible servers as the engine: the same windows, sent over HTTP to as many machines as there are.
 
 A server that is away is waited for: that is an outage, and no clip's fault. So the deadline of a request counts from
-when a server took it, and this engine runs without the guard's. Servers hang with their health green, so one that
-answered nothing else within a deadline, and then has not even a word, is away too.
+the moment when a server took it, and this engine runs without the guard. A server can hang while it reports good
+health, so one counts as away too that answered nothing within a deadline and then not even a question of one word.
 """
 
 import asyncio

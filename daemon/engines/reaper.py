@@ -1,4 +1,4 @@
-"""No engine process outlives its daemon, whatever happens to the daemon.
+"""The reaper of engine processes: none outlives its daemon, whatever happens to the daemon.
 
 vLLM's engine core survives a parent that is killed and keeps the GPU (vllm-project/vllm#55510). Every process of an
 engine inherits a mark in its environment; a small watcher, started beside the engine, waits for the end of the daemon

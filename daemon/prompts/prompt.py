@@ -1,4 +1,4 @@
-"""What a window is asked: the prompt of a request, and its way into a model's own template and tokens."""
+"""The prompt of a request, and its way into a model's own template and tokens."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """What ends an answer: strings in its text, and tokens that its text does not show."""
+    """The ends of an answer: strings in its text, and tokens that its text does not show."""
 
     texts: tuple[str, ...] = ()
     token_ids: tuple[int, ...] = ()
@@ -51,7 +51,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """What stands for one video or one image in a model's text, and the token that its frames replace."""
+    """The text that stands for one video or one image in a model's prompt, and the token that its frames replace."""
 
     modality: Modality
     text: str

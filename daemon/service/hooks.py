@@ -22,7 +22,7 @@ _CLOSING_S = 25.0  # what the engine and the sources may take to close after a d
 
 
 class Server(Protocol):
-    """What serves the status beside the main loop."""
+    """A server of the status beside the main loop."""
 
     async def start(self) -> None:
         """Listen, then serve until :meth:`close`."""

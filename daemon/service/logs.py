@@ -1,4 +1,4 @@
-"""How log lines are written: sentences with fields, as text, JSON, or for the journal."""
+"""Log lines, which are sentences with fields: as text, as JSON, or as entries of the journal."""
 
 import json
 import logging
@@ -20,7 +20,6 @@ class TextFormatter(logging.Formatter):
     """``12:00:00 WARNING Rejected as empty: ... [source=inbox clip_id=...]``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
         fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
         stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{stamp} {record.levelname:<7} {record.getMessage()}" + (f" [{fields}]" if fields else "")
@@ -28,10 +27,9 @@ class TextFormatter(logging.Formatter):
 
 
 class JournalFormatter(logging.Formatter):
-    """The same without time and level, which are fields of the journal's own."""
+    """Formats a record without time and level, which the journal keeps as fields of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text, of as many lines as the error has."""
         fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
         text = record.getMessage() + (f" [{fields}]" if fields else "")
         return text + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
@@ -41,7 +39,6 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
         row: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),

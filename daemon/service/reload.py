@@ -1,4 +1,4 @@
-"""Reading the configuration again while clips are captioned (SIGHUP).
+"""The reload of the configuration while clips are captioned (SIGHUP).
 
 Prompts, windows, frames and the generation's settings take effect with the next clip; a clip in flight keeps what it
 started with. Anything else needs a restart, and then nothing at all is changed: a file is in force as a whole or not.
@@ -23,7 +23,7 @@ _PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
 
 
 class Outcome(StrEnum):
-    """How a reload ended; the metric's label."""
+    """The ways in which a reload ends; the metric's label."""
 
     APPLIED = "applied"
     UNCHANGED = "unchanged"

@@ -1,7 +1,7 @@
-"""How the run before this one ended, and how often the daemon was started since somebody started it by hand.
+"""The record of earlier runs: how each ended, and how often the daemon was started since it was started by hand.
 
-A small file in the service manager's runtime directory, which it keeps between its own restarts and removes when the
-service is stopped: so the counts are those of `systemctl show -p NRestarts`, with the reasons.
+The record is a small file in the service manager's runtime directory, which is kept between its own restarts and
+removed when the service is stopped. So the counts are those of `systemctl show -p NRestarts`, with the reasons.
 """
 
 import json

@@ -15,19 +15,19 @@ class ServiceManager:
         self.watchdog_s: float | None = int(usec) / 1e6 if usec.isdigit() and mine else None
 
     def ready(self) -> None:
-        """The model has answered its warm-up."""
+        """Say that the model has answered its warm-up."""
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """A stop has begun."""
+        """Say that a stop has begun."""
         self._send("STOPPING=1")
 
     def reloading(self) -> None:
-        """A reload has begun; :meth:`ready` ends it."""
+        """Say that a reload has begun; :meth:`ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def status(self, text: str) -> None:
-        """What ``systemctl status`` shows: one line."""
+        """Set the line that ``systemctl status`` shows."""
         self._send("STATUS=" + " ".join(text.split()))
 
     def extend(self, by_s: float) -> None:

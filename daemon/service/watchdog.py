@@ -69,7 +69,7 @@ class Watchdog:
 
     @property
     def pause_s(self) -> float:
-        """How long to wait between two looks."""
+        """The seconds to wait between two looks."""
         limit_s = self.manager.watchdog_s
         return _LONGEST_PAUSE_S if limit_s is None else min(_LONGEST_PAUSE_S, limit_s / PINGS_PER_LIMIT)
 

@@ -1,4 +1,4 @@
-"""Metrics and traces.
+"""The metrics and the traces of the daemon.
 
-Imports the contract, engines' statistics and windows. Read :mod:`daemon.telemetry.metrics` first.
+Imports the contract, the errors, the engines' contract and windows. Read :mod:`daemon.telemetry.metrics` first.
 """

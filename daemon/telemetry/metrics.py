@@ -138,12 +138,12 @@ class Metrics:
 
     @property
     def engine_busy_s(self) -> float:
-        """In how much time so far the engine held any window."""
+        """The seconds so far in which the engine held any window."""
         return self._busy_before_s + (self._clock() - self._busy_since_s if self._requests else 0.0)
 
     @property
     def requests(self) -> int:
-        """How many windows the engine holds now."""
+        """The number of windows that the engine holds now."""
         return self._requests
 
     @contextmanager

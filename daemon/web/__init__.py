@@ -1,1 +1,4 @@
-"""What the daemon says about itself over HTTP: it answers, and takes no orders."""
+"""The daemon's status over HTTP, read-only.
+
+Imports the health and the watchdog of :mod:`daemon.service`. Read :mod:`daemon.web.pages` first.
+"""

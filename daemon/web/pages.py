@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz`, `/metrics`, `/status.json` and a status page, all of them read-only."""
+"""The pages of the status server: `/livez`, `/readyz`, `/metrics`, `/status.json` and one for people, all read-only."""
 
 from collections.abc import Awaitable, Callable
 from html import escape

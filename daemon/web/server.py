@@ -1,4 +1,4 @@
-"""The HTTP server beside the main loop, in the same event loop: while that hangs, nothing here says all is well."""
+"""The HTTP server, in the event loop of the main loop: where that hangs, it gives no answer that says all is well."""
 
 import asyncio
 import contextlib

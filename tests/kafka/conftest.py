@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
+from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from testing.kafka.broker import Broker, NoBroker
 from testing.kafka.secure_broker import SecureBroker, start_secure_broker
 from tests.kafka.stand_in import Watch, close_producers

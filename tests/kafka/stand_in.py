@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol
 from connectors.at_least_once import AtLeastOnceRoute
 from connectors.contract import Caption, CaptionStatus, Delivery, Progress, Sink, WindowSpan
 from connectors.errors import ConfigurationError, Poison, Reason
-from connectors.kafka.client.consumer import KafkaProducer, TopicPartition, open_reader
+from connectors.kafka.client.consumer import TopicPartition, open_reader
+from connectors.kafka.client.producer import KafkaProducer
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings, KafkaSourceSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.source import KafkaSource, SourceBounds

@@ -54,8 +54,8 @@ class KafkaEdge:
 
 async def lose(source: Any) -> None:
     """End a source as SIGKILL does, but for the group, which need not wait for the session to be over."""
-    if source._member is not None:
-        source._member.queue.commit = lambda *_: None
+    if source._thread is not None:
+        source._thread.queue.commit = lambda *_: None
     await source.close()
 
 

@@ -4,18 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
-from connectors.kafka.client.consumer import KafkaConsumer, TopicPartition, open_reader, poll_once
+from connectors.kafka.client.consumer import Consumer, TopicPartition, open_reader
 from connectors.kafka.settings import KafkaConnectionSettings
 from tests.kafka.stand_in import produce
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
 
 
-def read_until_quiet(reader: KafkaConsumer) -> int:
+def read_until_quiet(reader: Consumer) -> int:
     """Return how many records come until none came for some rounds."""
     count = quiet = 0
     while quiet < 5:
-        polled = poll_once(reader, 0.2, 1)
+        polled = reader.poll_once(0.2, 1)
         count += sum(map(len, polled.values()))
         quiet = 0 if polled else quiet + 1
     return count
@@ -28,7 +28,7 @@ def test_a_partition_that_was_paused_half_read_goes_on(bootstrap: str, make_topi
     reader.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
     first = {}
     while not first:
-        first = poll_once(reader, 0.2, 1)
+        first = reader.poll_once(0.2, 1)
     (half_read,) = first
 
     reader.pause(half_read)

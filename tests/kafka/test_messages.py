@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka.client.consumer import KafkaProducer
+from connectors.kafka.client.producer import KafkaProducer
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
 from daemon.config.clip_settings import prompt_of
 from daemon.config.settings import GenerationSettings, PromptSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigurationError, Poison
-from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
+from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.kafka.sink import KafkaSink
 from connectors.kafka.transactional_route import TransactionalRoute
@@ -221,10 +221,10 @@ async def test_a_wrong_password_ends_the_source_with_its_key(secure: SecureBroke
         ssl_cafile=secure.ca_file,
     )
     sink = KafkaSink(settings, ["t"])
-    from connectors.kafka.record import OutRecord
+    from connectors.kafka.record import ProducerRecord
 
     with pytest.raises(ConfigurationError, match="password") as refused:
-        await sink.write_records([OutRecord("x", b"k", b"v", ())])
+        await sink.write_records([ProducerRecord("x", b"k", b"v", ())])
 
     assert refused.value.path == "sink.password_file"
     await sink.close()

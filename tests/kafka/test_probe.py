@@ -8,8 +8,10 @@ import threading
 import pytest
 
 from connectors.errors import ConfigurationError
-from connectors.kafka.client.consumer import BrokerAway, open_admin, open_producer
-from connectors.kafka.probe import check_topics, probe_connection
+from connectors.kafka.client.admin import check_topics, open_admin
+from connectors.kafka.client.errors import BrokerAway
+from connectors.kafka.client.producer import open_producer
+from connectors.kafka.probe import probe_connection
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSinkSettings
 from testing.kafka.secure_broker import USERS, SecureBroker
 from testing.ports import free_port

@@ -121,7 +121,7 @@ async def test_a_revoked_partition_is_fenced_before_the_group_hears_that_it_is_f
 async def test_a_fenced_producer_is_replaced_and_nothing_is_written_twice(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path
 ) -> None:
-    from connectors.kafka.client.consumer import open_producer
+    from connectors.kafka.client.producer import open_producer
     from connectors.kafka.settings import KafkaSinkSettings
 
     topic, output = make_topic("clips"), make_topic("captions")

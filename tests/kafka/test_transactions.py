@@ -5,18 +5,13 @@ from typing import Any
 
 import pytest
 
-from connectors.kafka.client.consumer import (
-    BrokerAway,
-    KafkaConsumer,
-    NotAMember,
-    TopicPartition,
-    open_consumer,
-    poll_once,
-)
-from connectors.kafka.client.producer import Output, connect_output
+from connectors.kafka.client.consumer import Consumer, TopicPartition, open_consumer
+from connectors.kafka.client.errors import BrokerAway, NotAMember
+from connectors.kafka.client.producer import TopicProducer
+from connectors.kafka.cluster import connect_producer
 from connectors.kafka.consumer.committer import TransactionCommitter
-from connectors.kafka.offset_ledger import PartitionPosition, Settlement
-from connectors.kafka.record import OutRecord, Publication, RecordOrigin
+from connectors.kafka.offset_ledger import PartitionPosition
+from connectors.kafka.record import PendingCommit, ProducerRecord, SourceRecord
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
 from tests.kafka.stand_in import read_all
 
@@ -26,7 +21,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
 class Moved:
     """A consumer that the group has forgotten, by its own account still a member."""
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
+    def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
 
     def __getattr__(self, name: str) -> Any:
@@ -36,9 +31,9 @@ class Moved:
         return self._consumer.group_metadata()._replace(member_id="gone")
 
 
-def publication(topic: str, partition: int, output: str) -> Publication:
-    record = OutRecord(output, b"key", b"caption of %d" % partition, ())
-    return Publication(RecordOrigin(topic, partition, 0, 1), Settlement(0, last=True), (record,))
+def pending(topic: str, partition: int, output: str) -> PendingCommit:
+    record = ProducerRecord(output, b"key", b"caption of %d" % partition, ())
+    return PendingCommit(SourceRecord(topic, partition, 0, 1), None, (record,))
 
 
 def test_positions_that_were_refused_do_not_come_with_the_next_transaction(
@@ -49,16 +44,16 @@ def test_positions_that_were_refused_do_not_come_with_the_next_transaction(
     source = KafkaSourceSettings(bootstrap_servers=bootstrap, topics=topic, group_id=topic)
     sink = KafkaSinkSettings(bootstrap_servers=bootstrap, topic=output, dead_letter_topic=f"{output}.rejected")
     consumer = open_consumer(source, source="t", buffer_bytes=2**20, max_records=8, path="sources.t")
-    committer = TransactionCommitter(lambda: connect_output(sink, ["t"], f"captiond.{topic}"))
+    committer = TransactionCommitter(lambda: connect_producer(sink, ["t"], f"captiond.{topic}"))
     try:
         committer.prepare()
         consumer.subscribe(topics=[topic])
         while len(consumer.assignment()) < 2:
-            poll_once(consumer, 0.2, 1)
+            consumer.poll_once(0.2, 1)
         position = PartitionPosition(1, 1, {}, 1)
         with pytest.raises(NotAMember):
-            committer.commit([publication(topic, 0, output)], {(topic, 0): position}, Moved(consumer), 10.0)
-        committer.commit([publication(topic, 1, output)], {(topic, 1): position}, consumer, 10.0)
+            committer.commit([pending(topic, 0, output)], {(topic, 0): position}, Moved(consumer), 10.0)
+        committer.commit([pending(topic, 1, output)], {(topic, 1): position}, consumer, 10.0)
 
         assert consumer.committed(TopicPartition(topic, 0), timeout_ms=5000) is None
         assert consumer.committed(TopicPartition(topic, 1), timeout_ms=5000) == 1
@@ -75,8 +70,8 @@ def test_positions_are_not_committed_without_their_records(bootstrap: str, make_
     sink = KafkaSinkSettings(bootstrap_servers=bootstrap, topic=output, dead_letter_topic=f"{output}.rejected")
     consumer = open_consumer(source, source="t", buffer_bytes=2**20, max_records=8, path="sources.t")
 
-    def impatient() -> Output:
-        made = connect_output(sink, ["t"], f"captiond.{topic}")
+    def impatient() -> TopicProducer:
+        made = connect_producer(sink, ["t"], f"captiond.{topic}")
         made.producer._accumulator.config["delivery_timeout_ms"] = 0  # each record is given up before it is sent
         return made
 
@@ -85,9 +80,9 @@ def test_positions_are_not_committed_without_their_records(bootstrap: str, make_
         committer.prepare()
         consumer.subscribe(topics=[topic])
         while not consumer.assignment():
-            poll_once(consumer, 0.2, 1)
+            consumer.poll_once(0.2, 1)
         with pytest.raises(BrokerAway):
-            committer.commit([publication(topic, 0, output)], {(topic, 0): PartitionPosition(1, 1)}, consumer, 10.0)
+            committer.commit([pending(topic, 0, output)], {(topic, 0): PartitionPosition(1, 1)}, consumer, 10.0)
         committer.prepare()  # ends what the producer left open
 
         assert consumer.committed(TopicPartition(topic, 0), timeout_ms=5000) is None

@@ -1,4 +1,4 @@
-"""Canaries over kafka-python: each shows what the client does by itself, or would do, and that the mend holds."""
+"""Canaries over kafka-python: each shows what the client does by itself, or would do, and that the workaround holds."""
 
 import socket
 import time
@@ -6,19 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer
 from kafka.errors import KafkaConnectionError, UnknownBrokerIdError
 from kafka.util import Timer
 
+from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from connectors.kafka.client.consumer import (
+    Consumer,
     ConsumerRebalanceListener,
-    KafkaAdminClient,
-    NewTopic,
     TopicPartition,
-    is_joined,
     open_consumer,
     open_reader,
-    poll_once,
 )
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSourceSettings
 from tests.kafka.stand_in import produce
@@ -44,7 +41,7 @@ class Heard(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 @pytest.fixture
-def member(bootstrap: str, name: str) -> Iterator[KafkaConsumer]:
+def member(bootstrap: str, name: str) -> Iterator[Consumer]:
     """A consumer of a topic and in a group of the test's name; not subscribed yet."""
     settings = KafkaSourceSettings(bootstrap_servers=bootstrap, topics=name, group_id=name)
     consumer = open_consumer(settings, source="test", buffer_bytes=2**20, max_records=8, path="sources.test")
@@ -52,7 +49,7 @@ def member(bootstrap: str, name: str) -> Iterator[KafkaConsumer]:
     consumer.close(autocommit=False, timeout_ms=5000)
 
 
-def poll_plainly(consumer: KafkaConsumer, wait_s: float, max_records: int) -> object:
+def poll_plainly(consumer: Consumer, wait_s: float, max_records: int) -> object:
     """One round of kafka-python's own."""
     return consumer._poll_once(Timer(int(wait_s * 1000)), max_records)
 
@@ -64,20 +61,22 @@ def until(came: Callable[[], bool], limit_s: float) -> None:
         pass
 
 
-def join(member: KafkaConsumer, admin: KafkaAdminClient, name: str, partitions: int) -> None:
+def join(member: Consumer, admin: KafkaAdminClient, name: str, partitions: int) -> None:
     """Make the topic, and poll until the member has all of it."""
     admin.create_topics([NewTopic(name, partitions, 1)])
     admin.wait_for_topics([name])
     member.subscribe(topics=[name])
-    until(lambda: poll_once(member, 0.1, 8) is not None and len(member.assignment()) == partitions, 30)
+    until(lambda: member.poll_once(0.1, 8) is not None and len(member.assignment()) == partitions, 30)
 
 
-@pytest.mark.parametrize(("poll", "joins"), [(poll_plainly, False), (poll_once, True)], ids=["the client", "captiond"])
+@pytest.mark.parametrize(
+    ("poll", "joins"), [(poll_plainly, False), (Consumer.poll_once, True)], ids=["the client", "captiond"]
+)
 def test_a_topic_that_appears_is_joined_for_however_short_the_rounds_are(
-    member: KafkaConsumer, admin: KafkaAdminClient, name: str, poll: Callable[..., object], *, joins: bool
+    member: Consumer, admin: KafkaAdminClient, name: str, poll: Callable[..., object], *, joins: bool
 ) -> None:
     member.subscribe(topics=[name])
-    until(lambda: poll(member, 0.1, 8) is not None and is_joined(member), 30)
+    until(lambda: poll(member, 0.1, 8) is not None and member.is_joined(), 30)
     assert not member.assignment()
     admin.create_topics([NewTopic(name, 1, 1)])
     admin.wait_for_topics([name])
@@ -89,25 +88,25 @@ def test_a_topic_that_appears_is_joined_for_however_short_the_rounds_are(
 
 
 def test_a_member_that_was_forgotten_in_the_middle_of_a_join_hears_of_its_loss(
-    member: KafkaConsumer, admin: KafkaAdminClient, name: str
+    member: Consumer, admin: KafkaAdminClient, name: str
 ) -> None:
     admin.create_topics([NewTopic(name, 2, 1)])
     admin.wait_for_topics([name])
     heard = Heard()
     member.subscribe(topics=[name], listener=heard)
-    until(lambda: poll_once(member, 0.1, 8) is not None and bool(heard.events), 30)
+    until(lambda: member.poll_once(0.1, 8) is not None and bool(heard.events), 30)
     assert heard.events == [("assigned", [0, 1])]
 
     member._coordinator._generation.member_id = "forgotten"  # what a group says of a member it took for dead
     member._coordinator.request_rejoin()
-    until(lambda: poll_once(member, 0.1, 8) is not None and len(heard.events) > 2, 60)
+    until(lambda: member.poll_once(0.1, 8) is not None and len(heard.events) > 2, 60)
 
     assert heard.events[1:] == [("lost", [0, 1]), ("assigned", [0, 1])]
 
 
-@pytest.mark.parametrize("poll", [poll_plainly, poll_once], ids=["the client", "captiond"])
+@pytest.mark.parametrize("poll", [poll_plainly, Consumer.poll_once], ids=["the client", "captiond"])
 def test_what_a_round_took_up_before_it_failed_comes_again(
-    bootstrap: str, member: KafkaConsumer, admin: KafkaAdminClient, name: str, poll: Callable[..., Any]
+    bootstrap: str, member: Consumer, admin: KafkaAdminClient, name: str, poll: Callable[..., Any]
 ) -> None:
     join(member, admin, name, partitions=2)
     produce(bootstrap, name, [b"clip"] * 10, partition=0)
@@ -124,13 +123,13 @@ def test_what_a_round_took_up_before_it_failed_comes_again(
     cluster.update_partition_leader(other, 99, cluster.leader_epoch_for_partition(other) + 1)
     with pytest.raises(UnknownBrokerIdError):
         take(8)
-    until(lambda: take(8) and len(offsets) == 10, 10 if poll is poll_once else 2)
+    until(lambda: take(8) and len(offsets) == 10, 10 if poll is Consumer.poll_once else 2)
 
     assert offsets == ([0, 1, 2, 3] if poll is poll_plainly else list(range(10)))
 
 
 def test_a_certificate_that_cannot_be_read_for_a_moment_ends_no_heartbeats(
-    member: KafkaConsumer, admin: KafkaAdminClient, name: str, monkeypatch: pytest.MonkeyPatch
+    member: Consumer, admin: KafkaAdminClient, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     join(member, admin, name, partitions=1)
     manager, coordinator = member._client._manager, member._coordinator
@@ -146,7 +145,7 @@ def test_a_certificate_that_cannot_be_read_for_a_moment_ends_no_heartbeats(
 
     def poll() -> bool:
         try:
-            return poll_once(member, 0.1, 8) is not None
+            return member.poll_once(0.1, 8) is not None
         except FileNotFoundError as error:
             failures.append(str(error))
             return False
@@ -159,7 +158,7 @@ def test_a_certificate_that_cannot_be_read_for_a_moment_ends_no_heartbeats(
         until(lambda: not poll() and time.monotonic() > ends_s, 15)
     assert failures
     readable_s = time.monotonic()
-    until(lambda: poll() and coordinator.heartbeat.last_receive > readable_s and is_joined(member), 20)
+    until(lambda: poll() and coordinator.heartbeat.last_receive > readable_s and member.is_joined(), 20)
 
     assert coordinator.heartbeat.last_receive > readable_s
     assert not member._client.cluster._refresh_loop_future.is_done

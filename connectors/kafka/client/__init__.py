@@ -1,4 +1,4 @@
-"""kafka-python: the only modules that import it, with what it gets wrong and what its errors mean.
+"""kafka-python: the only modules that import it, with workarounds for its faults and the meaning of its errors.
 
-Imports the settings and the errors alone. Read :mod:`connectors.kafka.client.consumer` first.
+Imports the contract's errors, Kafka's settings and records. Read :mod:`connectors.kafka.client.consumer` first.
 """

@@ -1,7 +1,7 @@
 """The settings of kafka-python that captiond needs.
 
-Its defaults are traps here (it commits by itself, starts at the end, reads aborted records, creates topics), so every
-setting that a promise depends on is set below, and wins over what a user gives.
+The client's defaults are traps here (it commits by itself, starts at the end, reads aborted records, creates topics),
+so every setting that a promise depends on is set below, and wins over what a user gives.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ DIRECT = "captiond"  # the scheme of captiond's own way to connect
 
 
 def connection_settings(settings: KafkaConnectionSettings, *, path: str = "") -> dict[str, Any]:
-    """Return what every client needs; reads the password, which is never logged."""
+    """Return the settings that every client needs. The password is read from its file and never logged."""
     known: dict[str, Any] = {
         "bootstrap_servers": list(settings.bootstrap_servers),
         "security_protocol": settings.security_protocol,
@@ -70,11 +70,11 @@ def _readable(file: Path, *, path: str) -> Path:
 def consumer_settings(
     settings: KafkaSourceSettings, *, source: str, buffer_bytes: int, max_records: int, path: str
 ) -> dict[str, Any]:
-    """Return those of a source's consumer.
+    """Return the settings of a source's consumer.
 
     ``buffer_bytes`` bounds one answer to a fetch; the client holds one that came and asks for one more. A larger record
-    comes alone, and so does one that is larger than ``MIN_FETCH_BYTES`` of its partition: what a paused partition keeps
-    in the client is small, or one record.
+    comes alone, and so does one that is larger than ``MIN_FETCH_BYTES``: what the client keeps of a paused partition is
+    small, or one record.
     """
     known = connection_settings(settings, path=path) | {
         "client_id": f"captiond-{source}",
@@ -97,7 +97,7 @@ def consumer_settings(
 
 
 def reader_settings(settings: KafkaConnectionSettings, *, path: str) -> dict[str, Any]:
-    """Return those of a consumer that reads a topic once from its start to its end."""
+    """Return the settings of a consumer that reads a topic once from its start to its end."""
     ours = {
         "auto_offset_reset": "earliest",
         "enable_auto_commit": False,
@@ -110,7 +110,7 @@ def reader_settings(settings: KafkaConnectionSettings, *, path: str) -> dict[str
 def producer_settings(
     settings: KafkaSinkSettings, *, client_id: str, path: str, transactional_id: str | None, batch_bytes: int
 ) -> dict[str, Any]:
-    """Return those of an idempotent producer; with ``transactional_id``, of one for transactions."""
+    """Return the settings of an idempotent producer; with ``transactional_id``, of one for transactions."""
     known = connection_settings(settings, path=path) | {
         "client_id": client_id,
         "max_request_size": MAX_REQUEST_BYTES,

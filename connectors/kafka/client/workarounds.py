@@ -1,4 +1,8 @@
-"""What kafka-python 3.0.12 gets wrong about groups and connections, mended; each mend has its canary in tests/kafka."""
+"""Workarounds for what kafka-python 3.0.12 gets wrong about groups and connections.
+
+Each has its test over a real broker in ``tests/kafka/test_workarounds.py``, the assignment also one without in
+``tests/unit/connectors/kafka/client/test_assignor.py``.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -13,8 +17,6 @@ from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
 from kafka.structs import TopicPartition
 
 from connectors.kafka.client.settings import DIRECT
-
-__all__ = ["Assignor", "ClosedWhenRefused", "ClosingClient", "mend_membership", "positions_kept", "resume"]
 
 
 class ClosedWhenRefused(KafkaNetSocket):  # type: ignore[misc]
@@ -57,8 +59,8 @@ class Assignor(CooperativeStickyAssignor):  # type: ignore[misc]
     """Cooperative sticky, with one owner a partition.
 
     A member of the client that lost its partitions goes on claiming them, and a leader that hears two claims can give
-    a partition to the one while the other still works on it. Here a member claims what it has, and a leader withholds
-    what two claim until it was given up.
+    a partition to one member while another still works on it. Here a member claims what it has, and a leader withholds
+    a partition that two members claim until one of them has given it up.
     """
 
     def __init__(self) -> None:
@@ -88,12 +90,12 @@ def _without(disputed: set[TopicPartition], share: Any) -> Any:
     return ConsumerProtocolAssignment(share.version, sorted(kept.items()), b"")
 
 
-def mend_membership(consumer: KafkaConsumer) -> None:
-    """Make a consumer hear of all that it loses, and claim nothing of it; to be called before it joins.
+def work_around_membership(consumer: KafkaConsumer) -> None:
+    """Make a consumer hear of all that it loses, and claim nothing of it. To be called before it joins.
 
-    A join is prepared once, which is when lost partitions are called lost. When the group turns out to have forgotten
-    the member in the middle of a join, the client starts over without: the member would go on with partitions that
-    others have moved on, and commit over them.
+    The client prepares a join once, and calls lost partitions lost while it does. When the group turns out to have
+    forgotten the member in the middle of a join, the client starts over without preparing: the member would go on with
+    partitions that others have moved on, and commit over them.
     """
     coordinator = consumer._coordinator
     for assignor in coordinator._assignors.values():
@@ -107,8 +109,8 @@ def mend_membership(consumer: KafkaConsumer) -> None:
     coordinator.reset_generation = reset_and_prepare_again
 
 
-def resume(consumer: KafkaConsumer) -> None:
-    """Take up what ended too early; to be called before each round of polling.
+def resume_loops(consumer: KafkaConsumer) -> None:
+    """Start again what the client has ended too early. To be called before each round of polling.
 
     * The leader of a rejoin because topics changed clears the reason for it half way. When a round of polling ends
       there, the client sees no reason to go on, and never joins.
@@ -127,9 +129,9 @@ def resume(consumer: KafkaConsumer) -> None:
 
 @contextmanager
 def positions_kept(consumer: KafkaConsumer) -> Iterator[None]:
-    """Set partitions back to where they were, when the round of polling within fails.
+    """Set partitions back to where they were when the round of polling within fails.
 
-    The client takes records up before it asks for the next ones. When that fails, it forgets the records, and reads on
+    The client takes records up before it asks for the next ones. When asking fails, it forgets the records and reads on
     behind them.
     """
     before = {partition: state.position for partition, state in consumer._subscription.assignment.items()}

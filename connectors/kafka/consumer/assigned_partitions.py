@@ -1,17 +1,17 @@
 """The partitions that are with this process now, and the clips of theirs that are in flight.
 
-Only the thread that owns the consumer uses it. A clip is in flight from the moment that it is handed out until its end
-is committed, or, after a revoke, until whoever works on it has let go: a partition that comes back while an old
-delivery of one of its clips is still worked on waits for that, so no clip is ever in flight twice.
+Only the consumer thread uses them. A clip is in flight from its delivery until its end is committed or, after a revoke,
+until whoever works on it has let go: a partition that comes back while an old delivery of one of its clips is still
+worked on waits for that, so no clip is ever in flight twice.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from connectors.contract import ClipPosition
-from connectors.kafka.offset_ledger import OffsetLedger, PartitionPosition
-from connectors.kafka.record import Publication
+from connectors.kafka.offset_ledger import OffsetLedger, Outcome, PartitionPosition
+from connectors.kafka.record import PendingCommit
 
 Place = tuple[str, int]  # a topic and a partition; equal to kafka-python's TopicPartition
 
@@ -22,7 +22,7 @@ class _InFlight:
     size_bytes: int
 
 
-class Partitions:
+class AssignedPartitions:
     """Ledgers by partition, with the bounds on what may be in flight."""
 
     def __init__(self, *, max_clips: int, max_bytes: int) -> None:
@@ -48,12 +48,12 @@ class Partitions:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes of the values of clips that were handed out and have not ended."""
+        """The bytes of the values of the clips in flight."""
         return self._held_bytes
 
     @property
     def clips_in_flight(self) -> int:
-        """How many clips were handed out and have not ended."""
+        """How many clips were delivered and have not ended."""
         return len(self._in_flight)
 
     def ledger(self, place: Place) -> OffsetLedger | None:
@@ -75,7 +75,7 @@ class Partitions:
     def must_wait(self, place: Place, offset: int, size_bytes: int) -> bool:
         """Tell whether a clip can't be taken on now: no room for it or its metadata, or its old delivery is in flight.
 
-        A clip that is larger than everything that may be held is taken on when nothing else is held.
+        A clip that is larger than all that may be held is taken on when nothing else is held.
         """
         ledger = self._ledgers[place]
         old = self._in_flight.get((place, offset))
@@ -103,39 +103,36 @@ class Partitions:
             self._held_bytes += size_bytes
         return position
 
-    def split(self, publications: Iterable[Publication]) -> tuple[list[Publication], list[Publication]]:
+    def split(self, pending: Iterable[PendingCommit]) -> tuple[list[PendingCommit], list[PendingCommit]]:
         """Return those of partitions that are with this process, and those that come too late."""
-        owned, late = [], []
-        for publication in publications:
-            ledger = self._ledgers.get(publication.origin.place)
-            if ledger is not None and ledger.assignment == publication.origin.assignment:
-                owned.append(publication)
-            else:
-                late.append(publication)
+        owned: list[PendingCommit] = []
+        late: list[PendingCommit] = []
+        for commit in pending:
+            ledger = self._ledgers.get(commit.origin.place)
+            is_owned = ledger is not None and ledger.assignment == commit.origin.assignment
+            (owned if is_owned else late).append(commit)
         return owned, late
 
-    def positions_after(self, publications: Sequence[Publication]) -> dict[Place, PartitionPosition]:
-        """Return what to commit for each partition that the publications touch."""
+    def positions_after(self, pending: Iterable[PendingCommit]) -> dict[Place, PartitionPosition]:
+        """Return what to commit for each partition that the pending commits touch."""
         return {
-            place: self._ledgers[place].position_after([publication.settlement for publication in group])
-            for place, group in _by_place(publications).items()
+            place: self._ledgers[place].position_after(outcomes) for place, outcomes in _outcomes_of(pending).items()
         }
 
-    def apply(self, publications: Sequence[Publication], committed: dict[Place, PartitionPosition]) -> None:
+    def apply(self, pending: Iterable[PendingCommit], committed: Mapping[Place, PartitionPosition]) -> None:
         """Take over what was committed; finished clips are no longer in flight."""
-        for place, group in _by_place(publications).items():
-            settlements = [publication.settlement for publication in group]
-            for offset in self._ledgers[place].apply(settlements, committed[place]):
+        for place, outcomes in _outcomes_of(pending).items():
+            for offset in self._ledgers[place].apply(outcomes, committed[place]):
                 self._let_go(place, offset)
 
-    def drop(self, publications: Iterable[Publication]) -> None:
-        """Count settlements that come after the partition was revoked. They change nothing but what is in flight."""
-        for publication in publications:
+    def drop(self, late: Iterable[PendingCommit]) -> None:
+        """Count what comes after its partition was revoked. It changes nothing but what is in flight."""
+        for commit in late:
             self.late_settlements += 1
-            if publication.settlement.last:
-                old = self._in_flight.get((publication.origin.place, publication.origin.offset))
-                if old is not None and old.assignment == publication.origin.assignment:
-                    self._let_go(publication.origin.place, publication.origin.offset)
+            if commit.outcome is None:
+                old = self._in_flight.get((commit.origin.place, commit.origin.offset))
+                if old is not None and old.assignment == commit.origin.assignment:
+                    self._let_go(commit.origin.place, commit.origin.offset)
 
     def _let_go(self, place: Place, offset: int) -> None:
         gone = self._in_flight.pop((place, offset), None)
@@ -143,8 +140,9 @@ class Partitions:
             self._held_bytes -= gone.size_bytes
 
 
-def _by_place(publications: Iterable[Publication]) -> dict[Place, list[Publication]]:
-    grouped: dict[Place, list[Publication]] = {}
-    for publication in publications:
-        grouped.setdefault(publication.origin.place, []).append(publication)
+def _outcomes_of(pending: Iterable[PendingCommit]) -> dict[Place, list[tuple[int, Outcome]]]:
+    """Return the outcomes by partition, each with the offset of its clip."""
+    grouped: dict[Place, list[tuple[int, Outcome]]] = {}
+    for commit in pending:
+        grouped.setdefault(commit.origin.place, []).append((commit.origin.offset, commit.outcome))
     return grouped

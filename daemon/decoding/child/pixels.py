@@ -1,4 +1,4 @@
-"""From a decoded frame to what the model gets: upright, square pixels, RGB, scaled once.
+"""The conversion of a decoded frame to what the model gets: upright, square pixels, RGB, scaled once.
 
 Nothing here imports a decoder; a frame is anything with PyAV's attributes.
 """
@@ -22,7 +22,7 @@ _HD_LINES = 720  # the height from which an unnamed matrix is taken for BT.709
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How stored rows become upright: transpose first, then mirror left-right and top-bottom."""
+    """The steps that make stored rows upright: transpose first, then mirror left-right and top-bottom."""
 
     transpose: bool = False
     mirror_x: bool = False

@@ -10,7 +10,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
+from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from testing.kafka.broker import SETTINGS, Broker, NoBroker, find_jars
 from testing.ports import free_ports
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectors.kafka.consumer.assigned_partitions import Partitions, Place
+from connectors.kafka.consumer.assigned_partitions import AssignedPartitions, Place
 from connectors.kafka.offset_ledger import PartitionPosition
 from tests.chaos.kill_points import Handing, Killer, KillingSource
 
@@ -39,13 +39,13 @@ def _name(place: Place) -> str:
     return "/".join(map(str, place))
 
 
-class NotedPartitions(Partitions):
+class NotedPartitions(AssignedPartitions):
     """Notes when partitions come and when they are fenced."""
 
     journal: Journal
 
     @classmethod
-    def instead_of(cls, inner: Partitions, journal: Journal) -> "NotedPartitions":
+    def instead_of(cls, inner: AssignedPartitions, journal: Journal) -> "NotedPartitions":
         """Return one with the same bounds."""
         made = cls(max_clips=inner.max_clips, max_bytes=inner.max_bytes)
         made.journal = journal
@@ -60,8 +60,8 @@ class NotedPartitions(Partitions):
         super().revoke(gone)
         self.journal.note("revoke", places=[_name(place) for place in gone])
 
-    def drop(self, publications: Iterable[Any]) -> None:
-        super().drop(publications)
+    def drop(self, late: Iterable[Any]) -> None:
+        super().drop(late)
         self.journal.note("late", total=self.late_settlements)
 
 
@@ -71,24 +71,24 @@ class StruckCommitter(Handing):
     def __init__(self, inner: Any, killer: Killer, journal: Journal) -> None:
         super().__init__(inner, killer)
         self.journal = journal
-        self._is_transactional = hasattr(inner, "_open_output")
+        self._is_transactional = hasattr(inner, "_connect")
         if self._is_transactional:
-            opened = inner._open_output
-            inner._open_output = lambda: _strike_output(opened(), killer)
+            connect = inner._connect
+            inner._connect = lambda: _strike_producer(connect(), killer)
 
-    def commit(self, publications: Sequence[Any], positions: Any, consumer: Any, limit_s: float) -> None:
+    def commit(self, pending: Sequence[Any], positions: Any, consumer: Any, limit_s: float) -> None:
         """Hand on the commit."""
         facts = {"places": [_name(place) for place in positions], "generation": consumer.group_metadata().generation_id}
         self.killer.passed("before_publish" if self._is_transactional else "before_commit")
         facts["asked_ns"] = time.monotonic_ns()
-        self.inner.commit(publications, positions, consumer, limit_s)
+        self.inner.commit(pending, positions, consumer, limit_s)
         self.journal.note("commit", **facts)
         self.killer.passed("after_commit")
 
 
-def _strike_output(output: Any, killer: Killer) -> Any:
+def _strike_producer(topic_producer: Any, killer: Killer) -> Any:
     """Pass the points within a transaction: while records are on their way, after them, and before its end."""
-    producer = output.producer
+    producer = topic_producer.producer
     send, manager = producer.send, producer._transaction_manager
     add_offsets, begin_commit = manager.send_offsets_to_transaction, manager.begin_commit
 
@@ -107,7 +107,7 @@ def _strike_output(output: Any, killer: Killer) -> Any:
 
     producer.send, manager.begin_commit = struck_send, struck_begin_commit
     manager.send_offsets_to_transaction = struck_add_offsets
-    return output
+    return topic_producer
 
 
 class KafkaKillingSource(KillingSource):

@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from connectors.kafka.client.consumer import KafkaProducer
+from connectors.kafka.client.producer import KafkaProducer
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.repository import ROOT
 from tests.chaos.kafka import invariants as promises

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from connectors.errors import ExitCode
-from connectors.kafka.client.consumer import KafkaAdminClient, NewTopic
+from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from testing.kafka.secure_broker import start_secure_broker
 from tests.chaos.kafka.interceptors import read_journal
 from tests.chaos.kafka.load import FINISH_S, KafkaLoad, Message, both_deliveries, clip_bytes, side_by_side, wait_until

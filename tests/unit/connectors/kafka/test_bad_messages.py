@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from connectors.contract import Delivery
+from connectors.contract import ClipPosition, Delivery
 from connectors.errors import Poison
-from connectors.kafka.decoder import RecordReader
-from connectors.kafka.offset_ledger import ClipPosition
+from connectors.kafka.decoder import RecordDecoder
 from connectors.media.reference import open_reference
 from tests.corpus.messages import BAD_MESSAGES, BadMessage
 
@@ -18,7 +17,7 @@ def test_there_are_forty() -> None:
 
 @pytest.mark.parametrize("message", BAD_MESSAGES, ids=lambda message: message.name)
 def test_a_record_is_refused_or_left_to_the_decoder(message: BadMessage) -> None:
-    reader = RecordReader("t", {}, 2**20, lambda uri, name: open_reference(uri, name, roots=(), max_clip_bytes=2**20))
+    decoder = RecordDecoder("t", {}, 2**20, lambda uri, name: open_reference(uri, name, roots=(), max_clip_bytes=2**20))
     record = SimpleNamespace(
         topic="clips",
         partition=0,
@@ -29,7 +28,7 @@ def test_a_record_is_refused_or_left_to_the_decoder(message: BadMessage) -> None
         headers=list(message.headers.items()),
     )
 
-    delivery = reader.hand_out(record, ClipPosition(), 1)
+    delivery = decoder.decode(record, ClipPosition(), 1)
 
     assert isinstance(delivery, Delivery)
     assert delivery.clip.clip_id in {"clips/0/7", "a"}

@@ -11,8 +11,8 @@ from connectors.kafka.offset_ledger import (
     ADMISSION_METADATA_BYTES,
     BROKER_METADATA_BYTES,
     OffsetLedger,
+    Outcome,
     PartitionPosition,
-    Settlement,
     decode_position,
     encode_position,
 )
@@ -41,9 +41,9 @@ def new_ledger(offset: int = 0) -> OffsetLedger:
     return OffsetLedger(1, PartitionPosition(offset, offset))
 
 
-def settle(ledger: OffsetLedger, *settlements: Settlement) -> PartitionPosition:
-    position = ledger.position_after(settlements)
-    ledger.apply(settlements, position)
+def settle(ledger: OffsetLedger, *outcomes: tuple[int, Outcome]) -> PartitionPosition:
+    position = ledger.position_after(outcomes)
+    ledger.apply(outcomes, position)
     return position
 
 
@@ -87,12 +87,12 @@ def test_no_commit_ever_passes_an_unfinished_clip(offsets: list[int], actions: l
     committed = PartitionPosition(0, 0)
     ledger = restart(committed, offsets, finished, windows)
     for index, action in actions:
-        if action == "crash" or not ledger.in_hand:
+        if action == "crash" or not ledger.in_flight:
             ledger = restart(committed, offsets, finished, windows)
             continue
-        at = sorted(ledger.in_hand)[index % len(ledger.in_hand)]
+        at = sorted(ledger.in_flight)[index % len(ledger.in_flight)]
         windows[at] += 1
-        committed = settle(ledger, Settlement(at, windows[at], HASH, action == "last"))
+        committed = settle(ledger, (at, None if action == "last" else ClipPosition(windows[at], HASH)))
         finished |= {at} if action == "last" else set()
 
         assert committed.offset <= min((o for o in offsets if o not in finished), default=10**9)
@@ -125,9 +125,7 @@ def test_the_committed_offset_is_the_lowest_unfinished_and_the_rest_is_metadata(
     for offset in range(4, 61):
         ledger.start(offset)
 
-    position = settle(
-        ledger, Settlement(4, 37, HASH), *(Settlement(offset, 6, HASH, last=True) for offset in range(5, 61))
-    )
+    position = settle(ledger, (4, ClipPosition(37, HASH)), *((offset, None) for offset in range(5, 61)))
 
     assert position == PartitionPosition(4, 61, {4: ClipPosition(37, HASH)}, 1)
     again = OffsetLedger(2, decode_position(4, encode_position(position)))
@@ -143,7 +141,7 @@ def test_clips_of_an_earlier_run_stay_in_the_metadata_until_they_come_again() ->
     ledger = OffsetLedger(1, PartitionPosition(4, 61, {4: ClipPosition(), 60: ClipPosition(3, HASH)}))
     ledger.start(4)
 
-    position = settle(ledger, Settlement(4, 1, HASH, last=True))
+    position = settle(ledger, (4, None))
 
     assert (position.offset, dict(position.unfinished)) == (60, {60: ClipPosition(3, HASH)})
 
@@ -161,7 +159,7 @@ def test_gaps_at_the_end_are_part_of_the_position() -> None:
     ledger.pass_over(3)
 
     assert ledger.position_after().offset == 0
-    assert settle(ledger, Settlement(0, last=True)).offset == 3
+    assert settle(ledger, (0, None)).offset == 3
 
 
 def test_after_the_fence_nothing_is_committed() -> None:
@@ -171,43 +169,62 @@ def test_after_the_fence_nothing_is_committed() -> None:
     ledger.fence()
 
     with pytest.raises(ValueError, match="revoke"):
-        ledger.position_after([Settlement(0, last=True)])
+        ledger.position_after([(0, None)])
     with pytest.raises(ValueError, match="revoke"):
-        ledger.apply([Settlement(0, last=True)], position)
+        ledger.apply([(0, None)], position)
 
 
 def test_settling_is_idempotent_and_never_goes_back_within_a_plan() -> None:
     ledger = new_ledger()
     ledger.start(0)
-    settle(ledger, Settlement(0, 5, HASH))
+    settle(ledger, (0, ClipPosition(5, HASH)))
 
-    assert settle(ledger, Settlement(0, 3, HASH)).unfinished == {0: ClipPosition(5, HASH)}
-    assert settle(ledger, Settlement(0, 1, "another")).unfinished == {0: ClipPosition(1, "another")}
-    assert settle(ledger, Settlement(0, last=True), Settlement(0, 9, HASH)).unfinished == {}
+    assert settle(ledger, (0, ClipPosition(3, HASH))).unfinished == {0: ClipPosition(5, HASH)}
+    assert settle(ledger, (0, ClipPosition(1, "another"))).unfinished == {0: ClipPosition(1, "another")}
+    assert settle(ledger, (0, None), (0, ClipPosition(9, HASH))).unfinished == {}
 
 
 def test_quarantine_only_rises_and_survives_the_next_window() -> None:
     ledger = new_ledger()
     ledger.start(0)
-    settle(ledger, Settlement(0, quarantine=Quarantine.ALONE))
-    settle(ledger, Settlement(0, 2, HASH), Settlement(0, quarantine=Quarantine.NONE))
+    settle(ledger, (0, Quarantine.ALONE))
+    settle(ledger, (0, ClipPosition(2, HASH)), (0, Quarantine.NONE))
 
-    assert settle(ledger, Settlement(0, quarantine=Quarantine.after(7))).unfinished == {
-        0: ClipPosition(2, HASH, Quarantine.REJECT)
-    }
+    assert settle(ledger, (0, Quarantine.after(7))).unfinished == {0: ClipPosition(2, HASH, Quarantine.REJECT)}
+
+
+def test_where_a_clip_goes_on_says_nothing_about_its_quarantine() -> None:
+    ledger = new_ledger()
+    ledger.start(0)
+    settle(ledger, (0, Quarantine.ALONE))
+
+    for quarantine in Quarantine:
+        position = settle(ledger, (0, ClipPosition(1 + quarantine, HASH, quarantine)))
+        assert position.unfinished == {0: ClipPosition(1 + quarantine, HASH, Quarantine.ALONE)}
+
+
+def test_a_quarantine_leaves_the_clip_where_it_is() -> None:
+    """It is raised on the delivery's own position, which may be from before the first window."""
+    ledger = new_ledger()
+    delivered = ledger.start(0) or ClipPosition()
+    settle(ledger, (0, ClipPosition(5, HASH)))
+
+    position = settle(ledger, (0, delivered.quarantine.raised()))
+
+    assert position.unfinished == {0: ClipPosition(5, HASH, Quarantine.ALONE)}
 
 
 @pytest.mark.parametrize(("plan_hash", "at_least"), [(HASH, 50), (HASH[:16], 120)])
 def test_admission_stops_where_the_largest_metadata_still_fits(plan_hash: str, at_least: int) -> None:
     ledger = new_ledger(10**12)
     ledger.start(10**12)
-    settle(ledger, Settlement(10**12, 1, plan_hash))
+    settle(ledger, (10**12, ClipPosition(1, plan_hash)))
     count = 1
     while ledger.admits():
         ledger.start(10**12 + 1000 * count)
         count += 1
     different = [plan_hash[:-4] + f"{i:04x}" for i in range(count)]
-    largest = [Settlement(10**12 + 1000 * i, 2_000_000, different[i]) for i in range(count)]
+    largest = [(10**12 + 1000 * i, ClipPosition(2_000_000, different[i])) for i in range(count)]
 
     text = encode_position(ledger.position_after(largest))
 

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.errors import Fatal
 from connectors.kafka import source as kafka_source
-from connectors.kafka.client.consumer import BrokerAway
+from connectors.kafka.client.errors import BrokerAway
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.kafka.source import KafkaSource, SourceBounds
 from tests.kafka.stand_in import no_references
@@ -56,8 +56,8 @@ async def test_a_broker_that_is_away_for_long_is_waited_for(
         raise BrokerAway("nothing answers")
 
     monkeypatch.setattr(source, "_connect", away)
-    monkeypatch.setattr(source, "_explain_outage", lambda: "nothing answers")
-    monkeypatch.setattr("connectors.kafka.consumer.thread.BACK_OFF_S", (0.1,))
+    monkeypatch.setattr(kafka_source, "explain_outage", lambda *_, **__: "nothing answers")
+    monkeypatch.setattr("connectors.kafka.client.outage.BACK_OFF_S", (0.1,))
     waiting = aiter(source.deliveries())
     task = asyncio.ensure_future(anext(waiting, None))
     while not enough.is_set():
