@@ -1,4 +1,4 @@
-"""How many tokens frames are, where they go, and what is refused."""
+"""The tokens of frames: how many they are, where they go, and what is refused."""
 
 import pytest
 
