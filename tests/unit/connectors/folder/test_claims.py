@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +153,28 @@ async def test_a_clip_waits_for_the_earlier_one_of_its_name(tmp_path: Path) -> N
     await source.settle(done(first))
 
     assert (await second)["a.mp4"].clip.media.size_bytes == 4
+    await source.settle(done((await second)["a.mp4"]))
+    await source.close()
+    assert tree(tmp_path) == ["done/a.1.mp4", "done/a.mp4"]
+
+
+async def test_a_name_that_is_claimed_again_before_the_settling_returns_is_kept(tmp_path: Path) -> None:
+    put_file(tmp_path, "a.mp4", b"one")
+    source = source_of(tmp_path, once=False, scan_s=0.05)
+    deliveries = source.deliveries()
+    first = (await take(deliveries, 1))["a.mp4"]
+    put_file(tmp_path, "a.mp4", b"two!")
+    second = asyncio.create_task(take(deliveries, 1))
+    patience = source._patience.run
+
+    async def run_and_be_overtaken(*arguments: Any, **more: Any) -> None:
+        await patience(*arguments, **more)
+        await second  # the scan claims the free name before the event loop comes back
+
+    source._patience.run = run_and_be_overtaken  # type: ignore[method-assign]
+    await source.settle(done(first))
+    source._patience.run = patience  # type: ignore[method-assign]
+
     await source.settle(done((await second)["a.mp4"]))
     await source.close()
     assert tree(tmp_path) == ["done/a.1.mp4", "done/a.mp4"]
