@@ -30,6 +30,9 @@ test-kafka: setup ## of these only those that need a real Apache Kafka
 test-service: setup ## run the tests of the service under a real systemd, as root (several minutes)
 	@$(PYTHON_IN_VENV) -m pytest -m systemd
 
+probe: setup ## what a decoder that was taken over can still do, tried in a running daemon
+	@$(PYTHON_IN_VENV) -m tests.probe
+
 lint: setup ## ruff: rules and format
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -61,4 +64,4 @@ uninstall: ## remove the service, but not its configuration and data
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean
+.PHONY: help setup demo probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean
