@@ -1,5 +1,6 @@
 """No record ends the daemon or holds it up, at three starts each, and its dead letter keeps what the record held."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +79,30 @@ def test_three_starts_over_a_file_whose_name_is_not_utf_8(
     found = windows_of(read_all(bootstrap, output))
     letters = read_all(bootstrap, rejected)
     assert (len(found), len(letters)) == ((0, 3) if value else (3, 0))
+
+
+@pytest.mark.parametrize("believed", [False, True], ids=["unsigned", "believed"])
+def test_three_starts_over_a_replay_that_a_sender_made_up(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, believed: bool
+) -> None:
+    topic, output = make_topic("clips"), make_topic("captions")
+    make_topic("captions.rejected")
+    write_load_clip(tmp_path / "clip.mp4")
+    video = (tmp_path / "clip.mp4").read_bytes()
+    source = kafka_source(bootstrap, topic, f", senders_may: {{replay: {str(believed).lower()}}}")
+    daemon = Daemon(tmp_path, {"clips": source}, kafka_sink(bootstrap, output))
+    send(bootstrap, topic, (video, []))
+    assert daemon.once().returncode == 0
+    plan = json.loads(read_all(bootstrap, output)[0].value)["plan_hash"].encode()
+
+    said = {"clip_id": b"other", "first_window": b"99", "plan_hash": plan, "signature": b"0" * 64}
+    for start in range(3):
+        send(bootstrap, topic, (video, [(REPLAY_PREFIX + name, value) for name, value in said.items()]))
+        ended = daemon.once()
+        assert ended.returncode == 0, (start, ended.stderr)
+        assert ("is not signed by this installation" in ended.stderr) != believed
+
+    windows = list(range(WINDOWS_EACH))
+    found = windows_of(read_all(bootstrap, output))
+    own = {f"{topic}/0/{n}": windows for n in range(4)}
+    assert found == ({f"{topic}/0/0": windows, "other": windows * 3} if believed else own)
