@@ -14,7 +14,7 @@ from daemon.engines.build import build_engine
 from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
 from daemon.service.health import Health
-from daemon.service.hooks import Server, ServiceHooks
+from daemon.service.hooks import NoHooks, Server, ServiceHooks
 from daemon.service.reload import Reloader
 from daemon.service.sdnotify import ServiceManager
 from daemon.service.watchdog import Watchdog
@@ -89,7 +89,7 @@ def build_components(
     routes = build_routes(settings, sink, once=once)
     by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
-    hooks = None
+    hooks: ServiceHooks | NoHooks = NoHooks()
     if not once:
         health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
         watchdog = Watchdog(health, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)

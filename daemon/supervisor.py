@@ -19,7 +19,7 @@ from connectors.errors import EngineLost, ExitCode, Fatal
 from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Engine
 from daemon.pipeline import Pipeline
-from daemon.service.hooks import ServiceHooks
+from daemon.service.hooks import NoHooks, ServiceHooks
 from daemon.service.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _LOADING_STEP_S = 10.0  # how often the service manager is asked for more time w
 
 @dataclass
 class Components:
-    """A running program's parts. A job that ends by itself needs no ``hooks``."""
+    """A running program's parts."""
 
     sampler: Sampler
     engine: Engine
@@ -38,7 +38,7 @@ class Components:
     make_pipeline: Callable[["Components"], Pipeline]  # called when the engine has started and knows its slots
     drain_s: float
     manager: ServiceManager = field(default_factory=ServiceManager)
-    hooks: ServiceHooks | None = None
+    hooks: ServiceHooks | NoHooks = field(default_factory=NoHooks)
 
 
 class Stop(Exception):
@@ -55,12 +55,11 @@ class Supervisor:
     async def run(self) -> ExitCode:
         """Start everything, caption until the sources end or a signal comes, stop everything."""
         hooks, code = self._components.hooks, None
-        with _Signals(self.stop, hooks.reload if hooks is not None else None):
+        with _Signals(self.stop, hooks.reload):
             try:
                 code = await self._live()
             finally:
-                if hooks is not None:
-                    await hooks.close(code)
+                await hooks.close(code)
         return code
 
     async def _live(self) -> ExitCode:
@@ -81,8 +80,7 @@ class Supervisor:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         components = self._components
-        if components.hooks is not None:
-            await components.hooks.start()
+        await components.hooks.start()
         stack.push_async_callback(components.sampler.close)
         await self._unless_stopped(components.sampler.start())
         stack.push_async_callback(components.engine.close)
@@ -91,8 +89,7 @@ class Supervisor:
         stack.push_async_callback(components.sink.close)
         for route in components.routes:
             stack.push_async_callback(route.close)
-        if components.hooks is not None:
-            components.hooks.ready()
+        components.hooks.ready()
         log.info("Ready: %s answers, %d source(s) are read.", components.engine.model_id, len(components.routes))
 
     async def _unless_stopped(self, step: Awaitable[None]) -> None:
@@ -136,8 +133,7 @@ class Supervisor:
     async def _drain(self, pipeline: Pipeline, work: asyncio.Task[None], death: asyncio.Task[None]) -> None:
         """Finish the windows in flight, within the time there is."""
         log.info("Stopping: the windows in flight are finished within %g s.", self._components.drain_s)
-        if self._components.hooks is not None:
-            self._components.hooks.draining(self._components.drain_s)
+        self._components.hooks.draining(self._components.drain_s)
         now = asyncio.create_task(self._stop_now.wait())
         await pipeline.drain()
         await asyncio.wait({work, death, now}, timeout=self._components.drain_s, return_when=asyncio.FIRST_COMPLETED)

@@ -35,6 +35,24 @@ class Server(Protocol):
         ...
 
 
+class NoHooks:
+    """The hooks of a job that ends by itself: nobody is told anything, and a reload means nothing to it."""
+
+    reload = None
+
+    async def start(self) -> None:
+        """Begin to tell nobody."""
+
+    def ready(self) -> None:
+        """Tell nobody."""
+
+    def draining(self, drain_s: float) -> None:
+        """Tell nobody."""
+
+    async def close(self, code: ExitCode | None) -> None:
+        """End to tell nobody."""
+
+
 @dataclass
 class ServiceHooks:
     """The hooks of one daemon. Without a ``server`` the status is served nowhere."""
