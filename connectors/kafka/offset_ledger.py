@@ -52,7 +52,7 @@ class PartitionPosition:
 
 
 Outcome = ClipPosition | Quarantine | None
-"""What became of a clip: where it goes on, whatever its quarantine; its quarantine alone; None where it is finished."""
+"""The outcome of a clip: where it goes on, whatever its quarantine; its quarantine alone; None where it is finished."""
 
 Outcomes = Sequence[tuple[int, Outcome]]
 """Outcomes of clips by their offsets, in the order in which they came."""

@@ -1,4 +1,4 @@
-"""What a user gets wrong about a cluster, through the real `captiond check` and `captiond run`."""
+"""Mistakes about a cluster, through the real `captiond check` and `captiond run`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What may come in a message and what goes out, through the real daemon."""
+"""Messages in and out, through the real daemon."""
 
 import functools
 import http.server

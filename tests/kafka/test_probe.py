@@ -1,4 +1,4 @@
-"""What a user gets wrong about a cluster is told apart and named, by the key that mends it."""
+"""Mistakes about a cluster are told apart and named, by the key that mends them."""
 
 import gc
 import os

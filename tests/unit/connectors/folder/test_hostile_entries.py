@@ -1,4 +1,4 @@
-"""What a sender may put into a watched folder ends its own clips at most: nothing stands still and nothing ends."""
+"""Hostile entries of a watched folder end their own clips at most: nothing stands still and nothing ends."""
 
 import asyncio
 import errno

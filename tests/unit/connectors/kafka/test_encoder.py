@@ -1,4 +1,4 @@
-"""What is written about a clip can be encoded, whatever its file is called and its record's headers hold."""
+"""Records about a clip can be encoded, whatever its file is called and its record's headers hold."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who gets which partition: none has two owners, whatever members claim."""
+"""The assignor: no partition has two owners, whatever members claim."""
 
 from types import SimpleNamespace
 from typing import Any

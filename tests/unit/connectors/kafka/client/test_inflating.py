@@ -1,4 +1,4 @@
-"""What is compressed is inflated up to a bound, whatever wrote it."""
+"""Compressed batches are inflated up to a bound, whatever wrote them."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""What is in line is committed together and answered together, and nothing is committed past a fence."""
+"""Pending commits are committed together and answered together, and nothing is committed past a fence."""
 
 import logging
 from collections.abc import Sequence
