@@ -115,7 +115,7 @@ async def test_what_lies_too_deep_is_left_and_said_once(deep: Path, caplog: pyte
 
 
 def plant_link(path: Path) -> None:
-    path.symlink_to("/etc")
+    path.symlink_to("/proc")  # a folder that nobody can write into, whatever goes wrong
 
 
 def plant_file(path: Path) -> None:
