@@ -50,24 +50,31 @@ def copy_of_the_program(folder: Path) -> None:
 
 
 def as_nobody(command: list[str], scratch: Path) -> list[str]:
-    """Return the command as another user runs it: with no privileges, and with Python's own folder within reach.
+    """Return the command as another user runs it: with no privileges, and with Python's own folders within reach.
 
-    A Python below a home that others may not enter is bound to the same place in a mount namespace of the command's.
+    Folders below a home that others may not enter are bound to the same place in a mount namespace of the command's.
     """
     if os.geteuid() != 0:
         return command  # whoever this is has no privileges that root has
-    base, user = Path(sys.base_prefix), pwd.getpwnam(NOBODY)
-    bound = scratch / "python"
-    bound.mkdir(exist_ok=True)
-    top = "/" + base.parts[1]
-    script = (
-        f'mount --bind "{base}" "{bound}" && mount -t tmpfs -o mode=0755 tmpfs "{top}" && mkdir -p "{base}" '
-        f'&& mount --bind "{bound}" "{base}" && exec setpriv --reuid {user.pw_uid} --regid {user.pw_gid} '
-        '--clear-groups --inh-caps=-all --bounding-set=-all -- "$@"'
+    user = pwd.getpwnam(NOBODY)
+    wanted = [Path(place) for place in dict.fromkeys((sys.base_prefix, sys.prefix)) if not _can_be_entered(Path(place))]
+    steps = []
+    for number, place in enumerate(wanted):
+        kept = scratch / f"kept{number}"
+        kept.mkdir()
+        steps.append(f'mount --bind "{place}" "{kept}"')
+    steps += [f'mount -t tmpfs -o mode=0755 tmpfs "{top}"' for top in {f"/{place.parts[1]}" for place in wanted}]
+    for number, place in enumerate(wanted):
+        steps.append(f'mkdir -p "{place}" && mount --bind "{scratch / f"kept{number}"}" "{place}"')
+    steps.append(
+        f"exec setpriv --reuid {user.pw_uid} --regid {user.pw_gid} --clear-groups --inh-caps=-all "
+        '--bounding-set=-all -- "$@"'
     )
-    if top in ("/usr", "/opt"):
-        script = script[script.index("exec") :]
-    return ["unshare", "--mount", "sh", "-c", script, "sh", *command]
+    return ["unshare", "--mount", "sh", "-c", " && ".join(steps), "sh", *command]
+
+
+def _can_be_entered(place: Path) -> bool:
+    return all(folder.stat().st_mode & 0o001 for folder in (place, *place.parents))
 
 
 class ProbedDaemon:
