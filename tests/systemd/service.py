@@ -47,9 +47,14 @@ class Service:
             f"log: {{format: journal}}\n{more}"
         )
 
+    @property
+    def user(self) -> str:
+        """Whom the service runs as: an instance has a user of its own."""
+        return f"captiond-{self.name}" if self.name else "captiond"
+
     def make_instance(self) -> None:
         """Make what an instance needs, as a person does, and give it a secret and an inbox."""
-        user = f"captiond-{self.name}"
+        user = self.user
         given = {**os.environ, "DESTDIR": str(self.machine.path("/"))}
         subprocess.run([ROOT / "scripts" / "install", "instance", self.name], env=given, check=True)
         self.machine.run("systemd-sysusers", f"{user}.conf")
