@@ -135,10 +135,12 @@ class Pipeline:
                 if batch.fault is not None:
                     raise batch.fault  # 3
         finally:
-            feeder.cancel()
-            await asyncio.gather(feeder, return_exceptions=True)
-            await buffer.abandon()
-            plan.close()
+            winding_up = asyncio.create_task(_wind_up(feeder, buffer))
+            try:
+                await asyncio.shield(winding_up)
+            finally:  # when an engine dies, another clip's task may cancel this one here: its requests end all the same
+                await winding_up
+                plan.close()
 
     async def _publish(self, task: ClipTask, route: Route, progress: Progress) -> None:
         with self.metrics.stage(route.name, "publish"), tracing.span("publish"):
@@ -149,6 +151,13 @@ class Pipeline:
         if progress.last:
             self.metrics.clips_done.labels(route.name).inc()
             log.info("Captioned in %d windows.", progress.next_window, extra=_fields(task))
+
+
+async def _wind_up(feeder: "asyncio.Task[None]", buffer: ReorderBuffer) -> None:
+    """End the feeding and abort the requests in flight."""
+    feeder.cancel()
+    await asyncio.gather(feeder, return_exceptions=True)
+    await buffer.abandon()
 
 
 def _fields(task: ClipTask) -> dict[str, object]:
