@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from connectors.messages.safe_text import clean_line
+
 _ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package daemon
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")  # no secret reaches a decoder
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # one, when the cage closes
@@ -144,7 +146,7 @@ async def _listen(errors: asyncio.StreamReader) -> None:
             lines += 1
             if lines <= _MAX_LINES and line.strip():
                 text = line[: 4 * _MAX_LINE_CHARS].decode("utf-8", "replace")
-                log.warning("A decoder says: %s", "".join(c for c in text if c.isprintable())[:_MAX_LINE_CHARS])
+                log.warning("A decoder says: %s", clean_line(text)[:_MAX_LINE_CHARS])
         rest = rest[-4096:]
 
 

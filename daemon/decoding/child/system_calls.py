@@ -93,4 +93,4 @@ CONDITIONAL = {
 """Calls that :mod:`daemon.decoding.child.seccomp` allows with some arguments only."""
 
 AUDIT_ARCHITECTURE = Numbers(0xC000003E, 0xC00000B7)
-"""What the kernel calls the processor in a filter's data (``AUDIT_ARCH_*``)."""
+"""The kernel's names of the processors in a filter's data (``AUDIT_ARCH_*``)."""
