@@ -219,11 +219,14 @@ class ConsumerThread:
         self._watch(consumer)
 
     def _watch(self, consumer: Consumer) -> None:
-        """Tell an outage from the quiet of an empty topic: polling says nothing about either."""
-        if consumer.is_reachable():
-            self._outage.reachable()
-        else:
+        """Tell an outage from the quiet of an empty topic: polling says nothing about either.
+
+        A coordinator that is known and answers no commit has not come back: only an answer ends that outage.
+        """
+        if not consumer.is_reachable():
             self._outage.unreachable("the group's coordinator is away")
+        elif self._unanswered_since_s is None:
+            self._outage.reachable()
 
     def _leave(self, consumer: Consumer | None) -> None:
         """Commit what is ready, leave the group, and answer everyone who still waits."""

@@ -58,14 +58,36 @@ async def test_a_broker_that_goes_is_told_waited_for_and_told_to_be_back(
 
 async def test_a_commit_that_is_not_answered_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_module, "AWAY_AFTER_S", 0.02)
+    monkeypatch.setattr(outage, "BACK_OFF_S", (NEVER_S,))
+    async with running(Running(*clips(0, 0), reason=""), 0) as made:
+        (first,) = await made.delivers("0/0")
+        made.consumer.faults.add("commit", KafkaTimeoutError("late"))
+        ready = made.publish(first)
+        await until(lambda: made.thread.waiting_for == "the broker: a commit is not answered")
+        assert (made.stored(), ready.done()) == (None, False)
+    await ready
+
+    assert made.stored() == 1
+
+
+async def test_commits_that_fail_again_and_again_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outage, "BACK_OFF_S", (0.01,))
     async with running(Running(*clips(0, 0), reason=""), 0) as made:
         (first,) = await made.delivers("0/0")
         made.consumer.faults.add("commit", *[KafkaTimeoutError("late")] * 10_000)
         ready = made.publish(first)
-        await until(lambda: made.thread.waiting_for == "the broker: a commit is not answered")
+        await until(lambda: made.thread.waiting_for == "the broker: KafkaTimeoutError: late")
+        for _ in range(20):
+            await made.polls()
+            assert made.thread.waiting_for == "the broker: KafkaTimeoutError: late"
         made.consumer.faults = ScriptedConsumer().faults
         await ready
         await until(lambda: made.thread.waiting_for == "")
+
+    told = [message for message in caplog.messages if "broker" in message]
+    assert told == ["Source clips waits for the broker: KafkaTimeoutError: late.", "Source clips: the broker is back."]
 
 
 async def test_a_round_of_polling_that_fails_is_tried_again() -> None:
