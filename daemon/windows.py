@@ -4,7 +4,7 @@ Media time is in integer nanoseconds and starts at the first frame shown, so ``p
 half-open, ``[start_ns, exclusive_end_ns)``. Nothing here knows a decoder: the time stamps come from the packets.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 NS_PER_S = 1_000_000_000
 
 Splice = Literal["first", "middle", "last"]
+
+_COLOURS = {"white": "#ffffff", "grey": "#808080", "black": "#000000"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,10 @@ class FramePolicy:
 
     ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame indices, padded
     with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and
-    ``max_frames``. ``splice`` shows a single frame.
+    ``max_frames``. ``splice`` shows a single frame. ``background`` is what transparent pixels are shown over, and
+    ``tone_map`` says whether HDR is shown as SDR.
+
+    Plan hashes are made of the text of a policy, so fields that came later stand in it only where they say something.
     """
 
     rule: Literal["time", "neva"] = "time"
@@ -111,6 +116,19 @@ class FramePolicy:
     max_frames: int = 64
     splice: Splice | None = None
     snap: Literal["exact", "keyframe"] = "exact"
+    background: str = field(default="white", repr=False)
+    tone_map: Literal["auto", "none"] = field(default="auto", repr=False)
+
+    def __repr__(self) -> str:
+        said = ((f, getattr(self, f.name)) for f in fields(self))
+        return f"FramePolicy({', '.join(f'{f.name}={value!r}' for f, value in said if f.repr or value != f.default)})"
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        """The colour behind transparent pixels."""
+        digits = _COLOURS.get(self.background, self.background).removeprefix("#")
+        red, green, blue = bytes.fromhex(digits)
+        return red, green, blue
 
     def frames_in(self, length_ns: int) -> int:
         """Return how many frames a window of ``length_ns`` shows."""

@@ -2,7 +2,7 @@
 
 The descriptors of a message go with its first byte.
 
-parent -> child   plan {session, decoder, limits, max_frame_size}    + the clip's descriptor
+parent -> child   plan {session, decoder, limits, max_frame_size, look}+ the clip's descriptor
                   decode {session, target, windows, wanted, open?}   + [the clip's descriptor] + a memory file a window
                   forget {session}                                   no reply
 child -> parent   ready {layers, decoder} · unconfined {layers} · alive {} · planned {...} + the index · decoded {...}

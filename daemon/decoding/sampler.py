@@ -41,7 +41,11 @@ class Sampler:
         self.budget = ByteBudget(frame_bytes or limits.in_flight_bytes)
         required = limits.sandbox == "required"
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
-        self._media_limits: Header = {"max_pixels": limits.max_pixels, "max_duration_s": limits.max_duration_s}
+        self._media_limits: Header = {
+            "max_pixels": limits.max_pixels,
+            "max_picture_pixels": limits.max_picture_pixels,
+            "max_duration_s": limits.max_duration_s,
+        }
 
     def scale_down_to(self, max_frame_size: MaxFrameSize | None) -> None:
         """Scale the frames of clips planned from now on down to this size; None leaves them as they are."""
@@ -76,6 +80,7 @@ class Sampler:
                 "decoder": decoder,
                 "limits": self._media_limits,
                 "max_frame_size": max_frame_size,
+                "look": _look(frames),
             }
             try:
                 answer, block = await self.pool.ask(session, lambda _: (request, []), self._deadline_s)
@@ -100,7 +105,12 @@ class Sampler:
         """Return the plan that a child's answer means. A part of it that makes no sense is the child's fault."""
         index, facts = read_answer(answer, session.index, self._limits.max_pixels)
         size = [facts.width, facts.height]
-        session.opening = {"decoder": session.sender.decoder, "limits": self._media_limits, "size": size}
+        session.opening = {
+            "decoder": session.sender.decoder,
+            "limits": self._media_limits,
+            "size": size,
+            "look": _look(frames),
+        }
         fault = early_end(index, facts.truncated, facts.failure, facts.declared_s)
         plan = ClipPlan(
             index.duration_ns,
@@ -231,3 +241,8 @@ def _read_shown(answer: Header, plan: ClipPlan, at: int) -> list[int]:
     if not all(isinstance(index, int) and -1 <= index < len(plan.pts_ns) for index in shown):
         raise Transient("the decoder's answer makes no sense", reason=Reason.DECODER_DIED)
     return shown
+
+
+def _look(frames: FramePolicy) -> Header:
+    """Return how frames are to look, as a child is told."""
+    return {"background": list(frames.background_rgb), "tone_map": frames.tone_map == "auto"}

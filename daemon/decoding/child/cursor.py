@@ -4,7 +4,14 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-from daemon.decoding.child.pyav import decode_packet, open_container, packets_of, start_decoder, video_stream
+from daemon.decoding.child.pyav import (
+    decode_packet,
+    open_container,
+    packets_of,
+    sample_aspect_of,
+    start_decoder,
+    video_stream,
+)
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 
@@ -83,7 +90,11 @@ class FrameCursor:
 
     def _decode_everything(self) -> None:
         self._careful = True
-        self._stream.codec_context.skip_frame = "DEFAULT"
+        self._decoder.skip_frame = "DEFAULT"
+
+    def sample_aspect(self, frame: Any) -> Any:
+        """Return the shape of a frame's pixels, width to height; None where nothing says it."""
+        return sample_aspect_of(self._container, self._stream, frame)
 
     def close(self) -> None:
         """Close the container; the descriptor stays open."""
@@ -94,7 +105,7 @@ class FrameCursor:
         self._forget()
         self._container = open_container(self._descriptor, self._limits)
         self._stream = video_stream(self._container)
-        start_decoder(self._container, self._stream, self._limits, self._threads)
+        self._decoder = start_decoder(self._container, self._stream, self._limits, self._threads)
         self._careful = self._careful or self._stream.codec.canonical_name not in _SKIPPING_CODECS
         self._packets = packets_of(self._container, self._stream)
         self._pushed_back: Any = None
@@ -141,8 +152,8 @@ class FrameCursor:
             if packet is None:
                 self._finished = True
             elif not self._careful:
-                self._stream.codec_context.skip_frame = "DEFAULT" if self._is_wanted(packet) else "NONREF"
-            self._take(decode_packet(self._stream, packet))
+                self._decoder.skip_frame = "DEFAULT" if self._is_wanted(packet) else "NONREF"
+            self._take(decode_packet(self._decoder, packet))
             if self._held is None and not self._queue:
                 break  # let the caller look at the frames without a promise
         if self._queue:
@@ -190,7 +201,7 @@ class FrameCursor:
         except _LostPlaceError:
             self._reopen()
             self._skip_to(decode_index)
-        self._stream.codec_context.flush_buffers()
+        self._decoder.flush_buffers()
         self._forget()
 
     def _reopen(self) -> None:

@@ -108,6 +108,8 @@ class PacketReader:
                 if len(self._pts) % _PROGRESS_FRAMES == 0:
                     self._check_so_far(stream)
                 half = bool(packet.is_corrupt)
+                if container.format.name == "jpeg_pipe":  # the picture; what is behind it is none of it
+                    break
             if half:  # of the last packet, at the end of a truncated file
                 for column in (self._pts, self._dts, self._flags):
                     column.pop()

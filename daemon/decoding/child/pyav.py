@@ -13,14 +13,27 @@ from typing import Any
 
 import av
 import av.logging
+import av.sidedata.sidedata
+import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.codecs import DECODERS, VIDEO
-from daemon.decoding.child.containers import CONTAINERS, IMAGES, PROTOCOLS, is_known
+from daemon.decoding.child.codecs import DECODERS, VIDEO, WITH_ALPHA
+from daemon.decoding.child.containers import CONTAINERS, IMAGES, PROTOCOLS, format_of, is_known
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 
 av.logging.set_level(av.logging.PANIC)
+
+
+def _unnamed_side_data(cls: Any, value: int) -> Any:
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+# PyAV 18 and 19 refuse all side data of a frame that has one kind without a name there, such as a photo's EXIF.
+av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed_side_data)
 
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
 
@@ -46,7 +59,7 @@ def open_container(descriptor: int, limits: MediaLimits, **more_options: str) ->
         **more_options,
     }
     try:
-        return av.open("fd:", mode="r", options=options, metadata_errors="replace")
+        return av.open("fd:", mode="r", format=format_of(head), options=options, metadata_errors="replace")
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "opening it takes more memory than a decoder has") from None
     except Exception as error:
@@ -83,18 +96,23 @@ def new_scaler() -> Any:
     return VideoReformatter()
 
 
-def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> None:
-    """Set a stream's decoder up before its first packet, and let the demuxer pass over the other streams."""
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-    stream.codec_context.thread_count = threads
-    stream.codec_context.thread_type = "AUTO"
+def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> Any:
+    """Return a stream's decoder, set up before its first packet, and let the demuxer pass over the other streams."""
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+        decoder = av.CodecContext.create(WITH_ALPHA[decoder.name], "r")
+    decoder.options = {"max_pixels": str(limits.max_pixels)}
+    decoder.thread_count = threads
+    decoder.thread_type = "AUTO"
+    decoder.copy_opaque = True
     try:
-        stream.codec_context.open(strict=False)
+        decoder.open(strict=False)
     except Exception as error:
         raise Poison(Reason.CORRUPT, f"its decoder can't be set up: {explain(error)}") from error
     for other in container.streams:
         if other.index != stream.index:
             other.discard = av.stream.Discard.all
+    return decoder
 
 
 def packets_of(container: Any, stream: Any) -> Iterator[Any]:
@@ -107,10 +125,19 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
         return
 
 
-def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
-    """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder."""
+def decode_packet(decoder: Any, packet: Any | None) -> list[Any]:
+    """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder.
+
+    Frames may come out packets later: each carries its own packet's note of the pixels' aspect, see
+    :func:`sample_aspect_of`.
+    """
+    note: list[Any] = []
     try:
-        return [frame for frame in stream.codec_context.decode(packet) if not frame.is_corrupt]
+        if packet is not None:
+            packet.opaque = note
+        frames = [frame for frame in decoder.decode(packet) if not frame.is_corrupt]
+        note.append(decoder.sample_aspect_ratio)
+        return frames
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "decoding it takes more memory than a decoder has") from None
     except Exception:
@@ -119,7 +146,54 @@ def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
 
 def decode_all(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:
     """Yield every frame that the decoder gives, in order of presentation."""
-    start_decoder(container, stream, limits, 1)
+    decoder = start_decoder(container, stream, limits, 1)
     for packet in packets_of(container, stream):
-        yield from decode_packet(stream, packet)
-    yield from decode_packet(stream, None)
+        yield from decode_packet(decoder, packet)
+    yield from decode_packet(decoder, None)
+
+
+def sample_aspect_of(container: Any, stream: Any, frame: Any) -> Any:
+    """Return the shape of a frame's pixels: what the container says has the say where it is the whole clip's.
+
+    Pictures that stand alone have square pixels, as viewers show them: what they say is a density for printing.
+    """
+    if container.format.name in IMAGES:
+        return None
+    if container.format.name.startswith(("mov", "matroska")) and stream.sample_aspect_ratio:
+        return stream.sample_aspect_ratio
+    return (frame.opaque[0] if frame.opaque else None) or stream.sample_aspect_ratio
+
+
+def decode_items(descriptor: int, items: tuple[int, ...], limits: MediaLimits) -> Iterator[tuple[int, Any]]:
+    """Yield the frame of each item of a HEIC or AVIF file and its place among ``items``; all of them, in any order."""
+    missing = dict(enumerate(items))
+    with open_container(descriptor, limits) as container:
+        streams = [stream for stream in container.streams.video if stream.id in items]
+        for stream in container.streams:
+            if stream not in streams:
+                stream.discard = av.stream.Discard.all
+        for packet in packets_of(container, streams) if streams else ():
+            for frame in _decode_alone(packet, limits):
+                for place in [place for place, item in missing.items() if item == packet.stream.id]:
+                    del missing[place]
+                    yield place, frame
+    if missing:
+        raise Poison(Reason.CORRUPT, f"{len(missing)} of the picture's {len(items)} parts can't be decoded")
+
+
+def _decode_alone(packet: Any, limits: MediaLimits) -> list[Any]:
+    context = packet.stream.codec_context
+    if context is None or context.codec.canonical_name not in VIDEO:
+        return []
+    decoder = av.CodecContext.create(context.name, "r")
+    decoder.extradata = context.extradata
+    decoder.options = {"max_pixels": str(limits.max_pixels)}
+    decoder.thread_count = 1
+    return (decode_packet(decoder, packet) + decode_packet(decoder, None))[:1]
+
+
+def frame_of(pixels: NDArray[Any]) -> Any:
+    """Return ``uint8`` or ``uint16[H, W, 3]`` as a frame."""
+    if pixels.dtype == np.uint8:
+        return av.VideoFrame.from_numpy_buffer(pixels, format="rgb24")
+    return av.VideoFrame.from_ndarray(pixels, format="rgb48le")

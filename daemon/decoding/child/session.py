@@ -5,26 +5,29 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.containers import is_animated_webp
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.packets import PacketReader
-from daemon.decoding.child.pixels import Geometry, orientation_of, scaled_geometry, write_rgb
+from daemon.decoding.child.pictures.assembly import PictureWriter
+from daemon.decoding.child.pictures.heif import HeifPicture, read_heif
+from daemon.decoding.child.pixels import Converter, Geometry, Look, orientation_of, scaled_geometry
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
-from daemon.decoding.media import HEAD_BYTES, MediaLimits
-from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
+from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 from daemon.decoding.protocol import Header
 from daemon.windows import MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
+PICTURE_TIME = Fraction(1, 25)  # FFmpeg's, for all pictures
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
@@ -49,9 +52,10 @@ class FrameWriter(Protocol):
 class AvWriter:
     """Frames through PyAV: exact, forward, each group of pictures once."""
 
-    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits) -> None:
+    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None) -> None:
         self._cursor = FrameCursor(descriptor, index, limits)
-        self._scaler = new_scaler()
+        self._converter = Converter(new_scaler, look or Look())
+        self._frames_held = min(_FRAMES_HELD, len(index))
         self.cost_bytes = 0
         self.want = self._cursor.want
         self.close = self._cursor.close
@@ -60,8 +64,8 @@ class AvWriter:
         shown = self._cursor.get(frame_index)
         if shown is None:
             return -1
-        self.cost_bytes = shown[1].width * shown[1].height * 2 * _FRAMES_HELD
-        write_rgb(shown[1], out, self._scaler)
+        self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
+        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]))
         return shown[0]
 
 
@@ -98,9 +102,17 @@ class OpenWindow:
 class Session:
     """One open clip: its decoder, and the windows that are being filled."""
 
-    def __init__(self, descriptor: int, decoder: str, index: PacketIndex, geometry: Geometry, limits: MediaLimits):
+    def __init__(
+        self,
+        descriptor: int,
+        decoder: str,
+        index: PacketIndex,
+        geometry: Geometry,
+        limits: MediaLimits,
+        look: Look | None = None,
+    ) -> None:
         self._descriptor, self._decoder, self._index = descriptor, decoder, index
-        self._geometry, self._limits = geometry, limits
+        self._geometry, self._limits, self._look = geometry, limits, look or Look()
         self._windows: dict[int, OpenWindow] = {}
         self._writer: FrameWriter | None = None
 
@@ -138,11 +150,7 @@ class Session:
                 window.shown[place] = shown
 
     def _make_writer(self) -> FrameWriter:
-        if self._decoder == "decord":
-            from daemon.decoding.child.decord import DecordWriter
-
-            return DecordWriter(self._descriptor)
-        return AvWriter(self._descriptor, self._index, self._limits)
+        return writer_of(self._descriptor, self._index, self._limits, self._look, self._decoder)
 
     def park(self) -> None:
         """Let go of the decoder; the next window opens it again."""
@@ -155,6 +163,20 @@ class Session:
         self.park()
         self._windows.clear()
         os.close(self._descriptor)
+
+
+def writer_of(
+    descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None, decoder: str = "av"
+) -> FrameWriter:
+    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder."""
+    picture = read_heif(descriptor)
+    if picture is not None:
+        return PictureWriter(descriptor, picture, limits, look or Look())
+    if decoder == "decord":
+        from daemon.decoding.child.decord import DecordWriter
+
+        return DecordWriter(descriptor)
+    return AvWriter(descriptor, index, limits, look)
 
 
 class Sessions:
@@ -207,6 +229,9 @@ def plan(
 def _plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
 ) -> tuple[Header, PacketIndex]:
+    picture = read_heif(descriptor)
+    if picture is not None:
+        return _plan_picture(descriptor, picture, limits, max_size)
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
     if found is None and not packets.index.counted:
@@ -214,9 +239,9 @@ def _plan(
         found = _first_frame(descriptor, packets.index, limits)
     if found is None:
         raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
-    first, width, height, turned = found
+    first, width, height, aspect, turned = found
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
-    geometry = scaled_geometry(width, height, packets.sample_aspect, turned, max_size)
+    geometry = scaled_geometry(width, height, aspect, turned, max_size, limits.shown_pixels)
     return {
         "codec": packets.codec,
         "container": packets.container,
@@ -226,6 +251,18 @@ def _plan(
         "truncated": packets.truncated,
         "failure": packets.failure,
     }, index
+
+
+def _plan_picture(
+    descriptor: int, picture: HeifPicture, limits: MediaLimits, max_size: MaxFrameSize | None
+) -> tuple[Header, PacketIndex]:
+    """Put a HEIC or AVIF picture together once, for its true size: one frame, on screen as long as other pictures."""
+    whole = PictureWriter(descriptor, picture, limits, Look()).whole()
+    geometry = scaled_geometry(whole.width, whole.height, None, False, max_size, limits.shown_pixels)
+    once = np.zeros(1, np.int64)
+    index = PacketIndex(PICTURE_TIME, once, once, np.array([KEY | SHOWN], np.uint8), 1, counted=True)
+    facts = {"width": geometry.width, "height": geometry.height, "declared_s": 0.0, "truncated": False, "failure": ""}
+    return {"codec": picture.codec, "container": "heif", **facts}, index
 
 
 def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:
@@ -243,14 +280,15 @@ def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> 
 
 def _first_frame(
     descriptor: int, index: PacketIndex, limits: MediaLimits, look_at: int = 1
-) -> tuple[int, int, int, bool] | None:
-    """Return index, stored width and height, and whether it is turned, of the first frame that can be decoded."""
+) -> tuple[int, int, int, Fraction | None, bool] | None:
+    """Return the first frame that can be decoded: index, stored width and height, aspect of its pixels, if turned."""
     cursor = FrameCursor(descriptor, index, limits)
     try:
         shown = cursor.first(look_at)
         if shown is None:
             return None
         limits.check_size(shown[1].width, shown[1].height)
-        return shown[0], shown[1].width, shown[1].height, orientation_of(shown[1]).transpose
+        aspect, turned = cursor.sample_aspect(shown[1]), orientation_of(shown[1]).transpose
+        return shown[0], shown[1].width, shown[1].height, aspect, turned
     finally:
         cursor.close()

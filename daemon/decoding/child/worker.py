@@ -11,11 +11,11 @@ import socket
 import time
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.pixels import Geometry
+from daemon.decoding.child.pixels import Geometry, Look
 from daemon.decoding.child.pyav import VERSION
 from daemon.decoding.child.sandbox import OPTIONAL, confine
 from daemon.decoding.child.session import Session, Sessions, plan
-from daemon.decoding.media import MediaLimits
+from daemon.decoding.media import HEAD_BYTES, MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 from daemon.decoding.protocol import Header, pack, receive
 from daemon.windows import MaxFrameSize
@@ -58,12 +58,13 @@ class Worker:
 
     def _plan(self, header: Header, descriptors: list[int]) -> Reply:
         (descriptor,) = descriptors
-        limits = MediaLimits(**header["limits"])
+        limits, look = _limits_of(descriptor, header), _look_of(header)
         max_size = MaxFrameSize(*header["max_frame_size"]) if header["max_frame_size"] else None
         try:
             answer, index = plan(descriptor, limits, max_size, lambda: self._send(({"kind": "alive"}, b"")))
             geometry = Geometry(answer["width"], answer["height"])
-            self._sessions.open(header["session"], Session(descriptor, header["decoder"], index, geometry, limits))
+            session = Session(descriptor, header["decoder"], index, geometry, limits, look)
+            self._sessions.open(header["session"], session)
         except BaseException:
             os.close(descriptor)
             raise
@@ -81,9 +82,19 @@ class Worker:
 
     def _open(self, header: Header, block: bytes, descriptor: int) -> None:
         self._sessions.forget(header["session"])
-        geometry, limits = Geometry(*header["open"]["size"]), MediaLimits(**header["open"]["limits"])
+        opening = header["open"]
+        geometry, limits, look = Geometry(*opening["size"]), _limits_of(descriptor, opening), _look_of(opening)
         index = PacketIndex.from_bytes(block)
-        self._sessions.open(header["session"], Session(descriptor, header["open"]["decoder"], index, geometry, limits))
+        self._sessions.open(header["session"], Session(descriptor, opening["decoder"], index, geometry, limits, look))
+
+
+def _limits_of(descriptor: int, header: Header) -> MediaLimits:
+    return MediaLimits(**header["limits"]).of(os.pread(descriptor, HEAD_BYTES, 0))
+
+
+def _look_of(header: Header) -> Look:
+    red, green, blue = header["look"]["background"]
+    return Look((red, green, blue), header["look"]["tone_map"])
 
 
 def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> None:
