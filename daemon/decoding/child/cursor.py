@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
+from daemon.decoding.child.pixels import Orientation, orientation_of
 from daemon.decoding.child.pyav import (
     decode_packet,
     open_container,
@@ -22,6 +23,7 @@ _MAX_UNKNOWN = 16  # so many frames at times that no packet named, and the packe
 
 # Decoders that leave out frames that nothing refers to, packet by packet. Others decide once (dav1d) or never.
 _SKIPPING_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
+_TURNING_CODECS = ("h264", "hevc")
 
 Shown = tuple[int, Any]  # a frame's index and the frame
 
@@ -44,6 +46,7 @@ class FrameCursor:
         self._nothing_before = 0  # from the clip's first packet on, no frame with a lower index comes out
         self.decoded = 0  # frames that came out of the decoder
         self.unknown = 0  # frames with a time stamp that no packet promised
+        self._orientation = Orientation()  # that the last group of pictures began with
         self._disordered = 0  # frames with a time stamp before that of the frame they came after
         self._open()
 
@@ -95,6 +98,11 @@ class FrameCursor:
     def sample_aspect(self, frame: Any) -> Any:
         """Return the shape of a frame's pixels, width to height; None where nothing says it."""
         return sample_aspect_of(self._container, self._stream, frame)
+
+    def orientation(self, frame: Any) -> Orientation:
+        """Return how a frame is turned: a message in H.264 or HEVC stands at its group's start and holds for all."""
+        noted = frame.opaque.orientation if frame.opaque else None
+        return noted or orientation_of(frame)
 
     def close(self) -> None:
         """Close the container; the descriptor stays open."""
@@ -164,6 +172,7 @@ class FrameCursor:
     def _take(self, frames: list[Any]) -> None:
         for frame in frames:
             self.decoded += 1
+            self._note_orientation(frame)
             if self._index.counted:
                 self._count += 1
                 frame_index = self._count
@@ -175,6 +184,13 @@ class FrameCursor:
                 self._disordered += 1
             elif frame_index >= 0:
                 self._queue.append((frame_index, frame))
+
+    def _note_orientation(self, frame: Any) -> None:
+        if self._stream.codec.canonical_name in _TURNING_CODECS and frame.opaque:
+            own = orientation_of(frame)
+            if frame.key_frame or own != Orientation():
+                self._orientation = own
+            frame.opaque.orientation = self._orientation
 
     def _is_wanted(self, packet: Any) -> bool:
         frame_index = self._index.frame_at(packet.pts) if packet.pts is not None else -1

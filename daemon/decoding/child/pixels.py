@@ -16,7 +16,7 @@ from daemon.windows import MaxFrameSize
 
 # libswscale's numbers, which PyAV passes through.
 _BICUBIC, _FULL_CHROMA_INTERPOLATION, _FULL_CHROMA_INPUT, _ACCURATE_ROUNDING = 4, 0x2000, 0x4000, 0x40000
-_SCALING = _BICUBIC | _FULL_CHROMA_INTERPOLATION | _FULL_CHROMA_INPUT | _ACCURATE_ROUNDING
+SCALING = _BICUBIC | _FULL_CHROMA_INTERPOLATION | _FULL_CHROMA_INPUT | _ACCURATE_ROUNDING
 _MATRIX_UNSAID, _BT709, _BT601, _BT2020, _BT2020_CONSTANT = 2, 1, 5, 9, 10
 _RANGE_UNSAID, _LIMITED, _FULL = 0, 1, 2
 _PQ, _HLG = 16, 18
@@ -133,9 +133,15 @@ class Converter:
         self._to_rgba: Any = None
         self._to_sdr: Any = None
 
-    def write(self, frame: Any, out: NDArray[np.uint8], sample_aspect: Fraction | None = None) -> None:
+    def write(
+        self,
+        frame: Any,
+        out: NDArray[np.uint8],
+        sample_aspect: Fraction | None = None,
+        orientation: Orientation | None = None,
+    ) -> None:
         """Write a frame into ``out``, ``uint8[H, W, 3]``: whole, with its own aspect, in the middle of black."""
-        orientation = orientation_of(frame)
+        orientation = orientation or orientation_of(frame)
         place = _place(shown_size(frame.width, frame.height, sample_aspect, orientation.transpose), out)
         if place is not out:
             out[...] = 0
@@ -168,7 +174,7 @@ class Converter:
             src_colorspace=matrix,
             src_color_range=value_range,
             dst_color_range=_FULL,
-            interpolation=_SCALING,
+            interpolation=SCALING,
             threads=1,
         )
 
@@ -190,7 +196,7 @@ class Converter:
             dst_color_range=_FULL,
             dst_color_trc=_SDR_CURVE,
             dst_color_primaries=_SDR_PRIMARIES,
-            interpolation=_SCALING,
+            interpolation=SCALING,
             threads=1,
         )
 

@@ -9,6 +9,7 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -33,9 +34,17 @@ def _unnamed_side_data(cls: Any, value: int) -> Any:
 
 
 # PyAV 18 and 19 refuse all side data of a frame that has one kind without a name there, such as a photo's EXIF.
-av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed_side_data)
+av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment, method-assign]
 
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
+
+
+@dataclass(slots=True)
+class Note:
+    """What the decoder held when a packet had been decoded, and how the packet's frame is turned."""
+
+    sample_aspect: Any = None
+    orientation: Any = None
 
 
 def import_the_library() -> None:
@@ -128,15 +137,14 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
 def decode_packet(decoder: Any, packet: Any | None) -> list[Any]:
     """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder.
 
-    Frames may come out packets later: each carries its own packet's note of the pixels' aspect, see
-    :func:`sample_aspect_of`.
+    Frames may come out packets later: each carries the note of its own packet as ``opaque``.
     """
-    note: list[Any] = []
+    note = Note()
     try:
         if packet is not None:
             packet.opaque = note
         frames = [frame for frame in decoder.decode(packet) if not frame.is_corrupt]
-        note.append(decoder.sample_aspect_ratio)
+        note.sample_aspect = decoder.sample_aspect_ratio
         return frames
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "decoding it takes more memory than a decoder has") from None
@@ -161,7 +169,7 @@ def sample_aspect_of(container: Any, stream: Any, frame: Any) -> Any:
         return None
     if container.format.name.startswith(("mov", "matroska")) and stream.sample_aspect_ratio:
         return stream.sample_aspect_ratio
-    return (frame.opaque[0] if frame.opaque else None) or stream.sample_aspect_ratio
+    return (frame.opaque.sample_aspect if frame.opaque else None) or stream.sample_aspect_ratio
 
 
 def decode_items(descriptor: int, items: tuple[int, ...], limits: MediaLimits) -> Iterator[tuple[int, Any]]:

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.packets import PacketReader
-from daemon.decoding.child.pictures.assembly import PictureWriter
-from daemon.decoding.child.pictures.heif import HeifPicture, read_heif
-from daemon.decoding.child.pixels import Converter, Geometry, Look, orientation_of, scaled_geometry
+from daemon.decoding.child.pictures.assembly import PictureWriter, plan_picture
+from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
+from daemon.decoding.child.pictures.heif import read_heif
+from daemon.decoding.child.pixels import Converter, Geometry, Look, scaled_geometry
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
-from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
+from daemon.decoding.packet_index import PacketIndex
 from daemon.decoding.protocol import Header
 from daemon.windows import MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
-PICTURE_TIME = Fraction(1, 25)  # FFmpeg's, for all pictures
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
@@ -65,7 +65,7 @@ class AvWriter:
         if shown is None:
             return -1
         self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
-        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]))
+        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1]))
         return shown[0]
 
 
@@ -231,7 +231,7 @@ def _plan(
 ) -> tuple[Header, PacketIndex]:
     picture = read_heif(descriptor)
     if picture is not None:
-        return _plan_picture(descriptor, picture, limits, max_size)
+        return plan_picture(descriptor, picture, limits, max_size)
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
     if found is None and not packets.index.counted:
@@ -239,11 +239,11 @@ def _plan(
         found = _first_frame(descriptor, packets.index, limits)
     if found is None:
         raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
-    first, width, height, aspect, turned = found
+    first, width, height, aspect, turned, named = found
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
     geometry = scaled_geometry(width, height, aspect, turned, max_size, limits.shown_pixels)
     return {
-        "codec": packets.codec,
+        "codec": packets.codec + named,
         "container": packets.container,
         "width": geometry.width,
         "height": geometry.height,
@@ -251,18 +251,6 @@ def _plan(
         "truncated": packets.truncated,
         "failure": packets.failure,
     }, index
-
-
-def _plan_picture(
-    descriptor: int, picture: HeifPicture, limits: MediaLimits, max_size: MaxFrameSize | None
-) -> tuple[Header, PacketIndex]:
-    """Put a HEIC or AVIF picture together once, for its true size: one frame, on screen as long as other pictures."""
-    whole = PictureWriter(descriptor, picture, limits, Look()).whole()
-    geometry = scaled_geometry(whole.width, whole.height, None, False, max_size, limits.shown_pixels)
-    once = np.zeros(1, np.int64)
-    index = PacketIndex(PICTURE_TIME, once, once, np.array([KEY | SHOWN], np.uint8), 1, counted=True)
-    facts = {"width": geometry.width, "height": geometry.height, "declared_s": 0.0, "truncated": False, "failure": ""}
-    return {"codec": picture.codec, "container": "heif", **facts}, index
 
 
 def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:
@@ -280,15 +268,15 @@ def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> 
 
 def _first_frame(
     descriptor: int, index: PacketIndex, limits: MediaLimits, look_at: int = 1
-) -> tuple[int, int, int, Fraction | None, bool] | None:
-    """Return the first frame that can be decoded: index, stored width and height, aspect of its pixels, if turned."""
+) -> tuple[int, int, int, Fraction | None, bool, str] | None:
+    """Return index, stored width and height, pixels' aspect, if turned, and kind of the first frame that comes out."""
     cursor = FrameCursor(descriptor, index, limits)
     try:
         shown = cursor.first(look_at)
         if shown is None:
             return None
         limits.check_size(shown[1].width, shown[1].height)
-        aspect, turned = cursor.sample_aspect(shown[1]), orientation_of(shown[1]).transpose
-        return shown[0], shown[1].width, shown[1].height, aspect, turned
+        aspect, turned = cursor.sample_aspect(shown[1]), cursor.orientation(shown[1]).transpose
+        return shown[0], shown[1].width, shown[1].height, aspect, turned, refuse_without_base_layer(shown[1])
     finally:
         cursor.close()

@@ -1,5 +1,6 @@
 """HEIC and AVIF pictures, whole: each coded item decoded by FFmpeg, tiles put side by side, then turned and cropped."""
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,27 @@ from numpy.typing import NDArray
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.heif import HeifPicture, Layer, crop
 from daemon.decoding.child.pictures.transparency import lay_pixels_over
-from daemon.decoding.child.pixels import Converter, Look, matrix_and_range
+from daemon.decoding.child.pixels import SCALING, Converter, Look, matrix_and_range, scaled_geometry
 from daemon.decoding.child.pyav import decode_items, frame_of, new_scaler
 from daemon.decoding.media import MediaLimits
+from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
+from daemon.decoding.protocol import Header
+from daemon.windows import MaxFrameSize
 
+_PICTURE_TIME = Fraction(1, 25)
 _MATRIX_UNSAID, _BT601, _LIMITED, _FULL = 2, 5, 1, 2
+
+
+def plan_picture(
+    descriptor: int, picture: HeifPicture, limits: MediaLimits, max_size: MaxFrameSize | None
+) -> tuple[Header, PacketIndex]:
+    """Put a picture together once, for its true size: one frame, on screen as long as FFmpeg shows other pictures."""
+    whole = PictureWriter(descriptor, picture, limits, Look()).whole()
+    geometry = scaled_geometry(whole.width, whole.height, None, False, max_size, limits.shown_pixels)
+    once = np.zeros(1, np.int64)
+    index = PacketIndex(_PICTURE_TIME, once, once, np.array([KEY | SHOWN], np.uint8), 1, counted=True)
+    facts = {"width": geometry.width, "height": geometry.height, "declared_s": 0.0, "truncated": False, "failure": ""}
+    return {"codec": picture.codec, "container": "heif", **facts}, index
 
 
 class PictureWriter:
@@ -98,7 +115,13 @@ def _pixels(scaler: Any, frame: Any, kind: str, depth: Any) -> NDArray[Any]:
     matrix, value_range = matrix_and_range(frame)
     name, channels = ("gray", 1) if kind == "gray" else ("rgb48le" if depth == np.uint16 else "rgb24", 3)
     converted = scaler.reformat(
-        frame, format=name, src_colorspace=matrix, src_color_range=value_range, dst_color_range=2, threads=1
+        frame,
+        format=name,
+        src_colorspace=matrix,
+        src_color_range=value_range,
+        dst_color_range=_FULL,
+        interpolation=SCALING,
+        threads=1,
     )
     plane = converted.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)

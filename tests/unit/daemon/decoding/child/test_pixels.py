@@ -130,7 +130,8 @@ BT709, BT601 = (0.2126, 0.0722), (0.299, 0.114)
     ("height", "attributes", "weights", "limited"),
     [
         (480, {}, BT601, True),
-        (718, {}, BT601, True),
+        (576, {}, BT601, True),
+        (578, {}, BT709, True),
         (720, {}, BT709, True),
         (1080, {}, BT709, True),
         (1080, {"colorspace": 5}, BT601, True),
