@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.transparency import has_alpha, lay_over
 from daemon.windows import MaxFrameSize
 
 # libswscale's numbers, which PyAV passes through.
 _BICUBIC, _FULL_CHROMA_INTERPOLATION, _FULL_CHROMA_INPUT, _ACCURATE_ROUNDING = 4, 0x2000, 0x4000, 0x40000
 SCALING = _BICUBIC | _FULL_CHROMA_INTERPOLATION | _FULL_CHROMA_INPUT | _ACCURATE_ROUNDING
-_MATRIX_UNSAID, _BT709, _BT601, _BT2020, _BT2020_CONSTANT = 2, 1, 5, 9, 10
+_BT709, _BT601, _BT2020, _BT2020_CONSTANT = 1, 5, 9, 10
+_KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)  # to libswscale
+_NOT_CONVERTED = {8: "YCgCo", 14: "ICtCp", 16: "YCgCo", 17: "YCgCo"}
 _RANGE_UNSAID, _LIMITED, _FULL = 0, 1, 2
 _PQ, _HLG = 16, 18
 _SDR_CURVE, _SDR_PRIMARIES, _WIDE_PRIMARIES = 1, 1, 9  # BT.709 and BT.2020
@@ -208,13 +211,15 @@ def matrix_and_range(frame: Any) -> tuple[int, int]:
     """
     matrix, value_range = frame.colorspace, frame.color_range
     if not frame.format.is_rgb:
-        if matrix in (0, _MATRIX_UNSAID):  # 0 names RGB, which this frame is not
+        if matrix in _NOT_CONVERTED:
+            raise Poison(Reason.UNSUPPORTED_CODEC, f"its colours are stored as {_NOT_CONVERTED[matrix]}")
+        if matrix == _BT2020_CONSTANT:  # libswscale knows the other one alone, which is close
+            matrix = _BT2020
+        if matrix not in _KNOWN_MATRICES:  # 0 names RGB, which this frame is not
             if frame.color_trc in (_PQ, _HLG):
                 matrix = _BT2020
             else:
                 matrix = _BT709 if frame.width >= _SD_WIDTH or frame.height > _SD_HEIGHT else _BT601
-        elif matrix == _BT2020_CONSTANT:  # libswscale knows the other one alone, which is close
-            matrix = _BT2020
         if value_range == _RANGE_UNSAID:
             value_range = _FULL if frame.format.name.startswith("yuvj") else _LIMITED
     return matrix, value_range

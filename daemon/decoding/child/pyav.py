@@ -124,10 +124,10 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
     return decoder
 
 
-def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
     """Yield packets until the end, or until no more can be read."""
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(*streams):
             if packet.size:
                 yield packet
     except Exception:
@@ -180,7 +180,7 @@ def decode_items(descriptor: int, items: tuple[int, ...], limits: MediaLimits) -
         for stream in container.streams:
             if stream not in streams:
                 stream.discard = av.stream.Discard.all
-        for packet in packets_of(container, streams) if streams else ():
+        for packet in packets_of(container, *streams) if streams else ():
             for frame in _decode_alone(packet, limits):
                 for place in [place for place, item in missing.items() if item == packet.stream.id]:
                     del missing[place]

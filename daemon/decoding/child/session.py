@@ -1,5 +1,6 @@
 """A clip inside the decoding child: its index, its place, and the windows that are being filled."""
 
+import gc
 import mmap
 import os
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from daemon.windows import MaxFrameSize
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
+_LARGE_BYTES = 2**24  # what a decoder held of so much is not left to the collector's own time
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
@@ -58,7 +60,6 @@ class AvWriter:
         self._frames_held = min(_FRAMES_HELD, len(index))
         self.cost_bytes = 0
         self.want = self._cursor.want
-        self.close = self._cursor.close
 
     def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
         shown = self._cursor.get(frame_index)
@@ -67,6 +68,11 @@ class AvWriter:
         self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
         self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1]))
         return shown[0]
+
+    def close(self) -> None:
+        self._cursor.close()
+        if self.cost_bytes > _LARGE_BYTES:
+            gc.collect()  # PyAV's streams and containers hold each other, and a decoder its picture
 
 
 @dataclass(slots=True)
@@ -215,6 +221,9 @@ def plan(
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
     """
+    picture = read_heif(descriptor)
+    if picture is not None:
+        return plan_picture(descriptor, picture, limits, max_size)
     try:
         return _plan(descriptor, limits, max_size, alive)
     except Poison as poison:
@@ -229,9 +238,6 @@ def plan(
 def _plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
 ) -> tuple[Header, PacketIndex]:
-    picture = read_heif(descriptor)
-    if picture is not None:
-        return plan_picture(descriptor, picture, limits, max_size)
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
     if found is None and not packets.index.counted:
@@ -240,6 +246,8 @@ def _plan(
     if found is None:
         raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
     first, width, height, aspect, turned, named = found
+    if 0 < limits.shown_pixels < width * height:
+        gc.collect()  # as in AvWriter.close
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
     geometry = scaled_geometry(width, height, aspect, turned, max_size, limits.shown_pixels)
     return {

@@ -13,6 +13,7 @@ from connectors.errors import Poison, Reason
 
 _MAX_META_BYTES = 8 * 2**20  # a phone's picture of 48 megapixels in 192 tiles takes some 10 KB
 _MAX_BOXES = 100
+_MAX_EXTENTS = 64  # of one item: writers store it in one piece
 _CODED = {b"hvc1": "hevc", b"av01": "av1"}
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 
@@ -70,9 +71,12 @@ def read_heif(descriptor: int) -> HeifPicture | None:
         if items.primary < 0:
             return None
         picture = items.picture()
-    except (IndexError, ValueError, ZeroDivisionError) as error:
+        width, height = picture.size
+    except (LookupError, ValueError, ZeroDivisionError) as error:
         raise Poison(Reason.CORRUPT, "what describes the picture's items can't be read") from error
-    end, size_bytes = items.end_of((*picture.colour.items, *(picture.alpha.items if picture.alpha else ()))), 0
+    if width < 1 or height < 1:
+        raise Poison(Reason.CORRUPT, "a picture without a size")
+    end = items.end_of((*picture.colour.items, *(picture.alpha.items if picture.alpha else ())))
     size_bytes = os.fstat(descriptor).st_size
     if end > size_bytes:
         raise Poison(Reason.TRUNCATED, f"truncated at {size_bytes:,} bytes of at least {end:,}")
@@ -262,7 +266,10 @@ class _Items:
             box.number(2)
             base = box.number(more >> 4)
             extents = []
-            for _ in range(box.number(2)):
+            count = box.number(2)
+            if count > _MAX_EXTENTS:
+                raise ValueError(f"an item in {count:,} pieces")
+            for _ in range(count):
                 box.number(more & 15 if version else 0)
                 offset, length = box.number(sizes >> 4), box.number(sizes & 15)
                 extents.append((base + offset, length))

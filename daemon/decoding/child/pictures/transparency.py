@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BAND_PIXELS = 2**20  # worked on at once, in wider numbers: a large picture is not held a second time
+_BAND_PIXELS = 2**16  # worked on at once, in wider numbers: they stay in the cache, and the picture is held once
 _OPAQUE = 255
 
 Colour = tuple[int, int, int]
@@ -32,15 +32,25 @@ def lay_over(frame: Any, rgba: Any, background: Colour) -> Any:
 
 def lay_pixels_over(rgb: NDArray[Any], alpha: NDArray[Any], background: Colour, *, premultiplied: bool = False) -> None:
     """Lay ``rgb[H, W, 3]`` over a colour where ``alpha[H, W]``, of the same type, lets it through."""
-    top = np.iinfo(rgb.dtype).max
-    behind = np.array(background, np.uint32) * (int(top) // 255)
+    top = int(np.iinfo(rgb.dtype).max)
+    wider: Any = np.uint16 if top == _OPAQUE else np.uint32  # holds a colour times a weight, and a half more
+    behind = np.array(background, wider) * wider(top // _OPAQUE)
     step = max(1, _BAND_PIXELS // rgb.shape[1])
     for first in range(0, rgb.shape[0], step):
+        weight = alpha[first : first + step, :, None].astype(wider)
+        if weight.min() == top:
+            continue
         band = rgb[first : first + step]
-        weight = alpha[first : first + step, :, None].astype(np.uint32)
-        colour = band * np.uint32(top) if premultiplied else band * weight
-        mixed = (colour + behind * (top - weight) + top // 2) // top
-        band[...] = np.minimum(mixed, top)
+        mixed = band.astype(wider)
+        if premultiplied:
+            np.minimum(mixed, weight, out=mixed)
+            mixed *= wider(top)
+        else:
+            mixed *= weight
+        mixed += behind * (wider(top) - weight)
+        mixed += wider(top // 2)
+        mixed //= wider(top)
+        band[...] = mixed
 
 
 def _pixels(rgba: Any) -> NDArray[np.uint8]:
