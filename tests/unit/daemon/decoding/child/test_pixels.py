@@ -158,7 +158,7 @@ def test_no_number_of_a_colour_is_a_fault(name: str, number: int) -> None:
     frame = flat(64, 64, 120, 128, 128, **{"color_primaries": 9, "color_trc": 16, name: number})
 
     if name == "colorspace" and number in (8, 14, 16, 17):
-        with pytest.raises(Poison, match="YCgCo|ICtCp"):
+        with pytest.raises(Poison, match=r"YCgCo|ICtCp"):
             colour(frame)
     else:
         red, green, blue = colour(frame)
