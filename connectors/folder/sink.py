@@ -20,6 +20,7 @@ _LONGEST_NAME_BYTES = 200  # of the 255 a file system takes: suffixes are added,
 _LONGEST_PATH_BYTES = 3_000  # of the 4,096 that the system takes, with room for the sink's own
 _DEEPEST = 128  # folders in folders; each that is made is synced
 _NAME_CLASH = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+_NAME_CLASH |= {errno.EACCES, errno.EPERM}  # another user's file or folder
 
 Name = tuple[str, ...]
 T = TypeVar("T")
