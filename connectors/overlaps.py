@@ -58,8 +58,6 @@ def refuse_overlaps(settings: ConnectorSettings) -> None:
     for sink in outputs[1:]:
         for other in [*folders, outputs[0]]:
             _refuse(other, sink)
-        if sink.names & outputs[0].names:
-            _refuse(sink, outputs[0])
     spool = _place("state_dir", settings.state_dir / "spool", mounts)
     for other in folders + outputs[1:]:
         _refuse(other, spool)

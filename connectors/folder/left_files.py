@@ -39,6 +39,7 @@ class LeftFiles:
         self._due_s: dict[Parts, float] = {}
         self._seen: set[Parts] = set()  # those of them that this pass came by
         self._said: set[tuple[Parts, str]] = set()
+        self._told: set[Parts] = set()
         self._passed_over: dict[PassedOver, tuple[int, Parts]] = {}  # how many, and the first
         self._summed_up: set[PassedOver] = set()
         self.total = 0  # since the start
@@ -59,10 +60,11 @@ class LeftFiles:
         remedy = _REMEDIES.get(error.errno or 0, "it is tried again later")
         self.leave(parts, f"{what} ({error.strerror or error})", remedy)
 
-    def say(self, parts: Parts, why: str) -> None:
-        """Say once why an entry is passed over that its owner may wait for."""
-        if self._is_news(parts, why):
-            log.warning("%s %s.", "/".join(parts), why)
+    def say(self, parts: Parts, why: str, level: int = logging.INFO) -> None:
+        """Say once why an entry is passed over that its owner may wait for; it is no fault and not counted."""
+        if parts not in self._told and len(self._told) < _MOST_NAMED:
+            self._told.add(parts)
+            log.log(level, "%s %s.", "/".join(parts), why)
 
     def pass_over(self, parts: Parts, kind: PassedOver) -> None:
         """Note an entry for the one sentence about all of its kind."""

@@ -1,5 +1,6 @@
 """The scan of a watched folder, which finds the clips in it that are whole."""
 
+import logging
 import os
 import stat
 import time
@@ -157,6 +158,7 @@ def _pass_over_unfinished(entry: Entry, parts: Parts, left: LeftFiles | None) ->
     if left is None:
         return
     if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-        left.say(parts, "is a folder with the name of an unfinished upload: nothing is taken from it")
+        why = "is a folder with the name of an unfinished upload: nothing is taken from it"
+        left.say(parts, why, logging.WARNING)
     else:
         left.pass_over(parts, PassedOver.UNFINISHED)

@@ -1,13 +1,17 @@
 """Messages to JSON and back: captions and rejections both ways, and references from outside."""
 
+import re
+
 from pydantic import ValidationError
 
 from connectors.contract import Caption, FramesShown, Rejection, Usage, WindowSpan
 from connectors.errors import Poison
-from connectors.messages.safe_text import clean_line, escaped_json
+from connectors.messages.safe_text import MAX_TEXT_CHARS, clean_line, escaped_json
 from connectors.messages.schema import CaptionMessage, ReferenceMessage, RejectionMessage
 from connectors.messages.strict_json import malformed, parse_object
 from connectors.validation import first_fault
+
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 MAX_REFERENCE_BYTES = 64 * 1024  # a prompt of 32,768 characters and a path fit; a clip does not
 
@@ -28,7 +32,7 @@ def rejection_to_json(rejection: Rejection, clip_name: str | None = None, next_w
 
 def _named(clip_name: str | None) -> str | None:
     """Return a name as it is, for readers look for the file; only bytes that are not UTF-8 can't be in a message."""
-    return None if clip_name is None else clip_name.encode(errors="surrogatepass").decode(errors="replace")
+    return None if clip_name is None else _NO_TEXT.sub("\ufffd", clip_name[:MAX_TEXT_CHARS])
 
 
 def message_from_json(value: bytes) -> Caption | Rejection:
