@@ -1,4 +1,4 @@
-"""The parts of a fuzzer's input, in a form that mutations rarely break: a length is a byte, and any part may be short."""
+"""The parts of an input, in a form that mutations rarely break: a length is a byte, and any part may be short."""
 
 
 class Pieces:
