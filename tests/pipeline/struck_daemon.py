@@ -100,6 +100,11 @@ def around(components: Any, struck: Struck) -> Any:
             await self.inner.publish(progress)
 
     class Source(Handing):
+        async def publish(self, progress: Any, records: Any) -> None:
+            if progress.rejection is None:
+                struck.passed("settle", progress.delivery.clip)
+            await self.inner.publish(progress, records)
+
         async def settle(self, progress: Any) -> None:
             if progress.rejection is None:
                 struck.passed("settle", progress.delivery.clip)

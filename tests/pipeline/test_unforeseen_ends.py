@@ -23,11 +23,11 @@ KILLED, BUG = -signal.SIGKILL, 70
 BLAMED = "In flight when the program ended: it runs alone next."
 
 
-def run_struck(config: Path, fault: str, name: str) -> tuple[list[int], str]:
+def run_struck(config: Path, fault: str, name: str, *, at_most: int = 6) -> tuple[list[int], str]:
     """Start a daemon again and again, as systemd does, until one ends well; return how each ended and all they said."""
     codes, said = list[int](), ""
     command = [sys.executable, "-m", "tests.pipeline.struck_daemon", str(config), fault, name]
-    while len(codes) < 6 and (not codes or codes[-1] != 0):
+    while len(codes) < at_most and (not codes or codes[-1] != 0):
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
         codes.append(ended.returncode)
         said += ended.stderr

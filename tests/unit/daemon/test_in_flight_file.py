@@ -164,6 +164,17 @@ def test_the_oldest_that_never_came_again_are_forgotten(
     assert [found.ended(one) for one in (A, B, C)] == [None, State.BESIDE, State.BESIDE]
 
 
+def test_a_clip_costs_two_writes(opened: InFlightFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes, real = list[int](), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda *given: writes.append(given[2]) or real(*given))
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("nothing is synced"))
+
+    for _ in range(5):
+        opened.leave(opened.enter(A))
+
+    assert len(writes) == 10
+
+
 GOOD = head("x") + record("0" * 32, State.HELD)
 ODD = {
     "random": os.urandom(512),
