@@ -48,6 +48,7 @@ class InFlightFile:
         self._state_dir, self._capacity = state_dir, capacity
         self._file, self._boot = -1, ""
         self._held: dict[int, str] = {}  # the clips in flight, by the numbers of their records
+        self._advanced: set[int] = set()  # of these, whose records say so
         self._free: list[int] = []
         self._ended: dict[str, tuple[int, State]] = {}  # the clips to blame, with the numbers of their records
 
@@ -98,15 +99,25 @@ class InFlightFile:
         self._write(number, record_of(self._held[number], State.HELD))
         return number
 
+    def advance(self, clip: Clip) -> None:
+        """Note that something of a clip in flight became durable."""
+        key = key_of(clip)
+        for number in (number for number, held in self._held.items() if held == key and number not in self._advanced):
+            self._advanced.add(number)
+            self._write(number, record_of(key, State.ADVANCED))
+
     def leave(self, number: int) -> None:
         """Note that a clip is not in flight any more, however it left."""
         del self._held[number]
+        self._advanced.discard(number)
         self._blank(number)
 
     def blame(self, number: int) -> None:
         """Note that what happened within this clip's own task ends the program."""
         key = self._held.pop(number)
-        before, state = self._ended.get(key), State.BESIDE if self._held else State.ALONE
+        is_alone = not self._held and number not in self._advanced
+        self._advanced.discard(number)
+        before, state = self._ended.get(key), State.ALONE if is_alone else State.BESIDE
         if before is not None:
             state = max(state, before[1], key=list(State).index)
             self._blank(before[0])

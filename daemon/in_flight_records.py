@@ -24,6 +24,7 @@ class State(StrEnum):
     """What a clip's record says."""
 
     HELD = "held"  # it is in flight now
+    ADVANCED = "advanced"  # it is too, and something of it became durable since it came into flight
     BESIDE = "beside"  # the program ended while it was one of several
     ALONE = "alone"  # the program ended while nothing else was in flight
 
@@ -43,10 +44,11 @@ class Content:
     def ended(self, boot: str) -> Ended:
         """Return the clips that an end of the program counts against, and say what it was.
 
-        Those in flight do, unless the program was being stopped or the machine was started again since.
+        Those in flight do, unless the program was being stopped or the machine was started again since. A clip that
+        gets on from one end to the next comes to its own in time, so it is never called alone.
         """
-        held = [key for key, state in self.clips if state is State.HELD]
-        found = {key: state for key, state in self.clips if state is not State.HELD}
+        held = {key: state for key, state in self.clips if state in (State.HELD, State.ADVANCED)}
+        found = {key: state for key, state in self.clips if key not in held}
         if self.stopping or self.boot != boot:
             if held:
                 why = "it was being stopped" if self.stopping else "the machine was started again since"
@@ -54,7 +56,8 @@ class Content:
             return found
         if held:
             log.warning("The program ended unforeseen with %d clip(s) in flight: each runs alone next.", len(held))
-        return merged(found, dict.fromkeys(held, State.ALONE if len(held) == 1 else State.BESIDE))
+        is_alone = [*held.values()] == [State.HELD]
+        return merged(found, dict.fromkeys(held, State.ALONE if is_alone else State.BESIDE))
 
 
 def merged(one: Ended, other: Ended) -> Ended:

@@ -163,6 +163,8 @@ class Pipeline:
         with self.metrics.stage(route.name, "publish"), tracing.span("publish"):
             await route.publish(progress)
         task.published(progress)
+        if not progress.last:
+            self.in_flight.advanced(progress.delivery)
         for caption in progress.captions:
             self.metrics.captions.labels(route.name, caption.status).inc()
         if progress.last:

@@ -106,6 +106,11 @@ class ClipsInFlight:
     def _ended(self, clip: Clip) -> State | None:
         return None if self._file is None else self._file.ended(clip)
 
+    def advanced(self, delivery: Delivery) -> None:
+        """Note that something of a clip became durable: it is not what the program ends at."""
+        if self._file is not None:
+            self._file.advance(delivery.clip)
+
     def rejected(self, delivery: Delivery) -> None:
         """Forget what counted against a clip whose rejection is durable."""
         if self._file is not None:

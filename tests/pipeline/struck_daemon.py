@@ -1,6 +1,6 @@
 """The real daemon, run once, which comes to harm in the task of one clip: CONFIG FAULT NAME.
 
-``NAME`` is part of the clip's id or name. A fault in the engine strikes at the clip's third request.
+``NAME`` is part of the clip's id or name. A fault in the engine strikes at the clip's third window.
 """
 
 import asyncio
@@ -44,6 +44,7 @@ FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
     "killed_at_plan": ("plan", _kill),
     "killed_at_engine": ("engine", _kill),
     "killed_at_publish": ("publish", _kill),
+    "killed_when_advanced": ("second publish", _kill),
     "recursion_at_plan": ("plan", _recurse),
     "memory_at_publish": ("publish", _raise(MemoryError())),
     "key_at_settle": ("settle", _raise(KeyError("no such clip"))),
@@ -57,7 +58,7 @@ class Struck:
 
     def __init__(self, fault: str, name: str) -> None:
         self._at, self._strike = FAULTS[fault]
-        self._name, self._requests = name, 0
+        self._name = name
         self.clip_id = ""
 
     def is_it(self, clip: Clip) -> bool:
@@ -71,12 +72,18 @@ class Struck:
         if self.is_it(clip) and place == self._at:
             self._strike()
 
+    def publishes(self, progress: Any) -> None:
+        """Strike before the clip's next captions are published, or before those that follow others of this run."""
+        delivery = progress.delivery
+        if progress.rejection is None:
+            self.passed("publish", delivery.clip)
+        if progress.next_window - len(progress.captions) > delivery.position.next_window:
+            self.passed("second publish", delivery.clip)
+
     def requested(self, request_id: str) -> None:
-        """Strike at the clip's third request."""
-        if self.clip_id and self.clip_id in request_id and self._at == "engine":
-            self._requests += 1
-            if self._requests == 3:
-                self._strike()
+        """Strike at the clip's third window."""
+        if self.clip_id and request_id.startswith(f"{self.clip_id}/2/") and self._at == "engine":
+            self._strike()
 
 
 def around(components: Any, struck: Struck) -> Any:
@@ -95,8 +102,7 @@ def around(components: Any, struck: Struck) -> Any:
 
     class Route(Handing):
         async def publish(self, progress: Any) -> None:
-            if progress.rejection is None:
-                struck.passed("publish", progress.delivery.clip)
+            struck.publishes(progress)
             await self.inner.publish(progress)
 
     class Source(Handing):

@@ -23,7 +23,7 @@ KILLED, BUG = -signal.SIGKILL, 70
 BLAMED = "In flight when the program ended: it runs alone next."
 
 
-def run_struck(config: Path, fault: str, name: str, *, at_most: int = 6) -> tuple[list[int], str]:
+def run_struck(config: Path, fault: str, name: str, *, at_most: int = WINDOWS_EACH + 1) -> tuple[list[int], str]:
     """Start a daemon again and again, as systemd does, until one ends well; return how each ended and all they said."""
     codes, said = list[int](), ""
     command = [sys.executable, "-m", "tests.pipeline.struck_daemon", str(config), fault, name]
@@ -71,6 +71,18 @@ def test_the_clip_that_ends_the_program_is_rejected_at_the_third_start(tmp_path:
     assert ("Traceback" in said) == (code == BUG)
 
 
+def test_a_clip_that_gets_on_between_kills_is_captioned_whole(tmp_path: Path) -> None:
+    job = FolderJob(tmp_path, engine="{kind: fake, delay_ms: 20, slots: 1}", more=FEW)
+    write_load_clip(job.inbox / "c.mp4")
+
+    codes, said = run_struck(job.config(), "killed_when_advanced", "c.mp4")
+
+    assert codes[:3] == [KILLED] * 3, said
+    assert codes[-1] == 0, said
+    assert (job.done / "c.mp4").is_file(), said
+    assert [message["window"]["index"] for message in job.messages("c.mp4")] == list(range(WINDOWS_EACH)), said
+
+
 def test_a_rejected_killer_that_is_put_back_runs_again(tmp_path: Path) -> None:
     job = FolderJob(tmp_path, more=FEW)
     write_load_clip(job.inbox / "c.mp4")
@@ -116,7 +128,7 @@ def killed_under_load(tmp_path: Path) -> FolderJob:
 
 def test_a_kill_from_outside_makes_the_clips_in_flight_run_alone_and_rejects_none(tmp_path: Path) -> None:
     job = killed_under_load(tmp_path)
-    held = [record for record in records(tmp_path) if record.get("state") == "held"]
+    held = [record for record in records(tmp_path) if record.get("state") in ("held", "advanced")]
 
     said = job.run_once()
 

@@ -64,6 +64,26 @@ def test_a_kill_tells_one_alone_from_several(tmp_path: Path, opened: InFlightFil
     found.close()
 
 
+def test_a_clip_that_got_on_is_never_called_alone(tmp_path: Path, opened: InFlightFile) -> None:
+    opened.enter(A)
+    opened.advance(A)
+    found = after(tmp_path, opened)
+    assert found.ended(A) is State.BESIDE
+
+    found.forget(A)
+    found.advance(B)  # of a clip that is not in flight there is nothing to say
+    found.leave(found.enter(A))
+    found.enter(A)
+    found = after(tmp_path, found)
+    assert (found.ended(A), found.ended(B)) == (State.ALONE, None)
+
+    found.forget(A)
+    number = found.enter(A)
+    found.advance(A)
+    found.blame(number)
+    assert after(tmp_path, found).ended(A) is State.BESIDE
+
+
 def test_a_clean_end_leaves_an_empty_file(tmp_path: Path, opened: InFlightFile) -> None:
     opened.leave(opened.enter(A))
     opened.close()
