@@ -12,7 +12,9 @@ from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine
 from daemon.engines.contract import Engine
+from daemon.in_flight_file import InFlightFile
 from daemon.pipeline import Pipeline
+from daemon.quarantine import ClipsInFlight
 from daemon.service.health import Health
 from daemon.service.hooks import NoHooks, Server, ServiceHooks
 from daemon.service.reload import Reloader
@@ -34,6 +36,7 @@ def build_pipeline(
     engine: Engine,
     choose: Callable[[Clip], ClipSettings],
     metrics: Metrics | None = None,
+    in_flight: ClipsInFlight | None = None,
 ) -> Pipeline:
     """Return the main loop over these parts."""
     return Pipeline(
@@ -44,6 +47,7 @@ def build_pipeline(
         max_clips_in_flight=settings.limits.max_clips_in_flight,
         max_attempts=settings.timeouts.max_attempts,
         metrics=metrics or Metrics(),
+        in_flight=in_flight,
     )
 
 
@@ -89,6 +93,7 @@ def build_components(
     routes = build_routes(settings, sink, once=once)
     by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
+    in_flight = ClipsInFlight(InFlightFile(settings.state_dir, settings.limits.max_clips_in_flight))
     hooks: ServiceHooks | NoHooks = NoHooks()
     if not once:
         health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
@@ -100,7 +105,7 @@ def build_components(
         engine,
         sink,
         routes,
-        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics),
+        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics, in_flight),
         settings.timeouts.drain_s,
         manager,
         hooks,

@@ -55,6 +55,14 @@ class MaxFrameSize:
             raise ValueError(f"no frame is as small as {self}")
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The look of frames: the colour behind transparent pixels, and whether HDR is shown as SDR."""
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    tone_map: bool = True
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameSet:
     """The frames of one window, as the engine gets them: ``uint8[N, H, W, 3]`` RGB, read-only.
@@ -124,11 +132,11 @@ class FramePolicy:
         return f"FramePolicy({', '.join(f'{f.name}={value!r}' for f, value in said if f.repr or value != f.default)})"
 
     @property
-    def background_rgb(self) -> tuple[int, int, int]:
-        """The colour behind transparent pixels."""
+    def look(self) -> Look:
+        """The same of how frames look, as a decoder takes it."""
         digits = _COLOURS.get(self.background, self.background).removeprefix("#")
         red, green, blue = bytes.fromhex(digits)
-        return red, green, blue
+        return Look((red, green, blue), self.tone_map == "auto")
 
     def frames_in(self, length_ns: int) -> int:
         """Return how many frames a window of ``length_ns`` shows."""

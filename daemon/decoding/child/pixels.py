@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.transparency import has_alpha, lay_over
-from daemon.windows import MaxFrameSize
+from daemon.windows import Look, MaxFrameSize
 
 # libswscale's numbers, which PyAV passes through.
 _BICUBIC, _FULL_CHROMA_INTERPOLATION, _FULL_CHROMA_INPUT, _ACCURATE_ROUNDING = 4, 0x2000, 0x4000, 0x40000
@@ -114,14 +114,6 @@ def scaled_geometry(
         scale *= Fraction(float(max_pixels / pixels) ** 0.5)
         return Geometry(max(1, int(shown_width * scale)), max(1, int(shown_height * scale)))
     return Geometry(max(1, round(shown_width * scale)), max(1, round(shown_height * scale)))
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The settings of the conversion: the colour behind transparent pixels, and whether HDR is shown as SDR."""
-
-    background: tuple[int, int, int] = (255, 255, 255)
-    tone_map: bool = True
 
 
 class Converter:

@@ -18,13 +18,13 @@ from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pictures.assembly import PictureWriter, plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
 from daemon.decoding.child.pictures.heif import read_heif
-from daemon.decoding.child.pixels import Converter, Geometry, Look, scaled_geometry
+from daemon.decoding.child.pixels import Converter, Geometry, scaled_geometry
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.decoding.packet_index import PacketIndex
-from daemon.decoding.protocol import Header
-from daemon.windows import MaxFrameSize
+from daemon.decoding.protocol import MAX_SECONDS, Planned
+from daemon.windows import Look, MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
@@ -216,7 +216,7 @@ class Sessions:
 
 def plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Header, PacketIndex]:
+) -> tuple[Planned, PacketIndex]:
     """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
@@ -237,7 +237,7 @@ def plan(
 
 def _plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Header, PacketIndex]:
+) -> tuple[Planned, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
     if found is None and not packets.index.counted:
@@ -250,15 +250,16 @@ def _plan(
         gc.collect()  # as in AvWriter.close
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
     geometry = scaled_geometry(width, height, aspect, turned, max_size, limits.shown_pixels)
-    return {
-        "codec": packets.codec + named,
-        "container": packets.container,
-        "width": geometry.width,
-        "height": geometry.height,
-        "declared_s": packets.declared_s,
-        "truncated": packets.truncated,
-        "failure": packets.failure,
-    }, index
+    planned = Planned(
+        codec=packets.codec + named,
+        container=packets.container,
+        width=geometry.width,
+        height=geometry.height,
+        declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
+        truncated=packets.truncated,
+        failure=packets.failure,
+    )
+    return planned, index
 
 
 def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:

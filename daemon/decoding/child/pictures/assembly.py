@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.heif import HeifPicture, Layer, crop
 from daemon.decoding.child.pictures.transparency import lay_pixels_over
-from daemon.decoding.child.pixels import SCALING, Converter, Look, matrix_and_range, scaled_geometry
+from daemon.decoding.child.pixels import SCALING, Converter, matrix_and_range, scaled_geometry
 from daemon.decoding.child.pyav import decode_items, frame_of, new_scaler
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
-from daemon.decoding.protocol import Header
-from daemon.windows import MaxFrameSize
+from daemon.decoding.protocol import Planned
+from daemon.windows import Look, MaxFrameSize
 
 _PICTURE_TIME = Fraction(1, 25)
 _MATRIX_UNSAID, _BT601, _LIMITED, _FULL = 2, 5, 1, 2
@@ -22,14 +22,13 @@ _MATRIX_UNSAID, _BT601, _LIMITED, _FULL = 2, 5, 1, 2
 
 def plan_picture(
     descriptor: int, picture: HeifPicture, limits: MediaLimits, max_size: MaxFrameSize | None
-) -> tuple[Header, PacketIndex]:
+) -> tuple[Planned, PacketIndex]:
     """Put a picture together once, for its true size: one frame, on screen as long as FFmpeg shows other pictures."""
     whole = PictureWriter(descriptor, picture, limits, Look()).whole()
     geometry = scaled_geometry(whole.width, whole.height, None, False, max_size, limits.shown_pixels)
     once = np.zeros(1, np.int64)
     index = PacketIndex(_PICTURE_TIME, once, once, np.array([KEY | SHOWN], np.uint8), 1, counted=True)
-    facts = {"width": geometry.width, "height": geometry.height, "declared_s": 0.0, "truncated": False, "failure": ""}
-    return {"codec": picture.codec, "container": "heif", **facts}, index
+    return Planned(picture.codec, "heif", geometry.width, geometry.height, 0.0, truncated=False, failure=""), index
 
 
 class PictureWriter:
