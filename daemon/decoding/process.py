@@ -26,7 +26,7 @@ from daemon.decoding.protocol import (
     unpack_prefix,
 )
 
-_START_S = 30.0  # the fork server imports numpy and PyAV, 0.3 s on an idle core, before it forks the first
+_START_S = 30.0  # closing the cage takes some milliseconds on an idle core
 
 Expected = TypeVar("Expected", bound=Answer)
 
@@ -68,8 +68,7 @@ class DecoderProcess:
         ours.setblocking(False)
         self._socket = ours
         try:
-            async with asyncio.timeout(_START_S):
-                self._forked = await self._server.fork(self._request, theirs)
+            self._forked = await self._server.fork(self._request, theirs)
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         finally:
