@@ -19,8 +19,8 @@ from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
 from daemon.engines import openai as remote_engine
 from daemon.engines.openai import RemoteEngine
+from daemon.prompts.control_tokens import ControlTokens
 from daemon.prompts.prompt import Prompt
-from testing.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
 from tests.windows_of_noise import noise
 
 URLS = ("http://one/v1", "http://two/v1/")
@@ -117,11 +117,12 @@ async def test_a_senders_question_goes_out_without_control_tokens(servers: Serve
 
 
 async def test_the_tokenizer_of_a_model_that_lies_here_says_what_its_control_tokens_are(
-    servers: Servers, tmp_path: Path
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    byte_tokenizer(["<image>"], IMAGE_TEMPLATE).save_pretrained(tmp_path)
-    servers.models = [str(tmp_path)]
-    engine = await started(servers, model=str(tmp_path))
+    known = {"/models/shapes": ControlTokens({"<image>": 1})}
+    monkeypatch.setattr(remote_engine, "control_tokens_of", known.__getitem__)
+    servers.models = [*known]
+    engine = await started(servers, model="/models/shapes")
 
     await engine.describe(WINDOW, Prompt("<image> <b>bold</b>", from_sender=True), "clip/0/0")
 
@@ -189,16 +190,19 @@ async def test_another_server_takes_what_one_can_not(servers: Servers, fault: Ca
 
 
 async def test_servers_that_are_away_are_waited_for(servers: Servers) -> None:
-    engine = await started(servers, deadline_s=0.05)  # shorter than the outage: waiting does not count
+    deadline_s = 0.5  # shorter than the outage: waiting does not count
+    engine = await started(servers, deadline_s=deadline_s)
     servers.reply = dict.fromkeys(("one", "two"), refused)
     request = asyncio.create_task(engine.describe(WINDOW, ASK, "clip/0/0"))
-    await asyncio.sleep(0.2)
+    while not engine.waiting_for:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(deadline_s)
     assert not request.done()
     assert "connection refused" in engine.waiting_for
 
     servers.reply = {}
 
-    assert (await asyncio.wait_for(request, 2)).text == "A red circle."
+    assert (await request).text == "A red circle."
     assert engine.waiting_for == ""
     await engine.close()
 
@@ -211,7 +215,7 @@ async def test_the_start_waits_for_a_server(servers: Servers) -> None:
 
     servers.reply = {}
 
-    await (await asyncio.wait_for(start, 2)).close()
+    await (await start).close()
 
 
 async def test_a_model_that_no_server_knows_is_refused(servers: Servers) -> None:
@@ -255,7 +259,7 @@ def never() -> httpx.Response:
 
 async def test_a_request_that_is_never_answered_is_a_deadline(servers: Servers) -> None:
     """The server has a word for others, so it is the request's fault: the clip's attempts count."""
-    engine = await started(servers, deadline_s=0.05)
+    engine = await started(servers)
     servers.reply = dict.fromkeys(("one", "two"), lambda: answer("Yes.") if servers.is_without_frames() else never())
 
     with pytest.raises(Transient) as late:
@@ -266,21 +270,23 @@ async def test_a_request_that_is_never_answered_is_a_deadline(servers: Servers) 
 
 
 async def test_servers_that_hang_are_waited_for(servers: Servers) -> None:
-    engine = await started(servers, deadline_s=0.05)
+    engine = await started(servers)
     servers.reply = dict.fromkeys(("one", "two"), never)
     requests = [asyncio.create_task(engine.describe(WINDOW, ASK, f"clip/{i}/{i}")) for i in range(4)]
-    await asyncio.sleep(0.5)
+    while "no answer within" not in engine.waiting_for:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
     assert not any(request.done() for request in requests)
     assert "no answer within" in engine.waiting_for
 
     servers.reply = {}
 
-    assert {one.text for one in await asyncio.wait_for(asyncio.gather(*requests), 5)} == {"A red circle."}
+    assert {one.text for one in await asyncio.gather(*requests)} == {"A red circle."}
     await engine.close()
 
 
 async def test_a_server_that_hangs_beside_one_that_answers_costs_no_clip_an_attempt(servers: Servers) -> None:
-    engine = await started(servers, deadline_s=0.05)
+    engine = await started(servers)
     servers.reply["one"] = never
 
     done = await asyncio.gather(*(engine.describe(WINDOW, ASK, f"clip/{i}/{i}") for i in range(12)))
