@@ -16,7 +16,7 @@ from connectors.kafka.settings import SendersMay
 from connectors.media.protocols import Media
 
 PLAN = "ab" * 8
-KNOWN = ("content-type", "prompt", "traceparent", "tracestate", "ce_specversion", "ce_id", "ce_subject")
+KNOWN = ("content-type", "prompt", "traceparent", "tracestate", "ce_specversion", "ce_id", "ce_source")
 REPLAY = tuple(REPLAY_PREFIX + name for name in ("clip_id", "first_window", "plan_hash", "count"))
 
 
@@ -135,11 +135,11 @@ def test_any_replay_is_believed_where_the_configuration_says_so() -> None:
     assert (delivery.clip.clip_id, delivery.position) == ("film 7", ClipPosition(2, PLAN))
 
 
-EVENT: list[tuple[str, bytes | None]] = [("ce_specversion", b"1.0"), ("ce_id", b"e-1"), ("ce_subject", b"film 7")]
+EVENT: list[tuple[str, bytes | None]] = [("ce_specversion", b"1.0"), ("ce_id", b"e-1"), ("ce_source", b"/cams/3")]
 REFERENCE = b'{"uri": "film.mp4", "clip_id": "film-8", "prompt": "Who?"}'
 
 
-@pytest.mark.parametrize(("allowed", "clip_id"), [(True, "film 7"), (False, "clips/0/7")])
+@pytest.mark.parametrize(("allowed", "clip_id"), [(True, "/cams/3#e-1"), (False, "clips/0/7")])
 def test_an_event_names_its_clip_where_senders_may(allowed: bool, clip_id: str) -> None:
     assert decoded(*EVENT, may=SendersMay(clip_id=allowed)).clip.clip_id == clip_id
 
