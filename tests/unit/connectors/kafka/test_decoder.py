@@ -158,3 +158,30 @@ def test_a_prompt_is_the_senders_where_senders_may(headers: list[tuple[str, byte
 
     assert asked == {"prompt": "Who?", PROMPT_FROM: SENDER}
     assert told == {"prompt": "What?"}  # the topic's own, which the operator wrote
+
+
+def test_a_clip_is_named_by_its_record_and_what_tells_its_topic_from_an_earlier_one() -> None:
+    decoder = RecordDecoder("t", {}, 2**20, broken)
+
+    delivery = decoder.decode(record(), ClipPosition(), 1, "RSMs-CEFR3ybkr3cemGhgA")
+
+    assert isinstance(delivery, Delivery)
+    assert delivery.clip.clip_id == "clips/0/7@RSMs-CEFR3ybkr3cemGhgA"
+    assert delivery.clip.media.name == "clips/0/7"
+    delivery.clip.media.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ([("prompt", b"Who?"), ("prompt", None)], "Who?"),
+        ([("prompt", b"Who?"), ("prompt", b"Where?")], "Where?"),
+        ([("prompt", None), ("prompt", b"")], "What?"),
+    ],
+)
+def test_of_several_headers_of_a_name_the_last_with_a_value_counts(
+    headers: list[tuple[str, bytes | None]], kept: str
+) -> None:
+    given = decoded(*headers).clip.attributes
+
+    assert {**given, PROMPT_FROM: SENDER} == {"prompt": kept, PROMPT_FROM: SENDER}
