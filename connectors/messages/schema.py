@@ -65,7 +65,7 @@ class CaptionMessage(_Message):
     )
     clip_id: str = Field(description="the same at every delivery of the same clip")
     source: Line = Field(description="name of the source in the configuration")
-    clip_name: Line | None = Field(
+    clip_name: str | None = Field(
         default=None, description="what the source calls the clip: a relative path, or a record"
     )
     window: WindowMessage
@@ -88,7 +88,7 @@ class RejectionMessage(_Message):
     status: Literal["rejected"] = "rejected"
     clip_id: str = Field(description="the same at every delivery of the same clip")
     source: Line = Field(description="name of the source in the configuration")
-    clip_name: Line | None = Field(
+    clip_name: str | None = Field(
         default=None, description="what the source calls the clip: a relative path, or a record"
     )
     reason: str = Field(description="a code, such as truncated or not_a_video")
