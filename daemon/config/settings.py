@@ -14,21 +14,33 @@ from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
+_LONGEST_S = 1e9  # thirty years; its nanoseconds fit 64 bits
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a number that may stand as text, as those from the environment do; None for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else None
+    except (ValueError, OverflowError):
+        return None
+
 
 class WindowsSettings(Section):
     """The windows that a clip is divided into."""
 
     policy: Literal["seconds", "whole"] = Field("seconds", description="windows of window_s, or the whole clip as one")
-    window_s: PositiveFloat = Field(10.0, description="length of a window")
-    stride_s: PositiveFloat = Field(10.0, description="from one window's start to the next; window_s if left out")
+    window_s: PositiveFloat = Field(10.0, le=_LONGEST_S, description="length of a window")
+    stride_s: PositiveFloat = Field(
+        10.0, le=_LONGEST_S, description="from one window's start to the next; window_s if left out"
+    )
     min_tail_s: float = Field(5.0, ge=0, description="a shorter tail joins the window before; half of window_s")
 
     @model_validator(mode="before")
     @classmethod
     def _follow_window(cls, values: Any) -> Any:
         """Let stride_s and min_tail_s follow a window_s that is given alone."""
-        window_s = values.get("window_s") if isinstance(values, dict) else None
-        if not isinstance(window_s, int | float) or values.get("policy", "seconds") == "whole":
+        window_s = _as_number(values.get("window_s")) if isinstance(values, dict) else None
+        if window_s is None or values.get("policy", "seconds") == "whole":
             return values
         return {"stride_s": window_s, "min_tail_s": window_s / 2, **values}
 
