@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from connectors.contract import Caption, FramesShown, Rejection, Usage, WindowSpan
 from connectors.errors import Poison
-from connectors.messages.safe_text import clean_line
+from connectors.messages.safe_text import clean_line, clean_name
 from connectors.messages.schema import CaptionMessage, ReferenceMessage, RejectionMessage
 from connectors.messages.strict_json import malformed, parse_object
 from connectors.validation import first_fault
@@ -27,7 +27,7 @@ def rejection_to_json(rejection: Rejection, clip_name: str | None = None, next_w
 
 
 def _named(clip_name: str | None) -> str | None:
-    return None if clip_name is None else clean_line(clip_name)
+    return None if clip_name is None else clean_name(clip_name)
 
 
 def message_from_json(value: bytes) -> Caption | Rejection:

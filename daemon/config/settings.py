@@ -7,8 +7,9 @@ The sections are frozen pydantic models; an unknown key, a wrong type or two set
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
@@ -139,6 +140,19 @@ class OpenAISettings(Section):
     model: str = Field(description="the name that the servers know it by")
     api_key_file: Path | None = Field(None, description="a file that holds the key")
     slots: PositiveInt = Field(64, description="requests in flight at once, over all servers")
+
+    @field_validator("base_urls")
+    @classmethod
+    def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            try:
+                parts = urlsplit(url)
+                is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:  # a port that is no number, brackets that do not close
+                is_url = False
+            if not is_url or not url.isprintable() or " " in url:
+                raise ValueError(f"{url!r} is no URL of a server, for example http://127.0.0.1:8000/v1")
+        return urls
 
 
 class FakeSettings(Section):

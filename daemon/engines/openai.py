@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
 from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import as_images
+from daemon.engines.openai_answer import completion_of
 from daemon.engines.token_planner import RemoteTokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
@@ -112,7 +112,7 @@ class RemoteEngine:
             answer = await server.client.get("models", timeout=_CONNECT_S)
             answer.raise_for_status()
             return [str(model["id"]) for model in answer.json()["data"]]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
@@ -125,7 +125,7 @@ class RemoteEngine:
         while True:
             server = await self._next_server()
             try:
-                completion = await self._ask(server, body, request_id, begun_s)
+                completion = await self._ask(server, body, prompt, request_id, begun_s)
             except _Away as why:
                 server.failures += 1
                 pause_s = _BACK_OFF_S[min(server.failures, len(_BACK_OFF_S)) - 1]
@@ -150,7 +150,9 @@ class RemoteEngine:
             log.warning("A server of the engine is away and is waited for: %s.", why)
         self.waiting_for = why
 
-    async def _ask(self, server: _Server, body: dict[str, Any], request_id: str, begun_s: float) -> Completion:
+    async def _ask(
+        self, server: _Server, body: dict[str, Any], prompt: Prompt, request_id: str, begun_s: float
+    ) -> Completion:
         """Send one request to one server; one that is late is the server's fault where that answers nothing at all."""
         asked_s, answered = time.monotonic(), server.answered
         server.in_flight += 1
@@ -169,7 +171,7 @@ class RemoteEngine:
             server.in_flight -= 1
         _raise_for(answer)
         server.answered += 1
-        return _completion(answer, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
+        return completion_of(answer, prompt, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
 
     async def _has_a_word(self, server: _Server) -> bool:
         """Whether a server says anything to a question without frames; a refusal counts."""
@@ -223,21 +225,3 @@ def _raise_for(answer: httpx.Response) -> None:
         raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine")
     too_long = "context length" in answer.text or "max_model_len" in answer.text
     raise Poison(Reason.OVER_CONTEXT if too_long else Reason.ENGINE_REFUSED, detail, origin="engine")
-
-
-def _completion(answer: httpx.Response, queue_ms: float, engine_ms: float) -> Completion:
-    try:
-        body = answer.json()
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        text, truncated = choice["message"]["content"] or "", choice.get("finish_reason") == "length"
-        steps = (choice.get("logprobs") or {}).get("content") or ()
-        logprobs = tuple(_logprob(one, tuple(map(_logprob, one.get("top_logprobs") or ()))) for one in steps)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        detail = "the server's answer is no chat completion"
-        raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine") from error
-    tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    return Completion(text, truncated, tokens[0], 0, tokens[1], queue_ms, engine_ms, logprobs=logprobs)
-
-
-def _logprob(step: dict[str, Any], top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-    return TokenLogprob(str(step["token"]), float(step["logprob"]), top)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from daemon.commands.sample import picture_folders
 from daemon.windows import NS_PER_S
 from testing.repository import ROOT
 from tests.corpus.clips import READABLE, make
@@ -23,6 +24,15 @@ def ffprobe_times_ns(path: Path) -> np.ndarray:
     frames = json.loads(subprocess.run([*command, str(path)], capture_output=True, check=True).stdout)["frames"]
     times_ns = np.array([round(Fraction(frame["pts_time"]) * NS_PER_S) for frame in frames])
     return times_ns - times_ns[0]
+
+
+def test_clips_of_one_name_have_a_folder_each(tmp_path: Path) -> None:
+    clips = [Path(name) for name in ("cam1/a.mp4", "cam2/a.mp4", "x/cam1/a.mkv", "b.mp4", "cam1-a.mp4", "b.mp4")]
+
+    folders = picture_folders(tmp_path, clips)
+
+    assert [folders[clip].name for clip in clips] == ["cam1-a", "cam2-a", "cam1-a-2", "b", "cam1-a-3", "b"]
+    assert picture_folders(tmp_path, clips[:1]) == {clips[0]: tmp_path}
 
 
 @pytest.mark.engine  # the size of its pictures is the bundled model's, as vLLM knows it
