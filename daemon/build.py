@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
-from connectors.routes import build_routes, build_sink, frame_bytes
+from connectors.routes import build_sink, frame_bytes, reopened_routes
+from daemon.alike_failures import AlikeFailures
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
@@ -34,6 +35,7 @@ def build_pipeline(
     engine: Engine,
     choose: Callable[[Clip], ClipSettings],
     metrics: Metrics | None = None,
+    alike: AlikeFailures | None = None,
 ) -> Pipeline:
     """Return the main loop over these parts."""
     return Pipeline(
@@ -44,6 +46,7 @@ def build_pipeline(
         max_clips_in_flight=settings.limits.max_clips_in_flight,
         max_attempts=settings.timeouts.max_attempts,
         metrics=metrics or Metrics(),
+        alike=alike,
     )
 
 
@@ -86,21 +89,26 @@ def build_components(
     """
     sampler, engine = build_sampler(settings), build_engine(settings)
     sink = build_sink(settings.sink, settings.sources)
-    routes = build_routes(settings, sink, once=once)
+    routes = reopened_routes(settings, sink, once=once)
+    alike = AlikeFailures(
+        settings.limits.alike_failures, reopen={} if once else {route.name: route.reopen for route in routes}
+    )
     by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
     hooks: ServiceHooks | NoHooks = NoHooks()
     if not once:
-        health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
+        health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes, pauses=alike)
         watchdog = Watchdog(health, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
         reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
-        hooks = ServiceHooks(health, watchdog, manager, reloader, _status_server(settings, health, watchdog))
+        hooks = ServiceHooks(
+            health, watchdog, manager, reloader, _status_server(settings, health, watchdog), alike.try_again
+        )
     return Components(
         sampler,
         engine,
         sink,
         routes,
-        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics),
+        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics, alike),
         settings.timeouts.drain_s,
         manager,
         hooks,

@@ -9,8 +9,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from connectors.contract import Clip, Delivery, Progress, Quarantine, Route
+from connectors.contract import CaptionStatus, Clip, Delivery, Progress, Quarantine, Route
 from connectors.errors import Poison, Reason, Transient
+from daemon.alike_failures import AlikeFailures
 from daemon.clip_task import ClipTask
 from daemon.config.clip_settings import ClipSettings
 from daemon.decoding.sampler import Sampler
@@ -40,10 +41,11 @@ class Pipeline:
         max_clips_in_flight: int,
         max_attempts: int,
         metrics: Metrics,
+        alike: AlikeFailures | None = None,
     ) -> None:
         self.routes, self.sampler, self.engine, self.settings_of = routes, sampler, engine, settings_of
         self.slots = FairSlots(max_clips_in_flight, len(routes))
-        self.max_attempts, self.metrics = max_attempts, metrics
+        self.max_attempts, self.metrics, self.alike = max_attempts, metrics, alike or AlikeFailures()
         self.draining = asyncio.Event()
         self.in_flight = ClipsInFlight()
         self._feeder = WindowFeeder(sampler, engine, metrics, on_engine_lost=self.in_flight.engine_died)
@@ -53,9 +55,19 @@ class Pipeline:
         async with asyncio.TaskGroup() as clips:
             for route in self.routes:
                 clips.create_task(self._take(route, clips), name=f"take {route.name}")
+        self.alike.raise_if_paused()
 
     async def _take(self, route: Route, clips: asyncio.TaskGroup) -> None:
+        """Take a source's clips; where its clips fail alike it pauses, and is begun again when that is asked for."""
+        await self._take_all(route, clips)
+        while await self.alike.begins_again(route):
+            await self._take_all(route, clips)
+
+    async def _take_all(self, route: Route, clips: asyncio.TaskGroup) -> None:
         async for delivery in route.deliveries():
+            if not await self.alike.admit(route):
+                delivery.clip.media.close()
+                continue
             alone = delivery.position.quarantine > Quarantine.NONE
             with self.metrics.clips_waiting.labels(route.name).track_inprogress():
                 await self.slots.acquire(route.name, alone=alone)  # a full pipeline asks for no further delivery
@@ -65,6 +77,7 @@ class Pipeline:
         """Take no further clip or window. What is in flight is finished and published; :meth:`run` then returns."""
         self.draining.set()
         self._feeder.drain()
+        self.alike.drain()
         for route in self.routes:
             await route.drain()
 
@@ -79,12 +92,13 @@ class Pipeline:
             self.metrics.clips_in_flight.labels(route.name).dec()
             delivery.clip.media.close()
             self.slots.release(route.name)
+            self.alike.ended(route.name)
 
     async def _bring_to_an_end(self, task: ClipTask, route: Route) -> None:
         """Bring a clip to one of its ends.
 
-        A caption for each window; a rejection, after the captions of what could be read; a stop, with the position
-        kept; a dead engine, which ends the program.
+        A caption for each window; a rejection, after the captions of what could be read; a stop, or a source that
+        pauses, with the position kept; a dead engine, which ends the program.
         """
         try:
             if task.delivery.position.quarantine is Quarantine.REJECT:
@@ -100,6 +114,8 @@ class Pipeline:
                     await self._back_off(task.attempts)
         except Poison as fault:
             tracing.fault(fault)
+            if not await self.alike.is_clips_own(task.clip, fault, route, self.slots):
+                return
             log.warning("Rejected as %s: %s.", fault.reason, fault.detail, extra=_fields(task))
             self.metrics.clips_rejected.labels(route.name, fault.reason).inc()
             await route.publish(task.rejected(fault))
@@ -148,6 +164,8 @@ class Pipeline:
         task.published(progress)
         for caption in progress.captions:
             self.metrics.captions.labels(route.name, caption.status).inc()
+        if any(caption.status is not CaptionStatus.ERROR for caption in progress.captions):
+            self.alike.captioned(route.name)
         if progress.last:
             self.metrics.clips_done.labels(route.name).inc()
             log.info("Captioned in %d windows.", progress.next_window, extra=_fields(task))

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
@@ -184,6 +192,10 @@ class LimitsSettings(Section):
     decoder_memory_bytes: Bytes = Field(4 * 2**30, description="address space of one decoding process")
     decode_s_per_clip_minute: PositiveFloat = Field(
         60.0, description="processor seconds that decoding may take for each minute of a clip, and for a shorter clip"
+    )
+    alike_failures: NonNegativeInt = Field(
+        5,
+        description="a source pauses when so many clips in a row fail for one reason that is not theirs; 0 is off",
     )
     sandbox: Literal["required", "best"] = Field(
         "required", description="whether decoders run only where the kernel can confine them, or as far as it can"
