@@ -202,8 +202,8 @@ class AlikeFailures:
         source.paused = max(source.failures, key=lambda reason: source.failures[reason])
         _, advice = _ADVICE[Reason(source.paused)]
         log.error(
-            "Source %s is paused: %s. None got a caption, so the clips are given back instead of being rejected. What to "
-            "do: %s; then reload (SIGHUP) or start again.",
+            "Source %s is paused: %s. None got a caption, so the clips are given back instead of being rejected. "
+            "What to do: %s; then reload (SIGHUP) or start again.",
             name,
             self.why_paused[name],
             advice,

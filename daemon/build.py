@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
 from connectors.routes import build_sink, frame_bytes, reopened_routes
 from daemon.alike_failures import AlikeFailures
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
-from daemon.config.settings import Settings
+from daemon.config.prompt_trial import check_prompts, check_templates
+from daemon.config.settings import OpenAISettings, Settings
 from daemon.decoding.sampler import Sampler
-from daemon.engines.build import build_engine
+from daemon.engines.build import build_engine, build_token_planner
 from daemon.engines.contract import Engine
+from daemon.engines.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.pipeline import Pipeline
 from daemon.service.health import Health
 from daemon.service.hooks import NoHooks, Server, ServiceHooks
@@ -50,6 +53,28 @@ def build_pipeline(
     )
 
 
+def try_prompts(settings: Settings) -> tuple[TokenPlanner, list[str]]:
+    """Try the configured prompts without an engine; return the planner that was asked, and what is surprising.
+
+    Raises:
+        ConfigurationError: prompts, model and context do not fit each other, or no server knows the model.
+    """
+    check_templates(settings)
+    planner, said = _planner(settings)
+    check_prompts(settings, planner)
+    return planner, said
+
+
+def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
+    if not isinstance(settings.engine, OpenAISettings):
+        return build_token_planner(settings), []
+    from daemon.engines.openai import ask_servers
+
+    found = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
+    away = "No server of engine.base_urls answers now: the start waits for one."
+    return found or RemoteTokenPlanner(), [] if found is not None else [away]
+
+
 def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:
     """Return the chooser of a one-shot command, whose clips all come from ``source``."""
     return settings_chooser({source: settings_by_source(settings)[source]})
@@ -58,7 +83,7 @@ def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSetti
 @asynccontextmanager
 async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
     """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is."""
-    sampler, engine = build_sampler(settings), build_engine(settings)
+    sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
     try:
         await sampler.start()
         await engine.start()
@@ -87,7 +112,8 @@ def build_components(
 
     A daemon that stays, not one that runs ``once``, serves its status and reloads what ``read_again`` returns.
     """
-    sampler, engine = build_sampler(settings), build_engine(settings)
+    check_templates(settings)
+    sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
     sink = build_sink(settings.sink, settings.sources)
     routes = reopened_routes(settings, sink, once=once)
     alike = AlikeFailures(

@@ -14,7 +14,7 @@ import yaml
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon.engines.contract import Completion
-from daemon.engines.token_planner import check_context
+from daemon.engines.token_planner import Check, check_context
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet, MaxFrameSize
 
@@ -66,9 +66,16 @@ class FakeEngine:
 
     model_id, waiting_for, statistics = "fake", "", None
 
-    def __init__(self, *, delay_ms: float = 0.0, slots: int = 64, script: FaultScript | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        delay_ms: float = 0.0,
+        slots: int = 64,
+        script: FaultScript | None = None,
+        check: Check = lambda _: None,
+    ) -> None:
         self._delay_ms, self.slots, self.script = delay_ms, slots, script or FaultScript()
-        self.planner = FakeTokenPlanner()
+        self.planner, self._check = FakeTokenPlanner(), check
         self.progress = 0
         self.requests: list[str] = []  # the ids of all that came, in order
         self.aborted: list[str] = []
@@ -76,7 +83,8 @@ class FakeEngine:
         self._finished = defaultdict[int, asyncio.Event](asyncio.Event)
 
     async def start(self) -> None:
-        return  # there is no model
+        """Check the configuration; there is no model."""
+        self._check(self.planner)
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
         """Return a text that depends on the window and its frames alone."""

@@ -22,7 +22,7 @@ from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import as_images
 from daemon.engines.openai_answer import completion_of
-from daemon.engines.token_planner import RemoteTokenPlanner
+from daemon.engines.token_planner import Check, RemoteTokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
 from daemon.windows import FrameSet
@@ -67,10 +67,11 @@ class RemoteEngine:
         *,
         request_deadline_s: float,
         transport: httpx.AsyncBaseTransport | None = None,
+        check: Check = lambda _: None,
     ) -> None:
         self._settings, self._deadline_s, self._transport = settings, request_deadline_s, transport
         self.model_id, self.slots = settings.model, settings.slots
-        self.planner = RemoteTokenPlanner()
+        self.planner, self._check = RemoteTokenPlanner(), check
         self.progress = 0
         self.waiting_for = ""  # why no server takes requests now; empty while one does
         self._servers: list[_Server] = []
@@ -81,17 +82,24 @@ class RemoteEngine:
         Raises:
             ConfigurationError: a server answers and does not know the model, or the key's file can't be read.
         """
-        self._servers = [_Server(self._client(url)) for url in self._settings.base_urls]
         for look in itertools.count():
-            found = await asyncio.gather(*(self._models(server) for server in self._servers))
-            known = {name for names in found if names is not None for name in names}
-            if self.model_id in known:
+            if await self.look():
                 self.waiting_for = ""
+                self._check(self.planner)
                 return
-            if known:
-                raise ConfigurationError(f"the servers know {', '.join(sorted(known))}", path="engine.model")
             self._note_away("no server answers")
             await asyncio.sleep(_BACK_OFF_S[min(look, len(_BACK_OFF_S) - 1)])
+
+    async def look(self) -> bool:
+        """Ask the servers what they know, once; False where none answers. Raises as :meth:`start` does."""
+        self._servers = self._servers or [_Server(self._client(url)) for url in self._settings.base_urls]
+        found = await asyncio.gather(*(self._models(server) for server in self._servers))
+        known = {name: length for lengths in found for name, length in (lengths or {}).items()}
+        if known and self.model_id not in known:
+            raise ConfigurationError(f"the servers know {', '.join(sorted(known))}", path="engine.model")
+        lengths = [one[self.model_id] for one in found if one and self.model_id in one]
+        self.planner.max_model_len = min((length for length in lengths if length is not None), default=None)
+        return bool(known)
 
     def _client(self, url: str) -> httpx.AsyncClient:
         headers = {}
@@ -106,13 +114,13 @@ class RemoteEngine:
             base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout, limits=limits, transport=self._transport
         )
 
-    async def _models(self, server: _Server) -> list[str] | None:
-        """Return the models that a server knows; None while it is away."""
+    async def _models(self, server: _Server) -> dict[str, int | None] | None:
+        """Return the models that a server knows, with their context where it says; None while it is away."""
         try:
             answer = await server.client.get("models", timeout=_CONNECT_S)
             answer.raise_for_status()
-            return [str(model["id"]) for model in answer.json()["data"]]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, RecursionError):
+            return {str(model["id"]): _length(model.get("max_model_len")) for model in answer.json()["data"]}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
@@ -206,6 +214,20 @@ class RemoteEngine:
         """Close the connections; servers abort what they still work on."""
         servers, self._servers = self._servers, []
         await asyncio.gather(*(server.client.aclose() for server in servers))
+
+
+async def ask_servers(settings: OpenAISettings, deadline_s: float) -> RemoteTokenPlanner | None:
+    """Return what the servers say of the model; None where none answers. Raises as :meth:`RemoteEngine.start` does."""
+    engine = RemoteEngine(settings, request_deadline_s=deadline_s)
+    try:
+        return engine.planner if await engine.look() else None
+    finally:
+        await engine.close()
+
+
+def _length(said: object) -> int | None:
+    """Return a context's length in tokens; vLLM says it, others do not."""
+    return said if isinstance(said, int) and said > 0 else None
 
 
 def _data_url(image: "Image") -> str:
