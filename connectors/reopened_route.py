@@ -19,6 +19,11 @@ class ReopenedRoute(Reporting):
         self._counted_before: Counter[str] = Counter()
 
     @property
+    def route(self) -> Route:
+        """The route that is open, or was last."""
+        return self._route
+
+    @property
     def waiting_for(self) -> str:
         return "" if self._is_closed else self._route.waiting_for
 

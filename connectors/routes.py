@@ -25,6 +25,7 @@ from connectors.media.protocols import Media
 from connectors.media.reference import open_reference
 from connectors.media.remote import is_remote, open_remote
 from connectors.media.spool import Spool
+from connectors.overlaps import refuse_overlaps as refuse_overlaps
 from connectors.reopened_route import ReopenedRoute
 from connectors.settings import AnySink, ConnectorSettings
 from connectors.tar.settings import TarSourceSettings
@@ -165,11 +166,12 @@ def _reference_opener(
 
 
 def check_connectors(settings: ConnectorSettings) -> list[str]:
-    """Ask the clusters that the configuration names, and return what is surprising.
+    """Look at the folders and ask the clusters that the configuration names, and return what is surprising.
 
     Raises:
         ConfigurationError: something that waiting does not repair, such as a missing topic or a wrong password.
     """
+    refuse_overlaps(settings)
     if settings.delivery == "transactional":
         refuse_mixed_transactions(settings)
     lines: list[str] = []

@@ -277,7 +277,9 @@ def _run() -> int:
         return int(ExitCode.CLIP_FAILED)
     except BrokenPipeError:
         return 1  # whoever read what is printed has enough
-    except Exception:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException:  # libraries in other languages panic with exceptions of their own
         traceback.print_exc()
         print("captiond: this is a bug: the lines above belong in its report.", file=sys.stderr)
         return int(ExitCode.BUG)

@@ -16,7 +16,9 @@ from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine, build_token_planner
 from daemon.engines.contract import Engine
 from daemon.engines.token_planner import RemoteTokenPlanner, TokenPlanner
+from daemon.in_flight_file import InFlightFile
 from daemon.pipeline import Pipeline
+from daemon.quarantine import ClipsInFlight
 from daemon.service.health import Health
 from daemon.service.hooks import NoHooks, Server, ServiceHooks
 from daemon.service.reload import Reloader
@@ -38,6 +40,7 @@ def build_pipeline(
     engine: Engine,
     choose: Callable[[Clip], ClipSettings],
     metrics: Metrics | None = None,
+    in_flight: ClipsInFlight | None = None,
     alike: AlikeFailures | None = None,
 ) -> Pipeline:
     """Return the main loop over these parts."""
@@ -49,6 +52,7 @@ def build_pipeline(
         max_clips_in_flight=settings.limits.max_clips_in_flight,
         max_attempts=settings.timeouts.max_attempts,
         metrics=metrics or Metrics(),
+        in_flight=in_flight,
         alike=alike,
     )
 
@@ -121,6 +125,7 @@ def build_components(
     )
     by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
+    in_flight = ClipsInFlight(InFlightFile(settings.state_dir, settings.limits.max_clips_in_flight))
     hooks: ServiceHooks | NoHooks = NoHooks()
     if not once:
         health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes, pauses=alike)
@@ -134,7 +139,9 @@ def build_components(
         engine,
         sink,
         routes,
-        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics, alike),
+        lambda parts: build_pipeline(
+            settings, parts.routes, parts.sampler, parts.engine, choose, metrics, in_flight, alike
+        ),
         settings.timeouts.drain_s,
         manager,
         hooks,

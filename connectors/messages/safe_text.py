@@ -25,11 +25,6 @@ def clean_line(value: Any) -> Any:
     return " ".join(clean_text(value).split()) if isinstance(value, str) else value
 
 
-def clean_name(value: Any) -> Any:
-    """Return a name on one line without control characters, its spaces of whatever kind as they are."""
-    return clean_text(value).replace("\n", " ").replace("\t", " ") if isinstance(value, str) else value
-
-
 def _shown(char: str) -> str:
     category = unicodedata.category(char)
     if category == "Cs":

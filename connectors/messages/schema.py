@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from connectors.contract import CaptionStatus
-from connectors.messages.safe_text import clean_line, clean_name, clean_text
+from connectors.messages.safe_text import clean_line, clean_text
 
 SCHEMA_VERSION: Final = 1
 CAPTION_TYPE: Final = "captiond.caption.v1"
@@ -18,7 +18,6 @@ CLIP_TYPE: Final = "captiond.clip.v1"
 
 Text = Annotated[str, BeforeValidator(clean_text)]
 Line = Annotated[str, BeforeValidator(clean_line)]
-Name = Annotated[str, BeforeValidator(clean_name)]
 
 
 class _Message(BaseModel):
@@ -66,7 +65,7 @@ class CaptionMessage(_Message):
     )
     clip_id: str = Field(description="the same at every delivery of the same clip")
     source: Line = Field(description="name of the source in the configuration")
-    clip_name: Name | None = Field(
+    clip_name: str | None = Field(
         default=None, description="what the source calls the clip: a relative path, or a record"
     )
     window: WindowMessage
@@ -93,7 +92,7 @@ class RejectionMessage(_Message):
     status: Literal["rejected"] = "rejected"
     clip_id: str = Field(description="the same at every delivery of the same clip")
     source: Line = Field(description="name of the source in the configuration")
-    clip_name: Name | None = Field(
+    clip_name: str | None = Field(
         default=None, description="what the source calls the clip: a relative path, or a record"
     )
     reason: str = Field(description="a code, such as truncated or not_a_video")

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from connectors.errors import ConfigurationError
+from connectors.routes import refuse_overlaps
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.prompt_trial import check_prompts
 from daemon.config.settings import Settings
@@ -54,6 +55,7 @@ class Reloader:
             if fixed:
                 needs = "needs" if len(fixed) == 1 else "need"
                 return Outcome.REFUSED, f"Not reloaded: {_listed(fixed)} {needs} a restart."
+            refuse_overlaps(fresh)
             by_source = settings_by_source(fresh)
             self._check(fresh)
         except ConfigurationError as error:

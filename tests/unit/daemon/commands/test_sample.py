@@ -26,13 +26,19 @@ def ffprobe_times_ns(path: Path) -> np.ndarray:
     return times_ns - times_ns[0]
 
 
-def test_clips_of_one_name_have_a_folder_each(tmp_path: Path) -> None:
-    clips = [Path(name) for name in ("cam1/a.mp4", "cam2/a.mp4", "x/cam1/a.mkv", "b.mp4", "cam1-a.mp4", "b.mp4")]
-
-    folders = picture_folders(tmp_path, clips)
-
-    assert [folders[clip].name for clip in clips] == ["cam1-a", "cam2-a", "cam1-a-2", "b", "cam1-a-3", "b"]
-    assert picture_folders(tmp_path, clips[:1]) == {clips[0]: tmp_path}
+@pytest.mark.parametrize(
+    ("clips", "folders"),
+    [
+        (["a.mp4"], ["out"]),
+        (["a.mp4", "b.mp4"], ["out/a", "out/b"]),
+        (["cam1/clip.mp4", "cam2/clip.mp4"], ["out/cam1/clip", "out/cam2/clip"]),
+        (["a.mp4", "a.mkv"], ["out/a.mp4", "out/a.mkv"]),
+        (["x/a.mp4", "x/a.mkv", "x/a.mp4.mkv"], ["out/a.mp4", "out/a.mkv", "out/a.mp4.1"]),
+        (["d/a.mp4", "d/a.mkv", "e/a.mp4", "b.mp4"], ["out/d/a.mp4", "out/d/a.mkv", "out/e/a", "out/b"]),
+    ],
+)
+def test_each_clip_has_a_folder_of_its_own(clips: list[str], folders: list[str]) -> None:
+    assert picture_folders([Path(clip) for clip in clips], Path("out")) == [Path(folder) for folder in folders]
 
 
 @pytest.mark.engine  # the size of its pictures is the bundled model's, as vLLM knows it
