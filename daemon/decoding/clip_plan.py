@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason, Transient
 from daemon.decoding.fields import Data
-from daemon.decoding.index_block import ClipTimes, times_of
+from daemon.decoding.index_block import TIMES_BYTES, ClipTimes, times_of
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import Session
@@ -27,6 +27,18 @@ from daemon.windows import NS_PER_S, FramePolicy, PlannedWindows, Window, Window
 
 _MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes
 _WINDOWS_A_FRAME = 20  # above that, a picture that stands still for so many windows on average is no video
+
+
+def index_need(planned: Planned, limit_bytes: int) -> int:
+    """Return the bytes that a clip's index takes; :class:`Poison` when it could never have so many."""
+    need = planned.index_bytes + TIMES_BYTES * planned.packets
+    if need > limit_bytes:
+        raise Poison(
+            Reason.OVER_BUDGET,
+            f"the index of {planned.packets:,} frames needs {need:,} bytes, and {limit_bytes:,} "
+            "of limits.in_flight_bytes are there for indices: raise it",
+        )
+    return need
 
 
 def read_index(planned: Planned, block: Data, limits: MediaLimits, *, keyframes: bool) -> ClipTimes:
@@ -135,14 +147,16 @@ def early_end(times: ClipTimes, truncated: bool, failure: str, declared_s: float
 
 
 def windows_from_answers(
-    data: bytes, limits: MediaLimits, windows: WindowPolicy, frames: FramePolicy
+    data: bytes, limits: MediaLimits, windows: WindowPolicy, frames: FramePolicy, index_bytes: int = 2**24
 ) -> list[tuple[Window, tuple[int, ...]]]:
     """Do with the bytes of a child all that is done with them, without a child: for tests that make bytes up.
 
-    They are the answer to a plan request, and then one for each window. Returns the windows whose answers are whole,
-    with the frames that they show. Whatever the bytes are, :class:`Transient` and :class:`Poison` alone are raised.
+    They are the answer to a plan request, and then one for each window; an index may take ``index_bytes``. Returns the
+    windows whose answers are whole, with the frames that they show. Whatever the bytes are, :class:`Transient` and
+    :class:`Poison` alone are raised.
     """
     planned, block, rest = _next_answer(data, Planned, MAX_SMALL_INDEX_BYTES)
+    index_need(planned, index_bytes)
     if not block:
         _, block, rest = _next_answer(rest, Index, planned.index_bytes)
     times = read_index(planned, block, limits, keyframes=frames.snap == "keyframe")

@@ -131,7 +131,8 @@ class Planned:
     """The facts about a clip, and with them its index where that is small.
 
     ``width`` and ``height`` are those of the frames that the model gets; ``declared_s`` is the container's word, 0
-    where it has none; ``failure`` says why reading ended early.
+    where it has none; ``failure`` says why reading ended early. ``packets`` and ``index_bytes`` are the size of the
+    index, which the worker fills in; a large one is asked for by ``SendIndex`` once there is room for it.
     """
 
     codec: _Name
@@ -141,8 +142,8 @@ class Planned:
     declared_s: _Seconds
     truncated: _Truth
     failure: _Name
-    packets: Annotated[int, Whole(1, MAX_FRAMES)]
-    index_bytes: Annotated[int, Whole(1, MAX_BLOCK_BYTES)]
+    packets: Annotated[int, Whole(1, MAX_FRAMES)] = 1
+    index_bytes: Annotated[int, Whole(1, MAX_BLOCK_BYTES)] = 1
 
 
 @dataclass(frozen=True, slots=True)

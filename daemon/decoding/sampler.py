@@ -12,10 +12,10 @@ from connectors.errors import Fatal, Poison, Reason, Transient
 from connectors.media.protocols import DistantMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
-from daemon.decoding.clip_plan import ClipPlan, early_end, read_index, read_shown, readable_windows
+from daemon.decoding.clip_plan import ClipPlan, early_end, index_need, read_index, read_shown, readable_windows
 from daemon.decoding.decode_time import DecodeTime
 from daemon.decoding.fields import Data
-from daemon.decoding.index_block import TIMES_BYTES, ClipTimes
+from daemon.decoding.index_block import ClipTimes
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
@@ -101,13 +101,7 @@ class Sampler:
 
     async def _index(self, planned: Planned, block: Data, session: Session) -> Data:
         """Reserve what a clip's index takes, and then read it; a small one has come with the plan."""
-        need, limit = planned.index_bytes + TIMES_BYTES * planned.packets, self.index_budget.limit_bytes
-        if need > limit:
-            raise Poison(
-                Reason.OVER_BUDGET,
-                f"the index of {planned.packets:,} frames needs {need:,} bytes, and {limit:,} "
-                "of limits.in_flight_bytes are there for indices: raise it",
-            )
+        need = index_need(planned, self.index_budget.limit_bytes)
         await self.index_budget.reserve(need)
         session.reserved_bytes, session.index_bytes = need, planned.index_bytes
         if not block:

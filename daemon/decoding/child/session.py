@@ -17,7 +17,6 @@ from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pixels import Geometry, orientation_of, scaled_geometry, write_rgb
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
-from daemon.decoding.index_block import to_block
 from daemon.decoding.media import HEAD_BYTES, MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 from daemon.decoding.protocol import MAX_SECONDS, Planned
@@ -189,10 +188,8 @@ class Sessions:
 
 def plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Planned, PacketIndex, bytes]:
-    """Demux a clip, decode its first frame for its size and turning, and return its facts and its index.
-
-    The index comes as the child uses it and as the block that the parent reads.
+) -> tuple[Planned, PacketIndex]:
+    """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
     """
@@ -209,7 +206,7 @@ def plan(
 
 def _plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Planned, PacketIndex, bytes]:
+) -> tuple[Planned, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
     if found is None and not packets.index.counted:
@@ -220,7 +217,6 @@ def _plan(
     first, width, height, turned = found
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
     geometry = scaled_geometry(width, height, packets.sample_aspect, turned, max_size)
-    block = to_block(index)
     planned = Planned(
         codec=packets.codec,
         container=packets.container,
@@ -229,10 +225,8 @@ def _plan(
         declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
         truncated=packets.truncated,
         failure=packets.failure,
-        packets=len(index.pts),
-        index_bytes=len(block),
     )
-    return planned, index, block
+    return planned, index
 
 
 def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:

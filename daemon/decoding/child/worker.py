@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import time
+from dataclasses import replace
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pixels import Geometry
@@ -16,7 +17,7 @@ from daemon.decoding.child.pyav import VERSION
 from daemon.decoding.child.sandbox import OPTIONAL, confine
 from daemon.decoding.child.session import Session, Sessions, plan
 from daemon.decoding.fields import Data
-from daemon.decoding.index_block import from_block
+from daemon.decoding.index_block import from_block, to_block
 from daemon.decoding.protocol import (
     MAX_SMALL_INDEX_BYTES,
     Alive,
@@ -79,13 +80,15 @@ class Worker:
         (descriptor,) = descriptors
         max_size = MaxFrameSize(request.max_width, request.max_height) if request.max_width else None
         try:
-            planned, index, block = plan(descriptor, request.limits, max_size, lambda: self._send(Alive()))
+            planned, index = plan(descriptor, request.limits, max_size, lambda: self._send(Alive()))
             geometry = Geometry(planned.width, planned.height)
             session = Session(descriptor, request.decoder, index, geometry, request.limits)
             self._sessions.open(request.session, session)
         except BaseException:
             os.close(descriptor)
             raise
+        block = to_block(index)
+        planned = replace(planned, packets=len(index.pts), index_bytes=len(block))
         if len(block) <= MAX_SMALL_INDEX_BYTES:
             return planned, block
         self._indices[request.session] = block

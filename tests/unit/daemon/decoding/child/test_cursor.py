@@ -48,7 +48,7 @@ def truth(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def session(truth: Truth) -> Iterator[CountingSession]:
     descriptor = os.open(truth.path, os.O_RDONLY)
-    _, index, _ = plan(descriptor, LIMITS, None, lambda: None)
+    _, index = plan(descriptor, LIMITS, None, lambda: None)
     opened = CountingSession(descriptor, "av", index, Geometry(WIDTH, HEIGHT), LIMITS)
     opened.index_of_clip = index  # type: ignore[attr-defined]
     yield opened
@@ -131,7 +131,7 @@ def test_a_parked_session_goes_on(session: CountingSession) -> None:
 
 def test_a_plan_reads_no_more_than_one_frame_of_pixels(truth: Truth, tmp_path: Path) -> None:
     descriptor = os.open(truth.path, os.O_RDONLY)
-    answer, index, _ = plan(descriptor, LIMITS, None, lambda: None)
+    answer, index = plan(descriptor, LIMITS, None, lambda: None)
     os.close(descriptor)
 
     assert (answer.width, answer.height, len(index)) == (WIDTH, HEIGHT, FRAMES)
