@@ -243,12 +243,12 @@ async def test_a_fork_server_that_dies_is_started_again(truth: Truth) -> None:
 
 
 async def test_a_fork_server_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.decoding.process._START_S", 0.5)
     before, server = open_files(), ForkServer()
     first = DecoderProcess(server, DecoderRequest(1 << 30))
     await first.start()
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
+    monkeypatch.setattr("daemon.decoding.process._START_S", 0.5)
     second = DecoderProcess(server, DecoderRequest(1 << 30))
 
     with pytest.raises(Transient, match="the decoder died"):
