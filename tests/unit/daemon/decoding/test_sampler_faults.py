@@ -253,6 +253,7 @@ async def test_a_fork_server_that_does_not_answer_is_transient(monkeypatch: pyte
     assert server.pid is not None
     monkeypatch.setattr("daemon.decoding.fork_server._FORK_S", 0.5)
     os.kill(server.pid, signal.SIGSTOP)
+    monkeypatch.setattr("daemon.decoding.process._START_S", 0.5)
     second = DecoderProcess(server, DecoderRequest(1 << 30))
 
     with pytest.raises(Transient, match="the decoder died"):
