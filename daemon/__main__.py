@@ -227,7 +227,7 @@ def replay(
     logs.set_up(loaded.log)
     if source is not None and source not in loaded.sources:
         raise typer.BadParameter(f"no source {source!r}: there are {', '.join(loaded.sources)}.")
-    say(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit), wrap=False)
+    say(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit))
 
 
 @app.command()

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from connectors.contract import Clip, Delivery, Progress, Quarantine, Route
+from connectors.contract import CaptionStatus, Clip, Delivery, Progress, Quarantine, Route
 from connectors.errors import Poison, Transient
+from daemon.alike_failures import AlikeFailures
 from daemon.clip_task import ClipTask
 from daemon.config.clip_settings import ClipSettings
 from daemon.decoding.sampler import Sampler
@@ -42,10 +43,11 @@ class Pipeline:
         max_attempts: int,
         metrics: Metrics,
         in_flight: ClipsInFlight | None = None,
+        alike: AlikeFailures | None = None,
     ) -> None:
         self.routes, self.sampler, self.engine, self.settings_of = routes, sampler, engine, settings_of
         self.slots = FairSlots(max_clips_in_flight, len(routes))
-        self.max_attempts, self.metrics = max_attempts, metrics
+        self.max_attempts, self.metrics, self.alike = max_attempts, metrics, alike or AlikeFailures()
         self.draining = asyncio.Event()
         self.in_flight = in_flight or ClipsInFlight()
         self._feeder = WindowFeeder(sampler, engine, metrics, on_engine_lost=self.in_flight.engine_died)
@@ -56,9 +58,19 @@ class Pipeline:
             async with asyncio.TaskGroup() as clips:
                 for route in self.routes:
                     clips.create_task(self._take(route, clips), name=f"take {route.name}")
+        self.alike.raise_if_paused()
 
     async def _take(self, route: Route, clips: asyncio.TaskGroup) -> None:
+        """Take a source's clips; where its clips fail alike it pauses, and is begun again when that is asked for."""
+        await self._take_all(route, clips)
+        while await self.alike.begins_again(route):
+            await self._take_all(route, clips)
+
+    async def _take_all(self, route: Route, clips: asyncio.TaskGroup) -> None:
         async for delivered in route.deliveries():
+            if not await self.alike.admit(route):
+                delivered.clip.media.close()
+                continue
             delivery = await self.in_flight.recalled(delivered, route)
             alone = delivery.position.quarantine > Quarantine.NONE
             with self.metrics.clips_waiting.labels(route.name).track_inprogress():
@@ -70,6 +82,7 @@ class Pipeline:
         self.in_flight.stopping()
         self.draining.set()
         self._feeder.drain()
+        self.alike.drain()
         for route in self.routes:
             await route.drain()
 
@@ -84,12 +97,13 @@ class Pipeline:
             self.metrics.clips_in_flight.labels(route.name).dec()
             delivery.clip.media.close()
             self.slots.release(route.name)
+            self.alike.ended(route.name)
 
     async def _bring_to_an_end(self, delivery: Delivery, route: Route) -> None:
         """Bring a clip to one of its ends.
 
-        A caption for each window; a rejection, after the captions of what could be read; a stop, with the position
-        kept; a dead engine, which ends the program.
+        A caption for each window; a rejection, after the captions of what could be read; a stop, or a source that
+        pauses, with the position kept; a dead engine, which ends the program.
         """
         clip, at = delivery.clip, delivery.position
         unplanned = partial(Progress.rejected, delivery, next_window=at.next_window, plan_hash=at.plan_hash or "")
@@ -102,6 +116,8 @@ class Pipeline:
                 await self._attempt(task, route)
         except Poison as fault:
             tracing.fault(fault)
+            if not await self.alike.is_clips_own(clip, fault, route, self.slots):
+                return
             progress = rejected(fault)
             fields = _fields(clip, progress.next_window)
             log.warning("Rejected as %s: %s.", fault.reason, fault.detail, extra=fields)
@@ -167,6 +183,8 @@ class Pipeline:
             self.in_flight.advanced(progress.delivery)
         for caption in progress.captions:
             self.metrics.captions.labels(route.name, caption.status).inc()
+        if any(caption.status is not CaptionStatus.ERROR for caption in progress.captions):
+            self.alike.captioned(route.name)
         if progress.last:
             self.metrics.clips_done.labels(route.name).inc()
             log.info("Captioned in %d windows.", progress.next_window, extra=_fields(task.clip, task.next_window))
