@@ -30,9 +30,8 @@ class PacketIndex:
     """The packets of one video stream.
 
     ``pts`` and ``dts`` are ``int64[P]`` and ``flags`` ``uint8[P]``, in decoding order and in ticks of ``time_base``;
-    ``last_ticks`` is how long the last frame is shown. ``counted`` says that the packets carried no distinct times and
-    that a decoding pass made the index: a decode index is then the same as a frame index, and decoding starts at the
-    beginning.
+    ``last_ticks`` is how long the last frame is shown. ``counted`` says that these are not the times that the
+    container gives its packets, which are then known by their count alone.
 
     Derived: ``order`` (``int64[F]``, frame index -> decode index), ``sorted_pts`` (``int64[F]``, ticks), ``pts_ns``
     (``int64[F]``, from 0), ``keyframes`` (``bool[F]``) and ``duration_ns``.
@@ -86,8 +85,6 @@ class PacketIndex:
         That is the last key frame shown at or before it: a frame shown before its group's key frame (an open group)
         needs the group before. ``steps_back`` goes that many key frames further back.
         """
-        if self.counted:
-            return 0
         keys = np.flatnonzero(self.keyframes)
         at = int(np.searchsorted(keys, frame_index, side="right")) - 1
         while at >= 0 and self.order[keys[at]] > self.order[frame_index]:

@@ -1,7 +1,7 @@
 """The numbers and colours painted into the inputs from the field, read back from the pixels of a frame.
 
 Every picture shows its frame's number in sixteen blocks, eight in a row, and below them a strip that is red on the left
-and blue on the right; pictures of 32 x 64 pixels show eight blocks of a macroblock each, two in a row.
+and blue on the right; pictures of 32 x 64 pixels, made of two fields, show four blocks in the upper field's lines and four in the lower's.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ SMALL = (64, 32)  # height and width of the pictures that show eight blocks alon
 def number_of(frame: NDArray[np.uint8]) -> int:
     """Return the number that ``uint8[H, W, 3]`` shows the right way up, at any size; -1 when it shows none."""
     if frame.shape[:2] == SMALL:
-        return _number_of_macroblocks(frame)
+        return _number_of_fields(frame)
     return int(painted.read(frame))
 
 
@@ -32,12 +32,13 @@ def is_upright(frame: NDArray[np.uint8]) -> bool:
     return bool(left[0] > left[2] and right[2] > right[0])
 
 
-def _number_of_macroblocks(frame: NDArray[np.uint8]) -> int:
+def _number_of_fields(frame: NDArray[np.uint8]) -> int:
     number = 0
     for bit in range(8):
-        row, column = divmod(bit, _COLUMNS)
+        field, block = divmod(bit, 4)
+        row, column = divmod(block, _COLUMNS)
         y, x = row * _MACROBLOCK, column * _MACROBLOCK
-        level = frame[y + 4 : y + 12, x + 4 : x + 12].mean()
+        level = frame[field::2][y + 4 : y + 12, x + 4 : x + 12].mean()
         if 90 < level < 165:
             return -1
         number |= int(level > 127) << bit

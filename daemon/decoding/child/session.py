@@ -208,7 +208,7 @@ def _plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
 ) -> tuple[Header, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
-    found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
+    found = _first_frame(descriptor, packets.index, limits)
     if found is None and not packets.index.counted:
         packets = PacketReader(descriptor, limits, alive).read(counted=True)
         found = _first_frame(descriptor, packets.index, limits)
