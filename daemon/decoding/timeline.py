@@ -92,8 +92,17 @@ class Stamps:
                 for column in (pts, dts):
                     column[start:][column[start:] != NO_TIME] += more
                 shown = shown + more
+            if end != NO_TIME:
+                self._straighten(pts, int(start), end, int(shown.min()))
             end = max(end, int(shown.max()))
         return Stamps(pts, dts, self.is_key, self.is_shown, self.frame_ticks, self.ticks_per_s)
+
+    def _straighten(self, pts: Ticks, place: int, last: int, following: int) -> None:
+        """Even out the last frame before a jump: FFmpeg may have given it a time stamp from behind the jump."""
+        earlier = pts[:place][self.is_shown[:place] & (pts[:place] < last)]
+        before = int(earlier.max()) if len(earlier) else NO_TIME
+        if before != NO_TIME and abs(following - before - 2 * self.frame_ticks) <= self.frame_ticks // 10:
+            pts[:place][pts[:place] == last] = before + self.frame_ticks
 
     def without_strays(self) -> "Stamps":
         """Return the stamps without those of single packets that lie off a clock which goes on after them."""

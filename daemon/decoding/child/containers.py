@@ -24,6 +24,8 @@ ALLOWED = (
 
 CLOCK_JUMPS = ("mpegts", "mpeg", "flv")
 """FFmpeg's formats whose clock may jump either way, because recordings of them are joined and clocks wrap."""
+BEGIN_ANYWHERE = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")
+"""Formats that may begin in the middle of a group of pictures: time begins with the first that can be decoded."""
 CLOCK_RESTARTS = ("matroska,webm", "ogg")
 """Formats whose clock starts again where files were joined; gaps in them are what somebody meant."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.containers import is_animated_webp
+from daemon.decoding.child.containers import BEGIN_ANYWHERE, is_animated_webp
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pixels import Geometry, orientation_of, scaled_geometry, write_rgb
@@ -23,7 +23,6 @@ from daemon.decoding.protocol import Header
 from daemon.windows import MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
-_DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
@@ -236,8 +235,10 @@ def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> 
     """
     if not index.keyframes.any():
         return 0
-    first_key = int(np.argmax(index.keyframes))
-    begins_anywhere = container in ("mpegts", "mpeg")
+    first_key, *later = np.flatnonzero(index.keyframes)[:2].tolist()
+    begins_anywhere = container in BEGIN_ANYWHERE
+    if begins_anywhere and first_shown < min(later, default=len(index)):
+        return first_shown  # with intra refresh the picture is whole some frames after the key frame
     return min(first_shown, first_key) if begins_anywhere or index.order[first_key] == 0 else 0
 
 
