@@ -30,6 +30,10 @@ test-kafka: setup ## of these only those that need a real Apache Kafka
 test-service: setup ## run the tests of the service under a real systemd, as root (several minutes)
 	@$(PYTHON_IN_VENV) -m pytest -m systemd
 
+fuzz: setup ## fuzz what strangers write, an hour by default; MINUTES=5, TARGET=record
+	@$(PYTHON_IN_VENV) -m pip install --quiet --editable ".[fuzz]"
+	@$(PYTHON_IN_VENV) -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),60)
+
 probe: setup ## what a decoder that was taken over can still do, tried in a running daemon
 	@$(PYTHON_IN_VENV) -m tests.probe
 
@@ -64,4 +68,4 @@ uninstall: ## remove the service, but not its configuration and data
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean
+.PHONY: help setup demo fuzz probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean

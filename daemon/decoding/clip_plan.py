@@ -7,47 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason, Transient
+from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.packet_index import PacketIndex
 from daemon.decoding.pool import Session
-from daemon.decoding.protocol import Header
+from daemon.decoding.process import Expected, accept
+from daemon.decoding.protocol import ANSWERS, PREFIX, Decoded, Planned, Poisoned, unpack_prefix
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 
 _MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes
 _WINDOWS_A_FRAME = 20  # above that, a picture that stands still for so many windows on average is no video
 
 
-@dataclass(frozen=True, slots=True)
-class ClipFacts:
-    """The facts that a child states of a clip, checked: a child that was taken over must not take the parent along."""
-
-    codec: str
-    container: str
-    width: int
-    height: int
-    declared_s: float
-    truncated: bool
-    failure: str
-
-
-def read_answer(answer: Header, block: bytes, max_pixels: int) -> tuple[PacketIndex, ClipFacts]:
-    """Return a child's answer to a plan request; :class:`Transient` when it makes no sense."""
+def read_index(planned: Planned, block: bytes, limits: MediaLimits) -> PacketIndex:
+    """Return a clip's index, every limit checked again; :class:`Transient` when the child's answer makes no sense."""
     try:
         index = PacketIndex.from_bytes(block)
-        facts = ClipFacts(
-            codec=str(answer["codec"])[:200],
-            container=str(answer["container"])[:200],
-            width=int(answer["width"]),
-            height=int(answer["height"]),
-            declared_s=float(answer["declared_s"]),
-            truncated=bool(answer["truncated"]),
-            failure=str(answer["failure"])[:200],
-        )
-        if facts.width < 1 or facts.height < 1 or facts.width * facts.height > max_pixels:
-            raise ValueError(f"frames of {facts.width} x {facts.height}")
-    except Exception as error:  # whatever a child that was taken over makes up: a zero, a depth, an infinity
-        raise Transient(f"the decoder's answer makes no sense: {error}", reason=Reason.DECODER_DIED) from error
-    return index, facts
+        limits.check_size(planned.width, planned.height)
+        limits.check_length(len(index), index.duration_ns / NS_PER_S)
+    except (ValueError, Poison) as error:  # a child that means well has checked the limits itself
+        raise no_sense(error) from error
+    return index
+
+
+def read_shown(decoded: Decoded, window: Window, frames: int) -> tuple[int, ...]:
+    """Return the indices of the frames that a window shows; :class:`Transient` when they make no sense."""
+    if len(decoded.shown) != len(window.frame_indices) or max(decoded.shown) >= frames:
+        raise no_sense(f"{len(decoded.shown)} frames up to {max(decoded.shown, default=-1)}")
+    return decoded.shown
+
+
+def no_sense(why: object) -> Transient:
+    """Return what is raised when a decoder's answer can't be one."""
+    return Transient(f"the decoder's answer makes no sense: {why}", reason=Reason.DECODER_DIED)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +58,7 @@ class ClipPlan:
     container: str
     pts_ns: NDArray[np.int64] = field(repr=False)
     fault: Poison | None
+    limits: MediaLimits = field(repr=False)
     media: OpenMedia = field(repr=False)
     session: Session = field(repr=False)
     on_close: Callable[[Session], None] = field(repr=False)
@@ -126,3 +119,42 @@ def early_end(index: PacketIndex, truncated: bool, failure: str, declared_s: flo
     if failure:
         return Poison(Reason.CORRUPT, f"nothing can be read after {end_s:.2f} s: {failure}")
     return None
+
+
+def windows_from_answers(
+    data: bytes, limits: MediaLimits, windows: WindowPolicy, frames: FramePolicy
+) -> list[tuple[Window, tuple[int, ...]]]:
+    """Do with the bytes of a child all that is done with them, without a child: for tests that make bytes up.
+
+    They are the answer to a plan request, and then one for each window. Returns the windows whose answers are whole,
+    with the frames that they show. Whatever the bytes are, :class:`Transient` and :class:`Poison` alone are raised.
+    """
+    planned, block, rest = _next_answer(data, Planned)
+    index = read_index(planned, block, limits)
+    fault = early_end(index, planned.truncated, planned.failure, planned.declared_s)
+    done = []
+    for window in readable_windows(index, windows, frames, fault):
+        if not rest:
+            break
+        decoded, _, rest = _next_answer(rest, Decoded)
+        done.append((window, read_shown(decoded, window, len(index))))
+    return done
+
+
+def _next_answer(data: bytes, expected: type[Expected]) -> tuple[Expected, bytes, bytes]:
+    """Return the next answer that is due, its block, and the bytes after it."""
+    try:
+        answer = None
+        while answer is None:
+            announced = unpack_prefix(data[: PREFIX.size], ANSWERS)
+            at = PREFIX.size + announced.header_bytes
+            end = at + announced.block_bytes
+            if len(data) < end:
+                raise EOFError
+            answer = accept(announced, data[PREFIX.size : at], expected)
+            block, data = data[at:end], data[end:]
+    except (ValueError, EOFError) as error:
+        raise no_sense(error) from error
+    if isinstance(answer, Poisoned):
+        raise Poison(answer.reason, answer.detail)
+    return answer, block, data

@@ -5,18 +5,34 @@ decoding order, a *frame index* counts the frames that are shown in order of pre
 this module knows a decoder.
 """
 
-import json
-import struct
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.decoding.fields import TRUTH, Whole, decode, encode
+from daemon.decoding.media import MAX_FRAMES
+
 NS_PER_S = 1_000_000_000
 KEY, SHOWN = 1, 2  # bits of a packet's flags
-_HEADER = struct.Struct("<I")
+_MAX_TICKS = 2**62
+_MAX_NS = 2**60  # 36 years; with a time base of 32 bits no product of ticks is larger than 64 bits
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """The index but for its columns; FFmpeg keeps both parts of a time base in 32 bits."""
+
+    numerator: Annotated[int, Whole(1, 2**31 - 1)]
+    denominator: Annotated[int, Whole(1, 2**31 - 1)]
+    packets: Annotated[int, Whole(1, MAX_FRAMES)]
+    last_ticks: Annotated[int, Whole(1, _MAX_TICKS)]
+    counted: Annotated[bool, TRUTH]
+
+
+_FACTS_BYTES = len(encode(_Facts(1, 1, 1, 1, False)))
 
 
 def ticks_to_ns(ticks: NDArray[np.int64], time_base: Fraction) -> NDArray[np.int64]:
@@ -59,6 +75,8 @@ class PacketIndex:
         sorted_pts = self.pts[order]
         if len(order) > 1 and not (np.diff(sorted_pts) > 0).all():
             raise ValueError("two frames have the same time stamp")
+        if (int(sorted_pts[-1]) - int(sorted_pts[0]) + self.last_ticks) * self.time_base * NS_PER_S > _MAX_NS:
+            raise ValueError("time stamps that lie too far apart")
         pts_ns = ticks_to_ns(sorted_pts - sorted_pts[0], self.time_base)
         end = ticks_to_ns(sorted_pts[-1:] - sorted_pts[0] + self.last_ticks, self.time_base)
         derived = {
@@ -101,30 +119,22 @@ class PacketIndex:
         return PacketIndex(self.time_base, self.pts, self.dts, flags, self.last_ticks, self.counted)
 
     def to_bytes(self) -> bytes:
-        """Return the index as one block of bytes."""
-        header = json.dumps(
-            {
-                "time_base": [self.time_base.numerator, self.time_base.denominator],
-                "packets": len(self.pts),
-                "last_ticks": self.last_ticks,
-                "counted": self.counted,
-            }
-        ).encode()
+        """Return the index as one block of bytes: its facts, then the three columns."""
+        facts = _Facts(
+            self.time_base.numerator, self.time_base.denominator, len(self.pts), self.last_ticks, self.counted
+        )
         parts = (self.pts.astype("<i8"), self.dts.astype("<i8"), self.flags)
-        return b"".join((_HEADER.pack(len(header)), header, *(part.tobytes() for part in parts)))
+        return b"".join((encode(facts), *(part.tobytes() for part in parts)))
 
     @classmethod
     def from_bytes(cls, block: bytes) -> Self:
-        """Return what :meth:`to_bytes` wrote; ``ValueError`` or ``KeyError`` when it is something else."""
-        (length,) = _HEADER.unpack_from(block)
-        header = json.loads(block[_HEADER.size : _HEADER.size + length])
-        count, at = int(header["packets"]), _HEADER.size + length
-        if count < 0 or len(block) != at + 17 * count:
+        """Return what :meth:`to_bytes` wrote; ``ValueError`` when it is something else."""
+        facts = decode(_Facts, block[:_FACTS_BYTES])
+        count, at = facts.packets, _FACTS_BYTES
+        if len(block) != at + 17 * count:
             raise ValueError(f"{len(block)} bytes do not hold {count} packets")
         pts = np.frombuffer(block, "<i8", count, at)
         dts = np.frombuffer(block, "<i8", count, at + 8 * count)
         flags = np.frombuffer(block, np.uint8, count, at + 16 * count)
-        time_base = Fraction(*(int(part) for part in header["time_base"]))
-        if time_base <= 0:
-            raise ValueError(f"no such time base: {time_base}")
-        return cls(time_base, pts, dts, flags, int(header["last_ticks"]), bool(header["counted"]))
+        time_base = Fraction(facts.numerator, facts.denominator)
+        return cls(time_base, pts, dts, flags, facts.last_ticks, facts.counted)

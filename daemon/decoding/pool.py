@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from connectors.errors import Fatal, Transient
 from daemon.decoding.decode_time import DecodeTime, Meter
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
-from daemon.decoding.process import DecoderProcess
-from daemon.decoding.protocol import Header
+from daemon.decoding.process import DecoderProcess, Expected
+from daemon.decoding.protocol import Answer, Decode, Forget, Plan
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
 _CHILDREN_A_SLOT = 4  # of other sources, kept for their next window; an idle one holds some 20 MB
 
-MakeRequest = Callable[[bool], tuple[Header, list[int]]]  # whether it is open -> the request and its descriptors
+MakeRequest = Callable[[bool], tuple[Plan | Decode, list[int]]]  # whether it is open -> request and descriptors
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +33,13 @@ _NOBODY = Sender("")  # a child that has not seen a clip yet: the first source t
 
 @dataclass(slots=True)
 class Session:
-    """A clip's stay in a child. ``index`` and ``opening`` let another child take it over."""
+    """A clip's stay in a child. With ``index`` another child can take it over."""
 
     number: int
     descriptor: int
     slot: int
     sender: Sender
     time: DecodeTime
-    opening: Header = field(default_factory=dict)
     index: bytes = field(default=b"", repr=False)
     opened_in: DecoderProcess | None = field(default=None, repr=False)
 
@@ -62,7 +61,7 @@ class DecoderPool:
         self._sessions: list[set[int]] = [set() for _ in range(size)]
         self._forgotten: list[list[Session]] = [[] for _ in range(size)]
         self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[tuple[Header, bytes]]] = set()
+        self._tasks: set[asyncio.Task[tuple[Answer, bytes]]] = set()
         self.progress = 0  # rises with every answer and every sign of life
         self.missing_layers: dict[str, str] = {}  # of the cage, where ``best`` goes on without them
 
@@ -101,14 +100,16 @@ class DecoderPool:
             if not self._locks[session.slot].locked():
                 self._tell_forgotten(session.slot)
 
-    async def ask(self, session: Session, make_request: MakeRequest, deadline_s: float) -> tuple[Header, bytes]:
+    async def ask(
+        self, session: Session, make_request: MakeRequest, expected: type[Expected], deadline_s: float
+    ) -> tuple[Expected, bytes]:
         """Have a request done by the session's child. ``make_request`` is told whether that has the clip open.
 
         Cancelled while it waits for its turn, the request is never made. Cancelled later, it runs to its end, so that
         the child's next answer is the next request's; the child has the descriptors by then.
         """
         made = asyncio.Event()
-        task = asyncio.create_task(self._ask(session, make_request, deadline_s, made))
+        task = asyncio.create_task(self._ask(session, make_request, expected, deadline_s, made))
         self._tasks.add(task)
         task.add_done_callback(self._done)
         try:
@@ -119,19 +120,29 @@ class DecoderPool:
                 await asyncio.wait([task])
             raise
 
-    def _done(self, task: asyncio.Task[tuple[Header, bytes]]) -> None:
+    async def distrust(self, session: Session) -> None:
+        """End the child that a clip is open in, after the request that it does now: its answers make no sense."""
+        async with self._locks[session.slot]:
+            if session.opened_in is not None:
+                await session.opened_in.end()
+
+    def _done(self, task: asyncio.Task[tuple[Answer, bytes]]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # its caller has it, or is gone
 
     async def _ask(
-        self, session: Session, make_request: MakeRequest, deadline_s: float, made: asyncio.Event
-    ) -> tuple[Header, bytes]:
+        self,
+        session: Session,
+        make_request: MakeRequest,
+        expected: type[Expected],
+        deadline_s: float,
+        made: asyncio.Event,
+    ) -> tuple[Expected, bytes]:
         async with self._locks[session.slot]:
             child = await self._ready(session.slot, session.sender, session.opened_in)
             is_open = session.opened_in is child
             request, descriptors = make_request(is_open)
-            request = {**request, "session": session.number, "open": None if is_open else session.opening}
             if not is_open:
                 descriptors = [session.descriptor, *descriptors]
                 child.clips += 1
@@ -144,7 +155,8 @@ class DecoderPool:
                 session.time.check(meter.spent_s)
 
             try:
-                answer = await child.ask(request, descriptors, b"" if is_open else session.index, deadline_s, alive)
+                index = b"" if is_open else session.index
+                answer = await child.ask(request, expected, descriptors, index, deadline_s, alive)
                 self.progress += 1
                 session.time.check(meter.spent_s)
                 return answer
@@ -157,7 +169,7 @@ class DecoderPool:
     def _tell_forgotten(self, slot: int) -> None:
         for session in self._forgotten[slot]:
             if session.opened_in is not None:
-                session.opened_in.tell({"kind": "forget", "session": session.number})
+                session.opened_in.tell(Forget(session.number))
         self._forgotten[slot].clear()
 
     async def _ready(self, slot: int, sender: Sender, opened_in: DecoderProcess | None = None) -> DecoderProcess:

@@ -6,14 +6,29 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import TypeVar
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.messages.safe_text import clean_line
 from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer, has_ended, wait_for_end
-from daemon.decoding.protocol import MAX_ANSWER_HEADER_BYTES, PREFIX, Header, pack, unpack_header, unpack_prefix
+from daemon.decoding.protocol import (
+    ANSWERS,
+    PREFIX,
+    Alive,
+    Announced,
+    Answer,
+    Fault,
+    Poisoned,
+    Ready,
+    Request,
+    pack,
+    unpack_answer,
+    unpack_prefix,
+)
 
 _START_S = 30.0  # the fork server imports numpy and PyAV, 0.3 s on an idle core, before it forks the first
-_MAX_DETAIL_CHARS = 500
+
+Expected = TypeVar("Expected", bound=Answer)
 
 
 class DecoderProcess:
@@ -59,33 +74,40 @@ class DecoderProcess:
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         finally:
             theirs.close()
-        ready, _ = await self._reply(_START_S, lambda: None)
-        layers = ready.get("layers")
-        self.layers = {_cleaned(k): _cleaned(v) for k, v in layers.items()} if isinstance(layers, dict) else {}
-        self.decoder = _cleaned(ready.get("decoder", ""))
-        if ready["kind"] == "unconfined":
+        ready, _ = await self._reply(Ready, _START_S, lambda: None)
+        if isinstance(ready, Poisoned):
+            await self.end()
+            raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler")
+        self.layers, self.decoder = dict(zip(ready.layers, ready.missing, strict=False)), ready.decoder
+        if not ready.confined:
             await self.end()
             raise ConfigurationError(unconfined(self.missing_layers), path="limits.sandbox")
 
     async def ask(
-        self, request: Header, descriptors: list[int], block: bytes, deadline_s: float, alive: Callable[[], None]
-    ) -> tuple[Header, bytes]:
+        self,
+        request: Request,
+        expected: type[Expected],
+        descriptors: list[int],
+        block: bytes,
+        deadline_s: float,
+        alive: Callable[[], None],
+    ) -> tuple[Expected, bytes]:
         """Send a request and return its answer. ``alive`` is called at each sign of life, and may raise to end it.
 
-        Raises :class:`Poison` as the child found it, :class:`Transient` when the child died, hung or is at a loss; it
-        has ended then.
+        Raises :class:`Poison` as the child found it, :class:`Transient` when the child died, hung, is at a loss or
+        answers something that is not due; it has ended then.
         """
         try:
             await self._send(request, descriptors, block)
         except (OSError, EOFError) as error:
             await self.end()
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
-        answer, data = await self._reply(deadline_s, alive)
-        if answer["kind"] == "poison":
-            raise Poison(Reason(answer["reason"]), _cleaned(answer.get("detail")))
+        answer, data = await self._reply(expected, deadline_s, alive)
+        if isinstance(answer, Poisoned):
+            raise Poison(answer.reason, answer.detail)
         return answer, data
 
-    def tell(self, request: Header) -> None:
+    def tell(self, request: Request) -> None:
         """Send a short request that has no answer, between two that have one. A dead child is not told."""
         if self._socket is not None and not self.failed:
             try:
@@ -114,26 +136,24 @@ class DecoderProcess:
             raise EOFError("the decoder was ended")
         return self._socket
 
-    async def _send(self, request: Header, descriptors: list[int], block: bytes) -> None:
+    async def _send(self, request: Request, descriptors: list[int], block: bytes) -> None:
         connection = self._connected()
         data = pack(request, block)
         sent = socket.send_fds(connection, [data], descriptors)
         if sent < len(data):
             await asyncio.get_running_loop().sock_sendall(connection, memoryview(data)[sent:])
 
-    async def _reply(self, deadline_s: float, alive: Callable[[], None]) -> tuple[Header, bytes]:
+    async def _reply(
+        self, expected: type[Expected], deadline_s: float, alive: Callable[[], None]
+    ) -> tuple[Expected | Poisoned, bytes]:
         """Wait for an answer; signs of life renew the deadline. Whatever goes wrong ends the child."""
         try:
             while True:
                 async with asyncio.timeout(deadline_s):
-                    answer, data = await self._receive()
-                kind = answer["kind"]
-                if kind == "fault":
-                    detail = f"the decoder is at a loss: {_cleaned(answer.get('detail'))}"
-                    raise Transient(detail, reason=Reason.DECODER_DIED)
-                if kind == "poison":
-                    Reason(answer["reason"])  # whoever makes reasons up was taken over
-                if kind != "alive":
+                    announced = unpack_prefix(await self._read(PREFIX.size), ANSWERS)
+                    answer = accept(announced, await self._read(announced.header_bytes), expected)
+                    data = await self._read(announced.block_bytes)
+                if answer is not None:
                     return answer, data
                 alive()
         except TimeoutError:
@@ -149,11 +169,6 @@ class DecoderProcess:
         except BaseException:
             await self.end()
             raise
-
-    async def _receive(self) -> tuple[Header, bytes]:
-        prefix = await self._read(PREFIX.size)
-        header_bytes, block_bytes = unpack_prefix(prefix, MAX_ANSWER_HEADER_BYTES)
-        return unpack_header(await self._read(header_bytes)), await self._read(block_bytes)
 
     async def _read(self, size_bytes: int) -> bytes:
         connection = self._connected()
@@ -173,9 +188,19 @@ def unconfined(missing: dict[str, str]) -> str:
     return f"decoders can't be confined on this machine, it lacks {layers}; write best to run them all the same"
 
 
-def _cleaned(text: object) -> str:
-    """Return what a child says as one line that can be shown."""
-    return str(clean_line(text if isinstance(text, str) else repr(text)[:_MAX_DETAIL_CHARS]))[:_MAX_DETAIL_CHARS]
+def accept(announced: Announced, header: bytes, expected: type[Expected]) -> Expected | Poisoned | None:
+    """Return the answer that is due or why there is none, None for a sign of life; its texts are clean single lines.
+
+    ``ValueError`` for anything else, :class:`Transient` where the child is at a loss.
+    """
+    answer = unpack_answer(announced, header, clean_line)
+    if isinstance(answer, Fault):
+        raise Transient(f"the decoder is at a loss: {answer.detail}", reason=Reason.DECODER_DIED)
+    if isinstance(answer, (expected, Poisoned)):
+        return answer
+    if isinstance(answer, Alive):
+        return None
+    raise ValueError(f"the decoder answers {type(answer).__name__} where something else is due")
 
 
 async def try_cage(memory_bytes: int, *, required: bool) -> dict[str, str]:

@@ -1,59 +1,212 @@
-"""The protocol between the program and a decoding child: a JSON header, a block of bytes, and open descriptors.
+"""The protocol between the program and a decoding child: each message's fields, a block of bytes, and descriptors.
 
-The descriptors of a message go with its first byte.
+Every message is declared here, with the type and the bounds of each field (:mod:`daemon.decoding.fields`): a new fact
+is a new line in its message, written where that message is made and read by its name. On the socket a message is a
+number for its kind, two lengths, the fields, and for some a block. Descriptors go with the first byte.
 
-parent -> child   plan {session, decoder, limits, max_frame_size}    + the clip's descriptor
-                  decode {session, target, windows, wanted, open?}   + [the clip's descriptor] + a memory file a window
-                  forget {session}                                   no reply
-child -> parent   ready {layers, decoder} · unconfined {layers} · alive {} · planned {...} + the index · decoded {...}
-                  poison {reason, detail} · fault {detail}
+parent -> child   Plan + the clip's descriptor · Decode + [the clip's descriptor] + a memory file a window + [the index]
+                  Forget, which has no answer
+child -> parent   Ready at the start; Planned + the index · Decoded · Poisoned · Fault, each after any number of Alive
 """
 
-import json
 import socket
 import struct
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-PREFIX = struct.Struct("<IQ")  # bytes of the header, bytes of the block
-MAX_HEADER_BYTES = 16 * 2**20
+from connectors.errors import Reason
+from daemon.decoding.fields import TRUTH, Choice, Clean, Real, Text, Texts, Whole, Wholes, decode, encode
+from daemon.decoding.media import MAX_FRAMES, MediaLimits
+
+PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
+MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
+MAX_REQUEST_BYTES = 2**20  # the fields of what it is asked
 MAX_BLOCK_BYTES = 512 * 2**20  # the index of media.MAX_FRAMES frames takes 340 MB
-MAX_ANSWER_HEADER_BYTES = 64 * 2**10  # an answer's header names some frames and facts
 MAX_DESCRIPTORS = 16
+MAX_DETAIL_CHARS = 500
+MAX_SECONDS = 1e12
+MAX_FRAMES_A_WINDOW = 4096  # the most that frames.num_frames and frames.max_frames allow
 
-Header = dict[str, Any]
+_Session = Annotated[int, Whole(1, 2**62)]
+_Decoder = Annotated[str, Choice(("av", "decord"))]
+_Side = Annotated[int, Whole(1, 2**31 - 1)]
+_MaxSide = Annotated[int, Whole(0, 2**31 - 1)]
+_MaxPixels = Annotated[int, Whole(1, 2**62)]
+_Seconds = Annotated[float, Real(0, MAX_SECONDS)]
+_Layers = Annotated[tuple[str, ...], Texts(16, 200)]
+_Detail = Annotated[str, Text(MAX_DETAIL_CHARS)]
+_Truth = Annotated[bool, TRUTH]
+_Name = Annotated[str, Text(200)]
 
 
-def pack(header: Header, block: bytes = b"") -> bytes:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Read a clip's packets and say what to plan from. A ``max_width`` of 0 leaves frames as large as they are."""
+
+    session: _Session
+    decoder: _Decoder
+    max_pixels: _MaxPixels
+    max_duration_s: _Seconds
+    max_width: _MaxSide
+    max_height: _MaxSide
+
+    @property
+    def limits(self) -> MediaLimits:
+        """The bounds of what the clip may ask for."""
+        return MediaLimits(self.max_pixels, self.max_duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Decode until window ``target`` is complete. With ``opens`` the child gets the clip first, and its index.
+
+    Each of ``windows`` comes with a memory file and shows as many of ``frame_indices`` as ``counts`` says; ``wanted``
+    are the frames that come next.
+    """
+
+    session: _Session
+    opens: _Truth
+    decoder: _Decoder
+    max_pixels: _MaxPixels
+    max_duration_s: _Seconds
+    width: _Side
+    height: _Side
+    target: Annotated[int, Whole(0, 2**31 - 1)]
+    windows: Annotated[tuple[int, ...], Wholes(0, 2**31 - 1, MAX_DESCRIPTORS)]
+    counts: Annotated[tuple[int, ...], Wholes(1, MAX_FRAMES_A_WINDOW, MAX_DESCRIPTORS)]
+    frame_indices: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
+    wanted: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
+
+    @property
+    def limits(self) -> MediaLimits:
+        """The bounds of what the clip may ask for."""
+        return MediaLimits(self.max_pixels, self.max_duration_s)
+
+    @property
+    def new_windows(self) -> list[tuple[int, list[int]]]:
+        """Each new window with the indices of its frames."""
+        found, at = [], 0
+        for window, count in zip(self.windows, self.counts, strict=True):
+            found.append((window, list(self.frame_indices[at : at + count])))
+            at += count
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Close a clip."""
+
+    session: _Session
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The cage is closed. ``missing`` has a reason for each of the layers, empty where that is there.
+
+    Without ``confined`` the machine lacks a layer that is required, and the child ends.
+    """
+
+    layers: _Layers
+    missing: _Layers
+    decoder: _Name
+    confined: _Truth
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The facts about a clip, and with them its index. ``declared_s`` is the container's word, 0 where it has none.
+
+    ``width`` and ``height`` are those of the frames that the model gets; ``failure`` says why reading ended early.
+    """
+
+    codec: _Name
+    container: _Name
+    width: _Side
+    height: _Side
+    declared_s: _Seconds
+    truncated: _Truth
+    failure: _Name
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The frames that the target shows by their indices, -1 where there is none."""
+
+    shown: Annotated[tuple[int, ...], Wholes(-1, MAX_FRAMES, MAX_FRAMES_A_WINDOW)]
+    decode_ms: Annotated[float, Real(0, 1e12)]
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """The clip can't be captioned."""
+
+    reason: Annotated[Reason, Choice(tuple(Reason))]
+    detail: _Detail
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that the child did not foresee."""
+
+    detail: _Detail
+
+
+Request = Plan | Decode | Forget
+Answer = Ready | Alive | Planned | Decoded | Poisoned | Fault
+REQUESTS: tuple[type[Request], ...] = (Plan, Decode, Forget)
+ANSWERS: tuple[type[Answer], ...] = (Ready, Alive, Planned, Decoded, Poisoned, Fault)
+_WITH_BLOCK = (Planned, Decode)
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A message of which only the prefix has been read. Its sizes are within the bounds of its kind."""
+
+    kind: type[Any]
+    header_bytes: int
+    block_bytes: int
+
+
+def pack(message: Request | Answer, block: bytes = b"") -> bytes:
     """Return one message as bytes."""
-    text = json.dumps(header, separators=(",", ":")).encode()
-    return b"".join((PREFIX.pack(len(text), len(block)), text, block))
+    kinds: tuple[type, ...] = REQUESTS if isinstance(message, Request) else ANSWERS
+    header = encode(message)
+    return b"".join((PREFIX.pack(kinds.index(type(message)), len(header), len(block)), header, block))
 
 
-def unpack_prefix(prefix: bytes, max_header_bytes: int = MAX_HEADER_BYTES) -> tuple[int, int]:
-    """Return the sizes of header and block; ``ValueError`` when they are out of bounds."""
-    header_bytes, block_bytes = PREFIX.unpack(prefix)
-    if header_bytes > max_header_bytes or block_bytes > MAX_BLOCK_BYTES:
+def unpack_prefix(prefix: bytes, kinds: tuple[type[Any], ...]) -> Announced:
+    """Return what is announced; ``ValueError`` when it is none of these kinds, or a size is out of its bounds."""
+    if len(prefix) != PREFIX.size:
+        raise ValueError(f"a prefix of {len(prefix)} bytes")
+    number, header_bytes, block_bytes = PREFIX.unpack(prefix)
+    if number >= len(kinds):
+        raise ValueError(f"no message has the number {number}")
+    kind = kinds[number]
+    most = MAX_REQUEST_BYTES if kind in REQUESTS else MAX_ANSWER_BYTES
+    if header_bytes > most or block_bytes > (MAX_BLOCK_BYTES if kind in _WITH_BLOCK else 0):
         raise ValueError(f"a message of {header_bytes} + {block_bytes} bytes")
-    return header_bytes, block_bytes
+    return Announced(kind, header_bytes, block_bytes)
 
 
-def unpack_header(text: bytes) -> Header:
-    """Return the header; ``ValueError`` when it is no JSON object."""
-    header = json.loads(text)
-    if not isinstance(header, dict):
-        raise ValueError("a message's header is an object")
-    return header
+def unpack_answer(announced: Announced, header: bytes, clean: Clean) -> Answer:
+    """Return an answer with its texts cleaned; ``ValueError`` when its fields make none."""
+    answer: Answer = decode(announced.kind, header, clean)
+    return answer
 
 
-def receive(connection: socket.socket) -> tuple[Header, bytes, list[int]] | None:
-    """Wait for one message in the child; None when the parent is gone."""
+def receive(connection: socket.socket) -> tuple[Request, bytes, list[int]] | None:
+    """Wait for one request in the child; None when the parent is gone."""
     prefix, descriptors, _, _ = socket.recv_fds(connection, PREFIX.size, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not prefix:
         return None
-    prefix += _read(connection, PREFIX.size - len(prefix))
-    header_bytes, block_bytes = unpack_prefix(prefix)
-    header = unpack_header(_read(connection, header_bytes))
-    return header, _read(connection, block_bytes), list(descriptors)
+    announced = unpack_prefix(prefix + _read(connection, PREFIX.size - len(prefix)), REQUESTS)
+    request = decode(announced.kind, _read(connection, announced.header_bytes))
+    return request, _read(connection, announced.block_bytes), list(descriptors)
 
 
 def _read(connection: socket.socket, size_bytes: int) -> bytes:

@@ -5,17 +5,19 @@ The bytes of a window are reserved before it is decoded.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from connectors.contract import Clip
 from connectors.errors import Fatal, Poison, Reason, Transient
 from connectors.media.protocols import DistantMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
-from daemon.decoding.clip_plan import ClipPlan, early_end, read_answer, readable_windows
+from daemon.decoding.clip_plan import ClipPlan, early_end, read_index, read_shown, readable_windows
 from daemon.decoding.decode_time import DecodeTime
+from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
-from daemon.decoding.protocol import Header
+from daemon.decoding.protocol import Decoded, Plan, Planned
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
 
@@ -41,7 +43,7 @@ class Sampler:
         self.budget = ByteBudget(frame_bytes or limits.in_flight_bytes)
         required = limits.sandbox == "required"
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
-        self._media_limits: Header = {"max_pixels": limits.max_pixels, "max_duration_s": limits.max_duration_s}
+        self._media_limits = MediaLimits(limits.max_pixels, limits.max_duration_s)
 
     def scale_down_to(self, max_frame_size: MaxFrameSize | None) -> None:
         """Scale the frames of clips planned from now on down to this size; None leaves them as they are."""
@@ -69,24 +71,14 @@ class Sampler:
         time = DecodeTime.of_size(media.size_bytes, self._limits.decode_s_per_clip_minute)
         session = self.pool.open(media.descriptor, Sender(clip.source, decoder), time)
         try:
-            largest = self._max_frame_size
-            max_frame_size = [largest.width, largest.height] if largest is not None else None
-            request = {
-                "kind": "plan",
-                "decoder": decoder,
-                "limits": self._media_limits,
-                "max_frame_size": max_frame_size,
-            }
+            request = self._plan_request(session)
             try:
-                answer, block = await self.pool.ask(session, lambda _: (request, []), self._deadline_s)
+                planned, block = await self.pool.ask(session, lambda _: (request, []), Planned, self._deadline_s)
             except (Poison, Transient):
                 media.check_unchanged()
                 raise
             session.index = block
-            if len(block) > _LARGE_INDEX_BYTES:  # hours of video, or a child that says so: others go on meanwhile
-                plan = await asyncio.to_thread(self._planned, answer, media, session, windows, frames)
-            else:
-                plan = self._planned(answer, media, session, windows, frames)
+            plan = await self._planned(planned, media, session, windows, frames)
             time.grant(plan.duration_ns / NS_PER_S, self._limits.decode_s_per_clip_minute)
             return plan
         except BaseException:
@@ -94,20 +86,35 @@ class Sampler:
             media.close()
             raise
 
-    def _planned(
-        self, answer: Header, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
+    def _plan_request(self, session: Session) -> Plan:
+        largest, limits = self._max_frame_size, self._media_limits
+        width, height = (largest.width, largest.height) if largest is not None else (0, 0)
+        return Plan(session.number, session.sender.decoder, limits.max_pixels, limits.max_duration_s, width, height)
+
+    async def _planned(
+        self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
     ) -> ClipPlan:
-        """Return the plan that a child's answer means. A part of it that makes no sense is the child's fault."""
-        index, facts = read_answer(answer, session.index, self._limits.max_pixels)
-        size = [facts.width, facts.height]
-        session.opening = {"decoder": session.sender.decoder, "limits": self._media_limits, "size": size}
-        fault = early_end(index, facts.truncated, facts.failure, facts.declared_s)
+        """Return the plan that a child's answer means. One that makes no sense ends the child."""
+        try:
+            if len(session.index) > _LARGE_INDEX_BYTES:  # hours of video, or a child that says so: others go on
+                return await asyncio.to_thread(self._plan_of, planned, media, session, windows, frames)
+            return self._plan_of(planned, media, session, windows, frames)
+        except Transient:
+            await self.pool.distrust(session)
+            raise
+
+    def _plan_of(
+        self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
+    ) -> ClipPlan:
+        index = read_index(planned, session.index, self._media_limits)
+        fault = early_end(index, planned.truncated, planned.failure, planned.declared_s)
         plan = ClipPlan(
             index.duration_ns,
             readable_windows(index, windows, frames, fault),
-            *(facts.width, facts.height, facts.codec, facts.container),
+            *(planned.width, planned.height, planned.codec, planned.container),
             index.pts_ns,
             fault,
+            self._media_limits,
             media,
             session,
             self.pool.close_session,
@@ -199,14 +206,20 @@ class Sampler:
                     break
                 run.filling[window.index] = WindowMemory.of(size_bytes)
         try:
-            answer, _ = await self.pool.ask(plan.session, lambda is_open: run.request(at, is_open), self._deadline_s)
+            make_request = partial(run.request, at)
+            decoded, _ = await self.pool.ask(plan.session, make_request, Decoded, self._deadline_s)
         except (Poison, Transient):
             plan.media.check_unchanged()
             raise
         plan.media.check_unchanged()
-        return self._finish(run, at, _read_shown(answer, plan, at), float(answer.get("decode_ms", 0.0)))
+        try:
+            shown = read_shown(decoded, plan.windows[at], len(plan.pts_ns))
+        except Transient:
+            await self.pool.distrust(plan.session)
+            raise
+        return self._finish(run, at, shown, decoded.decode_ms)
 
-    def _finish(self, run: WindowRun, at: int, shown: list[int], decode_ms: float) -> FrameSet | UnreadableWindow:
+    def _finish(self, run: WindowRun, at: int, shown: tuple[int, ...], decode_ms: float) -> FrameSet | UnreadableWindow:
         plan, filling = run.plan, run.filling.pop(at)
         window = plan.windows[at]
         try:
@@ -220,14 +233,3 @@ class Sampler:
             filling.close()
         frames = memory.reshape(len(shown), plan.height, plan.width, 3)
         return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms)
-
-
-def _read_shown(answer: Header, plan: ClipPlan, at: int) -> list[int]:
-    """Return the indices of the frames that a window shows, -1 where there is none."""
-    shown = answer.get("shown")
-    wanted = plan.windows[at].frame_indices
-    if not isinstance(shown, list) or len(shown) != len(wanted):
-        raise Transient("the decoder's answer makes no sense", reason=Reason.DECODER_DIED)
-    if not all(isinstance(index, int) and -1 <= index < len(plan.pts_ns) for index in shown):
-        raise Transient("the decoder's answer makes no sense", reason=Reason.DECODER_DIED)
-    return shown

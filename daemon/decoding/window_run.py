@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.decoding.clip_plan import ClipPlan
-from daemon.decoding.protocol import Header
+from daemon.decoding.protocol import Decode
 from daemon.windows import FrameSet, Window
 
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -84,16 +84,25 @@ class WindowRun:
     filling: dict[int, WindowMemory] = field(default_factory=dict)
     results: asyncio.Queue[FrameSet | UnreadableWindow | Exception | None] = field(default_factory=asyncio.Queue)
 
-    def request(self, at: int, is_open: bool) -> tuple[Header, list[int]]:
+    def request(self, at: int, is_open: bool) -> tuple[Decode, list[int]]:
         """Return the request for window ``at``; to a child that does not have the clip open, with every memory file."""
         new = [i for i, filling in sorted(self.filling.items()) if not (is_open and filling.sent)]
         for i in new:
             self.filling[i].sent = True
-        windows = self.plan.windows
+        plan, windows = self.plan, self.plan.windows
         upcoming = windows[at : at + WINDOWS_AHEAD]
-        return {
-            "kind": "decode",
-            "target": at,
-            "windows": [[i, windows[i].frame_indices] for i in new],
-            "wanted": sorted({index for window in upcoming for index in window.frame_indices}),
-        }, [self.filling[i].memory for i in new]
+        request = Decode(
+            session=plan.session.number,
+            opens=not is_open,
+            decoder=plan.session.sender.decoder,
+            max_pixels=plan.limits.max_pixels,
+            max_duration_s=plan.limits.max_duration_s,
+            width=plan.width,
+            height=plan.height,
+            target=at,
+            windows=tuple(new),
+            counts=tuple(len(windows[i].frame_indices) for i in new),
+            frame_indices=tuple(index for i in new for index in windows[i].frame_indices),
+            wanted=tuple(sorted({index for window in upcoming for index in window.frame_indices})),
+        )
+        return request, [self.filling[i].memory for i in new]

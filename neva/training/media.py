@@ -37,7 +37,7 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
         facts, index = plan(opened.descriptor, _MEDIA_LIMITS, None, lambda: None)
         windows, frames = shown.to_policies()
         (window,) = plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
-        rgb = np.empty((len(window.frame_indices), facts["height"], facts["width"], 3), np.uint8)
+        rgb = np.empty((len(window.frame_indices), facts.height, facts.width, 3), np.uint8)
         writer = AvWriter(opened.descriptor, index, _MEDIA_LIMITS)
         try:
             writer.want(list(window.frame_indices))

@@ -19,7 +19,7 @@ from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits
 from daemon.decoding.packet_index import PacketIndex
-from daemon.decoding.protocol import Header
+from daemon.decoding.protocol import MAX_SECONDS, Planned
 from daemon.windows import MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
@@ -187,7 +187,7 @@ class Sessions:
 
 def plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Header, PacketIndex]:
+) -> tuple[Planned, PacketIndex]:
     """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
@@ -205,7 +205,7 @@ def plan(
 
 def _plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Header, PacketIndex]:
+) -> tuple[Planned, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits)
     if found is None and not packets.index.counted:
@@ -216,15 +216,16 @@ def _plan(
     first, width, height, turned = found
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
     geometry = scaled_geometry(width, height, packets.sample_aspect, turned, max_size)
-    return {
-        "codec": packets.codec,
-        "container": packets.container,
-        "width": geometry.width,
-        "height": geometry.height,
-        "declared_s": packets.declared_s,
-        "truncated": packets.truncated,
-        "failure": packets.failure,
-    }, index
+    planned = Planned(
+        codec=packets.codec,
+        container=packets.container,
+        width=geometry.width,
+        height=geometry.height,
+        declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
+        truncated=packets.truncated,
+        failure=packets.failure,
+    )
+    return planned, index
 
 
 def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:

@@ -15,12 +15,23 @@ from daemon.decoding.child.pixels import Geometry
 from daemon.decoding.child.pyav import VERSION
 from daemon.decoding.child.sandbox import OPTIONAL, confine
 from daemon.decoding.child.session import Session, Sessions, plan
-from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
-from daemon.decoding.protocol import Header, pack, receive
+from daemon.decoding.protocol import (
+    Alive,
+    Answer,
+    Decode,
+    Decoded,
+    Fault,
+    Forget,
+    Plan,
+    Poisoned,
+    Ready,
+    pack,
+    receive,
+)
 from daemon.windows import MaxFrameSize
 
-Reply = tuple[Header, bytes]
+Reply = tuple[Answer, bytes]
 
 
 class Worker:
@@ -33,57 +44,56 @@ class Worker:
     def serve(self) -> None:
         """Answer until the parent closes the socket."""
         while (message := receive(self._connection)) is not None:
-            header, block, descriptors = message
-            if header["kind"] == "forget":
-                self._sessions.forget(header["session"])
+            request, block, descriptors = message
+            if isinstance(request, Forget):
+                self._sessions.forget(request.session)
                 continue
-            self._send(self._answer(header, block, descriptors))
+            self._send(*self._answer(request, block, descriptors))
 
-    def _send(self, reply: Reply) -> None:
-        self._connection.sendall(pack(*reply))
+    def _send(self, answer: Answer, block: bytes = b"") -> None:
+        self._connection.sendall(pack(answer, block))
 
-    def _answer(self, header: Header, block: bytes, descriptors: list[int]) -> Reply:
-        """Do one request; what the media did wrong is ``poison``, anything unforeseen is a ``fault``."""
+    def _answer(self, request: Plan | Decode, block: bytes, descriptors: list[int]) -> Reply:
+        """Do one request; what the media did wrong is ``Poisoned``, anything unforeseen is a ``Fault``."""
         try:
-            if header["kind"] == "plan":
-                return self._plan(header, descriptors)
-            return self._decode(header, block, descriptors)
+            if isinstance(request, Plan):
+                return self._plan(request, descriptors)
+            return self._decode(request, block, descriptors)
         except Poison as poison:
-            return {"kind": "poison", "reason": poison.reason, "detail": poison.detail}, b""
+            return Poisoned(Reason(poison.reason), poison.detail), b""
         except MemoryError:
             detail = "decoding it takes more memory than limits.decoder_memory_bytes"
-            return {"kind": "poison", "reason": Reason.OVER_BUDGET, "detail": detail}, b""
+            return Poisoned(Reason.OVER_BUDGET, detail), b""
         except Exception as error:
-            return {"kind": "fault", "detail": f"{type(error).__name__}: {error}"}, b""
+            return Fault(f"{type(error).__name__}: {error}"), b""
 
-    def _plan(self, header: Header, descriptors: list[int]) -> Reply:
+    def _plan(self, request: Plan, descriptors: list[int]) -> Reply:
         (descriptor,) = descriptors
-        limits = MediaLimits(**header["limits"])
-        max_size = MaxFrameSize(*header["max_frame_size"]) if header["max_frame_size"] else None
+        max_size = MaxFrameSize(request.max_width, request.max_height) if request.max_width else None
         try:
-            answer, index = plan(descriptor, limits, max_size, lambda: self._send(({"kind": "alive"}, b"")))
-            geometry = Geometry(answer["width"], answer["height"])
-            self._sessions.open(header["session"], Session(descriptor, header["decoder"], index, geometry, limits))
+            planned, index = plan(descriptor, request.limits, max_size, lambda: self._send(Alive()))
+            geometry = Geometry(planned.width, planned.height)
+            session = Session(descriptor, request.decoder, index, geometry, request.limits)
+            self._sessions.open(request.session, session)
         except BaseException:
             os.close(descriptor)
             raise
-        return {"kind": "planned", **answer}, index.to_bytes()
+        return planned, index.to_bytes()
 
-    def _decode(self, header: Header, block: bytes, descriptors: list[int]) -> Reply:
+    def _decode(self, request: Decode, block: bytes, descriptors: list[int]) -> Reply:
         began = time.perf_counter()
-        if header["open"]:
-            self._open(header, block, descriptors.pop(0))
-        session = self._sessions.use(header["session"])
-        for (window, frame_indices), memory in zip(header["windows"], descriptors, strict=True):
+        if request.opens:
+            self._open(request, block, descriptors.pop(0))
+        session = self._sessions.use(request.session)
+        for (window, frame_indices), memory in zip(request.new_windows, descriptors, strict=True):
             session.add(window, memory, frame_indices)
-        shown = session.fill(header["target"], header["wanted"])
-        return {"kind": "decoded", "shown": shown, "decode_ms": (time.perf_counter() - began) * 1000}, b""
+        shown = session.fill(request.target, list(request.wanted))
+        return Decoded(tuple(shown), (time.perf_counter() - began) * 1000), b""
 
-    def _open(self, header: Header, block: bytes, descriptor: int) -> None:
-        self._sessions.forget(header["session"])
-        geometry, limits = Geometry(*header["open"]["size"]), MediaLimits(**header["open"]["limits"])
-        index = PacketIndex.from_bytes(block)
-        self._sessions.open(header["session"], Session(descriptor, header["open"]["decoder"], index, geometry, limits))
+    def _open(self, request: Decode, block: bytes, descriptor: int) -> None:
+        self._sessions.forget(request.session)
+        geometry, index = Geometry(request.width, request.height), PacketIndex.from_bytes(block)
+        self._sessions.open(request.session, Session(descriptor, request.decoder, index, geometry, request.limits))
 
 
 def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> None:
@@ -92,8 +102,8 @@ def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> 
     layers = confine(memory_bytes, parent)
     whole = all(name in OPTIONAL or not reason for name, reason in layers.items())
     with contextlib.suppress(EOFError, ConnectionError):
-        if required and not whole:
-            connection.sendall(pack({"kind": "unconfined", "layers": layers}))
+        confined = whole or not required
+        connection.sendall(pack(Ready(tuple(layers), tuple(layers.values()), VERSION, confined)))
+        if not confined:
             return
-        connection.sendall(pack({"kind": "ready", "layers": layers, "decoder": VERSION}))
         Worker(connection, memory_bytes).serve()

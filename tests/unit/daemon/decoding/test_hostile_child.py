@@ -1,25 +1,62 @@
 """A child that was taken over: whatever it answers, the program goes on, and the clip is tried again or rejected."""
 
 import asyncio
-import json
+import contextlib
 import os
 import socket
 import struct
 import subprocess
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from connectors.errors import Poison, Reason, Transient
-from daemon.decoding.clip_plan import read_answer
+from connectors.errors import ConfigurationError, Poison, Reason, Transient
+from connectors.messages.safe_text import clean_line
+from daemon.decoding.clip_plan import read_index, windows_from_answers
+from daemon.decoding.fields import Choice, Form, Real, Text, Texts, Whole, Wholes, encode, fields_of
 from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer
-from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 from daemon.decoding.process import DecoderProcess
-from daemon.decoding.protocol import PREFIX, pack
+from daemon.decoding.protocol import (
+    ANSWERS,
+    MAX_ANSWER_BYTES,
+    PREFIX,
+    Alive,
+    Answer,
+    Decoded,
+    Fault,
+    Plan,
+    Planned,
+    Poisoned,
+    Ready,
+    pack,
+    unpack_answer,
+    unpack_prefix,
+)
+from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
-READY = pack({"kind": "ready", "layers": {}, "decoder": "x"})
-DEEP = b'{"kind":' + b"[" * 30_000 + b"]" * 30_000 + b"}"
+LIMITS = MediaLimits(8_912_896, 86_400.0)
+WINDOWS = WindowPolicy(NS_PER_S, NS_PER_S, NS_PER_S // 2)
+FRAMES = FramePolicy(num_frames=4)
+READY = Ready(("seccomp",), ("",), "PyAV", True)
+PLANNED = Planned("h264", "matroska", 64, 36, 2.0, False, "")
+DECODED = Decoded((0, 6, 12, 18), 1.5)
+POISONED = Poisoned(Reason.CORRUPT, "x")
+VALID: tuple[Answer, ...] = (READY, Alive(), PLANNED, DECODED, POISONED, Fault("x"))
+
+
+def index_of(count: int = 50) -> PacketIndex:
+    ticks = np.arange(count, dtype=np.int64)
+    return PacketIndex(Fraction(1, 25), ticks, ticks, np.full(count, KEY | SHOWN, np.uint8), 1)
+
+
+INDEX = index_of().to_bytes()
 
 
 class HostileServer(ForkServer):
@@ -39,7 +76,7 @@ class HostileServer(ForkServer):
     async def _say(self, channel: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.sock_sendall(channel, READY + self.said)
+            await loop.sock_sendall(channel, self.said)
             channel.shutdown(socket.SHUT_WR)
             while await loop.sock_recv(channel, 4096):  # what is asked is taken, and makes no difference
                 pass
@@ -49,105 +86,194 @@ class HostileServer(ForkServer):
             channel.close()
 
 
-def framed(header: bytes, block: bytes = b"") -> bytes:
-    return PREFIX.pack(len(header), len(block)) + header + block
+def framed(kind: type[Answer], header: bytes, block: bytes = b"") -> bytes:
+    return PREFIX.pack(ANSWERS.index(kind), len(header), len(block)) + header + block
 
 
-async def ask(said: bytes) -> object:
-    server = HostileServer(said)
+async def ask(said: bytes, started: bytes = pack(READY)) -> PacketIndex:
+    """Ask a child for a plan that says this when it has started; it has ended unless it gave one, or a reason."""
+    ended: list[bool] = []
+    server = HostileServer(started + said)
     child = DecoderProcess(server, DecoderRequest(1 << 30))
     try:
         await child.start()
-        answer, block = await child.ask({"kind": "plan"}, [], b"", 5.0, lambda: None)
-        return read_answer(answer, block, 8_912_896)
+        request = Plan(1, "av", LIMITS.max_pixels, LIMITS.max_duration_s, 0, 0)
+        try:
+            answer, block = await child.ask(request, Planned, [], b"", 5.0, lambda: None)
+        except Transient:
+            ended.append(not child.is_running)
+            raise
+        return read_index(answer, block, LIMITS)
     finally:
         await child.end()
         await server.saying
         server.sleeper.wait()
 
 
-def is_unharmed(said: bytes) -> None:
+def is_unharmed(said: bytes, started: bytes = pack(READY)) -> None:
     """Raise anything but what a clip's own failure raises."""
-    try:
-        asyncio.run(ask(said))
-    except (Transient, Poison):
-        return
+    with contextlib.suppress(Transient, Poison):
+        asyncio.run(ask(said, started))
+    with contextlib.suppress(Transient, Poison):
+        windows_from_answers(said, LIMITS, WINDOWS, FRAMES)
+
+
+def test_a_child_that_means_well_is_understood() -> None:
+    said = pack(Alive()) + pack(PLANNED, INDEX)
+    second = replace(DECODED, shown=(25, 31, 37, 43))
+
+    index = asyncio.run(ask(said))
+    windows = windows_from_answers(said + pack(DECODED) + pack(Alive()) + pack(second), LIMITS, WINDOWS, FRAMES)
+
+    assert len(index) == 50
+    assert [(window.index, shown) for window, shown in windows] == [(0, (0, 6, 12, 18)), (1, (25, 31, 37, 43))]
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        framed(b"{}"),
-        framed(b"[]"),
-        framed(b"null"),
-        framed(DEEP),
-        framed(b'{"kind": "planned", "width": Infinity}'),
-        framed(b'{"kind": "planned"}', b"x"),
-        framed(b'{"kind": {"a": 1}}'),
-        framed(b'{"kind": "poison"}'),
-        framed(b'{"kind": "poison", "reason": "made_up", "detail": "x"}'),
-        framed(b'{"kind": "poison", "reason": ["corrupt"], "detail": "x"}'),
-        framed(b'{"kind": "fault", "detail": {"deep": [1]}}'),
-        framed(b'{"kind": "unconfined"}'),
-        framed(b"\xff\xfe"),
-        framed(b'{"kind": "planned", "width": 1' + b"0" * 5000 + b"}"),
-        PREFIX.pack(2**32 - 1, 0),
-        PREFIX.pack(16, 2**63),
-        PREFIX.pack(70_000, 0) + b" " * 70_000,
+        framed(Planned, b""),
+        framed(Planned, b"{}"),
+        framed(Planned, encode(PLANNED)),
+        framed(Planned, encode(PLANNED), b"x"),
+        framed(Planned, encode(PLANNED)[:-1], INDEX),
+        framed(Planned, encode(PLANNED) + b"x", INDEX),
+        framed(Planned, b"[" * 60_000, INDEX),
+        framed(Planned, b"\xff" * 60_000, INDEX),
+        framed(Alive, b"x"),
+        framed(Alive, b"", b"x"),
+        framed(Decoded, encode(DECODED), b"x"),
+        framed(Decoded, encode(DECODED)),
+        framed(Ready, encode(READY)),
+        framed(Poisoned, b"\xff" + encode(POISONED)[1:]),
+        framed(Poisoned, b""),
+        framed(Fault, b"\xff\xff\xff\xff"),
+        framed(Fault, b"\x02\0\0\0\xff\xfe"),
+        PREFIX.pack(len(ANSWERS), 0, 0),
+        PREFIX.pack(255, 0, 0),
+        PREFIX.pack(ANSWERS.index(Planned), 2**32 - 1, 0),
+        PREFIX.pack(ANSWERS.index(Planned), 16, 2**63),
+        PREFIX.pack(ANSWERS.index(Planned), MAX_ANSWER_BYTES + 1, 0) + b" " * (MAX_ANSWER_BYTES + 1),
         b"",
         b"\0",
     ],
 )
 def test_an_answer_that_makes_no_sense_harms_nobody(said: bytes) -> None:
-    is_unharmed(said)
+    with pytest.raises(Transient):
+        asyncio.run(ask(said))
+    with pytest.raises(Transient):
+        windows_from_answers(said, LIMITS, WINDOWS, FRAMES)
+
+
+@pytest.mark.parametrize("started", [b"", pack(PLANNED, INDEX), pack(POISONED), pack(Fault("x")), pack(Alive())])
+def test_a_child_that_starts_with_anything_else_is_none(started: bytes) -> None:
+    with pytest.raises(Transient):
+        asyncio.run(ask(b"", started))
+
+
+def test_a_child_without_its_cage_is_the_machines_fault() -> None:
+    with pytest.raises(ConfigurationError, match=r"it lacks landlock \(no\)"):
+        asyncio.run(ask(b"", pack(Ready(("landlock", "seccomp"), ("no", ""), "PyAV", False))))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200))
-@example(framed(b'{"kind":"alive"}') * 3)
+@example(pack(Alive()) * 3)
 def test_any_bytes_harm_nobody(said: bytes) -> None:
     is_unharmed(said)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-FACTS = ("codec", "container", "width", "height", "declared_s", "truncated", "failure")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(ANSWERS), st.binary(max_size=200), st.binary(max_size=200))
+def test_any_fields_of_any_message_harm_nobody(kind: type[Answer], header: bytes, block: bytes) -> None:
+    is_unharmed(framed(kind, header, block))
 
 
-@given(st.fixed_dictionaries({name: json_values for name in FACTS}), st.binary(max_size=100))
-def test_any_facts_are_facts_or_a_fault(facts: dict[str, object], block: bytes) -> None:
-    with pytest.raises(Transient):
-        read_answer(facts, block, 8_912_896)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_a_message_with_any_byte_changed_harms_nobody(data: st.DataObject) -> None:
+    said = bytearray(b"".join(pack(m, INDEX if m is PLANNED else b"") for m in (Alive(), PLANNED, DECODED)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        said[data.draw(st.integers(0, len(said) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(said)) | st.just(len(said)))
+
+    is_unharmed(bytes(said[:end]))
 
 
-INDEX_HEADERS = st.fixed_dictionaries(
-    {
-        "time_base": st.lists(st.integers(-(2**70), 2**70), max_size=3),
-        "packets": st.integers(-2, 4),
-        "last_ticks": st.integers(-(2**70), 2**70),
-        "counted": json_values,
+def bytes_of(form: Form) -> st.SearchStrategy[bytes]:
+    """Return bytes in place of a field's: any of its form, most of them out of its bounds, or no field at all."""
+    number = {
+        Whole: st.integers(-(2**63), 2**63 - 1).map(struct.Struct("<q").pack),
+        Real: st.floats().map(struct.Struct("<d").pack),
+        Choice: st.integers(0, 255).map(struct.Struct("<B").pack),
     }
+    count = st.integers(0, 2**32 - 1).map(struct.Struct("<I").pack)
+    long = st.integers(0, 5000).flatmap(
+        lambda n: st.binary(min_size=n % 40, max_size=n % 40).map(lambda part: struct.pack("<I", len(part)) + part)
+    )
+    assert isinstance(form, (*number, Text, Texts, Wholes))
+    return st.binary(max_size=40) | number.get(type(form), count | long)
+
+
+@pytest.mark.parametrize("message", VALID, ids=lambda message: type(message).__name__)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_message_with_any_field_changed_harms_nobody(message: Answer, data: st.DataObject) -> None:
+    forms = fields_of(type(message))
+    changed = data.draw(st.sampled_from([name for name, _ in forms] or [""]))
+    header = b"".join(
+        data.draw(bytes_of(form)) if name == changed else form.write(getattr(message, name)) for name, form in forms
+    )
+    said = framed(type(message), header, INDEX if isinstance(message, Planned) else b"")
+
+    is_unharmed(said)
+    is_unharmed(pack(PLANNED, INDEX) + said)
+
+
+@given(
+    st.tuples(st.integers(), st.integers(), st.integers(), st.integers()),
+    st.integers(0, 255),
+    st.binary(max_size=80),
 )
-
-
-@given(INDEX_HEADERS, st.binary(max_size=80))
-@example({"time_base": [1, 0], "packets": 1, "last_ticks": 1, "counted": False}, bytes(17))
-def test_any_index_is_an_index_or_a_fault(header: dict[str, object], rest: bytes) -> None:
-    text = json.dumps(header).encode()
-    facts = {"codec": "", "container": "", "width": 1, "height": 1, "declared_s": 0, "truncated": False, "failure": ""}
+@example((1, 0, 1, 1), 0, bytes(17))
+@example((1, 25, 1, 2**62), 0, struct.pack("<qqB", 0, 0, 3))
+@example((2**31 - 1, 1, 2, 1), 0, struct.pack("<qqqqBB", -(2**62), 2**62, 0, 0, 3, 3))
+def test_any_index_is_an_index_or_a_fault(facts: tuple[int, ...], counted: int, rest: bytes) -> None:
+    block = b"".join(struct.pack("<q", (fact + 2**63) % 2**64 - 2**63) for fact in facts) + bytes([counted]) + rest
 
     try:
-        index, _ = read_answer(facts, struct.pack("<I", len(text)) + text + rest, 8_912_896)
+        index = read_index(PLANNED, block, LIMITS)
     except Transient:
         return
-    assert isinstance(index, PacketIndex)
+    assert (np.diff(index.pts_ns) >= 0).all()
+    assert 0 < index.duration_ns <= LIMITS.max_duration_s * NS_PER_S
+
+
+@pytest.mark.parametrize(
+    ("limits", "planned"),
+    [
+        (replace(LIMITS, max_duration_s=1.9), PLANNED),
+        (replace(LIMITS, max_pixels=64 * 36 - 1), PLANNED),
+        (replace(LIMITS, max_frames=49), PLANNED),
+        (LIMITS, replace(PLANNED, width=2**31 - 1, height=2**31 - 1)),
+    ],
+)
+def test_every_limit_is_checked_again(limits: MediaLimits, planned: Planned) -> None:
+    with pytest.raises(Transient, match="makes no sense"):
+        read_index(planned, INDEX, limits)
+
+
+@pytest.mark.parametrize("shown", [(), (0,), (0, 1, 2, 50), (0, 1, 2, 3, 4)])
+def test_frames_that_are_not_there_are_no_answer(shown: tuple[int, ...]) -> None:
+    said = pack(PLANNED, INDEX) + pack(Decoded(shown, 0.0))
+
+    with pytest.raises(Transient, match="makes no sense"):
+        windows_from_answers(said, LIMITS, WINDOWS, FRAMES)
 
 
 def test_what_a_child_says_is_one_clean_line_of_bounded_length() -> None:
-    said = framed(json.dumps({"kind": "poison", "reason": "corrupt", "detail": "a\x1b[31m\nb" + "x" * 9000}).encode())
+    detail = ("a\x1b[31m\nb" + "x" * 9000).encode()
+    said = framed(Poisoned, encode(POISONED)[:1] + struct.pack("<I", len(detail)) + detail)
 
     with pytest.raises(Poison) as caught:
         asyncio.run(ask(said))
@@ -155,3 +281,20 @@ def test_what_a_child_says_is_one_clean_line_of_bounded_length() -> None:
     assert caught.value.reason == Reason.CORRUPT
     assert caught.value.detail.startswith("a[31m b")
     assert len(caught.value.detail) == 500
+
+
+@pytest.mark.parametrize("message", [READY, PLANNED, POISONED, Fault("x")], ids=lambda message: type(message).__name__)
+def test_every_text_is_cut_where_it_is_written_and_cleaned_where_it_is_read(message: Answer) -> None:
+    dirty = "a\x1b]52;c\n\u202e\ud800" + "x" * 9000
+    made_up: dict[type, Any] = {Text: dirty, Texts: (dirty,) * 16}
+    forms = [(name, type(form)) for name, form in fields_of(type(message)) if type(form) in made_up]
+    header = encode(replace(message, **{name: made_up[form] for name, form in forms}))  # type: ignore[arg-type]
+
+    answer = unpack_answer(unpack_prefix(PREFIX.pack(ANSWERS.index(type(message)), 0, 0), ANSWERS), header, clean_line)
+
+    assert len(header) <= MAX_ANSWER_BYTES
+    for name, _ in forms:
+        value = getattr(answer, name)
+        for text in [value] if isinstance(value, str) else value:
+            assert text.startswith("a]52;c ?x")
+            assert len(text) <= 500

@@ -1,6 +1,5 @@
 """The packet index: order of presentation, where decoding starts, and the form that crosses the socket."""
 
-import struct
 from fractions import Fraction
 
 import numpy as np
@@ -54,15 +53,15 @@ def test_time_can_start_later() -> None:
 
 
 @given(
-    st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=40, unique=True),
+    st.lists(st.integers(-(2**29), 2**29), min_size=1, max_size=40, unique=True),
     st.integers(1, 1000),
-    st.integers(1, 2_000_000_000),
+    st.integers(1000, 2**31 - 1),
     st.booleans(),
 )
 def test_it_survives_the_way_to_a_child(pts: list[int], numerator: int, denominator: int, counted: bool) -> None:
     ticks = np.array(pts, np.int64)
     flags = np.full(len(pts), KEY | SHOWN, np.uint8)
-    index = PacketIndex(Fraction(numerator, denominator * 1000), ticks, ticks, flags, 7, counted)
+    index = PacketIndex(Fraction(numerator, denominator), ticks, ticks, flags, 7, counted)
 
     again = PacketIndex.from_bytes(index.to_bytes())
 
@@ -80,7 +79,7 @@ def test_ticks_become_exact_nanoseconds(ticks: int, clock: int) -> None:
 
 @pytest.mark.parametrize("block", [b"", b"\0\0\0\0", b"\xff\xff\xff\x7f{}", index_of((0, "K")).to_bytes()[:-1]])
 def test_nonsense_from_a_child_is_refused(block: bytes) -> None:
-    with pytest.raises((ValueError, KeyError, struct.error)):
+    with pytest.raises(ValueError, match="bytes"):
         PacketIndex.from_bytes(block)
 
 

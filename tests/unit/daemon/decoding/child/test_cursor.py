@@ -134,4 +134,4 @@ def test_a_plan_reads_no_more_than_one_frame_of_pixels(truth: Truth, tmp_path: P
     answer, index = plan(descriptor, LIMITS, None, lambda: None)
     os.close(descriptor)
 
-    assert (answer["width"], answer["height"], len(index)) == (WIDTH, HEIGHT, FRAMES)
+    assert (answer.width, answer.height, len(index)) == (WIDTH, HEIGHT, FRAMES)

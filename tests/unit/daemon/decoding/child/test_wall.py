@@ -17,6 +17,7 @@ FOLDER = ROOT / "daemon" / "decoding" / "child"
 # all of ours that the child may load beside its own folder: the errors, the frames, and what both sides share
 SHARED = {
     "connectors.errors",
+    "daemon.decoding.fields",
     "daemon.decoding.media",
     "daemon.decoding.packet_index",
     "daemon.decoding.protocol",
