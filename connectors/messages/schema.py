@@ -78,6 +78,12 @@ class CaptionMessage(_Message):
     frames: FramesMessage = FramesMessage()
     timing_ms: dict[str, float] = Field(default_factory=dict, description="milliseconds a stage took")
     detail: Line = Field(default="", description="why, where status is error")
+    media_start_ns: int = Field(
+        default=0,
+        ge=0,
+        description="when the first frame is shown on the container's own clock, from where that starts, nanoseconds: "
+        "a window's times and this make the time that a player shows",
+    )
 
 
 class RejectionMessage(_Message):

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from connectors.errors import Reason
 from daemon.decoding.fields import TRUTH, Choice, Clean, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
+from daemon.decoding.timeline import Mended
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
@@ -35,6 +36,7 @@ _MaxPixels = Annotated[int, Whole(1, 2**62)]
 _Seconds = Annotated[float, Real(0, MAX_SECONDS)]
 _Layers = Annotated[tuple[str, ...], Texts(16, 200)]
 _Detail = Annotated[str, Text(MAX_DETAIL_CHARS)]
+_Count = Annotated[int, Whole(0, MAX_FRAMES)]
 _Truth = Annotated[bool, TRUTH]
 _Name = Annotated[str, Text(200)]
 
@@ -121,6 +123,8 @@ class Alive:
 class Planned:
     """The facts about a clip, and with them its index. ``declared_s`` is the container's word, 0 where it has none.
 
+    ``media_start_ns`` is the first frame's time on the container's clock, from where that starts. The rest, from
+    ``jumps_back`` on, says what was mended (:class:`daemon.decoding.timeline.Mended`).
     ``width`` and ``height`` are those of the frames that the model gets; ``failure`` says why reading ended early.
     """
 
@@ -131,6 +135,18 @@ class Planned:
     declared_s: _Seconds
     truncated: _Truth
     failure: _Name
+    media_start_ns: Annotated[int, Whole(0, 2**62)]
+    jumps_back: _Count
+    jumps_ahead: _Count
+    filled: _Count
+    reordered: _Truth
+    by_rate: _Truth
+    held: _Truth
+
+    @property
+    def mended(self) -> Mended:
+        """What was mended in the clip's times."""
+        return Mended(self.jumps_back, self.jumps_ahead, self.filled, self.reordered, self.by_rate, self.held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,8 @@ class Sampler:
             readable_windows(index, windows, frames, fault),
             *(planned.width, planned.height, planned.codec, planned.container),
             index.pts_ns,
+            planned.media_start_ns,
+            planned.mended,
             fault,
             self._media_limits,
             media,

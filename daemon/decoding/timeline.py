@@ -33,6 +33,18 @@ class Mended:
     def __bool__(self) -> bool:
         return self != Mended()
 
+    def in_words(self) -> list[str]:
+        """Return a line for each kind."""
+        lines = {
+            f"{self.jumps_back} jump(s) of the clock back": self.jumps_back,
+            f"{self.jumps_ahead} jump(s) of the clock ahead by more than {GAP_S} s": self.jumps_ahead,
+            f"{self.filled} frame(s) without a time of their own, which have their neighbours'": self.filled,
+            "the order of frames, which is the decoder's: the container has decoding times alone": self.reordered,
+            "all times, which follow the frame rate: the stream has none": self.by_rate,
+            "the last picture's length, which is the sound's": self.held,
+        }
+        return [line for line, is_so in lines.items() if is_so]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stamps:

@@ -4,7 +4,7 @@ import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 from daemon.decoding.protocol import MAX_SECONDS, Planned
-from daemon.windows import MaxFrameSize
+from daemon.windows import NS_PER_S, MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
@@ -140,7 +140,7 @@ class Session:
         if self._decoder == "decord":
             from daemon.decoding.child.decord import DecordWriter
 
-            return DecordWriter(self._descriptor)
+            return DecordWriter(self._descriptor, self._index, self._limits)
         return AvWriter(self._descriptor, self._index, self._limits)
 
     def park(self) -> None:
@@ -224,8 +224,16 @@ def _plan(
         declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
         truncated=packets.truncated,
         failure=packets.failure,
+        media_start_ns=_media_start_ns(index, packets.start_ns),
+        **asdict(packets.mended),
     )
     return planned, index
+
+
+def _media_start_ns(index: PacketIndex, start_ns: int) -> int:
+    """Return when the first frame is shown on the container's clock, from where that starts."""
+    first_ns = int(index.sorted_pts[0]) * index.time_base.numerator * NS_PER_S // index.time_base.denominator
+    return min(max(first_ns - start_ns, 0), 2**62)
 
 
 def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:
