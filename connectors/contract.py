@@ -158,8 +158,8 @@ class TokenLogprob:
 class Caption:
     """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again.
 
-    ``media_start_ns`` is when the clip's first frame is shown on the container's own clock, from where that starts: added
-    to the window's times, it gives the time that a player shows.
+    ``media_start_ns`` is when the clip's first frame is shown on the container's own clock, from where that starts:
+    with the window's times it makes the time that a player shows.
 
     ``logprobs`` holds an entry for each token of the text, and is None where the prompt does not ask for them; messages
     leave them out.

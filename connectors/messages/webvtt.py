@@ -25,8 +25,9 @@ def block(caption: Caption) -> str:
 
 def cue(caption: Caption) -> str:
     """Return the cue of one caption, without the blank line before it. A window without a text is a cue without one."""
-    start_ms = (caption.media_start_ns + caption.window.start_ns) // 1_000_000
-    end_ms = max((caption.media_start_ns + caption.window.exclusive_end_ns) // 1_000_000, start_ms + 1)  # a cue must end after it starts
+    window, offset_ns = caption.window, caption.media_start_ns
+    start_ms = (offset_ns + window.start_ns) // 1_000_000
+    end_ms = max((offset_ns + window.exclusive_end_ns) // 1_000_000, start_ms + 1)  # a cue must end after it starts
     return f"{_timestamp(start_ms)} --> {_timestamp(end_ms)}\n{_payload(caption.text)}\n"
 
 

@@ -76,7 +76,8 @@ def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
         to=console,
     )
     if planned.media_start_ns:
-        say(f"The first frame is shown at {planned.media_start_ns / NS_PER_S:.3f} s of the container's clock.", to=console)
+        at_s = planned.media_start_ns / NS_PER_S
+        say(f"The first frame is shown at {at_s:.3f} s of the container's clock.", to=console)
     for line in row["mended"]:
         say(f"Mended: {line}.", to=console)
     table = Table("window", "span", "frames shown at (s)", "tokens", "KiB")

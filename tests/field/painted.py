@@ -1,7 +1,7 @@
 """The numbers and colours painted into the inputs from the field, read back from the pixels of a frame.
 
 Every picture shows its frame's number in sixteen blocks, eight in a row, and below them a strip that is red on the left
-and blue on the right; pictures of 32 x 64 pixels, made of two fields, show four blocks in the upper field's lines and four in the lower's.
+and blue on the right. Pictures of 32 x 64 pixels are made of two fields, and each field's lines show four blocks.
 """
 
 import numpy as np

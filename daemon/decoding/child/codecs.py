@@ -57,6 +57,7 @@ _SOUND = (
 DECODERS = (*(name for codec in VIDEO for name in _DECODERS.get(codec, (codec,))), *_SOUND)
 """The names of the decoders: those of sound only say when a stream ends, and a container may not open without them."""
 
+_VOP = b"\0\0\1\xb6"  # the start of a picture in MPEG-4 part 2
 _ORDER_UNKNOWN = ("hevc", "vc1", "wmv3")  # whose B-frames a few bytes do not tell
 
 
@@ -65,10 +66,15 @@ def may_reorder(codec: str, packet: memoryview) -> bool:
     if codec == "h264":
         return _has_b_slice(bytes(packet[:4096]))
     if codec == "mpeg4":  # the coding type of each VOP
-        return any(byte >> 6 == 2 for byte in _after(bytes(packet), b"\0\0\1\xb6"))
+        return any(byte >> 6 == 2 for byte in _after(bytes(packet), _VOP))
     if codec in ("mpeg1video", "mpeg2video"):  # the second byte of a picture's header: temporal reference, coding type
         return any(byte >> 3 & 7 == 3 for byte in _after(bytes(packet), b"\0\0\1\0", 1))
     return codec in _ORDER_UNKNOWN
+
+
+def is_packed(codec: str, packet: memoryview) -> bool:
+    """Return whether a packet holds two pictures, as DivX and Xvid pack B-frames: each but the first waits its turn."""
+    return codec == "mpeg4" and bytes(packet).count(_VOP) > 1
 
 
 def _after(data: bytes, mark: bytes, skip: int = 0) -> list[int]:

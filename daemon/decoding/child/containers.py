@@ -24,7 +24,9 @@ ALLOWED = (
 
 CLOCK_JUMPS = ("mpegts", "mpeg", "flv")
 """FFmpeg's formats whose clock may jump either way, because recordings of them are joined and clocks wrap."""
-BEGIN_ANYWHERE = ("mpegts", "mpeg", "h264", "hevc", "mpegvideo")
+NO_CONTAINER = ("h264", "hevc", "mpegvideo")
+"""Streams without a container: the frame rate is the stream's own word."""
+BEGIN_ANYWHERE = ("mpegts", "mpeg", *NO_CONTAINER)
 """Formats that may begin in the middle of a group of pictures: time begins with the first that can be decoded."""
 CLOCK_RESTARTS = ("matroska,webm", "ogg")
 """Formats whose clock starts again where files were joined; gaps in them are what somebody meant."""
@@ -87,7 +89,7 @@ def is_animated_webp(head: bytes) -> bool:
 
 
 def boxes(descriptor: int, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the boxes of an MP4 file between two places: type, first byte of the content, and where the box says it ends.
+    """Yield the boxes of an MP4 file between two places: type, where the content begins, where the box says it ends.
 
     A box that ends beyond ``end`` is yielded too, and is the last one. What is no box ends the walk.
     """

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.codecs import may_reorder
-from daemon.decoding.child.containers import CLOCK_JUMPS, CLOCK_RESTARTS
+from daemon.decoding.child.codecs import is_packed, may_reorder
+from daemon.decoding.child.containers import CLOCK_JUMPS, CLOCK_RESTARTS, NO_CONTAINER
 from daemon.decoding.child.pyav import (
     decode_by_place,
     explain,
@@ -28,7 +28,7 @@ from daemon.decoding.child.pyav import (
 )
 from daemon.decoding.child.truncation import declared_avi_s, is_truncated
 from daemon.decoding.media import MediaLimits
-from daemon.decoding.packet_index import KEY, NS_PER_S, SHOWN, PacketIndex
+from daemon.decoding.packet_index import KEY, NS_PER_S, SHOWN, PacketIndex, ticks_to_ns
 from daemon.decoding.timeline import GAP_S, NO_TIME, Mended, Stamps, fill
 
 _FALLBACK_RATE = Fraction(25)  # what FFmpeg assumes of images and of streams that name no rate
@@ -65,9 +65,10 @@ class PacketReader:
         self._descriptor, self._limits, self._alive = descriptor, limits, alive
         self._pts, self._dts, self._flags = array("q"), array("q"), array("B")
         self._durations = array("i")
-        self._newest, self._start_s = NO_TIME, 0.0
+        self._newest = NO_TIME
         self._clock_jumps = self._has_sound = False
         self._reordered = False  # frames in another order than the packets, in a container that does not say so
+        self._packed = False  # packets hold a frame and the one before, which is shown when the next packet comes
         self._failure = ""
 
     def read(self, *, counted: bool = False) -> Packets:
@@ -86,10 +87,11 @@ class PacketReader:
             if not (declared and name.startswith("mov")):  # there the sound may be longer than the picture
                 declared = max(declared, (container.duration or 0) / 1e6)
             time_base = Fraction(stream.time_base)
-            rate = Fraction(stream.average_rate or stream.guessed_rate or _FALLBACK_RATE)
+            stated = stream.guessed_rate if name in NO_CONTAINER else stream.average_rate  # there the demuxer says 25
+            rate = Fraction(stated or stream.guessed_rate or _FALLBACK_RATE)
             promised = stream.frames  # where the container lists them
             aspect = stream.sample_aspect_ratio or None
-            self._start_s = (container.start_time or 0) / 1e6
+            start_s = container.start_time / 1e6 if container.start_time is not None else None
             self._clock_jumps = name in CLOCK_JUMPS
             self._has_sound = bool(container.streams.audio)
             self._demux(container, stream)
@@ -103,11 +105,9 @@ class PacketReader:
         self._limits.check_length(len(index), index.duration_ns / NS_PER_S)
         truncated = is_truncated(self._descriptor, os.fstat(self._descriptor).st_size, end_bytes)
         declared = declared_avi_s(self._descriptor) or declared
-        start_s = 0.0 if -_PRIMING_S < self._start_s < 0 else self._start_s
+        start_ns = _start_ns(start_s, index, has_decoding_times_alone=name == "avi")
         return Packets(
-            *(index, codec, name, width, height, aspect, declared, truncated, self._failure),
-            round(start_s * NS_PER_S),
-            mended,
+            *(index, codec, name, width, height, aspect, declared, truncated, self._failure), start_ns, mended
         )
 
     def _check_true_size(self) -> None:
@@ -137,6 +137,7 @@ class PacketReader:
                     shown = False
                 if has_order_unsaid and not self._reordered:
                     self._reordered = may_reorder(codec, memoryview(packet))
+                self._packed = self._packed or is_packed(codec, memoryview(packet))
                 self._add(packet.pts, packet.dts, packet.duration, bool(packet.is_keyframe), shown)
                 if len(self._pts) % _PROGRESS_FRAMES == 0:
                     self._check_so_far(stream)
@@ -181,7 +182,7 @@ class PacketReader:
         )
         stamps, mended = self._without_jumps(raw, name)
         shown_pts = stamps.pts[is_shown]
-        by_decoder = counted or self._reordered or (shown_pts == NO_TIME).any()
+        by_decoder = counted or self._reordered or self._packed or (shown_pts == NO_TIME).any()
         if by_decoder or len(np.unique(shown_pts)) < len(shown_pts):
             return self._decoded(stamps, mended, time_base, rate)
         newest = int(np.argmax(np.where(is_shown, stamps.pts, NO_TIME)))
@@ -269,6 +270,18 @@ class PacketReader:
         if more <= 0:
             return index, mended
         return replace(index, last_ticks=index.last_ticks + more), replace(mended, held=True)
+
+
+def _start_ns(start_s: float | None, index: PacketIndex, *, has_decoding_times_alone: bool) -> int:
+    """Return where the container's clock starts. A stream without a clock starts with its first frame."""
+    first_ns = int(ticks_to_ns(index.sorted_pts[:1], index.time_base)[0])
+    if start_s is None:
+        return first_ns
+    start_ns = 0 if -_PRIMING_S < start_s < 0 else round(start_s * NS_PER_S)
+    known = index.dts[index.dts != NO_TIME]
+    if has_decoding_times_alone and len(known):  # what is shown first is shown when it is decoded first
+        start_ns += first_ns - int(ticks_to_ns(known.min(keepdims=True), index.time_base)[0])
+    return start_ns
 
 
 def _goes_on(sound: NDArray[np.float64], start_s: float, end_s: float) -> bool:

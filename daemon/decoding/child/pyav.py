@@ -15,7 +15,6 @@ import av
 import av.logging
 import numpy as np
 from av.video.reformatter import VideoReformatter
-
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason

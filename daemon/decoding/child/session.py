@@ -18,9 +18,9 @@ from daemon.decoding.child.pixels import Geometry, orientation_of, scaled_geomet
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits
-from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
-from daemon.windows import NS_PER_S, MaxFrameSize
+from daemon.windows import MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
@@ -232,7 +232,7 @@ def _plan(
 
 def _media_start_ns(index: PacketIndex, start_ns: int) -> int:
     """Return when the first frame is shown on the container's clock, from where that starts."""
-    first_ns = int(index.sorted_pts[0]) * index.time_base.numerator * NS_PER_S // index.time_base.denominator
+    first_ns = int(ticks_to_ns(index.sorted_pts[:1], index.time_base)[0])
     return min(max(first_ns - start_ns, 0), 2**62)
 
 

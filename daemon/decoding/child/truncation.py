@@ -12,7 +12,8 @@ from daemon.decoding.child.containers import boxes
 _MAX_PARTS = 100_000  # a fragmented film of a day at two boxes a second stays below the bound
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"styp", b"skip", b"uuid", b"pnot", b"sidx", b"moof")
 _MEDIA_BOXES = (b"moov", b"mdat", b"moof")  # others behind the last of them are trailers
-_EBML, _SEGMENT, _SEEK_HEAD, _CUES, _CLUSTER = b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x11M\x9bt", b"\x1cS\xbbk", b"\x1fC\xb6u"
+_EBML, _SEGMENT, _CLUSTER = b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x1fC\xb6u"
+_SEEK_HEAD, _CUES = b"\x11M\x9bt", b"\x1cS\xbbk"
 _SEEK, _SEEK_POSITION, _CUE_POINT, _CUE_POSITIONS, _CUE_CLUSTER = b"M\xbb", b"S\xac", b"\xbb", b"\xb7", b"\xf1"
 _MAX_TABLE_BYTES = 2**24
 
