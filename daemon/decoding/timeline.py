@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 NO_TIME = -(2**63)
 GAP_S = 10  # ffmpeg's threshold: a longer step ahead is a jump of the clock, not a pause
 BACK_S = 0.1  # ffmpeg's tolerance: a shorter step back is the order of decoding
+_STEPS_A_SPLICE = 100  # packets for each small step back: more of these are jitter, not cuts
 _MOST_JUMPS = 10_000  # of one clip; a clock that jumps more often is no clock
 
 Ticks = NDArray[np.int64]
@@ -61,13 +62,36 @@ class Stamps:
     ticks_per_s: float
 
     def jumps(self) -> tuple[NDArray[np.int64], Ticks]:
-        """Return the places at which the decoding clock jumps, and the steps that it takes there."""
+        """Return the places at which the decoding clock jumps, and the steps there, beyond what packets between took."""
         known = np.flatnonzero(self.dts != NO_TIME)
         steps = np.diff(self.dts[known])
-        back = steps < -BACK_S * self.ticks_per_s
+        back = steps < -self._tolerance(steps)
         ahead = steps > GAP_S * self.ticks_per_s + self.frame_ticks
         at = np.flatnonzero(back | ahead)
-        return known[1:][at], steps[at]
+        between = (np.diff(known) - 1) * self.frame_ticks
+        return known[1:][at], (steps - between)[at]
+
+    def _tolerance(self, steps: Ticks) -> float:
+        """Return how far the decoding clock may step back before that is a jump: less where it hardly ever does."""
+        half_a_frame = self.frame_ticks / 2
+        splices = int((steps < -half_a_frame).sum())
+        return half_a_frame if splices <= max(1, len(steps) // _STEPS_A_SPLICE) else BACK_S * self.ticks_per_s
+
+    @property
+    def are_ordered(self) -> bool:
+        """Whether the decoding times rise, as they must: else those of presentation can't be trusted either."""
+        known = self.dts[self.dts != NO_TIME]
+        return bool((np.diff(known) >= 0).all())
+
+    def with_all_slots(self) -> "Stamps":
+        """Return the stamps with a decoding time for every packet, where there is one at all: the others lie between."""
+        known = np.flatnonzero(self.dts != NO_TIME)
+        if not len(known) or len(known) == len(self.dts):
+            return self
+        places = np.arange(len(self.dts))
+        dts = np.rint(np.interp(places, known, self.dts[known].astype(np.float64))).astype(np.int64)
+        dts += self.frame_ticks * (np.minimum(places - known[0], 0) + np.maximum(places - known[-1], 0))
+        return Stamps(self.pts, dts, self.is_key, self.is_shown, self.frame_ticks, self.ticks_per_s)
 
     def restarts(self) -> tuple[NDArray[np.int64], Ticks]:
         """Return the key frames before which a clock without decoding times starts again, and the steps back."""
@@ -122,7 +146,7 @@ class Stamps:
         if len(known) < 3:
             return self
         steps = np.diff(self.dts[known])
-        jumps = (steps < -BACK_S * self.ticks_per_s) | (steps > GAP_S * self.ticks_per_s + self.frame_ticks)
+        jumps = (steps < -self._tolerance(steps)) | (steps > GAP_S * self.ticks_per_s + self.frame_ticks)
         over_both = steps[:-1] + steps[1:]
         stray = known[1:-1][jumps[:-1] & (over_both > 0) & (over_both < self.ticks_per_s)]
         pts, dts = self.pts.copy(), self.dts.copy()
@@ -140,15 +164,16 @@ def fill(times: Ticks, slots: Ticks, frame_ticks: int) -> tuple[Ticks, int]:
         return _from_slots(slots, frame_ticks), len(times)
     filled = np.full(len(times), NO_TIME, np.int64)
     filled[keep] = times[keep]
-    delay = _delay(filled, slots)
+    in_order = np.sort(slots) if (slots != NO_TIME).all() else None
     for start, stop in _runs(filled == NO_TIME):
         low = int(filled[start - 1]) if start else None
         high = int(filled[stop]) if stop < len(filled) else None
-        run = slots[start:stop]
-        by_slot = np.sort(run) + delay
-        if (run == NO_TIME).any() or not _fits(by_slot, low, high):
-            by_slot = _between(stop - start, low, high, frame_ticks)
-        filled[start:stop] = by_slot
+        filled[start:stop] = _between(stop - start, low, high, frame_ticks)
+        for known in () if in_order is None else (stop, start - 1):  # with the delay of the frame before, else after
+            if 0 <= known < len(filled):
+                by_slot = in_order[start:stop] + (filled[known] - in_order[known])
+                if _fits(by_slot, low, high):
+                    filled[start:stop] = by_slot
     return (filled if (np.diff(filled) > 0).all() else _pushed(filled)), len(times) - len(keep)
 
 
@@ -169,11 +194,6 @@ def _rising_most(times: Ticks) -> NDArray[np.int64]:
         chosen.append(place)
         place = int(before[place])
     return np.array(chosen[::-1], np.int64)
-
-
-def _delay(times: Ticks, slots: Ticks) -> int:
-    both = (times != NO_TIME) & (slots != NO_TIME)
-    return int(np.median(np.sort(times[both]) - np.sort(slots[both]))) if both.any() else 0
 
 
 def _from_slots(slots: Ticks, frame_ticks: int) -> Ticks:

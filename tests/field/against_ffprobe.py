@@ -66,7 +66,8 @@ KINDS = (
     *(Kind(suffix, "libvpx-vp9", _VP, _LAG) for suffix in ("webm", "mp4", "ivf")),
     *(Kind(suffix, "libsvtav1", ("-preset", "12", "-g", "10"), ()) for suffix in ("mp4", "webm", "ivf")),
     *(Kind(suffix, "mpeg4", _Q) for suffix in ("avi", "mp4", "mkv", "ts")),
-    *(Kind(suffix, "libxvid", _Q) for suffix in ("avi", "mkv")),
+    Kind("avi", "libxvid", _Q),
+    Kind("mkv", "libxvid", _Q, ()),  # ffmpeg itself can't read the B-frames that it packs into Matroska here
     *(Kind(suffix, "mpeg2video", _Q) for suffix in ("ts", "mpg", "vob", "m2v", "mkv", "avi", "mp4")),
     Kind("mxf", "mpeg2video", (*_Q, "-ar", "48000"), size=_PAL),
     *(Kind(suffix, "mpeg1video", _Q) for suffix in ("mpg", "m1v", "ts")),
@@ -100,6 +101,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "half": ("{b}",),  # the first 60 % of the bytes
     "joined": ("{b}",),  # a second recording behind it
 }
+_WITHOUT_TIMES = ("h264", "hevc", "m1v", "m2v")
 _CAN_BE_JOINED = ("ts", "m2ts", "mpg", "vob", "mkv", "webm", "h264", "hevc", "m1v", "m2v")
 
 
@@ -157,7 +159,8 @@ def oracle(path: Path, size: tuple[int, int]) -> tuple[list[int], list[float | N
     """Return the numbers that ffmpeg decodes and ffprobe's times in milliseconds, both in order of presentation.
 
     The third list is for AVI alone, which holds a frame in each slot of its own and says nothing of reordering: there
-    the slots that hold a frame, in order, are times as right as ffprobe's, which come late by the decoder's delay.
+    the slots that hold a frame, in order, are times as right as ffprobe's, which come late by the decoder's delay. And
+    for streams without a container, whose frames follow each other at their rate.
     """
     raw = ("-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
     command = (FFMPEG, "-v", "quiet", "-copyts", "-i", str(path), *raw)
@@ -168,6 +171,9 @@ def oracle(path: Path, size: tuple[int, int]) -> tuple[list[int], list[float | N
     lines = _probe(path, "frame=best_effort_timestamp_time")
     known = [slot for slot in _milliseconds(_probe(path, "packet=dts_time")) if slot is not None]
     slots: list[float | None] = [*sorted(known)] if path.suffix == ".avi" else []
+    if path.suffix[1:] in _WITHOUT_TIMES:
+        numerator, denominator = map(int, _probe(path, "stream=r_frame_rate").split()[0].split("/"))
+        slots = [1000 * denominator / numerator * at for at in range(len(shown))]
     return shown, _milliseconds(lines), slots
 
 

@@ -123,7 +123,7 @@ CONTAINERS = {
     "b12_other.h264": _even("ffmpeg", (0, 49), mended=("by_rate",)),
     "b12_other.hevc": _even("ffmpeg", (0, 49), mended=("by_rate",)),
     "b12_other.ivf": _even("ffprobe", (0, 49)),
-    "b12_other.m2v": _even("ffprobe", (0, 49)),
+    "b12_other.m2v": _even("ffmpeg", (0, 49), mended=("by_rate",)),
     "b12_other.nut": Right("the list of what is allowed", reason="unsupported_container", detail="NUT"),
     "b12_other.ogv": _even("ffprobe", (0, 49)),
     "b12_other.y4m": Right("the list of what is allowed", reason="unsupported_container", detail="YUV4MPEG"),

@@ -182,8 +182,12 @@ class PacketReader:
         )
         stamps, mended = self._without_jumps(raw, name)
         shown_pts = stamps.pts[is_shown]
-        by_decoder = counted or self._reordered or self._packed or (shown_pts == NO_TIME).any()
+        timeless = name in NO_CONTAINER or bool((shown_pts == NO_TIME).any())
+        by_decoder = counted or self._reordered or self._packed or timeless or bool(mended) or not stamps.are_ordered
         if by_decoder or len(np.unique(shown_pts)) < len(shown_pts):
+            if name in NO_CONTAINER:  # FFmpeg makes times up, and they are wrong where frames are reordered
+                nothing = np.full(len(flags), NO_TIME, np.int64)
+                stamps = replace(stamps, pts=nothing, dts=nothing)
             return self._decoded(stamps, mended, time_base, rate)
         newest = int(np.argmax(np.where(is_shown, stamps.pts, NO_TIME)))
         ticks = int(durations[newest])
@@ -222,7 +226,7 @@ class PacketReader:
         order = np.array(places, np.int64)
         flags = np.zeros(len(stamps.pts), np.uint8)
         flags[order] = np.array(keys, np.uint8) | SHOWN
-        times, slots = stamps.pts[order], stamps.dts[order]
+        times, slots = stamps.pts[order], stamps.with_all_slots().dts[order]
         if self._reordered:
             times = np.full(len(order), NO_TIME, np.int64)
         if (times == NO_TIME).all() and (slots == NO_TIME).any():
@@ -249,6 +253,8 @@ class PacketReader:
         with container:
             for frame in decode_by_place(container, stream, self._limits):
                 if frame.pts is None or not 0 <= frame.pts < count or seen[frame.pts]:
+                    continue
+                if not self._flags[frame.pts] & SHOWN:  # before an edit list's start; not every decoder leaves it out
                     continue
                 seen[frame.pts] = 1
                 places.append(frame.pts)
