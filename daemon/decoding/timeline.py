@@ -62,7 +62,7 @@ class Stamps:
     ticks_per_s: float
 
     def jumps(self) -> tuple[NDArray[np.int64], Ticks]:
-        """Return the places at which the decoding clock jumps, and the steps there, beyond what packets between took."""
+        """Return where the decoding clock jumps, and the steps there, beyond what the packets between took."""
         known = np.flatnonzero(self.dts != NO_TIME)
         steps = np.diff(self.dts[known])
         back = steps < -self._tolerance(steps)
@@ -84,7 +84,7 @@ class Stamps:
         return bool((np.diff(known) >= 0).all())
 
     def with_all_slots(self) -> "Stamps":
-        """Return the stamps with a decoding time for every packet, where there is one at all: the others lie between."""
+        """Return the stamps with a decoding time for every packet, where any has one: the others lie between."""
         known = np.flatnonzero(self.dts != NO_TIME)
         if not len(known) or len(known) == len(self.dts):
             return self

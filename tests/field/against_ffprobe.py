@@ -172,7 +172,7 @@ def oracle(path: Path, size: tuple[int, int]) -> tuple[list[int], list[float | N
     known = [slot for slot in _milliseconds(_probe(path, "packet=dts_time")) if slot is not None]
     slots: list[float | None] = [*sorted(known)] if path.suffix == ".avi" else []
     if path.suffix[1:] in _WITHOUT_TIMES:
-        numerator, denominator = map(int, _probe(path, "stream=r_frame_rate").split()[0].split("/"))
+        numerator, denominator = map(int, _probe(path, "stream=r_frame_rate").split()[0].strip(",").split("/"))
         slots = [1000 * denominator / numerator * at for at in range(len(shown))]
     return shown, _milliseconds(lines), slots
 

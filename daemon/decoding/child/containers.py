@@ -49,6 +49,8 @@ _SIGNATURES = (
     (4, b"free"),
     (4, b"wide"),
     (4, b"uuid"),
+    (4, b"skip"),
+    (4, b"pnot"),
 )
 
 _OTHERS = (
