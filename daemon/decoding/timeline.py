@@ -164,12 +164,12 @@ def fill(times: Ticks, slots: Ticks, frame_ticks: int) -> tuple[Ticks, int]:
         return _from_slots(slots, frame_ticks), len(times)
     filled = np.full(len(times), NO_TIME, np.int64)
     filled[keep] = times[keep]
-    in_order = np.sort(slots) if (slots != NO_TIME).all() else None
+    in_order, has_slots = np.sort(slots), bool((slots != NO_TIME).all())
     for start, stop in _runs(filled == NO_TIME):
         low = int(filled[start - 1]) if start else None
         high = int(filled[stop]) if stop < len(filled) else None
         filled[start:stop] = _between(stop - start, low, high, frame_ticks)
-        for known in () if in_order is None else (stop, start - 1):  # with the delay of the frame before, else after
+        for known in (stop, start - 1) if has_slots else ():  # with the delay of the frame before, else after
             if 0 <= known < len(filled):
                 by_slot = in_order[start:stop] + (filled[known] - in_order[known])
                 if _fits(by_slot, low, high):

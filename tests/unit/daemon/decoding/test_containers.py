@@ -20,7 +20,7 @@ from tests.field.reading import read_all, reader
 GUIDE = Path(__file__).parents[4] / "docs" / "operate.md"
 NEW = {
     "flv": Recipe("libx264", "flv"),
-    "ogg": Recipe("libtheora", "ogv", options={"g": "25"}),
+    "ogg": Recipe("libvpx", "ogv", options={"g": "25", "b": "400k"}),
     "mxf": Recipe("mpeg2video", "mxf", size=(720, 576), options={"g": "12", "bf": "2"}),
     "ivf": Recipe("libvpx", "ivf", options={"g": "25", "b": "400k"}),
     "h264": Recipe("libx264", "h264"),
@@ -85,10 +85,11 @@ def test_a_scrambled_transport_stream_is_encrypted(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-def two_streams(
-    path: Path, first: tuple[tuple[int, int], int, bool], second: tuple[tuple[int, int], int, bool]
-) -> Path:
-    """Write a file of two video streams, each of a size, a number of frames, and flagged as default or not."""
+Stream = tuple[tuple[int, int], int, bool]  # size, number of frames, flagged as default
+
+
+def two_streams(path: Path, first: Stream, second: Stream) -> Path:
+    """Write a file of two video streams."""
     with av.open(str(path), "w") as container:
         streams = []
         for (width, height), count, is_default in (first, second):
@@ -124,10 +125,7 @@ SMALL, LARGE = (64, 48), (256, 144)
     ],
 )
 async def test_the_stream_is_ffmpegs_and_thumbnails_come_last(
-    first: tuple[tuple[int, int], int, bool],
-    second: tuple[tuple[int, int], int, bool],
-    size: tuple[int, int],
-    tmp_path: Path,
+    first: Stream, second: Stream, size: tuple[int, int], tmp_path: Path
 ) -> None:
     async with reader() as sampler:
         found = await read_all(sampler, two_streams(tmp_path / "two.mkv", first, second))

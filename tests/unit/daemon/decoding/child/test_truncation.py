@@ -93,9 +93,10 @@ def test_fragments_are_cut_inside_one_and_between_two_where_an_index_lists_them(
     assert says_truncated(change(tmp_path / "c.mp4", data[:last]))
 
 
-@pytest.mark.parametrize(
-    ("suffix", "codec"), [("mkv", "libx264"), ("avi", "mpeg4"), ("mxf", "mpeg2video"), ("flv", "flv")]
-)
+CODECS = {"mkv": "libx264", "avi": "mpeg4", "mxf": "mpeg2video", "flv": "flv"}
+
+
+@pytest.mark.parametrize(("suffix", "codec"), CODECS.items())
 def test_other_containers_state_their_end(suffix: str, codec: str, tmp_path: Path) -> None:
     size = (720, 576) if suffix == "mxf" else (256, 144)
     options = {} if suffix == "mkv" else {"g": "10"}
