@@ -88,6 +88,7 @@ class Stamps:
         known = np.flatnonzero(self.dts != NO_TIME)
         if not len(known) or len(known) == len(self.dts):
             return self
+        known = known[np.append(np.diff(self.dts[known]) > 0, True)]  # of two packets at one time, the later is at it
         places = np.arange(len(self.dts))
         dts = np.rint(np.interp(places, known, self.dts[known].astype(np.float64))).astype(np.int64)
         dts += self.frame_ticks * (np.minimum(places - known[0], 0) + np.maximum(places - known[-1], 0))
