@@ -6,8 +6,11 @@ import errno
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
+
+from connectors.files.openat import open_folder
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +70,41 @@ def rename_to_free_name(source_folder: int, source: str, target_folder: int, tar
     number = ctypes.get_errno()
     if number not in (errno.EINVAL, errno.ENOSYS):
         raise OSError(number, os.strerror(number), source, None, target)
-    if exists_in(target_folder, target):  # a file system without the flag, NFS for one: a small gap is left
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-    os.rename(source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+    _link_and_unlink(source_folder, source, target_folder, target)  # a file system without the flag, NFS for one
+
+
+def _link_and_unlink(source_folder: int, source: str, target_folder: int, target: str) -> None:
+    """Rename by a second name, which replaces nothing either. Of two programs one can take the first name away."""
+    try:
+        os.link(source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder, follow_symlinks=False)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # a folder, or a file system without second names: a small gap is left
+        if exists_in(target_folder, target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        os.rename(source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+        return
+    try:
+        os.unlink(source, dir_fd=source_folder)
+    except OSError:
+        os.unlink(target, dir_fd=target_folder)
+        raise
+
+
+def move_beneath(root: Path, source: Sequence[str], target: Sequence[str], *, sync: bool) -> None:
+    """Rename beneath ``root``, with the folders of ``target`` made; :class:`FileExistsError` where it exists."""
+    source_folder = open_folder(root, source[:-1])
+    try:
+        target_folder = open_folder(root, target[:-1], create=True)
+        try:
+            rename_to_free_name(source_folder, source[-1], target_folder, target[-1])
+            if sync:
+                os.fsync(target_folder)
+                os.fsync(source_folder)
+        finally:
+            os.close(target_folder)
+    finally:
+        os.close(source_folder)
 
 
 def exists_in(folder: int, name: str) -> bool:

@@ -5,12 +5,16 @@ import errno
 NO_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP})
 """Something else lies where a folder is needed: a file, a pipe or a link."""
 
+NOT_A_FILE = NO_FOLDER | {errno.ENOENT, errno.EINVAL, errno.ENXIO}
+"""What lies there is gone, a link, a pipe or a device."""
+
 _HOPELESS = NO_FOLDER | {
     errno.ENAMETOOLONG,
     errno.EINVAL,
     errno.EILSEQ,
     errno.EISDIR,
     errno.EXDEV,
+    errno.EROFS,
     errno.EACCES,
     errno.EPERM,
     errno.ENXIO,

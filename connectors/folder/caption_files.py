@@ -1,21 +1,26 @@
 """The ``.jsonl`` and ``.vtt`` of one clip, both valid after every write; whole lines of the first are the position."""
 
+import errno
 import hashlib
+import itertools
 import logging
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from connectors.contract import Caption, ClipPosition, Progress, Rejection
-from connectors.files.durable import write_all, write_whole
+from connectors.files.durable import rename_to_free_name, write_all, write_whole
 from connectors.files.openat import open_folder
+from connectors.folder.names import names_like
 from connectors.messages import webvtt
 from connectors.messages.codec import caption_to_json, message_from_json, rejection_to_json
 
 log = logging.getLogger(__name__)
 
+_LINE_HEAD = b'{"schema_version":1,"type":"captiond.'
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -40,8 +45,7 @@ class CaptionFiles:
     """
 
     def __init__(self, root: Path, parts: Sequence[str], name: str) -> None:
-        self._root, self._parts, self._name = root, parts, name
-        self._lock = threading.Lock()
+        self._root, self._parts, self._name, self._lock = root, parts, name, threading.Lock()
         self._recorded: Recorded | None = None
 
     def position(self, clip_id: str) -> ClipPosition:
@@ -74,7 +78,8 @@ class CaptionFiles:
                 lines = _lines(progress, progress.captions)
                 if lines and held.plan_hash not in (None, progress.plan_hash):
                     write_whole(folder, held.stem + ".jsonl", lines)
-                    held = self._load(folder, held.stem, clip_id, contiguous=False) or Recorded(held.stem, clip_id)
+                    found = self._load(folder, held.stem, clip_id, contiguous=False, ours=True)
+                    held = found or Recorded(held.stem, clip_id)
                 held = self._append(folder, held, progress)
                 self._recorded = held
             finally:
@@ -88,8 +93,13 @@ class CaptionFiles:
             if sizes == (held.jsonl_bytes, held.vtt_bytes):
                 return held
         held = self._find(folder, clip_id, contiguous=False)
-        if held.jsonl_bytes == 0:
-            self._set_aside(folder, clip_id)
+        if held.jsonl_bytes:
+            return held
+        try:
+            self._set_aside(folder)
+        except PermissionError as error:  # what lies there is another user's, who lets nobody rename it
+            log.warning("%s.jsonl or .vtt can't be renamed: %s.", self._name, error.strerror)
+            held = Recorded(self._aside(clip_id), clip_id)
         return held
 
     def _append(self, folder: int, held: Recorded, progress: Progress) -> Recorded:
@@ -120,11 +130,12 @@ class CaptionFiles:
                 return recorded
         return Recorded(self._name, clip_id)
 
-    def _load(self, folder: int, stem: str, clip_id: str, *, contiguous: bool) -> Recorded | None:
+    def _load(self, folder: int, stem: str, clip_id: str, *, contiguous: bool, ours: bool = False) -> Recorded | None:
         """Return what the files of a stem hold of this clip; None where they hold nothing of it.
 
         1. Half a line, and what follows a line that can't be read, is cut off.
-        2. The ``.vtt`` is made anew where it does not show the captions that are left.
+        2. The ``.vtt`` is made anew where it does not show the captions that are left. Where more than a half write
+           sets it apart, and it is not known to be ours (``ours``), it gets another name first.
         """
         data = _read(folder, stem + ".jsonl")
         lines = _parse(data)
@@ -137,7 +148,10 @@ class CaptionFiles:
             _overwrite(folder, stem + ".jsonl", lines.whole_bytes, b"", sync=True)  # 1
         captions = lines.captions
         shown = webvtt.document(captions).encode()
-        if _read(folder, stem + ".vtt") != shown:
+        track = _read(folder, stem + ".vtt")
+        if track != shown:
+            if not (shown.startswith(track) or track.startswith(shown) or ours):
+                _rename_stranger(folder, stem + ".vtt")
             write_whole(folder, stem + ".vtt", shown)  # 2
         plan_hash = captions[-1].plan_hash if captions else None
         next_window = captions[-1].window.index + 1 if captions else 0
@@ -146,18 +160,42 @@ class CaptionFiles:
     def _aside(self, clip_id: str) -> str:
         return f"{self._name}.{hashlib.sha256(clip_id.encode()).hexdigest()[:12]}"
 
-    def _set_aside(self, folder: int, clip_id: str) -> None:
-        """Rename the files of an earlier clip of the same name: nothing that was captioned is lost."""
-        owner = _parse(_read(folder, self._name + ".jsonl")).owner
-        if owner in (None, clip_id):
+    def _set_aside(self, folder: int) -> None:
+        """Rename what has the names of this clip's files: nothing is lost of an earlier clip's, nor of anybody's."""
+        data, track = _read(folder, self._name + ".jsonl"), _read(folder, self._name + ".vtt")
+        owner = _parse(data).owner
+        if owner is None:
+            if not webvtt.HEADER.encode().startswith(track):
+                _rename_stranger(folder, self._name + ".vtt")
+            if data and not _is_half_line(data):
+                _rename_stranger(folder, self._name + ".jsonl")
             return
         for suffix in (".vtt", ".jsonl"):  # the lines last: until they are renamed this is done again
             try:
-                os.rename(self._name + suffix, self._aside(owner) + suffix, src_dir_fd=folder, dst_dir_fd=folder)
+                rename_to_free_name(folder, self._name + suffix, folder, self._aside(owner) + suffix)
             except FileNotFoundError:
                 continue
+            except FileExistsError:
+                _rename_stranger(folder, self._name + suffix)
         os.fsync(folder)
         log.info("Captions of an earlier %s are kept as %s.jsonl.", self._name, self._aside(owner))
+
+
+def _rename_stranger(folder: int, name: str) -> None:
+    """Give a file that is none of ours another name, for ours is to have its own."""
+    for other in itertools.islice(names_like(name), 1, None):
+        try:
+            rename_to_free_name(folder, name, folder, other)
+        except FileExistsError:
+            continue
+        os.fsync(folder)
+        log.warning("%s is not captiond's: it is called %s now, for captions have its name.", name, other)
+        return
+
+
+def _is_half_line(data: bytes) -> bool:
+    """Whether this is what a crash leaves of the first line."""
+    return b"\n" not in data and (data.startswith(_LINE_HEAD) or _LINE_HEAD.startswith(data))
 
 
 def _lines(progress: Progress, captions: Sequence[Caption]) -> bytes:
@@ -233,10 +271,12 @@ def _size(folder: int, name: str) -> int:
 
 def _read(folder: int, name: str) -> bytes:
     try:
-        descriptor = os.open(name, _OPEN, dir_fd=folder)
+        descriptor = os.open(name, _OPEN | os.O_NONBLOCK, dir_fd=folder)  # a pipe is not waited for
     except FileNotFoundError:
         return b""
     with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
         return file.read()
 
 

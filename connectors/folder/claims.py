@@ -7,38 +7,27 @@ locked while the instance lives: whoever can lock it may take its claims back. A
 thread.
 """
 
-import fcntl
 import itertools
 import logging
 import os
 import secrets
 import socket
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from connectors.files.durable import exists_in, rename_to_free_name, write_whole
-from connectors.files.faults import NO_FOLDER, can_pass
-from connectors.files.openat import open_folder
+from connectors.files.durable import exists_in, move_beneath, rename_to_free_name, write_whole
+from connectors.files.faults import NO_FOLDER
+from connectors.files.openat import open_file, open_folder
+from connectors.folder.instance_lock import LOCK, try_lock, unlock
 from connectors.folder.listing import Parts, exists, remove_folder, walk
-from connectors.folder.names import names_like, reason_name
+from connectors.folder.names import is_reason_free, names_like, reason_name
 from connectors.folder.scan import OURS
 
 log = logging.getLogger(__name__)
 
-_LOCK = ".lock"
-_held_locks: set[int] = set()
-
-
-def _forget_locks() -> None:
-    """Close inherited locks: a child that outlives a killed daemon must not keep its claims."""
-    while _held_locks:
-        os.close(_held_locks.pop())
-
-
-os.register_at_fork(after_in_child=_forget_locks)
+_PROBE = ".probe"
 
 
 class FolderClaims:
@@ -49,23 +38,34 @@ class FolderClaims:
         self._tree = threading.Lock()  # a folder is not removed between being made and being used
         self._lock_file = -1
         self._passed_over: set[Parts] = set()
+        self._strangers: set[str] = set()
         self.instance = ""
 
     def open(self) -> None:
         """Make this instance's folder and lock it. It gets its name once it is locked, so nobody finds it unlocked."""
-        if self._lock_file >= 0 and (self._root / "work" / self.instance / _LOCK).exists():
+        if self._lock_file >= 0 and (self._root / "work" / self.instance / LOCK).exists():
             return
         if self.instance:
             os.stat(self._root)  # a folder that went away is not made again: it may be a mount that comes back
         self.abandon()
+        self._name_what_was_here()
         for top in OURS:
             self._make_top(top)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         beside = self._root / "work" / f".{name}"
         beside.mkdir(parents=True)
-        self._lock_file = _try_lock(beside / _LOCK)
+        self._lock_file = try_lock(beside / LOCK, create=True)
         beside.rename(beside.with_name(name))
         self.instance = name
+
+    def _name_what_was_here(self) -> None:
+        """Say once which folders of the user have our names: what lies in them is never taken."""
+        if os.path.lexists(self._root / "work"):
+            return
+        for top in OURS:
+            with suppress(OSError):
+                if os.listdir(self._root / top):
+                    log.warning("%s/ was here before: ended clips go there, and nothing in it is ever taken.", top)
 
     def _make_top(self, name: str) -> None:
         """Make one of our folders. What else lies at its name is given another, and is an entry like any other."""
@@ -96,20 +96,49 @@ class FolderClaims:
         """Take a clip out of the folder; False where someone else has taken it."""
         with self._tree:
             try:
-                self._move(parts, self.place(parts), sync=False)
+                move_beneath(self._root, parts, self.place(parts), sync=False)
             except (FileNotFoundError, NotADirectoryError, FileExistsError):
                 return False  # or a folder on the way became a link: the next scan sees that
             return True
 
+    def open_and_close(self, parts: Parts) -> None:
+        """Raise the :class:`OSError` with which a file in the folder can't be opened."""
+        descriptor, _ = open_file(self._root, parts)
+        os.close(descriptor)
+
+    def probe(self) -> None:
+        """Raise the :class:`OSError` that stops every claim: a disk that is full or away, a right on ``work``."""
+        folder = open_folder(self._root, ("work", self.instance))
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(_PROBE, dir_fd=folder)
+            os.rmdir(_PROBE, dir_fd=folder)
+        finally:
+            os.close(folder)
+
     def is_claimed(self, parts: Parts) -> bool:
-        """Whether an earlier clip of the same name is still being worked on, here or elsewhere."""
-        return any(exists(self._root, ("work", instance, *parts)) for instance in self._instances())
+        """Whether an earlier clip of the same name is still being worked on, here or elsewhere.
+
+        So is one that is a file where a folder would be needed for this one.
+        """
+        return any(
+            exists(self._root, ("work", instance, *parts)) or self._stands_in_the_way(instance, parts)
+            for instance in self._instances()
+        )
+
+    def _stands_in_the_way(self, instance: str, parts: Parts) -> bool:
+        """Whether a claimed file lies where a folder on the way to this one would."""
+        try:
+            os.close(open_folder(self._root, ("work", instance, *parts[:-1])))
+        except OSError as error:
+            return error.errno in NO_FOLDER
+        return False
 
     def give_back(self, parts: Parts) -> bool:
         """Put a clip back; False where another of its name came meanwhile: then the next daemon takes it over."""
         with self._tree:
             try:
-                self._move(self.place(parts), parts, sync=False)
+                move_beneath(self._root, self.place(parts), parts, sync=False)
             except FileNotFoundError:
                 return True
             except FileExistsError:
@@ -127,14 +156,14 @@ class FolderClaims:
             target = (*above, name)
             folder = open_folder(self._root, above, create=True)
             try:
-                if exists_in(folder, name) or not _is_free(folder, reason_name(name), clip_id):
+                if exists_in(folder, name) or not is_reason_free(folder, name, clip_id):
                     continue
                 if reason is not None:
                     write_whole(folder, reason_name(name), reason)  # 1
             finally:
                 os.close(folder)
             try:
-                self._move(self.place(parts), target, sync=True)  # 2
+                move_beneath(self._root, self.place(parts), target, sync=True)  # 2
             except FileExistsError:
                 continue
             except FileNotFoundError:
@@ -172,23 +201,23 @@ class FolderClaims:
             if instance == self.instance:
                 continue
             try:
-                lock_file = _try_lock(self._root / "work" / instance / _LOCK)
+                lock_file = try_lock(self._root / "work" / instance / LOCK)
             except OSError as error:
-                self._pass_over((instance, _LOCK), error)
+                self._pass_over((instance, LOCK), error)
                 continue
             if lock_file < 0:
                 continue
             try:
                 yield from self._take_over(instance)
             finally:
-                _unlock(lock_file)
+                unlock(lock_file)
 
     def _take_over(self, instance: str) -> Iterator[Parts]:
         for parts, is_folder in walk(self._root, ("work", instance)):
-            if is_folder or parts == (_LOCK,):
+            if is_folder or parts == (LOCK,):
                 continue
             try:
-                self._move(("work", instance, *parts), self.place(parts), sync=False)
+                move_beneath(self._root, ("work", instance, *parts), self.place(parts), sync=False)
             except (FileNotFoundError, FileExistsError):
                 continue
             except OSError as error:
@@ -199,12 +228,11 @@ class FolderClaims:
         self._remove_empty(instance)
 
     def _pass_over(self, parts: Parts, error: OSError) -> None:
-        """Say once that something in ``work`` is left alone; raise what may pass."""
-        if can_pass(error):
-            raise error
+        """Say once that something in ``work`` is left alone; raise where nothing can be claimed at all."""
+        self.probe()
         if parts not in self._passed_over:
             self._passed_over.add(parts)
-            log.warning("work/%s can't be taken over and stays there: %s.", "/".join(parts), error.strerror)
+            log.warning("work/%s can't be taken over and stays there for now: %s.", "/".join(parts), error.strerror)
 
     def close(self) -> None:
         """Let go. What could not be given back stays claimed, for the next instance to take over."""
@@ -215,7 +243,7 @@ class FolderClaims:
     def abandon(self) -> None:
         """Let go of the lock alone, as a killed program does."""
         if self._lock_file >= 0:
-            _unlock(self._lock_file)
+            unlock(self._lock_file)
             self._lock_file = -1
 
     def _instances(self) -> list[str]:
@@ -224,21 +252,18 @@ class FolderClaims:
                 found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return []
-        return [name for name in sorted(found) if not name.startswith(".")]
+        return [name for name in sorted(found) if not name.startswith(".") and self._is_instance(name)]
 
-    def _move(self, source: Parts, target: Parts, *, sync: bool) -> None:
-        source_folder = open_folder(self._root, source[:-1])
-        try:
-            target_folder = open_folder(self._root, target[:-1], create=True)
-            try:
-                rename_to_free_name(source_folder, source[-1], target_folder, target[-1])
-                if sync:
-                    os.fsync(target_folder)
-                    os.fsync(source_folder)
-            finally:
-                os.close(target_folder)
-        finally:
-            os.close(source_folder)
+    def _is_instance(self, name: str) -> bool:
+        """Whether a folder in ``work`` is an instance's, which has its lock before it has its name; else it is left."""
+        if exists(self._root, ("work", name, LOCK)):
+            return True
+        place = self._root / "work" / name
+        with suppress(OSError):
+            if name not in self._strangers and os.listdir(place):  # an instance's that is just removed is empty
+                self._strangers.add(name)
+                log.warning("work/%s is no folder of captiond's: nothing is taken from it.", name)
+        return False
 
     def _prune(self, parts: Parts) -> None:
         with self._tree:
@@ -256,42 +281,8 @@ class FolderClaims:
                 remove_folder(self._root, ("work", instance, *parts))
         folder = self._root / "work" / instance
         try:
-            if os.listdir(folder) == [_LOCK]:
-                (folder / _LOCK).unlink()
+            if os.listdir(folder) == [LOCK]:
+                (folder / LOCK).unlink()
                 folder.rmdir()
         except OSError as error:
             log.debug("%s stays: %s.", instance, error.strerror)
-
-
-def _try_lock(path: Path) -> int:
-    """Return a descriptor that holds the lock; -1 where someone else does or the folder is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        return -1
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return -1
-    _held_locks.add(descriptor)
-    return descriptor
-
-
-def _unlock(descriptor: int) -> None:
-    if descriptor in _held_locks:
-        _held_locks.remove(descriptor)
-        os.close(descriptor)
-
-
-def _is_free(folder: int, name: str, clip_id: str) -> bool:
-    """Whether a reason file is not there, or was written about this clip by a run that was cut short."""
-    try:
-        # O_NONBLOCK: a pipe of this name would be waited for
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode) and clip_id.encode() in (file.read(65_536) or b"")

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 
 _LONGEST_NAME_BYTES = 250  # of the 255 a file system takes
@@ -21,6 +22,21 @@ def names_like(name: str) -> Iterator[str]:
 def reason_name(name: str) -> str:
     """Return what the file is called that says why the clip ``name`` was rejected."""
     return _fitting(name, ".reason.json")
+
+
+def is_reason_free(folder: int, clip_name: str, clip_id: str) -> bool:
+    """Whether a clip's reason file is not in a folder, or was written about this clip by a run that was cut short."""
+    try:
+        # O_NONBLOCK: a pipe of this name would be waited for
+        descriptor = os.open(
+            reason_name(clip_name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder
+        )
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and clip_id.encode() in (file.read(65_536) or b"")
 
 
 def _fitting(stem: str, ending: str) -> str:

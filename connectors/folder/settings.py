@@ -1,11 +1,40 @@
-"""The settings of folders."""
+"""The settings of folders. What reads patterns is imported where they are checked: settings load no connector."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from connectors.section import Section
+
+UNFINISHED = (
+    "~*",  # ~syncthing~clip.mp4.tmp, and Office's
+    "*.part",  # Firefox, curl, yt-dlp, Nextcloud and ownCloud, KDE
+    "*.part-Frag*",  # yt-dlp
+    "*.partial",  # rclone, Internet Explorer
+    "*.filepart",  # WinSCP
+    "*.crdownload",  # Chrome, Edge
+    "*.opdownload",  # Opera
+    "*.download",  # Safari: a folder
+    "*.cyberduckpart",
+    "*.!qB",  # qBittorrent
+    "*.!ut",  # uTorrent
+    "*.bc!",  # BitComet
+    "*.aria2",  # beside the clip, as the next two
+    "*.lftp-pget-status",
+    "*.st",  # axel
+    "*.ytdl",
+    "*.xltd",  # Thunder
+    "*.gstmp",  # gsutil
+    "*.tmp",
+    "*.temp",
+    "*.swp",
+    "*.incomplete",
+    "*.unfinished",
+    "*.uploading",
+    "*.inprogress",
+)
+"""The names of unfinished uploads, beside those that begin with a dot: rsync's, lftp's, Syncthing's and ProFTPD's."""
 
 
 class ClipOverrides(Section):
@@ -18,9 +47,10 @@ class ClipOverrides(Section):
 
     @field_validator("pattern")
     @classmethod
-    def _stays_inside(cls, pattern: str) -> str:
-        if pattern.startswith("/") or ".." in pattern.split("/"):
-            raise ValueError(f"{pattern!r} leads elsewhere: write it relative to path, without ..")
+    def _can_match(cls, pattern: str) -> str:
+        from connectors.folder.patterns import parse_pattern
+
+        parse_pattern(pattern)
         return pattern
 
 
@@ -29,8 +59,36 @@ class FolderSourceSettings(ClipOverrides):
 
     kind: Literal["folder"] = "folder"
     path: Path = Field(description="the watched folder; made when it is not there")
-    settle_s: float = Field(2.0, ge=0, description="a file counts when its size and time stood still for this long")
+    settle_s: float = Field(
+        2.0, ge=0, description="a file counts when its size and times were seen to stand still this long"
+    )
     scan_s: float = Field(30.0, gt=0, description="from one full scan to the next; changes are noticed earlier")
+    unfinished: tuple[str, ...] = Field(
+        UNFINISHED, description="names of uploads that are not finished, whatever their case; dot files always are"
+    )
+
+    @field_validator("unfinished")
+    @classmethod
+    def _leaves_names(cls, unfinished: tuple[str, ...]) -> tuple[str, ...]:
+        from connectors.folder.unfinished import unfinished_names
+
+        unfinished_names(unfinished)
+        return unfinished
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> Self:
+        """Refuse a pattern that asks for names which are never clips."""
+        from connectors.folder.patterns import parse_pattern
+        from connectors.folder.scan import OURS
+        from connectors.folder.unfinished import unfinished_names
+
+        names = unfinished_names(self.unfinished)
+        for alternative in parse_pattern(self.pattern).alternatives:
+            if alternative[0] in OURS:
+                raise ValueError(f"pattern {self.pattern!r} can never match: {alternative[0]} is captiond's own folder")
+            if never := next((part for part in alternative if names.fit_all(part)), None):
+                raise ValueError(f"pattern {self.pattern!r} can never match: {never!r} is a name of unfinished uploads")
+        return self
 
 
 class FolderSinkSettings(Section):

@@ -20,6 +20,7 @@ _LONGEST_NAME_BYTES = 200  # of the 255 a file system takes: suffixes are added,
 _LONGEST_PATH_BYTES = 3_000  # of the 4,096 that the system takes, with room for the sink's own
 _DEEPEST = 128  # folders in folders; each that is made is synced
 _NAME_CLASH = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+_NAME_CLASH |= {errno.EACCES, errno.EPERM}  # another user's file or folder
 
 Name = tuple[str, ...]
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class FolderSink(Reporting):
         return self._patience.waiting_for
 
     async def position(self, clip: Clip) -> ClipPosition:
-        where = partial(self._with_files, clip, lambda files: files.position(clip.clip_id))
+        where = partial(self._position, clip)
         return await self._patience.run(where, "Looking for earlier captions", clip_id=clip.clip_id)
 
     async def write(self, progress: Progress) -> None:
@@ -47,10 +48,18 @@ class FolderSink(Reporting):
         write = partial(self._with_files, clip, lambda files: files.write(progress))
         await self._patience.run(write, "Writing captions", clip_id=clip.clip_id)
         if progress.last:
-            self._open.pop(name_beneath(clip), None)
+            for name in (name_beneath(clip), _other_name(clip)):
+                self._open.pop(name, None)
 
     async def close(self) -> None:
         return  # nothing is kept open between two writes
+
+    def _position(self, clip: Clip) -> ClipPosition:
+        found = self._with_files(clip, lambda files: files.position(clip.clip_id))
+        if found != ClipPosition():
+            return found
+        source, name = _other_name(clip)  # where a clash sent them, which only a write may meet
+        return CaptionFiles(self._path, (source,), name).position(clip.clip_id)
 
     def _with_files(self, clip: Clip, work: Callable[[CaptionFiles], T]) -> T:
         """Run ``work`` on the clip's files; where their names clash with a folder or file, on files of another name."""
@@ -63,7 +72,7 @@ class FolderSink(Reporting):
             log.warning(
                 "%s can't have captions of its name: %s.", name[-1], error.strerror, extra={"clip_id": clip.clip_id}
             )
-            return work(self._files((name[0], _digest(name))))
+            return work(self._files(_other_name(clip)))
 
     def _files(self, name: Name) -> CaptionFiles:
         return self._open.setdefault(name, CaptionFiles(self._path, name[:-1], name[-1]))
@@ -78,6 +87,12 @@ def name_beneath(clip: Clip) -> Name:
     if len(parts) > _DEEPEST or len(os.fsencode(clip.media.name)) > _LONGEST_PATH_BYTES:
         parts = [_digest(tuple(parts))]
     return tuple(map(_component, (clip.source, *parts)))
+
+
+def _other_name(clip: Clip) -> Name:
+    """Return where they go when something else has the names."""
+    name = name_beneath(clip)
+    return name[0], _digest(name)
 
 
 def _component(part: str) -> str:

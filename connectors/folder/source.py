@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from connectors.contract import Clip, ClipPosition, Delivery, Progress, Reporting, clip_id_of
-from connectors.errors import Poison, Reason, Transient
+from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.files.durable import DiskPatience
 from connectors.files.faults import can_pass
 from connectors.folder.claims import FolderClaims
+from connectors.folder.intake import FolderIntake
 from connectors.folder.listing import Parts
 from connectors.folder.positions import FolderPositions
-from connectors.folder.scan import FolderScan
 from connectors.folder.settings import FolderSourceSettings
 from connectors.folder.watch import watch_folder
 from connectors.media.file import FileMedia
@@ -45,12 +45,10 @@ class FolderSource(Reporting):
         self.name = name
         self._settings, self._max_clip_bytes, self._once = settings, max_clip_bytes, once
         self._claims, self._positions = FolderClaims(settings.path), FolderPositions(settings.path)
-        self._scan = FolderScan(settings.path, settings.pattern, settings.settle_s)
+        self._intake = FolderIntake(settings, self._claims)
         self._patience, self._scan_fault = DiskPatience(), ""
         self._claimed: dict[Parts, _Claim] = {}
-        self._blocked: set[Parts] = set()  # an earlier clip of the same name is in work
-        self._expected: set[Parts] | None = None  # with once, after the first pass: what is still waited for
-        self._settled_by_s = 0.0
+        self._unmoved: dict[Parts, Progress] = {}  # clips that are finished and can't be moved
         self._step_lock = threading.Lock()  # a step in a thread may outlive the task that asked for it
         self._pass: Iterator[Delivery] | None = None
         self._waiting: int | None = None  # files in the folder, when they were last counted, less what was taken since
@@ -63,8 +61,8 @@ class FolderSource(Reporting):
 
     @property
     def counters(self) -> dict[str, int]:
-        """The count of clips taken over from instances that died."""
-        return {"taken_over": self._taken_over}
+        """Clips taken over from instances that died, and files that were left where they are."""
+        return {"taken_over": self._taken_over, "left": self._intake.left.total}
 
     @property
     def lag(self) -> dict[tuple[str, str], int]:
@@ -81,7 +79,9 @@ class FolderSource(Reporting):
                 self._wake.clear()
                 while (delivery := await self._next()) is not None:
                     yield delivery
-                if self._draining or (self._once and not self._scan_fault and not self._still_expects()):
+                if self._draining or (
+                    self._once and not self._scan_fault and not self._intake.still_expects(self._in_work())
+                ):
                     return
                 await self._pause()
         finally:
@@ -100,7 +100,7 @@ class FolderSource(Reporting):
         """Count what waits, apart from the passes: a pass over a full folder takes as long as its clips do."""
         while not self._once:
             with suppress(OSError):  # the pass says so
-                self._waiting = await asyncio.to_thread(self._scan.count)
+                self._waiting = await asyncio.to_thread(self._intake.count)
             await asyncio.sleep(self._settings.scan_s)
 
     async def _next(self) -> Delivery | None:
@@ -111,6 +111,8 @@ class FolderSource(Reporting):
             delivery = await asyncio.to_thread(self._step)
         except OSError as error:
             reason = error.strerror or str(error)
+            if self._once and not can_pass(error):
+                raise ConfigurationError(f"nothing can be taken: {reason}", path=f"sources.{self.name}.path") from error
             if not self._scan_fault:
                 log.warning("Source %s can't be scanned and waits: %s.", self.name, reason)
             self._scan_fault = f"the folder: {reason}"
@@ -140,25 +142,11 @@ class FolderSource(Reporting):
             self._taken_over += 1
             if parts not in self._claimed:  # it is, where the folder went away for a while and our lock with it
                 yield from self._deliver(parts)
-        self._blocked.clear()
-        for parts in self._scan.whole_files():
-            if self._expected is not None and parts not in self._expected:
-                continue
-            if self._claims.is_claimed(parts):
-                self._blocked.add(parts)
-            elif self._claim(parts):
-                self._waiting = max(self._waiting - 1, 0) if self._waiting is not None else None
-                yield from self._deliver(parts)
-
-    def _claim(self, parts: Parts) -> bool:
-        """Claim a clip; False where someone else has it, or where nothing but a person can let it be claimed."""
-        try:
-            return self._claims.claim(parts)
-        except OSError as error:
-            if can_pass(error):
-                raise
-            self._scan.ignore(parts, f"can't be claimed ({error.strerror})")
-            return False
+        for parts, progress in list(self._unmoved.items()):
+            self._end(progress, self._claimed[parts])
+        for parts in self._intake.take():
+            self._waiting = max(self._waiting - 1, 0) if self._waiting is not None else None
+            yield from self._deliver(parts)
 
     def _deliver(self, parts: Parts) -> Iterator[Delivery]:
         """Yield a claimed clip. This is the one boundary around an entry: what nobody foresaw in it is a refusal."""
@@ -169,6 +157,8 @@ class FolderSource(Reporting):
         except (Poison, Transient) as fault:
             del self._claimed[parts]
             log.warning("Not delivered: %s.", fault.detail)  # it went away between its claim and here
+            with suppress(OSError):  # or it can't be looked at, and may be later
+                self._claims.give_back(parts)
             return
         except (OSError, MemoryError):
             raise
@@ -185,22 +175,9 @@ class FolderSource(Reporting):
         clip_id = clip_id_of(self.name, *parts, str(media.size_bytes), str(media.mtime_ns))
         return Clip(clip_id, self.name, media, time.time_ns())
 
-    def _still_expects(self) -> bool:
-        """Whether a run that ends by itself waits: for files to stand still once, and for names to become free."""
-        unsettled = set(self._scan.unsettled)
-        ours = {parts for parts in self._blocked if parts in self._claimed}
-        if self._expected is None:
-            self._settled_by_s = time.monotonic() + self._settings.settle_s
-        elif unsettled and time.monotonic() >= self._settled_by_s:
-            for parts in sorted(unsettled):
-                log.warning("%s is still being written to: it is left for the next run.", "/".join(parts))
-            unsettled = set()
-        self._expected = unsettled | ours
-        return bool(self._expected)
-
     async def _pause(self) -> None:
         """Wait for a hint, for a file to have stood still, or for the next full scan."""
-        due_s = self._scan.next_due_s
+        due_s = self._intake.next_due_s
         limits = [] if due_s is None else [due_s]
         limits += [] if self._once else [self._settings.scan_s]
         limits += [_RETRY_S] if self._scan_fault else []
@@ -221,10 +198,8 @@ class FolderSource(Reporting):
         if self._claimed.get(claim.parts) is not claim:
             return  # settled before
         if progress.last:
-            await self._patience.run(partial(self._finish, progress, claim), "Moving a clip", clip_id=clip_id)
-            if self._claimed.get(claim.parts) is claim:  # a scan may have claimed the next of this name already
-                del self._claimed[claim.parts]
-            if claim.parts in self._blocked:
+            await self._patience.run(partial(self._end, progress, claim), "Moving a clip", clip_id=clip_id)
+            if self._intake.blocks(claim.parts):
                 self._wake.set()
             return
         await self._keep(claim, clip_id, claim.position.moved(progress.next_window, progress.plan_hash))
@@ -234,7 +209,26 @@ class FolderSource(Reporting):
         await self._patience.run(save, "Saving a position", clip_id=clip_id)
         claim.position = position
 
-    def _finish(self, progress: Progress, claim: _Claim) -> None:
+    def _end(self, progress: Progress, claim: _Claim) -> None:
+        """Move a clip to where it ends; one that only a person can let be moved stays claimed, and is tried again."""
+        clip = progress.delivery.clip
+        try:
+            self._move(progress, claim)
+        except OSError as error:
+            if can_pass(error):
+                raise
+            if claim.parts not in self._unmoved:
+                self._unmoved[claim.parts] = progress
+                text = "%s is finished and stays in work, for it can't be moved: %s."
+                log.warning(text, clip.media.name, error.strerror, extra={"clip_id": clip.clip_id})
+                with suppress(OSError):  # where it is delivered again, nothing is left to do
+                    self._positions.save(clip.clip_id, claim.position.moved(progress.next_window, progress.plan_hash))
+            return
+        self._unmoved.pop(claim.parts, None)
+        if self._claimed.get(claim.parts) is claim:
+            del self._claimed[claim.parts]
+
+    def _move(self, progress: Progress, claim: _Claim) -> None:
         clip, rejection, reason = progress.delivery.clip, progress.rejection, None
         if rejection is not None:
             reason = json.dumps(asdict(rejection) | {"next_window": progress.next_window}, indent=2).encode() + b"\n"
@@ -244,6 +238,10 @@ class FolderSource(Reporting):
                 "%s is gone and can't be moved to %s.", clip.media.name, outcome, extra={"clip_id": clip.clip_id}
             )
         self._positions.remove(clip.clip_id)  # 3
+
+    def _in_work(self) -> set[Parts]:
+        """The claims that end by themselves."""
+        return self._claimed.keys() - self._unmoved.keys()
 
     async def quarantine(self, delivery: Delivery) -> None:
         """Raise the quarantine, in the position that the clip keeps through takeovers."""

@@ -52,6 +52,7 @@ async def _watch_once(root: Path, hint: Callable[[], None], stop: asyncio.Event,
         stop_event=stop,
         rust_timeout=round(look_s * 1000),
         yield_on_timeout=True,
+        ignore_permission_denied=True,  # one folder that is not readable does not end the watch over the others
     ):
         if changes:
             hint()

@@ -1,13 +1,17 @@
 """Messages to JSON and back: captions and rejections both ways, and references from outside."""
 
+import re
+
 from pydantic import ValidationError
 
 from connectors.contract import Caption, FramesShown, Rejection, Usage, WindowSpan
 from connectors.errors import Poison
-from connectors.messages.safe_text import clean_line
+from connectors.messages.safe_text import MAX_TEXT_CHARS, clean_line, escaped_json
 from connectors.messages.schema import CaptionMessage, ReferenceMessage, RejectionMessage
 from connectors.messages.strict_json import malformed, parse_object
 from connectors.validation import first_fault
+
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 MAX_REFERENCE_BYTES = 64 * 1024  # a prompt of 32,768 characters and a path fit; a clip does not
 
@@ -16,18 +20,19 @@ def caption_to_json(caption: Caption, clip_name: str | None = None) -> bytes:
     """Return a caption's message: one line of UTF-8 without a line end."""
     message = CaptionMessage.model_validate(caption)
     message.clip_name = _named(clip_name)
-    return message.model_dump_json().encode()
+    return escaped_json(message.model_dump_json()).encode()
 
 
 def rejection_to_json(rejection: Rejection, clip_name: str | None = None, next_window: int | None = None) -> bytes:
     """Return a rejection's message: one line of UTF-8 without a line end."""
     message = RejectionMessage.model_validate(rejection)
     message.clip_name, message.next_window = _named(clip_name), next_window
-    return message.model_dump_json().encode()
+    return escaped_json(message.model_dump_json()).encode()
 
 
 def _named(clip_name: str | None) -> str | None:
-    return None if clip_name is None else clean_line(clip_name)
+    """Return a name as it is, for readers look for the file; only bytes that are not UTF-8 can't be in a message."""
+    return None if clip_name is None else _NO_TEXT.sub("\ufffd", clip_name[:MAX_TEXT_CHARS])
 
 
 def message_from_json(value: bytes) -> Caption | Rejection:

@@ -65,11 +65,13 @@ class CaptionMessage(_Message):
     )
     clip_id: str = Field(description="the same at every delivery of the same clip")
     source: Line = Field(description="name of the source in the configuration")
-    clip_name: Line | None = Field(
+    clip_name: str | None = Field(
         default=None, description="what the source calls the clip: a relative path, or a record"
     )
     window: WindowMessage
-    text: Text = Field(description="the caption; empty where status is empty or error")
+    text: Text = Field(
+        description="the caption; empty where status is empty or error, or truncated before the first word"
+    )
     status: CaptionStatus = Field(description="truncated: cut off at max_tokens; error: the frames could not be read")
     model: Line = Field(description="the model's id")
     prompt_hash: str = Field(description="of the prompt and how the answer is generated")
@@ -77,7 +79,9 @@ class CaptionMessage(_Message):
     usage: UsageMessage = UsageMessage()
     frames: FramesMessage = FramesMessage()
     timing_ms: dict[str, float] = Field(default_factory=dict, description="milliseconds a stage took")
-    detail: Line = Field(default="", description="why, where status is error")
+    detail: Line = Field(
+        default="", description="why, where the text does not say it: status error, truncated or empty"
+    )
     media_start_ns: int = Field(
         default=0,
         ge=0,
@@ -94,7 +98,7 @@ class RejectionMessage(_Message):
     status: Literal["rejected"] = "rejected"
     clip_id: str = Field(description="the same at every delivery of the same clip")
     source: Line = Field(description="name of the source in the configuration")
-    clip_name: Line | None = Field(
+    clip_name: str | None = Field(
         default=None, description="what the source calls the clip: a relative path, or a record"
     )
     reason: str = Field(description="a code, such as truncated or not_a_video")

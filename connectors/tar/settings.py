@@ -13,5 +13,7 @@ class TarSourceSettings(ClipOverrides):
 
     kind: Literal["tar"] = "tar"
     path: Path = Field(description="the archive, not compressed; it is only read")
-    settle_s: float = Field(2.0, ge=0, description="it is read when its size and time stood still for this long")
+    settle_s: float = Field(
+        2.0, ge=0, description="it is read when its size and times were seen to stand still this long"
+    )
     scan_s: float = Field(30.0, gt=0, description="from one look at whether it grew to the next")

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from connectors.contract import Clip, ClipPosition, Delivery, Progress, Quarantine, Reporting, clip_id_of
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.files.journal import JournalFile
-from connectors.folder.scan import fits_pattern
+from connectors.folder.patterns import parse_pattern
 from connectors.media.spool import Spool
 from connectors.media.tar_member import MemberMedia, TarMember, tar_members
 from connectors.tar.settings import TarSourceSettings
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _HEAD = {"version": 1, "kind": "tar"}
 _SPOOL_BYTES = 2**29  # where the caller gives no spool
-_Signature = tuple[int, int, int]  # inode, size, mtime_ns
+_Signature = tuple[int, int, int, int]  # inode, size, mtime_ns, ctime_ns
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class TarSource(Reporting):
         self.name = name
         self._spool = spool or Spool(state_dir / "spool", _SPOOL_BYTES)
         self._settings, self._max_clip_bytes, self._once = settings, max_clip_bytes, once
-        self._pattern = tuple(settings.pattern.split("/"))
+        self._pattern = parse_pattern(settings.pattern)
         self._journal = JournalFile(state_dir / f"{name}.tar.journal", _HEAD, key=f"sources.{name}")
         self._is_open = False
         self._positions: dict[str, ClipPosition] = {}
@@ -118,16 +118,16 @@ class TarSource(Reporting):
             status = self._settings.path.stat()
         except OSError:
             return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     async def _settled(self) -> _Signature | None:
-        """Return the archive's state once it stands still; None where it is not there, or a drain comes first."""
+        """Return the archive's state once a standstill was seen; None where it is not there, or a drain comes first."""
         first = before = self._signature()
         if first is None or first == self._read:
             return first
         since_s = time.monotonic()
         while not self._draining and before is not None:
-            age_s = max(time.time() - before[2] / 1e9, time.monotonic() - since_s)
+            age_s = time.monotonic() - since_s  # its time stamp is another machine's and says nothing
             if age_s >= self._settings.settle_s:
                 return before
             await self._pause(self._settings.settle_s - age_s)
@@ -147,7 +147,7 @@ class TarSource(Reporting):
         self._archives.append(archive)
         try:
             for member in tar_members(archive, max_clip_bytes=self._max_clip_bytes):
-                if fits_pattern(member.name.split("/"), self._pattern):
+                if self._pattern.fits(member.name.split("/")):
                     yield member
         except Poison as fault:
             yield self._rest(archive, fault)

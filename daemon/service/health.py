@@ -5,10 +5,10 @@ It only reads. What a part waits for is that part's own report: see :class:`conn
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge
 
@@ -51,6 +51,15 @@ class Rates:
         return (clips - clips_then) / (now_s - then_s), (windows - windows_then) / (now_s - then_s)
 
 
+class Pauses(Protocol):
+    """The sources that are paused since all their clips fail, by name: the reason, and a sentence about it."""
+
+    @property
+    def paused(self) -> Mapping[str, str]: ...
+    @property
+    def why_paused(self) -> Mapping[str, str]: ...
+
+
 class Health:
     """Reads the parts of a daemon. ``phase`` is for :class:`daemon.service.hooks.ServiceHooks` to set."""
 
@@ -63,9 +72,11 @@ class Health:
         metrics: Metrics,
         limit_bytes: int,
         *,
+        pauses: Pauses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine, self.sampler, self.sink, self.routes, self.metrics = engine, sampler, sink, routes, metrics
+        self._pauses = pauses
         self._limit_bytes = limit_bytes  # limits.in_flight_bytes
         self.phase = Phase.STARTING
         self.last_reload = ""  # the sentence that answered the last one
@@ -83,7 +94,14 @@ class Health:
         """Return why the daemon captions nothing now; empty while it is ready."""
         if self.phase is not Phase.READY:
             return str(self.phase)
-        return "; ".join(f"{part} waits for {text}" for part, text in self.waiting_for().items())
+        waits = [f"{part} waits for {text}" for part, text in self.waiting_for().items()]
+        return "; ".join([*waits, *(f"{name} is paused: {text}" for name, text in self.paused().items())])
+
+    def paused(self) -> dict[str, str]:
+        """Return why sources are paused, by name."""
+        if self._pauses is None:
+            return {}
+        return {name: escaped(mask_urls(text)) for name, text in self._pauses.why_paused.items()}
 
     def in_flight(self) -> int:
         """Return how many clips are being worked on."""
@@ -121,6 +139,7 @@ class Health:
             "ready": not self.not_ready(),
             "why_not_ready": self.not_ready(),
             "waiting_for": self.waiting_for(),
+            "paused": self.paused(),
             "up_s": round(self._clock() - self._begun_s, 1),
             "model": mask_urls(self.engine.model_id),
             "clips": {
@@ -173,6 +192,7 @@ class Health:
             "captiond_source_lag": self._lags(),
             "captiond_source_events_total": self._events(),
             "captiond_waiting": {(part,): float(part in waiting) for part in parts},
+            "captiond_source_paused": {place: 1.0 for place in self._pauses.paused.items()} if self._pauses else {},
             "captiond_ready": {(): float(not self.not_ready())},
             "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
             "captiond_build_info": {(__version__, mask_urls(engine.model_id)): 1.0},

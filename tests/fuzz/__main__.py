@@ -38,7 +38,7 @@ def _fuzz(target: str, seconds: float) -> int:
     with tempfile.TemporaryDirectory() as seeds:
         for number, seed in enumerate(SEEDS[target]()):
             Path(seeds, f"{number:03}").write_bytes(seed)
-        limits = (f"-max_len={MAX_BYTES}", f"-max_total_time={int(seconds)}", "-timeout=20", "-rss_limit_mb=4096")
+        limits = (f"-max_len={MAX_BYTES}", f"-max_total_time={int(seconds)}", "-timeout=120", "-rss_limit_mb=4096")
         options = (*limits, f"-artifact_prefix={findings}/", "-print_final_stats=1")
         command = [sys.executable, "-m", "tests.fuzz.one", target, *options, str(kept), seeds]
         return subprocess.run(command, cwd=ROOT, check=False).returncode

@@ -4,8 +4,14 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from fractions import Fraction
 
+import numpy as np
+
+from connectors.errors import Reason
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
+from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
+from daemon.decoding.protocol import Alive, Decoded, Fault, Planned, Poisoned, pack
 from tests.fuzz.pieces import joined
 
 _REPLAY = ("clip_id", "first_window", "plan_hash", "count", "signature")
@@ -70,4 +76,16 @@ def _prompt_files() -> Iterator[bytes]:
     yield b"\x01" + b"[" * 3000
 
 
-SEEDS = {"record": _records, "name": _names, "tar": _tars, "prompt_file": _prompt_files}
+def _answers() -> Iterator[bytes]:
+    facts = {"codec": "h264", "container": "mov", "width": 64, "height": 36, "declared_s": 2.0}
+    decoded = [Decoded((0, 6, 12, 18), 1.5), Decoded((25, 31, 37, 43), 1.5)]
+    for time_base, truncated in ((Fraction(1, 25), False), (Fraction(1001, 30000), True)):
+        ticks = np.arange(50, dtype=np.int64)
+        index = PacketIndex(time_base, ticks, ticks, np.full(50, KEY | SHOWN, np.uint8), 1).to_bytes()
+        planned = Planned(**facts, truncated=truncated, failure="cut" if truncated else "")
+        yield b"".join((pack(Alive()), pack(planned, index), *map(pack, decoded)))
+    yield pack(Poisoned(Reason.CORRUPT, "no frame"))
+    yield pack(Fault("KeyError"))
+
+
+SEEDS = {"record": _records, "name": _names, "tar": _tars, "prompt_file": _prompt_files, "answer": _answers}

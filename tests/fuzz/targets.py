@@ -29,6 +29,9 @@ from connectors.media.spool import Spool
 from connectors.media.tar_member import MemberMedia, tar_members
 from connectors.prompt_file.media_shelf import MediaShelf
 from connectors.prompt_file.records import read_records
+from daemon.decoding.clip_plan import windows_from_answers
+from daemon.decoding.media import MediaLimits
+from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 from neva.evaluate.records import read_questions
 from neva.evaluate.settings import EvaluateSettings, InferenceSettings
 from neva.media_settings import ModelSettings
@@ -36,6 +39,8 @@ from tests.fuzz.pieces import Pieces
 
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 _KEY = ReplayKey(b"k" * 32)
+_LIMITS = MediaLimits(max_pixels=2**23, max_duration_s=3600.0)
+_WINDOWS = WindowPolicy(NS_PER_S, NS_PER_S, NS_PER_S // 2)
 _SINK = KafkaSinkSettings(bootstrap_servers="127.0.0.1:9")
 
 
@@ -175,9 +180,16 @@ def _evaluation(kind: int) -> EvaluateSettings:
     )
 
 
+def answer(data: bytes) -> None:
+    """What a decoder answers: to a plan request, and to a request for each window."""
+    with suppress(Poison, Transient):
+        windows_from_answers(data, _LIMITS, _WINDOWS, FramePolicy(num_frames=4))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "record": record,
     "name": name,
     "tar": tar,
     "prompt_file": prompt_file,
+    "answer": answer,
 }

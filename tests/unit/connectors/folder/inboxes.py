@@ -1,6 +1,9 @@
 """Folder sources under test, what they leave in their folders, and a disk that is full."""
 
+import concurrent.futures.thread  # noqa: F401 - loaded before another user, who may not read it, needs it
+import os
 import resource
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +39,29 @@ async def finish_all(source: FolderSource) -> list[str]:
         await source.settle(done(delivery))
     await source.close()
     return names
+
+
+@contextmanager
+def second_user(uid: int = 54321) -> Iterator[None]:
+    """Be another user, without any of root's rights, for as long as this is open; every thread is."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """Hold a folder that every user can come to, which pytest's are not."""
+    with tempfile.TemporaryDirectory(prefix="captiond-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @contextmanager

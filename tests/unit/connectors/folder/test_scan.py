@@ -1,24 +1,25 @@
 """The scan of a folder: which files are clips, and when they are whole."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from connectors.folder.scan import FolderScan, fits_pattern
+from connectors.folder.patterns import fits_pattern
+from connectors.folder.scan import FolderScan
 from tests.contract.folder_harness import put_file
 
 NOW_S = 1_700_000_000.0
 
 
 class Clocks:
-    """Two clocks that a test moves."""
+    """A clock that a test moves. The file system's time stamps are the test's own."""
 
     def __init__(self) -> None:
-        self.wall, self.monotonic = NOW_S, 100.0
+        self.monotonic = 100.0
 
     def advance(self, seconds: float) -> None:
-        self.wall += seconds
         self.monotonic += seconds
 
 
@@ -28,7 +29,7 @@ def clocks() -> Clocks:
 
 
 def scan_of(root: Path, clocks: Clocks, pattern: str = "**/*", settle_s: float = 2.0) -> FolderScan:
-    return FolderScan(root, pattern, settle_s, wall_s=lambda: clocks.wall, monotonic_s=lambda: clocks.monotonic)
+    return FolderScan(root, pattern, settle_s, monotonic_s=lambda: clocks.monotonic)
 
 
 def write(path: Path, content: bytes, at_s: float) -> None:
@@ -38,6 +39,12 @@ def write(path: Path, content: bytes, at_s: float) -> None:
 
 def names(scan: FolderScan) -> list[str]:
     return ["/".join(parts) for parts in scan.whole_files()]
+
+
+def names_once_settled(scan: FolderScan, clocks: Clocks) -> list[str]:
+    assert names(scan) == []
+    clocks.advance(2)
+    return names(scan)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,13 @@ def test_what_counts(tmp_path: Path, clocks: Clocks) -> None:
     (tmp_path / "X.PART").write_bytes(b"x")
     (tmp_path / "folder.mp4").mkdir()
 
-    assert names(scan_of(tmp_path, clocks)) == ["a.mp4", "b.mp4", "line\nend.mp4", "sub/c.mp4", "sub/work/d.mp4"]
+    assert names_once_settled(scan_of(tmp_path, clocks), clocks) == [
+        "a.mp4",
+        "b.mp4",
+        "line\nend.mp4",
+        "sub/c.mp4",
+        "sub/work/d.mp4",
+    ]
 
 
 def test_links_are_found_and_not_followed(tmp_path: Path, clocks: Clocks) -> None:
@@ -95,26 +108,45 @@ def test_other_kinds_of_files_are_left_and_said_once(
     ]
 
 
-def test_an_old_file_counts_at_once(tmp_path: Path, clocks: Clocks) -> None:
-    write(tmp_path / "old", b"x", NOW_S - 2)
-    write(tmp_path / "new", b"x", NOW_S - 1.5)
+@pytest.mark.parametrize("ago_s", [0, 1.5, 600, 10**9, -600])
+def test_a_file_counts_once_a_standstill_was_seen_however_old_its_time_is(
+    tmp_path: Path, clocks: Clocks, ago_s: float
+) -> None:
+    write(tmp_path / "a", b"x", time.time() - ago_s)
     scan = scan_of(tmp_path, clocks)
 
-    assert names(scan) == ["old"]
+    assert names(scan) == []
+    assert scan.next_due_s == pytest.approx(2.0)
+    clocks.advance(1.5)
+    assert names(scan) == []
     assert scan.next_due_s == pytest.approx(0.5)
     clocks.advance(0.5)
-    assert names(scan) == ["new", "old"]
+    assert names(scan) == ["a"]
     assert scan.next_due_s is None
+    assert names(scan_of(tmp_path, clocks)) == []  # after a restart it has to be seen again
 
 
-def test_a_file_that_grows_does_not_count(tmp_path: Path, clocks: Clocks) -> None:
+@pytest.mark.parametrize("ago_s", [-600, 0, 10, 600])
+def test_a_file_that_grows_does_not_count(tmp_path: Path, clocks: Clocks, ago_s: float) -> None:
     scan = scan_of(tmp_path, clocks)
     for size in range(1, 6):
-        write(tmp_path / "a", b"x" * size, clocks.wall)
+        write(tmp_path / "a", b"x" * size, NOW_S - ago_s)
         assert names(scan) == []
         clocks.advance(1.9)
     assert names(scan) == []
     clocks.advance(0.1)
+    assert names(scan) == ["a"]
+
+
+def test_a_file_that_is_written_to_in_place_is_seen_by_its_change(tmp_path: Path, clocks: Clocks) -> None:
+    """Neither size nor modification time move: a downloader that reserved the space, and sets the server's time."""
+    scan = scan_of(tmp_path, clocks)
+    for byte in range(4):
+        write(tmp_path / "a", bytes([byte]) * 100, NOW_S)
+        time.sleep(0.02)  # the kernel's tick
+        assert names(scan) == []
+        clocks.advance(1.9)
+    clocks.advance(0.2)
     assert names(scan) == ["a"]
 
 
@@ -145,7 +177,7 @@ def test_a_file_in_the_place_of_another_starts_anew(tmp_path: Path, clocks: Cloc
 def test_the_scan_is_lazy(tmp_path: Path, clocks: Clocks) -> None:
     for number in range(50):
         put_file(tmp_path, f"{number:02d}")
-    found = scan_of(tmp_path, clocks).whole_files()
+    found = scan_of(tmp_path, clocks, settle_s=0).whole_files()
 
     assert next(found) == ("00",)
     for path in list(tmp_path.iterdir())[10:]:
@@ -157,7 +189,7 @@ def test_a_folder_that_goes_away_during_a_pass_is_passed_over(tmp_path: Path, cl
     put_file(tmp_path, "a")
     put_file(tmp_path, "sub/b")
     put_file(tmp_path, "z/c")
-    found = scan_of(tmp_path, clocks).whole_files()
+    found = scan_of(tmp_path, clocks, settle_s=0).whole_files()
     assert next(found) == ("a",)
     (tmp_path / "sub/b").unlink()
     (tmp_path / "sub").rmdir()

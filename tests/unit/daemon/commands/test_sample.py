@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from daemon.commands.sample import picture_folders
 from daemon.windows import NS_PER_S
 from testing.repository import ROOT
 from tests.corpus.clips import READABLE, make
@@ -23,6 +24,21 @@ def ffprobe_times_ns(path: Path) -> np.ndarray:
     frames = json.loads(subprocess.run([*command, str(path)], capture_output=True, check=True).stdout)["frames"]
     times_ns = np.array([round(Fraction(frame["pts_time"]) * NS_PER_S) for frame in frames])
     return times_ns - times_ns[0]
+
+
+@pytest.mark.parametrize(
+    ("clips", "folders"),
+    [
+        (["a.mp4"], ["out"]),
+        (["a.mp4", "b.mp4"], ["out/a", "out/b"]),
+        (["cam1/clip.mp4", "cam2/clip.mp4"], ["out/cam1/clip", "out/cam2/clip"]),
+        (["a.mp4", "a.mkv"], ["out/a.mp4", "out/a.mkv"]),
+        (["x/a.mp4", "x/a.mkv", "x/a.mp4.mkv"], ["out/a.mp4", "out/a.mkv", "out/a.mp4.1"]),
+        (["d/a.mp4", "d/a.mkv", "e/a.mp4", "b.mp4"], ["out/d/a.mp4", "out/d/a.mkv", "out/e/a", "out/b"]),
+    ],
+)
+def test_each_clip_has_a_folder_of_its_own(clips: list[str], folders: list[str]) -> None:
+    assert picture_folders([Path(clip) for clip in clips], Path("out")) == [Path(folder) for folder in folders]
 
 
 @pytest.mark.engine  # the size of its pictures is the bundled model's, as vLLM knows it

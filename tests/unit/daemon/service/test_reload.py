@@ -65,6 +65,19 @@ def test_anything_else_needs_a_restart_and_then_nothing_changes(more: dict[str, 
     assert reload.by_source["inbox"].prompt.text != "Who?"
 
 
+def test_folders_that_came_to_lie_in_each_other_since_the_start_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    running = settings_from(PLAIN, folder=tmp_path)
+    fresh = settings_from({**PLAIN, "prompt": {"text": "Who?"}}, folder=tmp_path)
+    (tmp_path / "captions").symlink_to("inbox")
+
+    outcome, sentence = Reloader(running, lambda: fresh, settings_by_source(running), FakeEngine()).reload()
+
+    assert outcome is Outcome.REFUSED
+    assert "sink.path" in sentence
+    assert "sources.inbox.path" in sentence
+
+
 def test_a_new_source_needs_a_restart() -> None:
     two = {**PLAIN["sources"], "doors": {"kind": "folder", "path": "doors"}}
 
