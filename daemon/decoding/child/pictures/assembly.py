@@ -1,5 +1,6 @@
 """HEIC and AVIF pictures, whole: each coded item decoded by FFmpeg, tiles put side by side, then turned and cropped."""
 
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
@@ -8,12 +9,14 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.heif import HeifPicture, Layer, crop
+from daemon.decoding.child.pictures.items import decode_items
 from daemon.decoding.child.pictures.transparency import lay_pixels_over
 from daemon.decoding.child.pixels import SCALING, Converter, matrix_and_range, scaled_geometry
-from daemon.decoding.child.pyav import decode_items, frame_of, new_scaler
+from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 from daemon.decoding.protocol import Planned
+from daemon.decoding.timeline import Mended
 from daemon.windows import Look, MaxFrameSize
 
 _PICTURE_TIME = Fraction(1, 25)
@@ -28,7 +31,7 @@ def plan_picture(
     geometry = scaled_geometry(whole.width, whole.height, None, False, max_size, limits.shown_pixels)
     once = np.zeros(1, np.int64)
     index = PacketIndex(_PICTURE_TIME, once, once, np.array([KEY | SHOWN], np.uint8), 1, counted=True)
-    return Planned(picture.codec, "heif", geometry.width, geometry.height, 0.0, truncated=False, failure=""), index
+    return Planned(picture.codec, "heif", geometry.width, geometry.height, 0.0, False, "", 0, **asdict(Mended())), index
 
 
 class PictureWriter:
@@ -60,7 +63,11 @@ class PictureWriter:
             if alpha.shape[:2] == pixels.shape[:2]:
                 alpha = alpha[:, :, 0].astype(pixels.dtype) * (257 if pixels.dtype == np.uint16 else 1)
                 lay_pixels_over(pixels, alpha, self._look.background, premultiplied=self._picture.premultiplied)
-        frame = frame_of(np.ascontiguousarray(self._upright(pixels)))
+        upright = np.ascontiguousarray(self._upright(pixels))
+        if upright.dtype == np.uint8:
+            frame = type(first).from_numpy_buffer(upright, format="rgb24")
+        else:
+            frame = type(first).from_ndarray(upright, format="rgb48le")
         frame.color_trc, frame.color_primaries = first.color_trc, first.color_primaries
         return frame
 
