@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tests.corpus import painted
 
 _MACROBLOCK, _COLUMNS = 16, 2
+_BLACK = 6  # a painted block is 20 at its darkest
 SMALL = (64, 32)  # height and width of the pictures that show eight blocks alone
 
 
@@ -17,7 +18,15 @@ def number_of(frame: NDArray[np.uint8]) -> int:
     """Return the number that ``uint8[H, W, 3]`` shows the right way up, at any size; -1 when it shows none."""
     if frame.shape[:2] == SMALL:
         return _number_of_fields(frame)
-    return int(painted.read(frame))
+    return int(painted.read(without_bars(frame)))
+
+
+def without_bars(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the picture without the black that fills a window of another shape; what is painted is never so black."""
+    rows, columns = (np.flatnonzero(frame.max(axis) > _BLACK) for axis in ((1, 2), (0, 2)))
+    if not len(rows) or not len(columns):
+        return frame
+    return frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def strip_of(frame: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
