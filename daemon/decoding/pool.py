@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from connectors.errors import Fatal, Transient
 from daemon.decoding.decode_time import DecodeTime, Meter
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess, Expected
@@ -187,7 +186,7 @@ class DecoderPool:
         child = DecoderProcess(self._server, request)
         try:
             await child.start()
-        except (Transient, Fatal):
+        except BaseException:  # a plan that was cancelled too leaves no socket
             await child.end()
             raise
         missing = {name: why for name, why in child.missing_layers.items() if name not in self.missing_layers}
