@@ -45,15 +45,15 @@ class Clip:
 
 
 class Quarantine(IntEnum):
-    """How a clip is treated that was in flight when an engine died."""
+    """How a clip is treated that was in flight when an engine died, or the program ended unforeseen."""
 
     NONE = 0  # it was not
     ALONE = 1  # it was: it runs with nothing else in flight
-    REJECT = 2  # the engine died again while it ran alone
+    REJECT = 2  # that happened again while it ran alone
 
     @classmethod
     def after(cls, deaths: int) -> "Quarantine":
-        """Return how a clip is treated with which an engine died so often."""
+        """Return how a clip is treated with which that happened so often."""
         return cls(min(max(deaths, 0), cls.REJECT))
 
     def raised(self) -> "Quarantine":
@@ -263,7 +263,10 @@ class Source(Reporting, Protocol):
         """Make ``progress.next_window`` the durable position; with ``last``, finish the clip. Idempotent."""
 
     async def quarantine(self, delivery: Delivery) -> None:
-        """Raise the clip's quarantine by a step, durably, before the program ends with a dead engine."""
+        """Raise the clip's quarantine by a step, durably.
+
+        It is called before the program ends with a dead engine, and after a start for what an end of the program left.
+        """
 
     async def drain(self) -> None:
         """Yield nothing more. What was yielded can still be settled."""

@@ -26,6 +26,7 @@ from connectors.media.reference import open_reference
 from connectors.media.remote import is_remote, open_remote
 from connectors.media.spool import Spool
 from connectors.overlaps import refuse_overlaps as refuse_overlaps
+from connectors.reopened_route import ReopenedRoute
 from connectors.settings import AnySink, ConnectorSettings
 from connectors.tar.settings import TarSourceSettings
 from connectors.tar.source import TarSource
@@ -46,11 +47,20 @@ def build_sink(settings: AnySink, sources: Collection[str] = ()) -> Sink:
 
 def build_routes(settings: ConnectorSettings, sink: Sink, *, once: bool = False) -> list[Route]:
     """Return a route for each source; with ``once`` each ends after what its source holds now."""
-    transactional = settings.delivery == "transactional"
-    if transactional:
+    return [build_route(name, settings, sink, once=once) for name in settings.sources]
+
+
+def reopened_routes(settings: ConnectorSettings, sink: Sink, *, once: bool = False) -> list[ReopenedRoute]:
+    """Return the same routes, each of which can let go of its source and be opened again."""
+    return [ReopenedRoute(partial(build_route, name, settings, sink, once=once)) for name in settings.sources]
+
+
+def build_route(name: str, settings: ConnectorSettings, sink: Sink, *, once: bool = False) -> Route:
+    """Return the route of one source."""
+    if settings.delivery == "transactional":
         refuse_mixed_transactions(settings)
-    build = _transactional_route if transactional else _settled_route
-    return [build(name, settings, sink, once) for name in settings.sources]
+        return _transactional_route(name, settings, sink, once)
+    return _settled_route(name, settings, sink, once)
 
 
 def refuse_mixed_transactions(settings: ConnectorSettings) -> None:
@@ -135,7 +145,8 @@ def _kafka_bounds(source: KafkaSourceSettings, settings: ConnectorSettings, once
     from connectors.kafka.source import SourceBounds
 
     return SourceBounds(
-        max_clips=settings.limits.max_clips_in_flight,
+        # clips that wait for others, to tell whose fault their failure is, take no other clip's place
+        max_clips=settings.limits.max_clips_in_flight + settings.limits.alike_failures,
         in_flight_bytes=_source_bytes(settings),
         max_clip_bytes=settings.limits.max_clip_bytes,
         commit_interval_s=settings.commit_interval_ms / 1000,

@@ -227,7 +227,7 @@ def replay(
     logs.set_up(loaded.log)
     if source is not None and source not in loaded.sources:
         raise typer.BadParameter(f"no source {source!r}: there are {', '.join(loaded.sources)}.")
-    say(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit), wrap=False)
+    say(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit))
 
 
 @app.command()
@@ -277,7 +277,9 @@ def _run() -> int:
         return int(ExitCode.CLIP_FAILED)
     except BrokenPipeError:
         return 1  # whoever read what is printed has enough
-    except Exception:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException:  # libraries in other languages panic with exceptions of their own
         traceback.print_exc()
         print("captiond: this is a bug: the lines above belong in its report.", file=sys.stderr)
         return int(ExitCode.BUG)

@@ -3,16 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
-from connectors.routes import build_routes, build_sink, frame_bytes
+from connectors.routes import build_sink, frame_bytes, reopened_routes
+from daemon.alike_failures import AlikeFailures
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
-from daemon.config.settings import Settings
+from daemon.config.prompt_trial import check_prompts, check_templates
+from daemon.config.settings import OpenAISettings, Settings
 from daemon.decoding.sampler import Sampler
-from daemon.engines.build import build_engine
+from daemon.engines.build import build_engine, build_token_planner
 from daemon.engines.contract import Engine
+from daemon.engines.token_planner import RemoteTokenPlanner, TokenPlanner
+from daemon.in_flight_file import InFlightFile
 from daemon.pipeline import Pipeline
+from daemon.quarantine import ClipsInFlight
 from daemon.service.health import Health
 from daemon.service.hooks import NoHooks, Server, ServiceHooks
 from daemon.service.reload import Reloader
@@ -34,6 +40,8 @@ def build_pipeline(
     engine: Engine,
     choose: Callable[[Clip], ClipSettings],
     metrics: Metrics | None = None,
+    in_flight: ClipsInFlight | None = None,
+    alike: AlikeFailures | None = None,
 ) -> Pipeline:
     """Return the main loop over these parts."""
     return Pipeline(
@@ -44,7 +52,31 @@ def build_pipeline(
         max_clips_in_flight=settings.limits.max_clips_in_flight,
         max_attempts=settings.timeouts.max_attempts,
         metrics=metrics or Metrics(),
+        in_flight=in_flight,
+        alike=alike,
     )
+
+
+def try_prompts(settings: Settings) -> tuple[TokenPlanner, list[str]]:
+    """Try the configured prompts without an engine; return the planner that was asked, and what is surprising.
+
+    Raises:
+        ConfigurationError: prompts, model and context do not fit each other, or no server knows the model.
+    """
+    check_templates(settings)
+    planner, said = _planner(settings)
+    check_prompts(settings, planner)
+    return planner, said
+
+
+def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
+    if not isinstance(settings.engine, OpenAISettings):
+        return build_token_planner(settings), []
+    from daemon.engines.openai import ask_servers
+
+    found = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
+    away = "No server of engine.base_urls answers now: the start waits for one."
+    return found or RemoteTokenPlanner(), [] if found is not None else [away]
 
 
 def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:
@@ -55,7 +87,7 @@ def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSetti
 @asynccontextmanager
 async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
     """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is."""
-    sampler, engine = build_sampler(settings), build_engine(settings)
+    sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
     try:
         await sampler.start()
         await engine.start()
@@ -84,23 +116,32 @@ def build_components(
 
     A daemon that stays, not one that runs ``once``, serves its status and reloads what ``read_again`` returns.
     """
-    sampler, engine = build_sampler(settings), build_engine(settings)
+    check_templates(settings)
+    sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
     sink = build_sink(settings.sink, settings.sources)
-    routes = build_routes(settings, sink, once=once)
+    routes = reopened_routes(settings, sink, once=once)
+    alike = AlikeFailures(
+        settings.limits.alike_failures, reopen={} if once else {route.name: route.reopen for route in routes}
+    )
     by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
+    in_flight = ClipsInFlight(InFlightFile(settings.state_dir, settings.limits.max_clips_in_flight))
     hooks: ServiceHooks | NoHooks = NoHooks()
     if not once:
-        health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes)
+        health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes, pauses=alike)
         watchdog = Watchdog(health, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
         reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
-        hooks = ServiceHooks(health, watchdog, manager, reloader, _status_server(settings, health, watchdog))
+        hooks = ServiceHooks(
+            health, watchdog, manager, reloader, _status_server(settings, health, watchdog), alike.try_again
+        )
     return Components(
         sampler,
         engine,
         sink,
         routes,
-        lambda parts: build_pipeline(settings, parts.routes, parts.sampler, parts.engine, choose, metrics),
+        lambda parts: build_pipeline(
+            settings, parts.routes, parts.sampler, parts.engine, choose, metrics, in_flight, alike
+        ),
         settings.timeouts.drain_s,
         manager,
         hooks,

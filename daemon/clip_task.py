@@ -86,8 +86,12 @@ class ClipTask:
         )
         usage = Usage(done.prompt_tokens, done.vision_tokens, done.output_tokens)
         timing = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
-        status = status if text else CaptionStatus.EMPTY
-        caption = self._caption(frames.window, text, status, usage, shown, timing)
+        detail = done.detail
+        if not text and done.truncated:
+            detail = detail or "the answer was cut off at generation.max_tokens before its first word"
+        elif not text:
+            status = CaptionStatus.EMPTY
+        caption = self._caption(frames.window, text, status, usage, shown, timing, detail)
         return caption if self.settings.prompt.logprobs is None else replace(caption, logprobs=done.logprobs)
 
     def unreadable(self, window: UnreadableWindow) -> Caption:

@@ -8,9 +8,11 @@ acknowledges anything.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from connectors.contract import Clip, Delivery, Progress, Quarantine, Route
-from connectors.errors import Poison, Reason, Transient
+from connectors.contract import CaptionStatus, Clip, Delivery, Progress, Quarantine, Route
+from connectors.errors import Poison, Transient
+from daemon.alike_failures import AlikeFailures
 from daemon.clip_task import ClipTask
 from daemon.config.clip_settings import ClipSettings
 from daemon.decoding.sampler import Sampler
@@ -40,22 +42,36 @@ class Pipeline:
         max_clips_in_flight: int,
         max_attempts: int,
         metrics: Metrics,
+        in_flight: ClipsInFlight | None = None,
+        alike: AlikeFailures | None = None,
     ) -> None:
         self.routes, self.sampler, self.engine, self.settings_of = routes, sampler, engine, settings_of
         self.slots = FairSlots(max_clips_in_flight, len(routes))
-        self.max_attempts, self.metrics = max_attempts, metrics
+        self.max_attempts, self.metrics, self.alike = max_attempts, metrics, alike or AlikeFailures()
         self.draining = asyncio.Event()
-        self.in_flight = ClipsInFlight()
+        self.in_flight = in_flight or ClipsInFlight()
         self._feeder = WindowFeeder(sampler, engine, metrics, on_engine_lost=self.in_flight.engine_died)
 
     async def run(self) -> None:
         """Caption what the routes deliver until every one of them ends; ``EngineLost`` when the engine dies."""
-        async with asyncio.TaskGroup() as clips:
-            for route in self.routes:
-                clips.create_task(self._take(route, clips), name=f"take {route.name}")
+        with self.in_flight.recorded():
+            async with asyncio.TaskGroup() as clips:
+                for route in self.routes:
+                    clips.create_task(self._take(route, clips), name=f"take {route.name}")
+        self.alike.raise_if_paused()
 
     async def _take(self, route: Route, clips: asyncio.TaskGroup) -> None:
-        async for delivery in route.deliveries():
+        """Take a source's clips; where its clips fail alike it pauses, and is begun again when that is asked for."""
+        await self._take_all(route, clips)
+        while await self.alike.begins_again(route):
+            await self._take_all(route, clips)
+
+    async def _take_all(self, route: Route, clips: asyncio.TaskGroup) -> None:
+        async for delivered in route.deliveries():
+            if not await self.alike.admit(route):
+                delivered.clip.media.close()
+                continue
+            delivery = await self.in_flight.recalled(delivered, route)
             alone = delivery.position.quarantine > Quarantine.NONE
             with self.metrics.clips_waiting.labels(route.name).track_inprogress():
                 await self.slots.acquire(route.name, alone=alone)  # a full pipeline asks for no further delivery
@@ -63,46 +79,63 @@ class Pipeline:
 
     async def drain(self) -> None:
         """Take no further clip or window. What is in flight is finished and published; :meth:`run` then returns."""
+        self.in_flight.stopping()
         self.draining.set()
         self._feeder.drain()
+        self.alike.drain()
         for route in self.routes:
             await route.drain()
 
     async def caption_clip(self, delivery: Delivery, route: Route) -> None:
         """Caption one clip, from its first window that is not durable to one of its ends; its slot is free after it."""
-        task = ClipTask(delivery, self.settings_of(delivery.clip), self.engine.model_id)
         self.metrics.clip_taken(route.name, delivery.clip.media.size_bytes)
         try:
-            with self.in_flight.holding(task, route), tracing.clip_span(delivery.clip, task.next_window):
-                await self._bring_to_an_end(task, route)
+            first = delivery.position.next_window
+            with self.in_flight.recording(delivery.clip), tracing.clip_span(delivery.clip, first):
+                await self._bring_to_an_end(delivery, route)
         finally:
             self.metrics.clips_in_flight.labels(route.name).dec()
             delivery.clip.media.close()
             self.slots.release(route.name)
+            self.alike.ended(route.name)
 
-    async def _bring_to_an_end(self, task: ClipTask, route: Route) -> None:
+    async def _bring_to_an_end(self, delivery: Delivery, route: Route) -> None:
         """Bring a clip to one of its ends.
 
-        A caption for each window; a rejection, after the captions of what could be read; a stop, with the position
-        kept; a dead engine, which ends the program.
+        A caption for each window; a rejection, after the captions of what could be read; a stop, or a source that
+        pauses, with the position kept; a dead engine, which ends the program.
         """
+        clip, at = delivery.clip, delivery.position
+        unplanned = partial(Progress.rejected, delivery, next_window=at.next_window, plan_hash=at.plan_hash or "")
+        rejected: Callable[[Poison], Progress] = unplanned
         try:
-            if task.delivery.position.quarantine is Quarantine.REJECT:
-                raise Poison(Reason.ENGINE_KILLER, "the engine died twice with this clip, then alone", origin="engine")
-            while not self.draining.is_set():
-                try:
-                    return await self._describe_clip(task, route)
-                except Transient as fault:
-                    tracing.fault(fault)
-                    task.failed(fault, self.max_attempts)
-                    self.metrics.clip_retries.labels(route.name, fault.reason).inc()
-                    log.warning("Trying again: %s.", fault.detail, extra=_fields(task))
-                    await self._back_off(task.attempts)
+            self.in_flight.refuse_killer(delivery)
+            task = ClipTask(delivery, self.settings_of(clip), self.engine.model_id)
+            rejected = task.rejected
+            with self.in_flight.holding(task, route):
+                await self._attempt(task, route)
         except Poison as fault:
             tracing.fault(fault)
-            log.warning("Rejected as %s: %s.", fault.reason, fault.detail, extra=_fields(task))
+            if not await self.alike.is_clips_own(clip, fault, route, self.slots):
+                return
+            progress = rejected(fault)
+            fields = _fields(clip, progress.next_window)
+            log.warning("Rejected as %s: %s.", fault.reason, fault.detail, extra=fields)
             self.metrics.clips_rejected.labels(route.name, fault.reason).inc()
-            await route.publish(task.rejected(fault))
+            await route.publish(progress)
+            self.in_flight.rejected(delivery)
+
+    async def _attempt(self, task: ClipTask, route: Route) -> None:
+        """Describe a clip, and try it again where that may help; :class:`Poison` where it does not."""
+        while not self.draining.is_set():
+            try:
+                return await self._describe_clip(task, route)
+            except Transient as fault:
+                tracing.fault(fault)
+                task.failed(fault, self.max_attempts)
+                self.metrics.clip_retries.labels(route.name, fault.reason).inc()
+                log.warning("Trying again: %s.", fault.detail, extra=_fields(task.clip, task.next_window))
+                await self._back_off(task.attempts)
 
     async def _back_off(self, attempts: int) -> None:
         pause = asyncio.timeout(BACK_OFF_S[min(attempts, len(BACK_OFF_S)) - 1])
@@ -146,11 +179,15 @@ class Pipeline:
         with self.metrics.stage(route.name, "publish"), tracing.span("publish"):
             await route.publish(progress)
         task.published(progress)
+        if not progress.last:
+            self.in_flight.advanced(progress.delivery)
         for caption in progress.captions:
             self.metrics.captions.labels(route.name, caption.status).inc()
+        if any(caption.status is not CaptionStatus.ERROR for caption in progress.captions):
+            self.alike.captioned(route.name)
         if progress.last:
             self.metrics.clips_done.labels(route.name).inc()
-            log.info("Captioned in %d windows.", progress.next_window, extra=_fields(task))
+            log.info("Captioned in %d windows.", progress.next_window, extra=_fields(task.clip, task.next_window))
 
 
 async def _wind_up(feeder: "asyncio.Task[None]", buffer: ReorderBuffer) -> None:
@@ -160,5 +197,5 @@ async def _wind_up(feeder: "asyncio.Task[None]", buffer: ReorderBuffer) -> None:
     await buffer.abandon()
 
 
-def _fields(task: ClipTask) -> dict[str, object]:
-    return {"clip_id": task.clip.clip_id, "source": task.clip.source, "window": task.next_window}
+def _fields(clip: Clip, window: int) -> dict[str, object]:
+    return {"clip_id": clip.clip_id, "source": clip.source, "window": window}

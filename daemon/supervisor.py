@@ -24,6 +24,7 @@ from daemon.service.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
 
+_NOT_FAULTS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 _LOADING_STEP_S = 10.0  # how often the service manager is asked for more time while a model loads
 
 
@@ -69,7 +70,9 @@ class Supervisor:
                 return await self._work()
         except Stop:
             return ExitCode.CLEAN
-        except Exception as error:
+        except _NOT_FAULTS:
+            raise
+        except BaseException as error:  # libraries in other languages panic with exceptions of their own
             return _exit_code(error)
 
     def stop(self) -> None:

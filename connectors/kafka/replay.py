@@ -15,7 +15,7 @@ from connectors.kafka.client.errors import BrokerAway, translate
 from connectors.kafka.client.producer import KafkaProducer, open_producer
 from connectors.kafka.client.workarounds import headers_with_nulls
 from connectors.kafka.probe import probe_connection
-from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX, Headers
+from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX, Headers, given
 from connectors.kafka.replay_key import SIGNATURE, ReplayKey
 from connectors.kafka.settings import KafkaSinkSettings
 
@@ -118,16 +118,15 @@ def _why_left(record: ConsumerRecord) -> str:
 def _errors(headers: Headers) -> Mapping[str, str]:
     return {
         name.removeprefix(ERRORS_PREFIX): value.decode(errors="replace")
-        for name, value in headers
-        if name.startswith(ERRORS_PREFIX) and value is not None
+        for name, value in given(headers).items()
+        if name.startswith(ERRORS_PREFIX)
     }
 
 
 def replay_headers(letter: ConsumerRecord, key: ReplayKey) -> list[tuple[str, bytes | None]]:
     """Return the original headers, where the replayed clip goes on, and how often it was replayed, signed."""
     headers = letter.headers
-    errors, given = _errors(headers), dict(headers)
-    counted = given.get(REPLAY_PREFIX + "count") or b"0"
+    errors, counted = _errors(headers), given(headers).get(REPLAY_PREFIX + "count", b"0")
     count = int(counted) + 1 if counted.isdigit() and len(counted) <= _MAX_COUNT_DIGITS else 1
     ours = {"clip_id": errors.get("clip_id", ""), "first_window": errors.get("first_window", "0")}
     ours |= {"plan_hash": errors.get("plan_hash", ""), "count": str(count)}

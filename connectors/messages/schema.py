@@ -69,7 +69,9 @@ class CaptionMessage(_Message):
         default=None, description="what the source calls the clip: a relative path, or a record"
     )
     window: WindowMessage
-    text: Text = Field(description="the caption; empty where status is empty or error")
+    text: Text = Field(
+        description="the caption; empty where status is empty or error, or truncated before the first word"
+    )
     status: CaptionStatus = Field(description="truncated: cut off at max_tokens; error: the frames could not be read")
     model: Line = Field(description="the model's id")
     prompt_hash: str = Field(description="of the prompt and how the answer is generated")
@@ -77,7 +79,9 @@ class CaptionMessage(_Message):
     usage: UsageMessage = UsageMessage()
     frames: FramesMessage = FramesMessage()
     timing_ms: dict[str, float] = Field(default_factory=dict, description="milliseconds a stage took")
-    detail: Line = Field(default="", description="why, where status is error")
+    detail: Line = Field(
+        default="", description="why, where the text does not say it: status error, truncated or empty"
+    )
 
 
 class RejectionMessage(_Message):

@@ -6,19 +6,23 @@ from typing import Any
 
 import yaml
 
+from connectors.errors import Poison
 from connectors.messages.url_secrets import MASK, mask_urls
 from connectors.routes import check_connectors
+from daemon.build import try_prompts
 from daemon.commands.terminal import say_lines
 from daemon.config.clip_settings import ClipSettings, settings_by_source
+from daemon.config.prompt_trial import check_templates, fewest_frames
 from daemon.config.settings import Settings, VllmSettings
 from daemon.config.weak_settings import weak_settings
 from daemon.decoding.process import try_cage
-from daemon.engines.build import build_token_planner, check_engine
+from daemon.engines.build import check_engine
+from daemon.engines.model_checks import count_devices
 
 _SECRET = ("password", "secret", "token", "api_key", "api-key", "credential", "authorization", "cookie")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")
 
-# the frames that `check --engine` asks the processor about, for it has no clip
+# the frames that the processor is asked about beside small ones, for there is no clip
 _PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
 
 
@@ -57,9 +61,7 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     lines += check_connectors(settings)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
         lines.append("The bundled model knows only moving shapes: engine.model names a real one.")
-    if ask_processor:
-        lines += _ask_processor(settings, by_source)
-    return lines
+    return lines + _try_prompts(settings, by_source, show_tokens=ask_processor)
 
 
 def check_sandbox(settings: Settings, *, every_layer: bool = False) -> list[str]:
@@ -87,13 +89,21 @@ def _about_source(name: str, mine: ClipSettings) -> str:
     return f"Source {name}: {cut}, {shown}, asked {mine.prompt.text!r}."
 
 
-def _ask_processor(settings: Settings, by_source: Mapping[str, ClipSettings]) -> list[str]:
-    planner = build_token_planner(settings)
-    lines = []
+def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, show_tokens: bool) -> list[str]:
+    """Put every source's prompt through the model's own template and processor; no engine is started."""
+    if isinstance(settings.engine, VllmSettings) and not show_tokens and count_devices() is None:
+        check_templates(settings)
+        return ["The prompts were not put through the model's template: this machine has no device that vLLM knows."]
+    planner, lines = try_prompts(settings)
     for name, mine in by_source.items():
-        count = mine.frames.frames_in(mine.windows.window_ns)
-        planner.check(mine.prompt, count, _PROBE_HEIGHT, _PROBE_WIDTH)
-        tokens = planner.prompt_tokens(count, _PROBE_HEIGHT, _PROBE_WIDTH, mine.prompt)
-        if tokens is not None:
+        count = fewest_frames(mine)
+        place = f"a window of {count} frames of {_PROBE_WIDTH} x {_PROBE_HEIGHT}"
+        try:
+            planner.check(mine.prompt, count, _PROBE_HEIGHT, _PROBE_WIDTH)
+            tokens = planner.prompt_tokens(count, _PROBE_HEIGHT, _PROBE_WIDTH, mine.prompt)
+        except Poison as fault:
+            lines.append(f"Source {name}: smaller frames fit, but not {place}: {fault.detail}.")
+            continue
+        if tokens is not None and show_tokens:
             lines.append(f"Source {name}: {tokens} prompt tokens a window of {_PROBE_WIDTH} x {_PROBE_HEIGHT} frames.")
     return lines

@@ -1,6 +1,5 @@
 """The common part of the commands that run once at a terminal: settings, clips, and the plan of each clip."""
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from connectors.terminal import named_clip
 from daemon.build import build_sampler, clip_settings
 from daemon.commands.terminal import complain
 from daemon.config.clip_settings import ClipSettings
-from daemon.config.file import read_yaml, settings_from
+from daemon.config.file import settings_from
 from daemon.config.settings import LogSettings, Settings
+from daemon.config.yaml_file import read_mapping
 from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engines.token_planner import TokenPlanner
 from daemon.service import logs
@@ -23,12 +23,12 @@ def one_shot_settings(
     config: Path | None, overrides: Sequence[str] | None, model: str | None, prompt: str | None = None
 ) -> Settings:
     """Return the settings of a one-shot command; sources and sink are the terminal whatever the file says."""
-    values = read_yaml(config) if config is not None else {}
+    values = read_mapping(config) if config is not None else {}
     values["sources"] = {SOURCE: {"kind": "folder", "path": "."}}
     values["sink"] = {"kind": "folder", "path": "."}
     given = list(overrides or ())
-    given += [f"engine.model={json.dumps(model)}"] if model is not None else []
-    given += [f"prompt.text={json.dumps(prompt)}"] if prompt is not None else []
+    given += [f"engine.model={model}"] if model is not None else []
+    given += [f"prompt.text={prompt}"] if prompt is not None else []
     loaded = settings_from(values, given, folder=(config.resolve().parent if config is not None else Path.cwd()))
     logs.set_up(LogSettings(level="error", format=loaded.log.format))
     return loaded

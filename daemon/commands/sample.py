@@ -29,7 +29,7 @@ async def sample(settings: Settings, clips: Sequence[Path], out: Path) -> ExitCo
                 count += len(await asyncio.to_thread(pictures.add, window))
                 clip.sampler.release(window)
         await asyncio.to_thread(pictures.finish)
-        say(f"{clip.path}: {count} frames in {folder}", wrap=False)
+        say(f"{clip.path}: {count} frames in {folder}")
 
     planner = await asyncio.to_thread(build_token_planner, settings)
     return await use_plans(settings, planner, clips, write)

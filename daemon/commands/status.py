@@ -54,7 +54,6 @@ def print_status(found: dict[str, Any], console: Console) -> None:
         f"{windows['engine_slots']} windows in the engine, {windows['waiting']} waiting for it, "
         f"{clips['waiting']} clips waiting; {held['held'] / 2**20:.0f} of {held['limit'] / 2**20:.0f} MiB in flight",
         to=console,
-        wrap=False,
     )
     table = Table("source", "received", "in flight", "done", "rejected")
     for name, one in found["sources"].items():
@@ -64,4 +63,4 @@ def print_status(found: dict[str, Any], console: Console) -> None:
         ended = ", ".join(f"{times} after {how}" for how, times in found["restarts"].items())
         say(f"Restarts: {ended}.", to=console)
     if found["last_reload"]:
-        say(found["last_reload"], to=console, wrap=False)
+        say(found["last_reload"], to=console)

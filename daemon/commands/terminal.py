@@ -7,28 +7,31 @@ they hold control characters, or characters that turn the writing direction, the
 import sys
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from connectors.messages.safe_text import escaped, escaped_json, escaped_lines
 from connectors.messages.url_secrets import mask_urls
 
+_WIDEST = 100_000  # columns of a table in a pipe: wider than any name
 
-def say(text: str, *, to: Console | None = None, style: str | None = None, wrap: bool = True) -> None:
+
+def say(text: str, *, to: Console | None = None, style: str | None = None) -> None:
     """Print a text as it is, without its markup or emoji codes meaning anything."""
-    _print(escaped(text), to or Console(), style, wrap=wrap)
+    _print(escaped(text), to or Console(), style)
 
 
 def say_beside(label: str, text: str, *, to: Console, style: str) -> None:
     """Print a label in a style and a text beside it; the text's further lines stand below its first."""
     to.print(f"{escaped(label)}  ", style=style, end="", highlight=False, markup=False, emoji=False)
-    _print(escaped_lines(text, " " * (len(label) + 2)), to, None, wrap=True)
+    _print(escaped_lines(text, " " * (len(label) + 2)), to, None)
 
 
 def complain(text: str, *, style: str | None = None, has_lines: bool = False) -> None:
     """Print an error on standard error, its URLs without their secrets; with ``has_lines`` its lines stay lines."""
     masked = mask_urls(text)
-    _print(escaped_lines(masked) if has_lines else escaped(masked), Console(stderr=True), style, wrap=False)
+    _print(escaped_lines(masked) if has_lines else escaped(masked), Console(stderr=True), style)
 
 
 def say_lines(text: str) -> None:
@@ -49,9 +52,12 @@ def cell(text: object) -> Text:
 
 
 def show_table(table: Table, *, to: Console) -> None:
-    """Print a table, whose cells from outside are made by :func:`cell`."""
+    """Print a table, whose cells from outside are made by :func:`cell`; in a pipe it is as wide as its cells."""
+    if not to.file.isatty():
+        wide = to.options.update(width=_WIDEST, max_width=_WIDEST)
+        to = Console(file=to.file, width=max(to.width, Measurement.get(to, wide, table).maximum))
     to.print(table)
 
 
-def _print(text: str, to: Console, style: str | None, *, wrap: bool) -> None:
-    to.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=not wrap)
+def _print(text: str, to: Console, style: str | None) -> None:
+    to.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -1,64 +1,43 @@
 """The reader of a configuration: a YAML file, the environment and overrides become settings, or one clear error.
 
-The order: the file, then ``--set key.path=value``. ``${NAME}`` and ``${NAME:default}`` in any string are taken from the
-environment. Relative paths are relative to the file. Every error is a :class:`ConfigurationError` (exit 78) that names
-the key's path.
+The order: the file, then ``--set key.path=value``. ``${NAME}`` and ``${NAME:default}`` in the file's values are taken
+from the environment, and ``$$`` is a dollar sign. Relative paths are relative to the file. Every error is a
+:class:`ConfigurationError` (exit 78) that names the key's path.
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
 from connectors.section import Section
-from connectors.validation import faults_of
+from connectors.validation import Fault, faults_of
+from daemon.config.overrides import set_key
 from daemon.config.settings import Settings
+from daemon.config.yaml_file import read_mapping, texts
+from daemon.config.yaml_file import read_yaml as read_yaml
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, with a key that stands twice an error instead of a silent loss."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+_VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
+_LARGEST = 2**63  # no number of a configuration is near it, and what counts in 64 bits would break
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Settings:
     """Read the configuration file ``path`` with ``key.path=value`` overrides."""
-    return settings_from(read_yaml(path), overrides, folder=path.resolve().parent)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a file's mapping; an empty file is an empty one."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise ConfigurationError(f"{path} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not YAML: {error}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path} holds a {type(values).__name__}, not a mapping of keys.")
-    return values
+    return settings_from(read_mapping(path), overrides, folder=path.resolve().parent)
 
 
 def settings_from(values: Mapping[str, Any], overrides: Iterable[str] = (), *, folder: Path) -> Settings:
     """Return the settings that plain values mean; relative paths are relative to ``folder``."""
-    merged: dict[str, Any] = _interpolate(dict(values), "")
+    merged: dict[str, Any] = _substituted(texts(dict(values)), "")
     for override in overrides:
-        set_key(merged, override)
+        set_key(merged, override, Settings)
+    _refuse_odd_numbers(merged, "")
     if "STATE_DIRECTORY" in os.environ:  # systemd's StateDirectory=
         merged.setdefault("state_dir", os.environ["STATE_DIRECTORY"])
     try:
@@ -69,42 +48,49 @@ def settings_from(values: Mapping[str, Any], overrides: Iterable[str] = (), *, f
     return absolute
 
 
-def set_key(values: dict[str, Any], override: str) -> None:
-    """Apply one ``key.path=value``; the value is read as YAML."""
-    key, sign, text = override.lstrip("+").partition("=")
-    if not sign or not key:
-        raise ConfigurationError(f"{override!r} is not an override: write key.path=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"the value {text!r} is not YAML: {error}", path=key) from error
-    *parents, last = key.split(".")
-    at = values
-    for parent in parents:
-        below = at.get(parent)
-        if below is None:
-            below = at[parent] = {}
-        if not isinstance(below, dict):
-            raise ConfigurationError(f"{parent!r} is a value, not a section.", path=key)
-        at = below
-    at[last] = value
-
-
-def _interpolate(value: Any, path: str) -> Any:
+def _substituted(value: Any, path: str) -> Any:
+    """Return values with the environment's in them."""
     if isinstance(value, dict):
-        return {key: _interpolate(below, f"{path}.{key}" if path else str(key)) for key, below in value.items()}
+        return {key: _below(key, below, f"{path}.{key}" if path else str(key)) for key, below in value.items()}
     if isinstance(value, list):
-        return [_interpolate(below, f"{path}.{i}") for i, below in enumerate(value)]
+        return [_substituted(below, f"{path}.{i}") for i, below in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def replace(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
+        name, default = match[1], match[2]
+        if name is None:
+            return "$"
+        if default is not None and "${" in default:
+            message = f"a default is text: ${{{name}:...}} can't hold another variable (a dollar sign is $$)"
+            raise ConfigurationError(message, path=path)
+        found = os.environ.get(name, default)
         if found is None:
-            raise ConfigurationError(f"the environment has no {match[1]}, and ${{{match[1]}}} no default.", path=path)
+            message = f"the environment has no {name}, and ${{{name}}} no default ($${{{name}}} is the text itself)"
+            raise ConfigurationError(message, path=path)
         return found
 
     return _VARIABLE.sub(replace, value)
+
+
+def _below(key: Any, value: Any, path: str) -> Any:
+    if isinstance(key, str) and "${" in key:
+        raise ConfigurationError("the environment is read in values, not in keys", path=path)
+    return _substituted(value, path)
+
+
+def _refuse_odd_numbers(value: Any, path: str) -> None:
+    """Refuse infinities, what is no number, and numbers that nothing can count with, wherever they stand."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            _refuse_odd_numbers(below, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            _refuse_odd_numbers(below, f"{path}.{i}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{value} is no number that can be counted with", path=path)
+    elif isinstance(value, int | float) and abs(value) >= _LARGEST:
+        raise ConfigurationError("the number is too large", path=path)
 
 
 def _absolute(section: Any, folder: Path) -> Any:
@@ -138,11 +124,16 @@ def _as_configuration_error(error: ValidationError, values: Mapping[str, Any]) -
         elif fault.is_missing_key:
             text = "this key is needed"
         elif isinstance(fault.given, str | int | float | bool):
-            text += f" (it is {fault.given!r})"
+            text += f" (it is {fault.given!r}{_hint(fault)})"
         lines.append((path, text))
     (first_path, first), *others = lines
     more = "".join(f"\n{path}: {text}" for path, text in others)
     return ConfigurationError(first + more, path=first_path)
+
+
+def _hint(fault: Fault) -> str:
+    is_text_wanted = fault.kind == "string_type" and not isinstance(fault.given, str)
+    return ": as text it stands in quotes" if is_text_wanted else ""
 
 
 def _user_path(loc: tuple[int | str, ...], values: Any) -> str:

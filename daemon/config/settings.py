@@ -7,28 +7,49 @@ The sections are frozen pydantic models; an unknown key, a wrong type or two set
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
+
+_LONGEST_S = 1e9  # thirty years; its nanoseconds fit 64 bits
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a number that may stand as text, as those from the environment do; None for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 class WindowsSettings(Section):
     """The windows that a clip is divided into."""
 
     policy: Literal["seconds", "whole"] = Field("seconds", description="windows of window_s, or the whole clip as one")
-    window_s: PositiveFloat = Field(10.0, description="length of a window")
-    stride_s: PositiveFloat = Field(10.0, description="from one window's start to the next; window_s if left out")
+    window_s: PositiveFloat = Field(10.0, le=_LONGEST_S, description="length of a window")
+    stride_s: PositiveFloat = Field(
+        10.0, le=_LONGEST_S, description="from one window's start to the next; window_s if left out"
+    )
     min_tail_s: float = Field(5.0, ge=0, description="a shorter tail joins the window before; half of window_s")
 
     @model_validator(mode="before")
     @classmethod
     def _follow_window(cls, values: Any) -> Any:
         """Let stride_s and min_tail_s follow a window_s that is given alone."""
-        window_s = values.get("window_s") if isinstance(values, dict) else None
-        if not isinstance(window_s, int | float) or values.get("policy", "seconds") == "whole":
+        window_s = _as_number(values.get("window_s")) if isinstance(values, dict) else None
+        if window_s is None or values.get("policy", "seconds") == "whole":
             return values
         return {"stride_s": window_s, "min_tail_s": window_s / 2, **values}
 
@@ -128,6 +149,19 @@ class OpenAISettings(Section):
     api_key_file: Path | None = Field(None, description="a file that holds the key")
     slots: PositiveInt = Field(64, description="requests in flight at once, over all servers")
 
+    @field_validator("base_urls")
+    @classmethod
+    def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            try:
+                parts = urlsplit(url)
+                is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:  # a port that is no number, brackets that do not close
+                is_url = False
+            if not is_url or not url.isprintable() or " " in url:
+                raise ValueError(f"{url!r} is no URL of a server, for example http://127.0.0.1:8000/v1")
+        return urls
+
 
 class FakeSettings(Section):
     """No model: captions made from the frames, for tests of delivery and for trying out a configuration."""
@@ -158,6 +192,10 @@ class LimitsSettings(Section):
     decoder_memory_bytes: Bytes = Field(4 * 2**30, description="address space of one decoding process")
     decode_s_per_clip_minute: PositiveFloat = Field(
         60.0, description="processor seconds that decoding may take for each minute of a clip, and for a shorter clip"
+    )
+    alike_failures: NonNegativeInt = Field(
+        5,
+        description="a source pauses when so many clips in a row fail for one reason that is not theirs; 0 is off",
     )
     sandbox: Literal["required", "best"] = Field(
         "required", description="whether decoders run only where the kernel can confine them, or as far as it can"

@@ -6,33 +6,35 @@ from daemon.engines.contract import Engine
 from daemon.engines.fake import FakeEngine, FakeTokenPlanner, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.engines.model_checks import check_structure
-from daemon.engines.token_planner import RemoteTokenPlanner, TokenPlanner
+from daemon.engines.token_planner import Check, RemoteTokenPlanner, TokenPlanner
 from daemon.engines.vllm_args import checked_args
 from daemon.windows import FramePolicy
 
 
-def build_engine(settings: Settings) -> Engine:
+def build_engine(settings: Settings, check: Check = lambda _: None) -> Engine:
     """Return the engine that the configuration means, behind its guard; nothing is started.
 
+    ``check`` is called as it starts, before weights are loaded, and may raise :class:`ConfigurationError`.
     Remote servers have no guard: one that is away is waited for, and its deadline counts from when it takes a request.
     """
     engine, timeouts = settings.engine, settings.timeouts
     if isinstance(engine, OpenAISettings):
         from daemon.engines.openai import RemoteEngine
 
-        return RemoteEngine(engine, request_deadline_s=timeouts.request_deadline_s)
-    return GuardedEngine(_local_engine(settings, engine), timeouts.request_deadline_s, timeouts.stall_s)
+        return RemoteEngine(engine, request_deadline_s=timeouts.request_deadline_s, check=check)
+    return GuardedEngine(_local_engine(settings, engine, check), timeouts.request_deadline_s, timeouts.stall_s)
 
 
-def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings) -> Engine:
+def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings, check: Check) -> Engine:
     match engine:
         case VllmSettings():
             from daemon.engines.vllm import VllmEngine
 
-            return VllmEngine(engine, max_frames=most_frames(settings), debug=settings.log.level == "debug")
+            debug = settings.log.level == "debug"
+            return VllmEngine(engine, max_frames=most_frames(settings), debug=debug, check=check)
         case FakeSettings():
             script = None if engine.script is None else FaultScript.read(engine.script)
-            return FakeEngine(delay_ms=engine.delay_ms, slots=engine.slots, script=script)
+            return FakeEngine(delay_ms=engine.delay_ms, slots=engine.slots, script=script, check=check)
 
 
 def build_token_planner(settings: Settings) -> TokenPlanner:

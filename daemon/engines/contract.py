@@ -13,6 +13,7 @@ from daemon.windows import FrameSet
 class Completion:
     """One answer. ``truncated`` says that it ended at ``max_tokens``; times are in milliseconds.
 
+    ``detail`` is a word about an answer whose text does not speak for itself.
     ``logprobs`` holds one entry for each of the ``output_tokens`` where the prompt asks for them.
     """
 
@@ -25,6 +26,7 @@ class Completion:
     engine_ms: float = 0.0
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
+    detail: str = ""
 
 
 @dataclass

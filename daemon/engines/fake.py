@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from connectors.contract import TokenLogprob
-from connectors.errors import ConfigurationError, EngineLost, Transient
+from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon.engines.contract import Completion
-from daemon.engines.token_planner import check_context
+from daemon.engines.token_planner import Check, check_context
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet, MaxFrameSize
 
@@ -36,6 +36,7 @@ class FaultScript:
     never_returns: tuple[str, ...] = ()  # these wait for ever while others are answered
     kills: tuple[str, ...] = ()  # the engine dies whenever it holds one of these
     fails: tuple[str, ...] = ()  # these fail, and may be tried again
+    refuses: tuple[str, ...] = ()  # these are refused
     empty: tuple[str, ...] = ()  # the model says nothing
     cut_off: tuple[str, ...] = ()  # the answer ends at max_tokens
     delays_ms: dict[str, float] = field(default_factory=dict)  # instead of the engine's own, by name
@@ -57,7 +58,7 @@ class FaultScript:
         return cls(**{**given, **names, "once": once})
 
 
-_NAMES = {"never_returns", "kills", "fails", "empty", "cut_off"}
+_NAMES = {"never_returns", "kills", "fails", "refuses", "empty", "cut_off"}
 
 
 class FakeEngine:
@@ -65,9 +66,16 @@ class FakeEngine:
 
     model_id, waiting_for, statistics = "fake", "", None
 
-    def __init__(self, *, delay_ms: float = 0.0, slots: int = 64, script: FaultScript | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        delay_ms: float = 0.0,
+        slots: int = 64,
+        script: FaultScript | None = None,
+        check: Check = lambda _: None,
+    ) -> None:
         self._delay_ms, self.slots, self.script = delay_ms, slots, script or FaultScript()
-        self.planner = FakeTokenPlanner()
+        self.planner, self._check = FakeTokenPlanner(), check
         self.progress = 0
         self.requests: list[str] = []  # the ids of all that came, in order
         self.aborted: list[str] = []
@@ -75,7 +83,8 @@ class FakeEngine:
         self._finished = defaultdict[int, asyncio.Event](asyncio.Event)
 
     async def start(self) -> None:
-        return  # there is no model
+        """Check the configuration; there is no model."""
+        self._check(self.planner)
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
         """Return a text that depends on the window and its frames alone."""
@@ -97,6 +106,8 @@ class FakeEngine:
                 self._finished.pop(number + 1, None)
         if self._named(self.script.fails, request_id):
             raise Transient("the script says so", reason="engine_refused", origin="engine")
+        if self._named(self.script.refuses, request_id):
+            raise Poison(Reason.ENGINE_REFUSED, "the script says so", origin="engine")
         self.progress += 1
         words, cut_off = self._words(frames, prompt, request_id)
         return Completion(

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
 from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import as_images
-from daemon.engines.token_planner import RemoteTokenPlanner
+from daemon.engines.openai_answer import completion_of
+from daemon.engines.token_planner import Check, RemoteTokenPlanner
 from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
@@ -68,10 +68,11 @@ class RemoteEngine:
         *,
         request_deadline_s: float,
         transport: httpx.AsyncBaseTransport | None = None,
+        check: Check = lambda _: None,
     ) -> None:
         self._settings, self._deadline_s, self._transport = settings, request_deadline_s, transport
         self.model_id, self.slots = settings.model, settings.slots
-        self.planner = RemoteTokenPlanner()
+        self.planner, self._check = RemoteTokenPlanner(), check
         self.progress = 0
         self.waiting_for = ""  # why no server takes requests now; empty while one does
         self._servers: list[_Server] = []
@@ -83,18 +84,25 @@ class RemoteEngine:
         Raises:
             ConfigurationError: a server answers and does not know the model, or the key's file can't be read.
         """
-        self._servers = [_Server(self._client(url)) for url in self._settings.base_urls]
         self._control = await asyncio.to_thread(control_tokens_of, self.model_id)
         for look in itertools.count():
-            found = await asyncio.gather(*(self._models(server) for server in self._servers))
-            known = {name for names in found if names is not None for name in names}
-            if self.model_id in known:
+            if await self.look():
                 self.waiting_for = ""
+                self._check(self.planner)
                 return
-            if known:
-                raise ConfigurationError(f"the servers know {', '.join(sorted(known))}", path="engine.model")
             self._note_away("no server answers")
             await asyncio.sleep(_BACK_OFF_S[min(look, len(_BACK_OFF_S) - 1)])
+
+    async def look(self) -> bool:
+        """Ask the servers what they know, once; False where none answers. Raises as :meth:`start` does."""
+        self._servers = self._servers or [_Server(self._client(url)) for url in self._settings.base_urls]
+        found = await asyncio.gather(*(self._models(server) for server in self._servers))
+        known = {name: length for lengths in found for name, length in (lengths or {}).items()}
+        if known and self.model_id not in known:
+            raise ConfigurationError(f"the servers know {', '.join(sorted(known))}", path="engine.model")
+        lengths = [one[self.model_id] for one in found if one and self.model_id in one]
+        self.planner.max_model_len = min((length for length in lengths if length is not None), default=None)
+        return bool(known)
 
     def _client(self, url: str) -> httpx.AsyncClient:
         headers = {}
@@ -109,13 +117,13 @@ class RemoteEngine:
             base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout, limits=limits, transport=self._transport
         )
 
-    async def _models(self, server: _Server) -> list[str] | None:
-        """Return the models that a server knows; None while it is away."""
+    async def _models(self, server: _Server) -> dict[str, int | None] | None:
+        """Return the models that a server knows, with their context where it says; None while it is away."""
         try:
             answer = await server.client.get("models", timeout=_CONNECT_S)
             answer.raise_for_status()
-            return [str(model["id"]) for model in answer.json()["data"]]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return {str(model["id"]): _length(model.get("max_model_len")) for model in answer.json()["data"]}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
@@ -128,7 +136,7 @@ class RemoteEngine:
         while True:
             server = await self._next_server()
             try:
-                completion = await self._ask(server, body, request_id, begun_s)
+                completion = await self._ask(server, body, prompt, request_id, begun_s)
             except _Away as why:
                 server.failures += 1
                 pause_s = _BACK_OFF_S[min(server.failures, len(_BACK_OFF_S)) - 1]
@@ -153,7 +161,9 @@ class RemoteEngine:
             log.warning("A server of the engine is away and is waited for: %s.", why)
         self.waiting_for = why
 
-    async def _ask(self, server: _Server, body: dict[str, Any], request_id: str, begun_s: float) -> Completion:
+    async def _ask(
+        self, server: _Server, body: dict[str, Any], prompt: Prompt, request_id: str, begun_s: float
+    ) -> Completion:
         """Send one request to one server; one that is late is the server's fault where that answers nothing at all."""
         asked_s, answered = time.monotonic(), server.answered
         server.in_flight += 1
@@ -172,7 +182,7 @@ class RemoteEngine:
             server.in_flight -= 1
         _raise_for(answer)
         server.answered += 1
-        return _completion(answer, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
+        return completion_of(answer, prompt, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
 
     async def _has_a_word(self, server: _Server) -> bool:
         """Whether a server says anything to a question without frames; a refusal counts."""
@@ -213,6 +223,20 @@ class RemoteEngine:
         await asyncio.gather(*(server.client.aclose() for server in servers))
 
 
+async def ask_servers(settings: OpenAISettings, deadline_s: float) -> RemoteTokenPlanner | None:
+    """Return what the servers say of the model; None where none answers. Raises as :meth:`RemoteEngine.start` does."""
+    engine = RemoteEngine(settings, request_deadline_s=deadline_s)
+    try:
+        return engine.planner if await engine.look() else None
+    finally:
+        await engine.close()
+
+
+def _length(said: object) -> int | None:
+    """Return a context's length in tokens; vLLM says it, others do not."""
+    return said if isinstance(said, int) and said > 0 else None
+
+
 def _data_url(image: "Image") -> str:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
@@ -230,21 +254,3 @@ def _raise_for(answer: httpx.Response) -> None:
         raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine")
     too_long = "context length" in answer.text or "max_model_len" in answer.text
     raise Poison(Reason.OVER_CONTEXT if too_long else Reason.ENGINE_REFUSED, detail, origin="engine")
-
-
-def _completion(answer: httpx.Response, queue_ms: float, engine_ms: float) -> Completion:
-    try:
-        body = answer.json()
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        text, truncated = choice["message"]["content"] or "", choice.get("finish_reason") == "length"
-        steps = (choice.get("logprobs") or {}).get("content") or ()
-        logprobs = tuple(_logprob(one, tuple(map(_logprob, one.get("top_logprobs") or ()))) for one in steps)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        detail = "the server's answer is no chat completion"
-        raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine") from error
-    tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    return Completion(text, truncated, tokens[0], 0, tokens[1], queue_ms, engine_ms, logprobs=logprobs)
-
-
-def _logprob(step: dict[str, Any], top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-    return TokenLogprob(str(step["token"]), float(step["logprob"]), top)

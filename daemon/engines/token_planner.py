@@ -47,6 +47,9 @@ class TokenPlanner(Protocol):
         ...
 
 
+Check = Callable[[TokenPlanner], None]  # of a configuration, as soon as the model's processor is known
+
+
 def check_context(prompt_tokens: int, max_tokens: int, max_model_len: int) -> None:
     """Raise :class:`Poison` where prompt and answer together pass the model's context."""
     if prompt_tokens + max_tokens > max_model_len:
@@ -133,7 +136,10 @@ class ModelTokenPlanner:
 
 
 class RemoteTokenPlanner:
-    """Plans nothing, for the model is on another machine: its server counts, and refuses what it can't take."""
+    """Plans nothing, for the model is on another machine: its server counts, and refuses what it can't take.
+
+    ``max_model_len`` is what the server says of the model, where it does.
+    """
 
     max_model_len: int | None = None
     max_frame_size: MaxFrameSize | None = None
@@ -146,4 +152,9 @@ class RemoteTokenPlanner:
     def check(
         self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
     ) -> None:
-        return
+        """Raise :class:`Poison` where an answer alone fills the model's context."""
+        if self.max_model_len is not None and prompt.max_tokens >= self.max_model_len:
+            detail = (
+                f"generation.max_tokens {prompt.max_tokens} fills the model's context of {self.max_model_len} tokens"
+            )
+            raise Poison(Reason.OVER_CONTEXT, detail, origin="prompt")

@@ -23,7 +23,7 @@ from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.max_frame_size import least_frames, max_frame_size
 from daemon.engines.model_input import MediaForm, black_frames
 from daemon.engines.reaper import EngineReaper, kill_marked
-from daemon.engines.token_planner import ModelTokenPlanner, check_context
+from daemon.engines.token_planner import Check, ModelTokenPlanner, check_context
 from daemon.engines.vllm_args import (
     check_types,
     checked_args,
@@ -147,8 +147,10 @@ class VllmEngine:
 
     waiting_for = ""  # it is there, or it is dead
 
-    def __init__(self, settings: VllmSettings, *, max_frames: int, debug: bool = False) -> None:
-        self._settings, self._max_frames, self._debug = settings, max_frames, debug
+    def __init__(
+        self, settings: VllmSettings, *, max_frames: int, debug: bool = False, check: Check = lambda _: None
+    ) -> None:
+        self._settings, self._max_frames, self._debug, self._check = settings, max_frames, debug, check
         _, self.model_id = model_checks.resolve_model(settings)
         self.slots = 2  # until the model is there and says how many it takes
         self.statistics = EngineStatistics()
@@ -178,6 +180,7 @@ class VllmEngine:
         """
         loaded = await asyncio.to_thread(load_model, self._settings, self._max_frames, debug=self._debug)
         self._planner = loaded.planner
+        await asyncio.to_thread(self._check, loaded.planner)
         self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded))
         self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
         self.slots = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)

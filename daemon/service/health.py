@@ -5,10 +5,10 @@ It only reads. What a part waits for is that part's own report: see :class:`conn
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge
 
@@ -51,6 +51,15 @@ class Rates:
         return (clips - clips_then) / (now_s - then_s), (windows - windows_then) / (now_s - then_s)
 
 
+class Pauses(Protocol):
+    """The sources that are paused since all their clips fail, by name: the reason, and a sentence about it."""
+
+    @property
+    def paused(self) -> Mapping[str, str]: ...
+    @property
+    def why_paused(self) -> Mapping[str, str]: ...
+
+
 class Health:
     """Reads the parts of a daemon. ``phase`` is for :class:`daemon.service.hooks.ServiceHooks` to set."""
 
@@ -63,9 +72,11 @@ class Health:
         metrics: Metrics,
         limit_bytes: int,
         *,
+        pauses: Pauses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine, self.sampler, self.sink, self.routes, self.metrics = engine, sampler, sink, routes, metrics
+        self._pauses = pauses
         self._limit_bytes = limit_bytes  # limits.in_flight_bytes
         self.phase = Phase.STARTING
         self.last_reload = ""  # the sentence that answered the last one
@@ -83,7 +94,14 @@ class Health:
         """Return why the daemon captions nothing now; empty while it is ready."""
         if self.phase is not Phase.READY:
             return str(self.phase)
-        return "; ".join(f"{part} waits for {text}" for part, text in self.waiting_for().items())
+        waits = [f"{part} waits for {text}" for part, text in self.waiting_for().items()]
+        return "; ".join([*waits, *(f"{name} is paused: {text}" for name, text in self.paused().items())])
+
+    def paused(self) -> dict[str, str]:
+        """Return why sources are paused, by name."""
+        if self._pauses is None:
+            return {}
+        return {name: escaped(mask_urls(text)) for name, text in self._pauses.why_paused.items()}
 
     def in_flight(self) -> int:
         """Return how many clips are being worked on."""
@@ -114,13 +132,14 @@ class Health:
         """Return everything a person asks about, as plain values."""
         clips_per_s, windows_per_s = self._per_second()
         count, total = self.metrics, self.metrics.total
-        budget = self.sampler.budget
+        budget, indices = self.sampler.budget, self.sampler.index_budget
         return {
             "version": __version__,
             "phase": str(self.phase),
             "ready": not self.not_ready(),
             "why_not_ready": self.not_ready(),
             "waiting_for": self.waiting_for(),
+            "paused": self.paused(),
             "up_s": round(self._clock() - self._begun_s, 1),
             "model": mask_urls(self.engine.model_id),
             "clips": {
@@ -137,7 +156,10 @@ class Health:
                 "engine_slots": self.engine.slots,
             },
             "per_second": {"clips": round(clips_per_s, 3), "windows": round(windows_per_s, 3)},
-            "in_flight_bytes": {"held": budget.held_bytes + self._encoded_bytes(), "limit": self._limit_bytes},
+            "in_flight_bytes": {
+                "held": budget.held_bytes + indices.held_bytes + self._encoded_bytes(),
+                "limit": self._limit_bytes,
+            },
             "sources": {route.name: self._source(route.name) for route in self.routes},
             "restarts": dict(self.restarts),
             "last_reload": self.last_reload,
@@ -166,13 +188,18 @@ class Health:
             "captiond_engine_busy_seconds_total": {(): self.metrics.engine_busy_s},
             "captiond_engine_slots": {(): engine.slots},
             "captiond_engine_progress_total": {(): engine.progress},
-            "captiond_in_flight_bytes": {("encoded",): self._encoded_bytes(), ("frames",): budget.held_bytes},
+            "captiond_in_flight_bytes": {
+                ("encoded",): self._encoded_bytes(),
+                ("frames",): budget.held_bytes,
+                ("indices",): self.sampler.index_budget.held_bytes,
+            },
             "captiond_in_flight_bytes_limit": {(): self._limit_bytes},
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
             "captiond_sandbox_missing": {(layer,): 1.0 for layer in self.sampler.pool.missing_layers},
             "captiond_source_lag": self._lags(),
             "captiond_source_events_total": self._events(),
             "captiond_waiting": {(part,): float(part in waiting) for part in parts},
+            "captiond_source_paused": {place: 1.0 for place in self._pauses.paused.items()} if self._pauses else {},
             "captiond_ready": {(): float(not self.not_ready())},
             "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
             "captiond_build_info": {(__version__, mask_urls(engine.model_id)): 1.0},

@@ -6,6 +6,7 @@ They never touch a clip. The supervisor calls them as the program starts, gets r
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,6 +63,7 @@ class ServiceHooks:
     manager: ServiceManager
     reloader: Reloader
     server: Server | None
+    try_again: Callable[[], list[str]] = list  # lets the sources that are paused be read again; returns their names
     record: RunRecord = field(default_factory=RunRecord)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
@@ -124,6 +126,8 @@ class ServiceHooks:
         except Exception:  # a bug in reading a file is no reason to stop captioning
             log.exception("The configuration could not be read again.")
             outcome, sentence = Outcome.REFUSED, "Not reloaded: an error, see the log."
+        if outcome is not Outcome.REFUSED and (names := self.try_again()):
+            sentence += f" Read again: {', '.join(names)}."
         sentence = escaped(mask_urls(sentence))  # it may quote what stands in the file
         self.health.metrics.reloads.labels(outcome).inc()
         self.health.last_reload = sentence

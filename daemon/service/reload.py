@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from connectors.errors import ConfigurationError, Poison
+from connectors.errors import ConfigurationError
 from connectors.routes import refuse_overlaps
 from daemon.config.clip_settings import ClipSettings, settings_by_source
+from daemon.config.prompt_trial import check_prompts
 from daemon.config.settings import Settings
 from daemon.engines.build import most_frames
 from daemon.engines.contract import Engine
 
 _RELOADABLE = ("windows", "frames", "prompt", "generation")
 _OF_A_SOURCE = ("windows", "frames", "prompt")
-
-# what the engine's planner is asked about where no clip is at hand
-_PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
 
 
 class Outcome(StrEnum):
@@ -59,25 +57,20 @@ class Reloader:
                 return Outcome.REFUSED, f"Not reloaded: {_listed(fixed)} {needs} a restart."
             refuse_overlaps(fresh)
             by_source = settings_by_source(fresh)
-            self._check(fresh, by_source)
+            self._check(fresh)
         except ConfigurationError as error:
             return Outcome.REFUSED, f"Not reloaded, the configuration is wrong: {' '.join(str(error).split())}."
         self.settings = fresh
         self.by_source.update(by_source)
         return Outcome.APPLIED, f"Reloaded: {_listed(changed)} changed; clips in flight keep what they started with."
 
-    def _check(self, fresh: Settings, by_source: Mapping[str, ClipSettings]) -> None:
+    def _check(self, fresh: Settings) -> None:
         """Refuse what the running engine can't do."""
         most = most_frames(fresh)
         if most > self._most_frames:
             message = f"{most} frames a window need a restart: the engine was started for {self._most_frames}"
             raise ConfigurationError(message, path="frames")
-        for name, mine in by_source.items():
-            frames = mine.frames.frames_in(mine.windows.window_ns)
-            try:
-                self.engine.planner.check(mine.prompt, frames, _PROBE_HEIGHT, _PROBE_WIDTH)
-            except Poison as fault:
-                raise ConfigurationError(fault.detail, path=f"sources.{name}.prompt") from fault
+        check_prompts(fresh, self.engine.planner)
 
 
 def is_reloadable(key: str) -> bool:

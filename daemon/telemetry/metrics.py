@@ -71,6 +71,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "captiond_waiting", "gauge", ("edge",), "1 while this source, the sink or the engine is waited for.", read=True
     ),
+    Row("captiond_source_paused", "gauge", ("source", "reason"), "1 while clips fail alike and wait.", read=True),
     Row("captiond_ready", "gauge", (), "1 while clips are captioned and nothing is waited for.", read=True),
     Row("captiond_restarts_total", "counter", ("ended",), "Starts after another run, by how that ended.", read=True),
     Row("captiond_build_info", "gauge", ("version", "model"), "1: the version and the model.", read=True),

@@ -22,7 +22,8 @@ from pydantic import (
 
 from connectors.errors import ConfigurationError
 from connectors.section import Section
-from daemon.config.file import read_yaml, set_key
+from daemon.config.overrides import set_key
+from daemon.config.yaml_file import read_yaml
 from neva.settings_file import config_file, configuration_error
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
-from daemon.config.file import read_yaml, set_key
+from daemon.config.overrides import set_key
+from daemon.config.yaml_file import read_yaml
 from neva.settings_file import configuration_error
 from neva.training.settings import STAGES, Stage, TrainingSettings
 

@@ -1,5 +1,9 @@
-"""Kills, folder to folder: a load is struck again and again by new processes until a last one may finish it."""
+"""Kills, folder to folder: a load is struck again and again by new processes until a last one may finish it.
 
+In K1 and K2 each kill is the machine's, which counts against no clip. In K6 a clip kills; in K7 the machine stays up.
+"""
+
+import json
 import os
 import random
 import signal
@@ -9,6 +13,7 @@ import time
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH, fill_inbox, write_config
+from testing.power_cut import power_cut
 from testing.repository import ROOT
 from tests.chaos.invariants import folder_findings
 from tests.chaos.kill_points import EXIT_CODE, POINTS
@@ -44,14 +49,32 @@ def watch(process: "subprocess.Popen[bytes]", captions: Path, until_s: float) ->
     return recovery_s
 
 
-def finish(config: Path, names: list[str], faults: int, slowest_s: float) -> Result:
-    """Let a last process finish the load, then check what is there."""
+def finish(config: Path, names: list[str], faults: int, slowest_s: float, *, rejected_at_most: int = 0) -> Result:
+    """Let a last process finish the load, then check what is there; so many clips may be taken for killers."""
     folder = config.parent
     last = daemon(config)
     code = last.wait(timeout=FINISH_S)
-    found = folder_findings(names, folder / "inbox", folder / "captions" / "load", WINDOWS_EACH)
-    wrong = list(found.wrong) + ([f"the last daemon exited with {code}"] if code != 0 else [])
+    killers, wrong = rejected_as_killers(folder)
+    if len(killers) > rejected_at_most:
+        wrong.append(f"{sorted(killers)} were rejected after {faults} kills")
+    others = [name for name in names if name not in killers]
+    found = folder_findings(others, folder / "inbox", folder / "captions" / "load", WINDOWS_EACH)
+    wrong += list(found.wrong) + ([f"the last daemon exited with {code}"] if code != 0 else [])
     return Result(faults, found.windows, found.lost, found.twice, slowest_s, wrong)
+
+
+def rejected_as_killers(folder: Path) -> tuple[set[str], list[str]]:
+    """Return the clips that were rejected as killers, and what is wrong with rejections."""
+    failed, wrong = folder / "inbox" / "failed", list[str]()
+    names = {str(path.relative_to(failed)) for path in failed.rglob("*.mp4")}
+    for name in names:
+        reason = json.loads((failed / f"{name}.reason.json").read_text())
+        file = folder / "captions" / "load" / f"{name}.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        indices = [line["window"]["index"] for line in lines if "window" in line]
+        if reason["reason"] != "killer" or indices != list(range(reason["next_window"])):
+            wrong.append(f"{name} is rejected as {reason['reason']} at {reason['next_window']} after {indices}")
+    return names, wrong
 
 
 def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS) -> Result:
@@ -65,13 +88,14 @@ def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS) -> Resu
         process = daemon(config, point, str(draw.randint(1, max(2, clips // 20))))
         slowest_s = max(slowest_s, watch(process, folder / "captions", FINISH_S))
         struck += process.wait(timeout=FINISH_S) == EXIT_CODE
+        power_cut(folder / "state")
     result = finish(config, names, struck, slowest_s)
     if struck == 0:
         result.wrong.append(f"{point} was never passed: nothing was struck")
     return result
 
 
-def killed_at_random(faults: int, folder: Path, clips: int = CLIPS) -> Result:
+def killed_at_random(faults: int, folder: Path, clips: int = CLIPS, *, machine_stays: bool = False) -> Result:
     """Strike one load with SIGKILL, 0 to 3 s after each process was started."""
     folder.mkdir(parents=True)
     names = fill_inbox(folder / "inbox", clips)
@@ -85,7 +109,9 @@ def killed_at_random(faults: int, folder: Path, clips: int = CLIPS) -> Result:
             process.send_signal(signal.SIGKILL)
             struck += 1
         process.wait()
-    return finish(config, names, struck, slowest_s)
+        if not machine_stays:
+            power_cut(folder / "state")
+    return finish(config, names, struck, slowest_s, rejected_at_most=max(0, struck - 1) if machine_stays else 0)
 
 
 def k1(faults: int, folder: Path) -> Result:
@@ -108,7 +134,38 @@ def k2(faults: int, folder: Path) -> Result:
     return total
 
 
+def k6(faults: int, folder: Path) -> Result:
+    """A clip kills the program whenever it is described: rejected after the second time, and no other."""
+    total = Result()
+    for number in range(faults):
+        at = folder / str(number)
+        at.mkdir(parents=True)
+        names, config = fill_inbox(at / "inbox", 24), write_config(at)
+        killer = random.Random(number).choice(names)
+        codes = list[int]()
+        while len(codes) < 6 and (not codes or codes[-1] != 0):
+            command = [sys.executable, "-m", "tests.pipeline.struck_daemon", str(config), "killed_at_engine", killer]
+            with (at / "daemon.log").open("ab") as log:
+                codes.append(subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False).returncode)
+        result = finish(config, names, 1, 0.0, rejected_at_most=1)
+        if codes != [-signal.SIGKILL] * 2 + [0] or rejected_as_killers(at)[0] != {killer}:
+            result.wrong.append(f"{killer} ended daemons with {codes}; rejected are {rejected_as_killers(at)[0]}")
+        total.add(result)
+    return total
+
+
+def k7(faults: int, folder: Path) -> Result:
+    """``faults`` kills from outside while the machine stays up: each but the first may cost one clip, alone then."""
+    total = Result()
+    for number, left in enumerate(range(faults, 0, -FAULTS_A_LOAD)):
+        many = min(left, FAULTS_A_LOAD)
+        total.add(killed_at_random(many, folder / str(number), CLIPS if many > 2 else 24, machine_stays=True))
+    return total
+
+
 ROWS = (
     Row("K1 folder", "kill -9 at each of 12 points", 20, 0, k1),
     Row("K2 folder", "kill -9 at random times", 200, 0, k2),
+    Row("K6 folder", "a clip kills the program", 5, 1, k6),
+    Row("K7 folder", "kill -9 at random times, the machine stays up", 40, 0, k7),
 )

@@ -20,6 +20,14 @@ def test_every_window_is_captioned_exactly_once(point: str, tmp_path: Path) -> N
     assert result.windows == CLIPS * 6
 
 
+@pytest.mark.timeout(400)
+def test_kills_while_the_machine_stays_up_cost_at_most_the_clip_that_was_alone(tmp_path: Path) -> None:
+    result = killed_at_random(4, tmp_path / "load", CLIPS, machine_stays=True)
+
+    assert result.wrong == []
+    assert (result.lost, result.twice) == (0, 0)
+
+
 @pytest.mark.timeout(240)
 def test_killed_at_random(tmp_path: Path) -> None:
     result = killed_at_random(3, tmp_path / "load", CLIPS)

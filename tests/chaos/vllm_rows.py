@@ -9,6 +9,7 @@ from pathlib import Path
 
 from daemon.engines.reaper import MARK, marked_processes
 from testing.load import WINDOWS_EACH, fill_inbox
+from testing.power_cut import power_cut
 from testing.repository import ROOT
 from tests.chaos.engine_rows import ENGINE_LOST, EXIT_S, check, run_once
 from tests.chaos.folder_rows import FINISH_S, lines_written
@@ -70,6 +71,7 @@ def strike(config: Path, *, core: bool) -> tuple[list[str], float]:
     begun_s = time.monotonic()
     os.kill(engine if core else process.pid, signal.SIGKILL)
     code = process.wait(timeout=FINISH_S)
+    power_cut(config.parent / "state")  # the kill of the daemon is no clip's doing
     took_s, wrong = time.monotonic() - begun_s, []
     if code != (ENGINE_LOST if core else -signal.SIGKILL) or took_s > EXIT_S:
         wrong.append(f"exit {code} after {took_s:.1f} s")

@@ -10,8 +10,9 @@ import numpy as np
 
 from connectors.errors import Reason
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
+from daemon.decoding.index_block import to_block
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
-from daemon.decoding.protocol import Alive, Decoded, Fault, Planned, Poisoned, pack
+from daemon.decoding.protocol import Alive, Decoded, Fault, Index, Planned, Poisoned, pack
 from tests.fuzz.pieces import joined
 
 _REPLAY = ("clip_id", "first_window", "plan_hash", "count", "signature")
@@ -81,9 +82,11 @@ def _answers() -> Iterator[bytes]:
     decoded = [Decoded((0, 6, 12, 18), 1.5), Decoded((25, 31, 37, 43), 1.5)]
     for time_base, truncated in ((Fraction(1, 25), False), (Fraction(1001, 30000), True)):
         ticks = np.arange(50, dtype=np.int64)
-        index = PacketIndex(time_base, ticks, ticks, np.full(50, KEY | SHOWN, np.uint8), 1).to_bytes()
-        planned = Planned(**facts, truncated=truncated, failure="cut" if truncated else "")
+        index = to_block(PacketIndex(time_base, ticks, ticks, np.full(50, KEY | SHOWN, np.uint8), 1))
+        failure = "cut" if truncated else ""
+        planned = Planned(**facts, truncated=truncated, failure=failure, packets=50, index_bytes=len(index))
         yield b"".join((pack(Alive()), pack(planned, index), *map(pack, decoded)))
+        yield b"".join((pack(planned), pack(Index(), index), *map(pack, decoded)))
     yield pack(Poisoned(Reason.CORRUPT, "no frame"))
     yield pack(Fault("KeyError"))
 

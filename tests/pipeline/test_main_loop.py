@@ -206,6 +206,19 @@ async def test_another_plan_starts_the_clip_again(video: bytes) -> None:
     assert {one.plan_hash for one in captions} != {first}
 
 
+async def test_a_question_that_is_refused_ends_its_clip_and_not_the_program(video: bytes) -> None:
+    inbox, sink = MemoryInbox(), MemorySink()
+    inbox.put("plain", video)
+    inbox.put("asked", video, prompt="x" * 33_000)
+
+    async with house(inbox, sink) as (pipeline, _):
+        await pipeline.run()
+
+    assert [one.reason for one in sink.rejections.values()] == ["prompt"]
+    assert inbox.unfinished == []
+    assert sorted(map(len, sink.captions.values())) == [0, WINDOWS_EACH]
+
+
 async def test_a_clip_that_kills_engines_is_found_and_its_neighbours_are_not_harmed(video: bytes) -> None:
     inbox, sink = MemoryInbox(), MemorySink()
     for name in ("a", "killer", "b", "c"):

@@ -1,4 +1,7 @@
-"""K1 and K2: kills, Kafka to Kafka. A load is struck by daemon after daemon until a last one may finish it."""
+"""K1 and K2: kills, Kafka to Kafka. A load is struck by daemon after daemon until a last one may finish it.
+
+Each kill is the machine's, which counts against no clip.
+"""
 
 import math
 import random
@@ -9,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH
+from testing.power_cut import power_cut
 from tests.chaos.kafka.load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side
 from tests.chaos.kafka.run_daemon import Options
 from tests.chaos.kill_points import EXIT_CODE, POINTS
@@ -56,6 +60,7 @@ def killed_at(point: str, faults: int, folder: Path, transactional: bool, clips:
         with load.running(Options(once=True, point=point, countdown=countdown)) as process:
             if process.wait(timeout=FINISH_S) == EXIT_CODE:
                 kills_ms.append(_now_ms())
+        power_cut(load.folder / "state")
     result = _finish(load, len(kills_ms), kills_ms, RECOVERY_S)
     if not kills_ms:
         result.wrong.append(f"{point} was never passed: nothing was struck")
@@ -74,6 +79,7 @@ def killed_at_random(faults: int, seed: int, folder: Path, transactional: bool, 
             process.send_signal(signal.SIGKILL)
             if process.wait() == -signal.SIGKILL:
                 kills_ms.append(_now_ms())
+        power_cut(load.folder / "state")
     return _finish(load, len(kills_ms), kills_ms)
 
 

@@ -64,7 +64,8 @@ def struck(components: Components, options: Options, journal: Journal) -> Compon
 
     engine: Any = SlowToStart(KillingEngine(components.engine, killer), killer, journal, options.slow_start_s)
     sampler: Any = KillingSampler(components.sampler, killer)
-    return replace(components, routes=[around(route) for route in components.routes], sampler=sampler, engine=engine)
+    routes: Any = components.routes
+    return replace(components, routes=[around(route.route) for route in routes], sampler=sampler, engine=engine)
 
 
 def main() -> int:

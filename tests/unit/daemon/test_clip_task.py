@@ -1,14 +1,16 @@
 """A clip begins at a window that its plan has, whatever position it came with."""
 
+import numpy as np
 import pytest
 
-from connectors.contract import Clip, ClipPosition, Delivery
+from connectors.contract import CaptionStatus, Clip, ClipPosition, Delivery
 from connectors.errors import Poison
 from connectors.media.refused import RefusedMedia
 from daemon.clip_task import ClipTask
 from daemon.config.clip_settings import ClipSettings
+from daemon.engines.contract import Completion
 from daemon.prompts.prompt import Prompt
-from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Window, WindowPolicy
 
 SETTINGS = ClipSettings(WindowPolicy(NS_PER_S, NS_PER_S, NS_PER_S // 2), FramePolicy(num_frames=2), Prompt("Describe."))
 
@@ -23,3 +25,25 @@ def test_a_position_behind_the_plans_end_begins_again(position: int, begins: int
 
     assert task.next_window == begins
     assert task.advance([], last=False).next_window == begins
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "detail"),
+    [
+        (Completion("A dog.", False, 1, 1, 1), CaptionStatus.SUCCESS, ""),
+        (Completion("A do", True, 1, 1, 1), CaptionStatus.TRUNCATED, ""),
+        (Completion(" \n", False, 1, 1, 1), CaptionStatus.EMPTY, ""),
+        (Completion("", True, 1, 1, 1), CaptionStatus.TRUNCATED, "cut off at generation.max_tokens before its first"),
+        (Completion("", True, 1, 1, 1, detail="reasoning alone"), CaptionStatus.TRUNCATED, "reasoning alone"),
+        (Completion("", False, 1, 1, 1, detail="reasoning alone"), CaptionStatus.EMPTY, "reasoning alone"),
+    ],
+)
+def test_a_window_without_a_text_says_why(answer: Completion, status: CaptionStatus, detail: str) -> None:
+    clip = Clip("c", "t", RefusedMedia("c", Poison("corrupt", "x")), 0)
+    frames = FrameSet(Window(0, 0, NS_PER_S, (0,), (0,)), np.zeros((1, 4, 4, 3), np.uint8), (0,))
+
+    caption = ClipTask(Delivery(clip), SETTINGS, "m").caption(frames, answer)
+
+    assert caption.status is status
+    assert detail in caption.detail
+    assert bool(caption.detail) == bool(detail)

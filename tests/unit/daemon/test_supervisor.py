@@ -38,7 +38,7 @@ class Part:
 class Loop:
     """A main loop whose tasks fail."""
 
-    def __init__(self, *faults: Exception) -> None:
+    def __init__(self, *faults: BaseException) -> None:
         self.faults = faults
         self.quarantined = False
         self.in_flight = self
@@ -48,7 +48,7 @@ class Loop:
             for fault in self.faults:
                 tasks.create_task(self.fail(fault))
 
-    async def fail(self, fault: Exception) -> None:
+    async def fail(self, fault: BaseException) -> None:
         raise fault
 
     async def quarantine(self) -> None:
@@ -78,6 +78,15 @@ async def test_what_nobody_foresaw_is_a_bug_with_its_stack(fault: Exception, cap
 async def test_a_start_that_fails_unforeseen_is_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     assert await supervised(Loop(), RuntimeError("no GPU")).run() is ExitCode.BUG
     assert "no GPU" in caplog.text
+
+
+async def test_a_panic_of_a_library_is_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+    class Panic(BaseException):
+        """What Rust's panics are to Python."""
+
+    assert await supervised(Loop(), Panic("index out of bounds")).run() is ExitCode.BUG
+    assert await supervised(Loop(Panic("index out of bounds"))).run() is ExitCode.BUG
+    assert "index out of bounds" in caplog.text
 
 
 async def test_what_is_meant_to_end_the_program_wins_over_what_comes_with_it() -> None:

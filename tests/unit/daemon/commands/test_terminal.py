@@ -53,6 +53,28 @@ def test_nothing_of_a_caption_is_lost(capsys: pytest.CaptureFixture[str]) -> Non
     assert r"\x1b[2J :smile: [red]x[/red]" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", ["text", "vtt"])
+def test_a_caption_in_a_pipe_is_the_model_s_words_whole(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ":warning: [bold]three[/bold] {x}  signs, " * 40 + "\u00a0\u202fend"
+
+    CaptionPrinter(form, Console(), lambda _: None)(progress(words, "a  b\u202f " * 20 + ".mp4"))
+
+    printed = capsys.readouterr().out
+    assert words in printed
+    assert form == "vtt" or "a  b\u202f " * 20 + ".mp4\n" in printed
+
+
+def test_a_table_in_a_pipe_loses_no_name() -> None:
+    name, out = "a  long " * 40, io.StringIO()
+    table = Table("name", "more")
+    table.add_row(cell(name), cell("x" * 90))
+
+    show_table(table, to=Console(file=out))
+
+    assert name in out.getvalue()
+    assert "x" * 90 in out.getvalue()
+
+
 def test_json_means_what_it_meant(capsys: pytest.CaptureFixture[str]) -> None:
     CaptionPrinter("json", Console(), lambda _: None)(progress("marks \u200e stay"))
 

@@ -59,6 +59,8 @@ REFUSED = [
     ({"frames": {"rule": "neva", "fps": 2}}, "frames: rule: neva takes num_frames"),
     ({"engine": {"kind": "vlm"}}, "engine"),
     ({"engine": {"kind": "vllm", "modell": "x"}}, "engine.modell: unknown key; do you mean 'model'"),
+    ({"engine": {"kind": "openai", "base_urls": ["nowhere"], "model": "m"}}, "engine.base_urls: 'nowhere' is no URL"),
+    ({"engine": {"kind": "openai", "base_urls": ["http://a:b/v1"], "model": "m"}}, "engine.base_urls: .*is no URL"),
     ({"sources": {}}, "sources: .*at least 1"),
     ({"sources": {"inbox": {"kind": "folder"}}}, "sources.inbox.path: this key is needed"),
     ({"sink": {"kind": "folder", "path": "x", "pth": 1}}, "sink.pth: unknown key"),

@@ -18,6 +18,7 @@ FOLDER = ROOT / "daemon" / "decoding" / "child"
 SHARED = {
     "connectors.errors",
     "daemon.decoding.fields",
+    "daemon.decoding.index_block",
     "daemon.decoding.media",
     "daemon.decoding.packet_index",
     "daemon.decoding.protocol",

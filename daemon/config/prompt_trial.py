@@ -1,0 +1,109 @@
+"""The trial of a configuration's prompts: each source's is rendered and counted before any clip is taken.
+
+A prompt that fits no window would send every clip of an inbox to ``failed/``. So what the configuration says is put
+through the model's own template and processor, with small frames: whatever fails with those fails with all.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from connectors.errors import ConfigurationError, Poison, Reason
+from daemon.config.clip_settings import ClipSettings, settings_by_source
+from daemon.config.settings import OpenAISettings, Settings
+from daemon.prompts.prompt import Prompt
+from daemon.prompts.templates import AUTO, templates
+
+_SMALL = 64  # height and width: a frame costs hardly fewer tokens than this one
+
+
+class Planner(Protocol):
+    """The part of :class:`daemon.engines.token_planner.TokenPlanner` that a trial asks."""
+
+    def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None: ...
+
+
+def check_templates(settings: Settings) -> None:
+    """Raise :class:`ConfigurationError` for the name of a template that there is none of; nothing is loaded for it."""
+    for name, mine in settings_by_source(settings).items():
+        wanted, path = mine.prompt.template, _Keys(settings, name).of("prompt", "template")
+        if wanted == AUTO:
+            continue
+        if wanted not in templates():
+            close = difflib.get_close_matches(wanted, templates(), n=1)
+            hint = f"; do you mean {close[0]!r}?" if close else ""
+            known = ", ".join([AUTO, *sorted(templates())])
+            raise ConfigurationError(f"there is no template {wanted!r}, but {known}{hint}", path=path)
+        if isinstance(settings.engine, OpenAISettings):
+            message = f"a server knows its own chat template alone: write {AUTO}; {wanted!r} needs engine.kind: vllm"
+            raise ConfigurationError(message, path=path)
+
+
+def check_prompts(settings: Settings, planner: Planner) -> None:
+    """Raise :class:`ConfigurationError` where no window of a source can be asked what the configuration says."""
+    check_templates(settings)
+    for name, mine in settings_by_source(settings).items():
+        trial = _Trial(planner, mine.prompt, fewest_frames(mine))
+        if (fault := trial.fault()) is not None:
+            path = trial.key(fault, _Keys(settings, name))
+            message = f"every clip of source {name} would be rejected (sources.{name}.prompt, or the top level's)"
+            raise ConfigurationError(f"{message}: {fault.detail}", path=path)
+
+
+def fewest_frames(mine: ClipSettings) -> int:
+    """Return the frames of a source's full window; for whole clips, those of the shortest one."""
+    return mine.frames.frames_in(1 if mine.windows.whole else mine.windows.window_ns)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys that a source's settings come from: its own where it has them, else the top level's."""
+
+    settings: Settings
+    source: str
+
+    def of(self, section: str, *names: str) -> str:
+        """Return the first of a section's keys that is set, else the first."""
+        own: Mapping[str, Any] = getattr(self.settings.sources[self.source], section, {})
+        for name in names:
+            if name in own:
+                return f"sources.{self.source}.{section}.{name}"
+        given = getattr(self.settings, section).model_fields_set
+        return f"{section}.{next((name for name in names if name in given), names[0])}"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One source's prompt, over a window of small frames."""
+
+    planner: Planner
+    prompt: Prompt
+    frames: int
+
+    def fault(self) -> Poison | None:
+        """Return why such a window would be rejected; None where it would not, or where only its size is refused."""
+        try:
+            self.planner.check(self.prompt, self.frames, _SMALL, _SMALL)
+        except Poison as fault:
+            return fault if fault.reason in (Reason.PROMPT, Reason.OVER_CONTEXT) else None
+        return None
+
+    def key(self, fault: Poison, keys: _Keys) -> str:
+        """Return the key without which there would be no fault."""
+        if fault.reason == Reason.OVER_CONTEXT:
+            return self._key_of_length(keys)
+        if self.prompt.system is not None and self._passes(prompt=replace(self.prompt, system=None)):
+            return keys.of("prompt", "system")
+        is_text = self._passes(prompt=replace(self.prompt, text="Describe."))
+        return keys.of("prompt", "text" if is_text else "template")
+
+    def _key_of_length(self, keys: _Keys) -> str:
+        if self._passes(prompt=replace(self.prompt, max_tokens=1, min_tokens=0)):
+            return keys.of("generation", "max_tokens")
+        if self._passes(prompt=replace(self.prompt, max_tokens=1, min_tokens=0), frames=1):
+            return keys.of("frames", "num_frames", "fps", "max_frames", "min_frames")
+        return keys.of("prompt", "text")
+
+    def _passes(self, *, prompt: Prompt, frames: int | None = None) -> bool:
+        return _Trial(self.planner, prompt, self.frames if frames is None else frames).fault() is None
