@@ -23,6 +23,7 @@ from daemon.decoding.protocol import (
     Poisoned,
     unpack_prefix,
 )
+from daemon.decoding.timeline import Mended
 from daemon.windows import NS_PER_S, FramePolicy, PlannedWindows, Window, WindowPolicy, plan_windows
 
 _MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes
@@ -71,6 +72,7 @@ class ClipPlan:
     """A clip's windows, and everything needed to decode them. :meth:`close` it when the clip is done.
 
     ``width`` and ``height`` are those of the frames that the model gets, ``pts_ns`` is ``int64[F]`` from 0.
+    ``media_start_ns`` is when the first frame is shown on the container's clock, and ``mended`` what was done to times.
     ``fault`` is what :meth:`Sampler.frame_sets` raises after the last window, where the clip ends before its time.
     """
 
@@ -81,6 +83,8 @@ class ClipPlan:
     codec: str
     container: str
     pts_ns: NDArray[np.int64] = field(repr=False)
+    media_start_ns: int
+    mended: Mended
     fault: Poison | None
     limits: MediaLimits = field(repr=False)
     media: OpenMedia = field(repr=False)

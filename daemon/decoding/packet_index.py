@@ -42,9 +42,8 @@ class PacketIndex:
     """The packets of one video stream.
 
     ``pts`` and ``dts`` are ``int64[P]`` and ``flags`` ``uint8[P]``, in decoding order and in ticks of ``time_base``;
-    ``last_ticks`` is how long the last frame is shown. ``counted`` says that the packets carried no distinct times and
-    that a decoding pass made the index: a decode index is then the same as a frame index, and decoding starts at the
-    beginning.
+    ``last_ticks`` is how long the last frame is shown. ``counted`` says that these are not the times that the
+    container gives its packets, which are then known by their count alone.
 
     Derived: ``order`` (``int32[F]``, frame index -> decode index), ``sorted_pts`` (``int64[F]``, ticks), ``keys``
     (``int32[K]``, the frame indices of key frames) and ``duration_ns``.
@@ -105,8 +104,6 @@ class PacketIndex:
         That is the last key frame shown at or before it: a frame shown before its group's key frame (an open group)
         needs the group before. ``steps_back`` goes that many key frames further back.
         """
-        if self.counted:
-            return 0
         at = int(np.searchsorted(self.keys, np.int32(frame_index), side="right")) - 1
         while at >= 0 and self.order[self.keys[at]] > self.order[frame_index]:
             at -= 1

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from connectors.errors import Reason
 from daemon.decoding.fields import TRUTH, Choice, Clean, Data, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
+from daemon.decoding.timeline import Mended
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
@@ -37,6 +38,7 @@ _MaxPixels = Annotated[int, Whole(1, 2**62)]
 _Seconds = Annotated[float, Real(0, MAX_SECONDS)]
 _Layers = Annotated[tuple[str, ...], Texts(16, 200)]
 _Detail = Annotated[str, Text(MAX_DETAIL_CHARS)]
+_Count = Annotated[int, Whole(0, MAX_FRAMES)]
 _Truth = Annotated[bool, TRUTH]
 _Name = Annotated[str, Text(200)]
 
@@ -131,8 +133,10 @@ class Planned:
     """The facts about a clip, and with them its index where that is small.
 
     ``width`` and ``height`` are those of the frames that the model gets; ``declared_s`` is the container's word, 0
-    where it has none; ``failure`` says why reading ended early. ``packets`` and ``index_bytes`` are the size of the
-    index, which the worker fills in; a large one is asked for by ``SendIndex`` once there is room for it.
+    where it has none; ``failure`` says why reading ended early. ``media_start_ns`` is the first frame's time on the
+    container's clock, from where that starts. The rest, from ``jumps_back`` on, says what was mended
+    (:class:`daemon.decoding.timeline.Mended`). ``packets`` and ``index_bytes`` are the size of the index, which the
+    worker fills in; a large one is asked for by ``SendIndex`` once there is room for it.
     """
 
     codec: _Name
@@ -142,8 +146,20 @@ class Planned:
     declared_s: _Seconds
     truncated: _Truth
     failure: _Name
+    media_start_ns: Annotated[int, Whole(0, 2**62)]
+    jumps_back: _Count
+    jumps_ahead: _Count
+    filled: _Count
+    reordered: _Truth
+    by_rate: _Truth
+    held: _Truth
     packets: Annotated[int, Whole(1, MAX_FRAMES)] = 1
     index_bytes: Annotated[int, Whole(1, MAX_BLOCK_BYTES)] = 1
+
+    @property
+    def mended(self) -> Mended:
+        """What was mended in the clip's times."""
+        return Mended(self.jumps_back, self.jumps_ahead, self.filled, self.reordered, self.by_rate, self.held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,8 @@ class Sampler:
             readable_windows(times, windows, frames, fault),
             *(planned.width, planned.height, planned.codec, planned.container),
             times.pts_ns,
+            planned.media_start_ns,
+            planned.mended,
             fault,
             self._media_limits,
             media,

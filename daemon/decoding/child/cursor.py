@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-from daemon.decoding.child.pyav import decode_packet, open_container, packets_of, start_decoder, video_stream
+from daemon.decoding.child.pyav import decode_packet, open_video, packets_of, start_decoder
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 
@@ -92,15 +92,13 @@ class FrameCursor:
 
     def _open(self) -> None:
         self._forget()
-        self._container = open_container(self._descriptor, self._limits)
-        self._stream = video_stream(self._container)
+        self._container, self._stream = open_video(self._descriptor, self._limits)
         start_decoder(self._container, self._stream, self._limits, self._threads)
         self._careful = self._careful or self._stream.codec.canonical_name not in _SKIPPING_CODECS
         self._packets = packets_of(self._container, self._stream)
         self._pushed_back: Any = None
         self._decode_index = 0  # of the next packet to read
         self._has_sought = False  # then each packet is held to the index
-        self._count = -1  # index of the last frame that came out, where frames are counted
 
     def _forget(self) -> None:
         self._queue: deque[Shown] = deque()
@@ -153,12 +151,8 @@ class FrameCursor:
     def _take(self, frames: list[Any]) -> None:
         for frame in frames:
             self.decoded += 1
-            if self._index.counted:
-                self._count += 1
-                frame_index = self._count
-            else:
-                frame_index = self._index.frame_at(frame.pts) if frame.pts is not None else -1
-                self.unknown += frame_index < 0
+            frame_index = self._index.frame_at(frame.pts) if frame.pts is not None else -1
+            self.unknown += frame_index < 0
             newest = self._queue[-1] if self._queue else self._held
             if newest is not None and 0 <= frame_index <= newest[0]:
                 self._disordered += 1
@@ -174,7 +168,9 @@ class FrameCursor:
         packet, self._pushed_back = self._pushed_back, None
         packet = packet or next(self._packets, None)
         if packet is None or self._decode_index >= len(self._index.pts):
-            return None if self._decode_index >= len(self._index.pts) and not self._index.counted else packet
+            return None
+        if self._index.counted:  # the time is the index's: the decoder hands it on from the packet to its frame
+            packet.pts = packet.dts = int(self._index.pts[self._decode_index])
         if self._has_sought and packet.pts is not None and packet.pts != self._index.pts[self._decode_index]:
             raise _LostPlaceError
         self._decode_index += 1

@@ -13,14 +13,28 @@ from typing import Any
 
 import av
 import av.logging
+import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.codecs import DECODERS, VIDEO
-from daemon.decoding.child.containers import CONTAINERS, IMAGES, PROTOCOLS, is_known
+from daemon.decoding.child.containers import (
+    ALLOWED,
+    CONTAINERS,
+    IMAGES,
+    PROTOCOLS,
+    is_encrypted,
+    is_known,
+    other_container,
+)
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 
 av.logging.set_level(av.logging.PANIC)
+
+_ENOUGH_FRAMES = 5  # a stream with fewer than another is a thumbnail beside it, as FFmpeg has it
+_DEFAULT_BONUS = 5_000_000  # what a stream's flag as default is worth to ffmpeg, in pixels
+_NEVER_SEEN = (av.stream.Disposition.attached_pic, av.stream.Disposition.timed_thumbnails)
 
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
 
@@ -50,6 +64,8 @@ def open_container(descriptor: int, limits: MediaLimits, **more_options: str) ->
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "opening it takes more memory than a decoder has") from None
     except Exception as error:
+        if other := other_container(head):
+            raise Poison(Reason.UNSUPPORTED_CONTAINER, f"{other}; allowed are {ALLOWED}") from error
         if not is_known(head):
             raise Poison(Reason.NOT_A_VIDEO, "no allowed container recognises the bytes") from error
         raise Poison(Reason.CORRUPT, f"the container can't be read: {explain(error)}") from error
@@ -60,22 +76,86 @@ def explain(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
-def video_stream(container: Any) -> Any:
-    """Return the stream to caption; cover pictures do not count."""
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+def open_video(descriptor: int, limits: MediaLimits) -> tuple[Any, Any]:
+    """Open a clip and return its container and the stream to caption; several are told apart by reading them."""
+    container = open_container(descriptor, limits)
+    try:
+        streams = _candidates(container)
+        if len(streams) > 1:
+            best = _best(container, streams)
+            container.close()
+            container = open_container(descriptor, limits)
+            streams = [container.streams[best]]
+        _check_codec(streams[0])
+        if is_encrypted(descriptor, container.format.name, streams[0].id):
+            raise Poison(Reason.ENCRYPTED, "its frames are encrypted")
+    except BaseException:
+        container.close()
+        raise
+    return container, streams[0]
+
+
+def first_video(container: Any) -> Any:
+    """Return the first stream that could be captioned."""
+    return _candidates(container)[0]
+
+
+def _candidates(container: Any) -> list[Any]:
+    """Return the video streams, without cover pictures and without thumbnails where there is more."""
     if not len(container.streams):
         raise Poison(Reason.CORRUPT, "what describes its streams can't be read")
+    streams = [s for s in container.streams.video if not any(s.disposition & flag for flag in _NEVER_SEEN)]
     if not streams:
         raise Poison(Reason.NO_VIDEO_STREAM, "no video in it")
-    best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
+    return [s for s in streams if s.codec_context is not None and s.codec.canonical_name in VIDEO] or streams
+
+
+def _best(container: Any, streams: list[Any]) -> int:
+    """Return the index of the stream that ffmpeg would take, once those of hardly any frame are set aside."""
+    frames = dict.fromkeys((s.index for s in streams), 0)
+    for packet in packets_of(container, *streams):
+        frames[packet.stream.index] += 1
+        if min(frames.values()) >= _ENOUGH_FRAMES:
+            break
+
+    def rank(stream: Any) -> tuple[int, int]:
+        context = stream.codec_context
+        pixels = context.width * context.height if context is not None else 0
+        is_default = bool(stream.disposition & av.stream.Disposition.default)
+        return min(frames[stream.index], _ENOUGH_FRAMES), pixels + _DEFAULT_BONUS * is_default
+
+    return int(max(streams, key=rank).index)
+
+
+def _check_codec(stream: Any) -> None:
     if stream.codec_context is None:
-        raise Poison(Reason.UNSUPPORTED_CODEC, "no decoder for its video")
-    if stream.codec.canonical_name not in VIDEO:
-        raise Poison(
-            Reason.UNSUPPORTED_CODEC, f"{stream.codec.canonical_name} is not among the codecs that are decoded"
+        raise Poison(Reason.UNSUPPORTED_CODEC, f"no decoder for its video ({_tag_of(stream) or 'unnamed'})")
+    name = stream.codec.canonical_name
+    if name not in VIDEO:
+        raise Poison(Reason.UNSUPPORTED_CODEC, f"{name} is not among the codecs that are decoded: {', '.join(VIDEO)}")
+
+
+def _tag_of(stream: Any) -> str:
+    """Return the four characters by which the container names the codec."""
+    tag = stream.codec_context.codec_tag if stream.codec_context is not None else ""
+    return "".join(c for c in str(tag) if c.isprintable())
+
+
+def table_end(stream: Any) -> int:
+    """Return where the last byte of a stream lies by the container's own table, 0 where that lists nothing."""
+    return max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+
+
+def sound_times(descriptor: int, limits: MediaLimits) -> NDArray[np.float64]:
+    """Return when the packets of the sound end, in seconds on the container's clock."""
+    with open_container(descriptor, limits) as container:
+        sounds = container.streams.audio
+        ends = (
+            float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            for packet in (packets_of(container, *sounds) if sounds else ())
+            if packet.pts is not None
         )
-    return stream
+        return np.fromiter(ends, np.float64)
 
 
 def new_scaler() -> Any:
@@ -97,10 +177,10 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
             other.discard = av.stream.Discard.all
 
 
-def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
     """Yield packets until the end, or until no more can be read."""
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(*streams):
             if packet.size:
                 yield packet
     except Exception:
@@ -117,9 +197,10 @@ def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
         return []
 
 
-def decode_all(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:
-    """Yield every frame that the decoder gives, in order of presentation."""
+def decode_by_place(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:
+    """Yield every frame that the decoder gives, in order of presentation; its time stamp is its packet's place."""
     start_decoder(container, stream, limits, 1)
-    for packet in packets_of(container, stream):
+    for place, packet in enumerate(packets_of(container, stream)):
+        packet.pts = packet.dts = place
         yield from decode_packet(stream, packet)
     yield from decode_packet(stream, None)

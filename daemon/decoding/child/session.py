@@ -4,26 +4,25 @@ import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.containers import is_animated_webp
+from daemon.decoding.child.containers import BEGIN_ANYWHERE, is_animated_webp
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pixels import Geometry, orientation_of, scaled_geometry, write_rgb
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits
-from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
 from daemon.windows import MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
-_DOUBTED_FRAMES = 32  # AVI has decoding times only, and what FFmpeg makes of them can be wrong for reordered frames
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
@@ -141,7 +140,7 @@ class Session:
         if self._decoder == "decord":
             from daemon.decoding.child.decord import DecordWriter
 
-            return DecordWriter(self._descriptor)
+            return DecordWriter(self._descriptor, self._index, self._limits)
         return AvWriter(self._descriptor, self._index, self._limits)
 
     def park(self) -> None:
@@ -208,7 +207,7 @@ def _plan(
     descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
 ) -> tuple[Planned, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
-    found = _first_frame(descriptor, packets.index, limits, _DOUBTED_FRAMES if packets.container == "avi" else 1)
+    found = _first_frame(descriptor, packets.index, limits)
     if found is None and not packets.index.counted:
         packets = PacketReader(descriptor, limits, alive).read(counted=True)
         found = _first_frame(descriptor, packets.index, limits)
@@ -225,8 +224,16 @@ def _plan(
         declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
         truncated=packets.truncated,
         failure=packets.failure,
+        media_start_ns=_media_start_ns(index, packets.start_ns),
+        **asdict(packets.mended),
     )
     return planned, index
+
+
+def _media_start_ns(index: PacketIndex, start_ns: int) -> int:
+    """Return when the first frame is shown on the container's clock, from where that starts."""
+    first_ns = int(ticks_to_ns(index.sorted_pts[:1], index.time_base)[0])
+    return min(max(first_ns - start_ns, 0), 2**62)
 
 
 def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> int:
@@ -237,8 +244,10 @@ def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> 
     """
     if not index.keyframes.any():
         return 0
-    first_key = int(np.argmax(index.keyframes))
-    begins_anywhere = container in ("mpegts", "mpeg")
+    first_key, *later = np.flatnonzero(index.keyframes)[:2].tolist()
+    begins_anywhere = container in BEGIN_ANYWHERE
+    if begins_anywhere and first_shown < min(later, default=len(index)):
+        return first_shown  # with intra refresh the picture is whole some frames after the key frame
     return min(first_shown, first_key) if begins_anywhere or index.order[first_key] == 0 else 0
 
 

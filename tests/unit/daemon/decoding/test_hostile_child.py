@@ -58,7 +58,8 @@ def index_of(count: int = 50) -> PacketIndex:
 
 
 INDEX = to_block(index_of())
-PLANNED = Planned("h264", "matroska", 64, 36, 2.0, False, "", 50, len(INDEX))
+NOTHING_MENDED = (0, 0, 0, 0, False, False, False)
+PLANNED = Planned("h264", "matroska", 64, 36, 2.0, False, "", *NOTHING_MENDED, 50, len(INDEX))
 VALID: tuple[Answer, ...] = (READY, Alive(), PLANNED, Index(), DECODED, POISONED, Fault("x"))
 
 

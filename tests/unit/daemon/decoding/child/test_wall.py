@@ -22,6 +22,7 @@ SHARED = {
     "daemon.decoding.media",
     "daemon.decoding.packet_index",
     "daemon.decoding.protocol",
+    "daemon.decoding.timeline",
     "daemon.windows",
 }
 PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD}
