@@ -19,7 +19,7 @@ from connectors.errors import Reason
 from daemon.decoding.fields import TRUTH, Choice, Clean, Data, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
 from daemon.decoding.timeline import Mended
-from daemon.windows import Look
+from daemon.frame_look import Look
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
