@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import Reason, Transient
+from daemon.decoding import pool
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
@@ -36,6 +37,10 @@ def open_files() -> list[str]:
         except FileNotFoundError:
             continue
     return sorted(name.split(":")[0] for name in found if not name.startswith("/dev/"))
+
+
+def children_of(pid: int) -> set[int | None]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def is_running(pid: int) -> bool:
@@ -243,12 +248,13 @@ async def test_a_fork_server_that_dies_is_started_again(truth: Truth) -> None:
 
 
 async def test_a_fork_server_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.decoding.process._START_S", 0.5)
     before, server = open_files(), ForkServer()
     first = DecoderProcess(server, DecoderRequest(1 << 30))
     await first.start()
     assert server.pid is not None
+    monkeypatch.setattr("daemon.decoding.fork_server._FORK_S", 0.5)
     os.kill(server.pid, signal.SIGSTOP)
+    monkeypatch.setattr("daemon.decoding.process._START_S", 0.5)
     second = DecoderProcess(server, DecoderRequest(1 << 30))
 
     with pytest.raises(Transient, match="the decoder died"):
@@ -258,6 +264,60 @@ async def test_a_fork_server_that_does_not_answer_is_transient(monkeypatch: pyte
     await first.end()
     await server.close()
     assert not second.is_running
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("is_answered_first", [False, True])
+async def test_a_request_cancelled_while_its_decoder_is_forked_ends_that_decoder_alone(is_answered_first: bool) -> None:
+    before, server = open_files(), ForkServer()
+    first, cancelled, next_one = (DecoderProcess(server, DecoderRequest(1 << 30)) for _ in range(3))
+    await first.start()
+    pid = server.pid
+    assert pid is not None
+    if not is_answered_first:
+        os.kill(pid, signal.SIGSTOP)
+    start = asyncio.create_task(cancelled.start())
+    while not server._turn.locked():
+        await asyncio.sleep(0)
+    if is_answered_first:  # the answer lies in the socket, and nobody has read it
+        while len(children_of(pid)) < 2:
+            time.sleep(0.01)  # noqa: ASYNC251 - the loop is not to read it
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await cancelled.end()
+    if not is_answered_first:
+        os.kill(pid, signal.SIGCONT)
+
+    await next_one.start()
+
+    assert server.pid == pid
+    assert first.is_running
+    async with asyncio.timeout(60):
+        while children_of(pid) != {first.pid, next_one.pid}:
+            await asyncio.sleep(0.01)
+    await first.end()
+    await next_one.end()
+    await server.close()
+    assert open_files() == before
+
+
+async def test_a_request_cancelled_while_it_waits_for_the_fork_server_forks_nothing() -> None:
+    before, server = open_files(), ForkServer()
+    processes = [DecoderProcess(server, DecoderRequest(1 << 30)) for _ in range(4)]
+    starts = [asyncio.create_task(process.start()) for process in processes]
+    while not server._turn.locked():
+        await asyncio.sleep(0)
+    for start in starts[1:3]:
+        start.cancel()
+    await asyncio.gather(*starts, return_exceptions=True)
+
+    assert [process.is_running for process in processes] == [True, False, False, True]
+    assert server.pid is not None
+    assert children_of(server.pid) == {processes[0].pid, processes[3].pid}
+    for process in processes:
+        await process.end()
+    await server.close()
     assert open_files() == before
 
 
@@ -277,3 +337,21 @@ async def test_a_child_holds_clips_of_one_source_alone(truth: Truth) -> None:
 
     assert [len(of_source) for of_source in pids.values()] == [1, 1, 1]
     assert len(set.union(*pids.values())) == 3
+
+
+async def test_a_start_that_is_cancelled_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked = list[DecoderProcess](), asyncio.Event()
+
+    async def fork(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with running() as sampler:
+        monkeypatch.setattr(pool, "DecoderProcess", lambda *given: made.append(DecoderProcess(*given)) or made[0])
+        monkeypatch.setattr(sampler.pool._server, "fork", fork)
+        start = asyncio.create_task(sampler.pool._ready(0, pool.Sender("another", "decord")))
+        await asyncio.wait([start, asyncio.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED)
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+
+    assert [child._socket for child in made] == [None]
