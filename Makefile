@@ -8,6 +8,7 @@ UNIT_TESTS = tests/unit tests/contract tests/pipeline/test_main_loop.py
 ROW ?=
 RUNS ?=
 KEEP ?=
+UPGRADE ?=
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,7 +32,7 @@ test-service: setup ## run the tests of the service under a real systemd, as roo
 	@$(PYTHON_IN_VENV) -m pytest -m systemd
 
 fuzz: setup ## fuzz what strangers write, an hour by default; MINUTES=5, TARGET=record
-	@$(PYTHON_IN_VENV) -m pip install --quiet --editable ".[fuzz]"
+	@$(PYTHON_IN_VENV) -m pip install --quiet --no-deps --require-hashes -r requirements/fuzz.lock
 	@$(PYTHON_IN_VENV) -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),60)
 
 probe: setup ## what a decoder that was taken over can still do, tried in a running daemon
@@ -65,7 +66,16 @@ install: setup ## install the service (root; DESTDIR and PREFIX as usual); again
 uninstall: ## remove the service, but not its configuration and data
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install uninstall
 
+lock: ## make requirements/*.lock from pyproject.toml; UPGRADE=all or UPGRADE=NAME takes newer packages
+	@UPGRADE="$(UPGRADE)" scripts/supply lock
+
+sbom: ## write the bills of materials, CycloneDX, to build/sbom
+	@scripts/supply sbom
+
+audit: ## ask for advisories about every locked package
+	@scripts/supply audit
+
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo fuzz probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall clean
+.PHONY: help setup demo fuzz probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall lock sbom audit clean

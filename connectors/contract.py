@@ -158,6 +158,9 @@ class TokenLogprob:
 class Caption:
     """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again.
 
+    ``media_start_ns`` is when the clip's first frame is shown on the container's own clock, from where that starts:
+    with the window's times it makes the time that a player shows.
+
     ``logprobs`` holds an entry for each token of the text, and is None where the prompt does not ask for them; messages
     leave them out.
     """
@@ -176,6 +179,7 @@ class Caption:
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     detail: str = ""
     logprobs: tuple[TokenLogprob, ...] | None = field(default=None, repr=False, compare=False)
+    media_start_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,9 @@ class Reason(StrEnum):
     FORBIDDEN_FORMAT = "forbidden_format"  # a playlist, a session description and the like
     NO_VIDEO_STREAM = "no_video_stream"  # audio only
     NO_FRAMES = "no_frames"  # a video stream without one decodable frame
-    UNSUPPORTED_CODEC = "unsupported_codec"
+    UNSUPPORTED_CONTAINER = "unsupported_container"  # a video, in a container that is not read
+    UNSUPPORTED_CODEC = "unsupported_codec"  # a video whose frames no allowed decoder reads
+    ENCRYPTED = "encrypted"  # its frames are encrypted
     TRUNCATED = "truncated"  # ends before what it declares; intact windows are captioned
     CORRUPT = "corrupt"  # can't be decoded further
     OVER_BUDGET = "over_budget"  # width x height x frames above the limits

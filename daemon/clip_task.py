@@ -18,7 +18,7 @@ class ClipTask:
     """A delivery being captioned.
 
     ``next_window`` moves with each publish, ``attempts`` counts failures in a row, and ``in_engine`` how many of its
-    windows the engine holds now.
+    windows the engine holds now. ``media_start_ns`` is the plan's, once there is one.
     """
 
     delivery: Delivery
@@ -28,6 +28,7 @@ class ClipTask:
     next_window: int = field(init=False)
     attempts: int = 0
     in_engine: int = 0
+    media_start_ns: int = 0
 
     def __post_init__(self) -> None:
         self.plan_hash = self.settings.plan_hash(self.model_id)
@@ -132,4 +133,5 @@ class ClipTask:
             shown,
             {name: round(ms, 3) for name, ms in timing_ms.items()},
             detail,
+            media_start_ns=self.media_start_ns,
         )

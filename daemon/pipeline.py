@@ -157,6 +157,7 @@ class Pipeline:
             settings = task.settings
             plan = await self.sampler.plan(task.clip, settings.windows, settings.frames, settings.decoder)
         task.fit(len(plan.windows))
+        task.media_start_ns = plan.media_start_ns
         buffer = ReorderBuffer(len(plan.windows) - task.next_window)
         feeder = asyncio.create_task(self._feeder.feed(task, plan, buffer))  # 1
         try:

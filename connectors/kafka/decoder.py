@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, replace
 from connectors.contract import PROMPT_FROM, SENDER, Clip, ClipPosition, Delivery
 from connectors.errors import Poison, Reason
 from connectors.kafka.client.consumer import ConsumerRecord
-from connectors.kafka.record import REPLAY_PREFIX, PendingCommit, SourceRecord, Uninflated
+from connectors.kafka.record import REPLAY_PREFIX, PendingCommit, SourceRecord, Uninflated, given
 from connectors.kafka.replay_key import ReplayKey
 from connectors.kafka.settings import SendersMay
 from connectors.media.bytes import BytesMedia
 from connectors.media.protocols import Media
 from connectors.media.refused import RefusedMedia
+from connectors.messages.cloudevents import event_identity
 from connectors.messages.codec import parse_reference
 
 log = logging.getLogger(__name__)
 
-_MAX_CLIP_ID_CHARACTERS = 256  # as in a reference
+_MAX_CLIP_ID_CHARACTERS = 512  # of a replay: a topic's name of 249, and what tells its records apart
 _MAX_PROMPT_BYTES = 4 * 32_768  # a longer question than a prompt may have, in UTF-8, is refused by the prompt itself
 _MAX_WINDOW_DIGITS = 7  # windows of a second make a film of 115 days
 _TRACE_HEADERS = ("traceparent", "tracestate")
@@ -44,13 +45,15 @@ class RecordDecoder:
     replay_key: ReplayKey | None = None
     unsigned_replays: int = 0
 
-    def decode(self, record: ConsumerRecord, position: ClipPosition, assignment: int) -> Delivery | PendingCommit:
+    def decode(
+        self, record: ConsumerRecord, position: ClipPosition, assignment: int, generation: str = ""
+    ) -> Delivery | PendingCommit:
         """Return the delivery of a record, or for a null value the pending commit that skips it.
 
         This is the one boundary around what a producer wrote: what nobody foresaw in it is a refusal as well, and its
         stack is in the log. That the machine has no room for it is not the record's fault, and is raised.
         """
-        origin = _origin(record, assignment)
+        origin = _origin(record, assignment, generation)
         if record.value is None:
             return PendingCommit(origin, None)
         try:
@@ -58,23 +61,21 @@ class RecordDecoder:
         except (OSError, MemoryError):
             raise
         except Exception as error:
-            name = _name_of(origin)
-            log.exception("%s can't be understood.", name)
+            log.exception("%s can't be understood.", origin.name)
             fault = Poison(Reason.MALFORMED, f"the record is not understood: {type(error).__name__}", origin="source")
-            media = RefusedMedia(name, fault, len(record.value))
-            clip = Clip(name, self.source, media, time.time_ns())
+            media = RefusedMedia(origin.name, fault, len(record.value))
+            clip = Clip(origin.clip_id, self.source, media, time.time_ns())
             return Delivery(clip, position, replace(origin, value=record.value))
 
     def _decode(self, origin: SourceRecord, value: bytes, position: ClipPosition) -> Delivery:
-        given = dict(origin.headers)
-        is_reference = _is_reference(value, given)
+        headers = given(origin.headers)
+        is_reference = _is_reference(value, headers)
         if is_reference:
             origin = replace(origin, value=value)
-        attributes, name = self._attributes(origin), _name_of(origin)
-        replay = self._replay(origin, value)
-        clip_id = (
-            _acceptable(replay.get("clip_id")) or (self._of_event(given) if self.senders_may.clip_id else "") or name
-        )
+        attributes, name = self._attributes(origin.topic, headers), origin.name
+        replay = self._replay(origin, headers, value)
+        event = event_identity(headers) if self.senders_may.clip_id else ""
+        clip_id = _acceptable(replay.get("clip_id")) or event or origin.clip_id
         media: Media
         try:
             if is_reference:
@@ -104,24 +105,20 @@ class RecordDecoder:
             raise Poison(Reason.TOO_LARGE, detail, origin="source")
         return BytesMedia(name, value)
 
-    def _attributes(self, origin: SourceRecord) -> dict[str, str]:
+    def _attributes(self, topic: str, headers: Mapping[str, bytes]) -> dict[str, str]:
         """Return the clip's question and trace context: a header of its own wins over the topic's."""
-        attributes = {"prompt": self.prompts[origin.topic]} if origin.topic in self.prompts else {}
-        for name, value in origin.headers:
-            if value is None:
-                continue
-            if name == "prompt" and self.senders_may.prompt and 0 < len(value) <= _MAX_PROMPT_BYTES:
-                attributes |= {name: value.decode(errors="replace"), PROMPT_FROM: SENDER}
-            elif name in _TRACE_HEADERS:
-                attributes[name] = value.decode(errors="replace")
-        return attributes
+        attributes = {"prompt": self.prompts[topic]} if topic in self.prompts else {}
+        question = headers.get("prompt", b"")
+        if self.senders_may.prompt and 0 < len(question) <= _MAX_PROMPT_BYTES:
+            attributes |= {"prompt": question.decode(errors="replace"), PROMPT_FROM: SENDER}
+        return attributes | {name: headers[name].decode(errors="replace") for name in _TRACE_HEADERS if name in headers}
 
-    def _replay(self, origin: SourceRecord, value: bytes) -> Mapping[str, str]:
+    def _replay(self, origin: SourceRecord, headers: Mapping[str, bytes], value: bytes) -> Mapping[str, str]:
         """Return what a record says of its replay, where that is believed; else nothing."""
         said = {
             name.removeprefix(REPLAY_PREFIX): text.decode(errors="replace")
-            for name, text in origin.headers
-            if name.startswith(REPLAY_PREFIX) and text is not None
+            for name, text in headers.items()
+            if name.startswith(REPLAY_PREFIX)
         }
         if not said or self.senders_may.replay:
             return said
@@ -131,32 +128,22 @@ class RecordDecoder:
             log.warning(
                 "%s says that it is a replay and is not signed by this installation: it is a clip like any other. "
                 "senders_may.replay of source %s would believe it. Others are only counted.",
-                _name_of(origin),
+                origin.name,
                 self.source,
             )
         self.unsigned_replays += 1
         return {}
 
-    @staticmethod
-    def _of_event(headers: Mapping[str, bytes | None]) -> str:
-        """Return the id that a CloudEvent gives: its subject, else its own id."""
-        if "ce_specversion" not in headers:
-            return ""
-        return _acceptable((headers.get("ce_subject") or headers.get("ce_id") or b"").decode(errors="replace"))
 
-
-def _origin(record: ConsumerRecord, assignment: int) -> SourceRecord:
+def _origin(record: ConsumerRecord, assignment: int, generation: str) -> SourceRecord:
     place = (record.topic, record.partition, record.offset)
-    return SourceRecord(*place, assignment, record.timestamp, record.key, tuple(record.headers))
+    headers = tuple(record.headers)
+    return SourceRecord(*place, assignment, record.timestamp, record.key, headers, generation=generation)
 
 
-def _name_of(origin: SourceRecord) -> str:
-    return f"{origin.topic}/{origin.partition}/{origin.offset}"
-
-
-def _is_reference(value: bytes, headers: Mapping[str, bytes | None]) -> bool:
+def _is_reference(value: bytes, headers: Mapping[str, bytes]) -> bool:
     """Tell a reference from a video by the content type, else by the first bytes: no container begins with a brace."""
-    content_type = (headers.get("content-type") or b"").split(b";")[0].strip().lower()
+    content_type = headers.get("content-type", b"").split(b";")[0].strip().lower()
     if content_type == b"application/json" or content_type.endswith(b"+json"):
         return True
     if content_type.startswith((b"video/", b"image/")):

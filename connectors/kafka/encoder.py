@@ -91,13 +91,16 @@ def _error_headers(progress: Progress) -> Headers:
         "exception.class.name": rejection.reason,
         "exception.message": rejection.detail,
         "attempts": rejection.attempts,
-        "clip_id": rejection.clip_id,
         "first_window": progress.next_window,
         "plan_hash": progress.plan_hash,
     }
     if isinstance(origin, SourceRecord):
         found = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset, **found}
-    return tuple((ERRORS_PREFIX + name, _line(str(value))) for name, value in found.items())
+    told = tuple((ERRORS_PREFIX + name, _line(str(value))) for name, value in found.items())
+    return (
+        *told,
+        (f"{ERRORS_PREFIX}clip_id", rejection.clip_id.encode(errors="replace")),
+    )  # exactly: a replay keeps it
 
 
 def _line(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """The record that a clip came in, the records written about it, and the pending commit that ties them together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from connectors.errors import Poison, Reason
@@ -9,6 +9,11 @@ from connectors.kafka.offset_ledger import Outcome
 
 Headers = Sequence[tuple[str, bytes | None]]
 """A record's headers; a value may be null."""
+
+
+def given(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, bytes]:
+    """Return the headers by name: one without a value is none, and of several the last counts."""
+    return {name: value for name, value in headers if value is not None}
 
 
 class Uninflated(bytes):
@@ -31,8 +36,9 @@ class Uninflated(bytes):
 class SourceRecord:
     """The record that a clip came in; the ``handle`` of a Kafka source's deliveries.
 
-    ``assignment`` numbers the time that the partition was with this process. ``value`` is kept only where the clip's
-    media is something else (a reference, a value that can't be understood); otherwise the media is the value.
+    ``assignment`` numbers the time that the partition was with this process. ``generation`` tells the record from one
+    at its place in an earlier topic of the same name. ``value`` is kept only where the clip's media is something else
+    (a reference, a value that can't be understood); otherwise the media is the value.
     """
 
     topic: str
@@ -43,11 +49,22 @@ class SourceRecord:
     key: bytes | None = field(default=None, repr=False)
     headers: Headers = field(default=(), repr=False)
     value: bytes | None = field(default=None, repr=False)
+    generation: str = ""
 
     @property
     def place(self) -> tuple[str, int]:
         """The partition."""
         return (self.topic, self.partition)
+
+    @property
+    def name(self) -> str:
+        """What people call the record."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def clip_id(self) -> str:
+        """The id of the clip in it, where nobody gave it another."""
+        return f"{self.name}@{self.generation}" if self.generation else self.name
 
 
 @dataclass(frozen=True, slots=True)

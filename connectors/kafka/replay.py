@@ -15,7 +15,7 @@ from connectors.kafka.client.errors import BrokerAway, translate
 from connectors.kafka.client.producer import KafkaProducer, open_producer
 from connectors.kafka.client.workarounds import headers_with_nulls
 from connectors.kafka.probe import probe_connection
-from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX, Headers
+from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX, Headers, given
 from connectors.kafka.replay_key import SIGNATURE, ReplayKey
 from connectors.kafka.settings import KafkaSinkSettings
 
@@ -75,6 +75,9 @@ def _replay_all(
     limit: int | None,
 ) -> Replayed:
     reader.assign(partitions)
+    ids = reader.topic_ids({at.topic for at in partitions}, timeout_ms=ANSWER_MS)
+    for at in partitions:
+        _begin(reader, at, ids.get(at.topic, ""))
     ends = reader.end_offsets(partitions, timeout_ms=ANSWER_MS)
     done = Replayed()
     while any((reader.position(at, timeout_ms=ANSWER_MS) or 0) < ends[at] for at in partitions):
@@ -95,10 +98,32 @@ def _replay_all(
         for future in futures:
             future.get(timeout=0)
         done.sent += len(futures)
-        positions = {at: OffsetAndMetadata(records[-1].offset + 1, "", -1) for at, records in polled.items()}
+        positions = {
+            at: OffsetAndMetadata(records[-1].offset + 1, ids.get(at.topic, ""), -1) for at, records in polled.items()
+        }
         if positions:
             reader.commit(positions, timeout_ms=ANSWER_MS)  # 3
     return done
+
+
+def _begin(reader: Consumer, at: TopicPartition, topic_id: str) -> None:
+    """Have a partition read from its start where the last replay's position means nothing in the topic that is there.
+
+    What is stored with the position is the id of the topic that it is of.
+    """
+    committed = reader.committed(at, metadata=True, timeout_ms=ANSWER_MS)
+    if committed is None:
+        return
+    _, end = reader.bounds(at, timeout_ms=ANSWER_MS)
+    is_of_another = bool(committed.metadata and topic_id) and committed.metadata != topic_id
+    if is_of_another or committed.offset > end:
+        log.warning(
+            "The last replay came to offset %d of %s/%d, and the topic %s: its letters are replayed from the start.",
+            committed.offset,
+            *at,
+            "was made again" if is_of_another else f"ends at {end}",
+        )
+        reader.seek_to_beginning(at)
 
 
 def _target(record: ConsumerRecord, to: str | None) -> str | None:
@@ -118,16 +143,15 @@ def _why_left(record: ConsumerRecord) -> str:
 def _errors(headers: Headers) -> Mapping[str, str]:
     return {
         name.removeprefix(ERRORS_PREFIX): value.decode(errors="replace")
-        for name, value in headers
-        if name.startswith(ERRORS_PREFIX) and value is not None
+        for name, value in given(headers).items()
+        if name.startswith(ERRORS_PREFIX)
     }
 
 
 def replay_headers(letter: ConsumerRecord, key: ReplayKey) -> list[tuple[str, bytes | None]]:
     """Return the original headers, where the replayed clip goes on, and how often it was replayed, signed."""
     headers = letter.headers
-    errors, given = _errors(headers), dict(headers)
-    counted = given.get(REPLAY_PREFIX + "count") or b"0"
+    errors, counted = _errors(headers), given(headers).get(REPLAY_PREFIX + "count", b"0")
     count = int(counted) + 1 if counted.isdigit() and len(counted) <= _MAX_COUNT_DIGITS else 1
     ours = {"clip_id": errors.get("clip_id", ""), "first_window": errors.get("first_window", "0")}
     ours |= {"plan_hash": errors.get("plan_hash", ""), "count": str(count)}

@@ -139,7 +139,7 @@ class SendersMay(Section):
     """What those who write to a source's topics may decide. A record's bytes are a clip, whoever wrote them."""
 
     prompt: bool = Field(True, description="ask a question of their own, in a header or a reference")
-    clip_id: bool = Field(True, description="say which clip it is, in a CloudEvent or a reference")
+    clip_id: bool = Field(True, description="say which clip it is, by a CloudEvent's source and id or in a reference")
     replay: bool = Field(
         False, description="say where a clip goes on; false: only what captiond replay of this installation signed"
     )
@@ -152,7 +152,9 @@ class KafkaSourceSettings(KafkaConnectionSettings):
     topics: tuple[str, ...] = Field((), description="names of the topics; or topic_pattern")
     topic_pattern: str | None = Field(None, description="a regular expression that the whole name of a topic fits")
     group_id: str | None = Field(None, min_length=1, description="the consumer group; captiond-<source> if null")
-    start_from: Literal["earliest", "latest"] = Field("earliest", description="where a group without a position starts")
+    start_from: Literal["earliest", "latest"] = Field(
+        "earliest", description="where a group starts that has no position, or one that the topic does not have"
+    )
     references: ReferenceSettings = ReferenceSettings()
     senders_may: SendersMay = SendersMay()
     prompts: dict[str, str] = Field(default_factory=dict, description="a question of its own for a topic, by its name")

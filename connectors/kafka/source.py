@@ -19,6 +19,7 @@ from connectors.kafka.consumer.assigned_partitions import AssignedPartitions
 from connectors.kafka.consumer.commit_queue import CommitQueue
 from connectors.kafka.consumer.committer import Committer, OffsetCommitter
 from connectors.kafka.consumer.fetcher import Fetcher
+from connectors.kafka.consumer.placement import MOVES
 from connectors.kafka.consumer.thread import COMMIT_LIMIT_S, LEAVE_LIMIT_S, ConsumerThread
 from connectors.kafka.decoder import RecordDecoder
 from connectors.kafka.offset_ledger import Outcome
@@ -107,6 +108,8 @@ class KafkaSource(Reporting):
             "late_settlements": self._partitions.late_settlements,
             "unsigned_replays": self._decoder.unsigned_replays,
             "lost_to_retention": thread.fetcher.lost_to_retention if thread else 0,
+            "standstills": thread.fetcher.standstills.begun if thread else 0,
+            **{event: thread.fetcher.placement.counts[event] if thread else 0 for event in MOVES},
             "commits": thread.queue.commits if thread else 0,
             "spooled_bytes": self._spool.received_bytes if self._spool else 0,
         }

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -9,6 +10,26 @@ from connectors.contract import Caption, Rejection
 from connectors.messages.schema import CAPTION_TYPE, CLIP_TYPE
 
 Headers = list[tuple[str, bytes]]
+
+_MAX_IDENTITY_CHARACTERS = 256
+
+
+def event_identity(headers: Mapping[str, bytes]) -> str:
+    """Return what makes an event that came in the same event: its source and its id, which CloudEvents wants together.
+
+    Empty where the headers are no event's, or lack one of the two: an id alone is unique with its source only. Where
+    the two are long, or no text that can be told apart in print, their digest stands for them.
+    """
+    source, event_id = headers.get("ce_source", b""), headers.get("ce_id", b"")
+    if "ce_specversion" not in headers or not source or not event_id:
+        return ""
+    try:
+        written = f"{source.decode()}#{event_id.decode()}"
+    except UnicodeDecodeError:
+        written = ""
+    if b"#" not in source and 0 < len(written) <= _MAX_IDENTITY_CHARACTERS and written.isprintable():
+        return written
+    return hashlib.sha256(b"%d#%b#%b" % (len(source), source, event_id)).hexdigest()
 
 
 def caption_headers(caption: Caption, time_ns: int | None = None) -> Headers:

@@ -82,6 +82,12 @@ class CaptionMessage(_Message):
     detail: Line = Field(
         default="", description="why, where the text does not say it: status error, truncated or empty"
     )
+    media_start_ns: int = Field(
+        default=0,
+        ge=0,
+        description="when the first frame is shown on the container's own clock, from where that starts, nanoseconds: "
+        "a window's times and this make the time that a player shows",
+    )
 
 
 class RejectionMessage(_Message):

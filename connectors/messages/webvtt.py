@@ -1,7 +1,8 @@
 """Captions as WebVTT, the text track that browsers show beside a video.
 
 https://www.w3.org/TR/webvtt1/: a header, then blocks parted by blank lines. A blank line or ``-->`` inside a text would
-end or start a block and ``<`` a tag, so texts are escaped and their blank lines dropped.
+end or start a block and ``<`` a tag, so texts are escaped and their blank lines dropped. A cue stands at the time that
+a player shows: where sound begins before the picture, window 0 begins later than 0.
 """
 
 from collections.abc import Iterable
@@ -24,8 +25,9 @@ def block(caption: Caption) -> str:
 
 def cue(caption: Caption) -> str:
     """Return the cue of one caption, without the blank line before it. A window without a text is a cue without one."""
-    start_ms = caption.window.start_ns // 1_000_000
-    end_ms = max(caption.window.exclusive_end_ns // 1_000_000, start_ms + 1)  # a cue must end after it starts
+    window, offset_ns = caption.window, caption.media_start_ns
+    start_ms = (offset_ns + window.start_ns) // 1_000_000
+    end_ms = max((offset_ns + window.exclusive_end_ns) // 1_000_000, start_ms + 1)  # a cue must end after it starts
     return f"{_timestamp(start_ms)} --> {_timestamp(end_ms)}\n{_payload(caption.text)}\n"
 
 

@@ -58,7 +58,14 @@ def _row(clip: PlannedClip, tokens: Sequence[int | None]) -> dict[str, Any]:
         }
         for window, prompt_tokens in zip(clip.plan.windows, tokens, strict=True)
     ]
-    return {"clip_id": clip.clip_id, "duration_ns": clip.plan.duration_ns, "windows": windows}
+    plan = clip.plan
+    return {
+        "clip_id": clip.clip_id,
+        "duration_ns": plan.duration_ns,
+        "media_start_ns": plan.media_start_ns,
+        "mended": plan.mended.in_words(),
+        "windows": windows,
+    }
 
 
 def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
@@ -68,6 +75,11 @@ def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
         f"{planned.duration_ns / NS_PER_S:.3f} s; the model gets {planned.width} x {planned.height}.",
         to=console,
     )
+    if planned.media_start_ns:
+        at_s = planned.media_start_ns / NS_PER_S
+        say(f"The first frame is shown at {at_s:.3f} s of the container's clock.", to=console)
+    for line in row["mended"]:
+        say(f"Mended: {line}.", to=console)
     table = Table("window", "span", "frames shown at (s)", "tokens", "KiB")
     for window, planned_window in zip(row["windows"], planned.windows, strict=True):
         at = [f"{frame['pts_ns'] / NS_PER_S:.3f}" for frame in window["frames"]]

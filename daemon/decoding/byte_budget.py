@@ -1,4 +1,4 @@
-"""The bytes that decoded frames may take together."""
+"""The bytes that decoded frames may take together, or the indices of clips."""
 
 import asyncio
 from collections import deque

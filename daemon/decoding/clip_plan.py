@@ -7,27 +7,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason, Transient
+from daemon.decoding.fields import Data
+from daemon.decoding.index_block import TIMES_BYTES, ClipTimes, times_of
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
-from daemon.decoding.packet_index import PacketIndex
 from daemon.decoding.pool import Session
 from daemon.decoding.process import Expected, accept
-from daemon.decoding.protocol import ANSWERS, PREFIX, Decoded, Planned, Poisoned, unpack_prefix
-from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
+from daemon.decoding.protocol import (
+    ANSWERS,
+    MAX_SMALL_INDEX_BYTES,
+    PREFIX,
+    Decoded,
+    Index,
+    Planned,
+    Poisoned,
+    unpack_prefix,
+)
+from daemon.decoding.timeline import Mended
+from daemon.windows import NS_PER_S, FramePolicy, Look, PlannedWindows, Window, WindowPolicy, plan_windows
 
 _MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes
 _WINDOWS_A_FRAME = 20  # above that, a picture that stands still for so many windows on average is no video
 
 
-def read_index(planned: Planned, block: bytes, limits: MediaLimits) -> PacketIndex:
-    """Return a clip's index, every limit checked again; :class:`Transient` when the child's answer makes no sense."""
+def index_need(planned: Planned, limit_bytes: int) -> int:
+    """Return the bytes that a clip's index takes; :class:`Poison` when it could never have so many."""
+    need = planned.index_bytes + TIMES_BYTES * planned.packets
+    if need > limit_bytes:
+        raise Poison(
+            Reason.OVER_BUDGET,
+            f"the index of {planned.packets:,} frames needs {need:,} bytes, and {limit_bytes:,} "
+            "of limits.in_flight_bytes are there for indices: raise it",
+        )
+    return need
+
+
+def read_index(planned: Planned, block: Data, limits: MediaLimits, *, keyframes: bool) -> ClipTimes:
+    """Return a clip's times, every limit checked again; :class:`Transient` when the child's answer makes no sense."""
     try:
-        index = PacketIndex.from_bytes(block)
         limits.check_size(planned.width, planned.height)
-        limits.check_length(len(index), index.duration_ns / NS_PER_S)
+        if len(block) != planned.index_bytes:
+            raise ValueError(f"an index of {len(block)} bytes instead of {planned.index_bytes}")
+        times = times_of(block, planned.packets, keyframes=keyframes)
+        limits.check_length(len(times), times.duration_ns / NS_PER_S)
     except (ValueError, Poison) as error:  # a child that means well has checked the limits itself
         raise no_sense(error) from error
-    return index
+    return times
 
 
 def read_shown(decoded: Decoded, window: Window, frames: int) -> tuple[int, ...]:
@@ -47,21 +72,25 @@ class ClipPlan:
     """A clip's windows, and everything needed to decode them. :meth:`close` it when the clip is done.
 
     ``width`` and ``height`` are those of the frames that the model gets, ``pts_ns`` is ``int64[F]`` from 0.
+    ``media_start_ns`` is when the first frame is shown on the container's clock, and ``mended`` what was done to times.
     ``fault`` is what :meth:`Sampler.frame_sets` raises after the last window, where the clip ends before its time.
     """
 
     duration_ns: int
-    windows: tuple[Window, ...] = field(repr=False)
+    windows: PlannedWindows = field(repr=False)
     width: int
     height: int
     codec: str
     container: str
     pts_ns: NDArray[np.int64] = field(repr=False)
+    media_start_ns: int
+    mended: Mended
     fault: Poison | None
     limits: MediaLimits = field(repr=False)
     media: OpenMedia = field(repr=False)
     session: Session = field(repr=False)
     on_close: Callable[[Session], None] = field(repr=False)
+    look: Look = field(default=Look(), repr=False)
 
     @property
     def frame_bytes(self) -> int:
@@ -85,34 +114,35 @@ class ClipPlan:
 
 
 def readable_windows(
-    index: PacketIndex, windows: WindowPolicy, frames: FramePolicy, fault: Poison | None
-) -> tuple[Window, ...]:
+    times: ClipTimes, windows: WindowPolicy, frames: FramePolicy, fault: Poison | None
+) -> PlannedWindows:
     """Return a clip's windows; of one that ends before its time, the whole ones, which more bytes would not change."""
     if fault is None:
-        _check_worth(index, windows)
-        return plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
-    if windows.whole or index.duration_ns < windows.window_ns:
+        _check_worth(times, windows)
+        return plan_windows(times.pts_ns, times.duration_ns, windows, frames, times.keyframes)
+    if windows.whole or times.duration_ns < windows.window_ns:
         raise fault
     unmerged = replace(windows, min_tail_ns=0)
-    planned = plan_windows(index.pts_ns, index.duration_ns, unmerged, frames, index.keyframes)
-    return tuple(w for w in planned if w.exclusive_end_ns - w.start_ns == windows.window_ns)
+    planned = plan_windows(times.pts_ns, times.duration_ns, unmerged, frames, times.keyframes)
+    start_ns, exclusive_end_ns = planned.span(len(planned) - 1)
+    return planned if exclusive_end_ns - start_ns == windows.window_ns else planned.up_to(len(planned) - 1)
 
 
-def _check_worth(index: PacketIndex, windows: WindowPolicy) -> None:
+def _check_worth(times: ClipTimes, windows: WindowPolicy) -> None:
     """Refuse a clip that a few frames, one of them at a damaged time, stretch over hours of the same picture."""
-    count = 1 if windows.whole else -(-index.duration_ns // windows.stride_ns)
-    if count > _MANY_WINDOWS and count > _WINDOWS_A_FRAME * len(index):
-        hours = index.duration_ns / NS_PER_S / 3600
-        raise Poison(Reason.OVER_BUDGET, f"{count:,} windows for {len(index):,} frames, spread over {hours:.1f} hours")
+    count = 1 if windows.whole else -(-times.duration_ns // windows.stride_ns)
+    if count > _MANY_WINDOWS and count > _WINDOWS_A_FRAME * len(times):
+        hours = times.duration_ns / NS_PER_S / 3600
+        raise Poison(Reason.OVER_BUDGET, f"{count:,} windows for {len(times):,} frames, spread over {hours:.1f} hours")
 
 
-def early_end(index: PacketIndex, truncated: bool, failure: str, declared_s: float) -> Poison | None:
+def early_end(times: ClipTimes, truncated: bool, failure: str, declared_s: float) -> Poison | None:
     """Return the rejection that follows the last whole window of a clip that ends before its time, else None.
 
     The container's own structure has the say; a header's duration is believed only as far as it denies a truncation.
     """
-    end_s = index.duration_ns / NS_PER_S
-    frame_s = end_s / len(index)
+    end_s = times.duration_ns / NS_PER_S
+    frame_s = end_s / len(times)
     if truncated and (declared_s <= 0 or end_s < declared_s - frame_s):
         declared = f" of {declared_s:.2f} s" if declared_s > 0 else ""
         return Poison(Reason.TRUNCATED, f"truncated at {end_s:.2f} s{declared}")
@@ -122,26 +152,30 @@ def early_end(index: PacketIndex, truncated: bool, failure: str, declared_s: flo
 
 
 def windows_from_answers(
-    data: bytes, limits: MediaLimits, windows: WindowPolicy, frames: FramePolicy
+    data: bytes, limits: MediaLimits, windows: WindowPolicy, frames: FramePolicy, index_bytes: int = 2**24
 ) -> list[tuple[Window, tuple[int, ...]]]:
     """Do with the bytes of a child all that is done with them, without a child: for tests that make bytes up.
 
-    They are the answer to a plan request, and then one for each window. Returns the windows whose answers are whole,
-    with the frames that they show. Whatever the bytes are, :class:`Transient` and :class:`Poison` alone are raised.
+    They are the answer to a plan request, and then one for each window; an index may take ``index_bytes``. Returns the
+    windows whose answers are whole, with the frames that they show. Whatever the bytes are, :class:`Transient` and
+    :class:`Poison` alone are raised.
     """
-    planned, block, rest = _next_answer(data, Planned)
-    index = read_index(planned, block, limits)
-    fault = early_end(index, planned.truncated, planned.failure, planned.declared_s)
+    planned, block, rest = _next_answer(data, Planned, MAX_SMALL_INDEX_BYTES)
+    index_need(planned, index_bytes)
+    if not block:
+        _, block, rest = _next_answer(rest, Index, planned.index_bytes)
+    times = read_index(planned, block, limits, keyframes=frames.snap == "keyframe")
+    fault = early_end(times, planned.truncated, planned.failure, planned.declared_s)
     done = []
-    for window in readable_windows(index, windows, frames, fault):
+    for window in readable_windows(times, windows, frames, fault):
         if not rest:
             break
-        decoded, _, rest = _next_answer(rest, Decoded)
-        done.append((window, read_shown(decoded, window, len(index))))
+        decoded, _, rest = _next_answer(rest, Decoded, 0)
+        done.append((window, read_shown(decoded, window, len(times))))
     return done
 
 
-def _next_answer(data: bytes, expected: type[Expected]) -> tuple[Expected, bytes, bytes]:
+def _next_answer(data: bytes, expected: type[Expected], room_bytes: int) -> tuple[Expected, bytes, bytes]:
     """Return the next answer that is due, its block, and the bytes after it."""
     try:
         answer = None
@@ -151,7 +185,7 @@ def _next_answer(data: bytes, expected: type[Expected]) -> tuple[Expected, bytes
             end = at + announced.block_bytes
             if len(data) < end:
                 raise EOFError
-            answer = accept(announced, data[PREFIX.size : at], expected)
+            answer = accept(announced, data[PREFIX.size : at], expected, room_bytes)
             block, data = data[at:end], data[end:]
     except (ValueError, EOFError) as error:
         raise no_sense(error) from error

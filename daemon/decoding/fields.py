@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 import numpy as np
 
 Message = TypeVar("Message")
+Data = bytes | bytearray
 Clean = Callable[[str], str]  # what is done with every text that is read
 
 _COUNT, _BYTE = struct.Struct("<I"), struct.Struct("<B")
@@ -27,7 +28,7 @@ _WHOLE, _REAL = struct.Struct("<q"), struct.Struct("<d")
 class _Reader:
     """Bytes with a place in them."""
 
-    def __init__(self, data: bytes, clean: Clean) -> None:
+    def __init__(self, data: Data, clean: Clean) -> None:
         self._data, self._at, self.clean = memoryview(data), 0, clean
 
     @property
@@ -159,7 +160,7 @@ def encode(message: object) -> bytes:
     return b"".join(form.write(getattr(message, name)) for name, form in fields_of(type(message)))
 
 
-def decode(kind: type[Message], data: bytes, clean: Clean = str) -> Message:
+def decode(kind: type[Message], data: Data, clean: Clean = str) -> Message:
     """Return the message that :func:`encode` wrote; ``ValueError`` when these bytes are none, to the last one."""
     reader = _Reader(data, clean)
     message = kind(**{name: form.read(reader) for name, form in fields_of(kind)})

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from connectors.messages.safe_text import clean_line
 _ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package daemon
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")  # no secret reaches a decoder
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # one, when the cage closes
+_FORK_S = 30.0  # it imports numpy and PyAV, 0.3 s on an idle core, before it forks the first
 _END_S = 1.0  # for a server whose socket was closed; then it is killed
 _MAX_LINE_CHARS = 500
 _MAX_LINES = 1_000  # then what decoders say is passed over: nobody reads more, and a journal is somebody's disk
@@ -49,6 +51,7 @@ class ForkServer:
         self._socket: socket.socket | None = None
         self._listener: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._forking: set[asyncio.Task[Forked]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -56,20 +59,44 @@ class ForkServer:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def fork(self, request: DecoderRequest, channel: socket.socket) -> Forked:
-        """Fork a decoder that answers on ``channel``; :class:`EOFError` or ``OSError`` when the server can't."""
-        async with self._turn:
-            if self.pid is None or self._socket is None:
-                await self._start()
-            assert self._socket is not None  # noqa: S101 - it was started
-            try:
-                socket.send_fds(self._socket, [json.dumps(asdict(request)).encode()], [channel.fileno()])
-                return await self._forked(self._socket)
-            except BaseException:
-                await self._end()  # an answer that comes later would be taken for the next one's
-                raise
+        """Fork a decoder that answers on ``channel``; :class:`EOFError` or ``OSError`` when the server can't.
+
+        Cancelled when it is being forked, that is waited for in the background and this decoder alone is ended: an
+        answer that nobody takes would be the next one's.
+        """
+        has_begun = asyncio.Event()
+        forking = asyncio.create_task(self._fork(request, channel.dup(), has_begun), name="fork a decoder")
+        self._forking.add(forking)
+        forking.add_done_callback(self._forking.discard)
+        try:
+            return await asyncio.shield(forking)
+        except asyncio.CancelledError:
+            if has_begun.is_set():
+                forking.add_done_callback(_end_unwanted)
+            else:
+                forking.cancel()
+                await asyncio.wait([forking])
+            raise
+
+    async def _fork(self, request: DecoderRequest, channel: socket.socket, has_begun: asyncio.Event) -> Forked:
+        with channel:
+            async with self._turn:
+                has_begun.set()
+                if self.pid is None or self._socket is None:
+                    await self._start()
+                assert self._socket is not None  # noqa: S101 - it was started
+                try:
+                    async with asyncio.timeout(_FORK_S):
+                        socket.send_fds(self._socket, [json.dumps(asdict(request)).encode()], [channel.fileno()])
+                        return await self._forked(self._socket)
+                except BaseException:
+                    await self._end()  # an answer that comes later would be taken for the next one's
+                    raise
 
     async def close(self) -> None:
         """End the server, and with it every decoder."""
+        for forking in self._forking:
+            forking.cancel()
         async with self._turn:
             await self._end()
 
@@ -148,6 +175,15 @@ async def _listen(errors: asyncio.StreamReader) -> None:
                 text = line[: 4 * _MAX_LINE_CHARS].decode("utf-8", "replace")
                 log.warning("A decoder says: %s", clean_line(text)[:_MAX_LINE_CHARS])
         rest = rest[-4096:]
+
+
+def _end_unwanted(forking: asyncio.Task[Forked]) -> None:
+    """End a decoder whose request was cancelled while it was forked; the server takes note of its end."""
+    if not forking.cancelled() and forking.exception() is None:
+        forked = forking.result()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(forked.pidfd, signal.SIGKILL)
+        os.close(forked.pidfd)
 
 
 async def wait_for_end(pidfd: int) -> None:

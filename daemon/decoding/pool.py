@@ -6,16 +6,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from connectors.errors import Fatal, Transient
 from daemon.decoding.decode_time import DecodeTime, Meter
+from daemon.decoding.fields import Data
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess, Expected
-from daemon.decoding.protocol import Answer, Decode, Forget, Plan
+from daemon.decoding.protocol import MAX_SMALL_INDEX_BYTES, Answer, Decode, Forget, Index, Plan, SendIndex
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
 _CHILDREN_A_SLOT = 4  # of other sources, kept for their next window; an idle one holds some 20 MB
 
-MakeRequest = Callable[[bool], tuple[Plan | Decode, list[int]]]  # whether it is open -> request and descriptors
+# whether the child has the clip open -> the request and its descriptors
+MakeRequest = Callable[[bool], tuple[Plan | SendIndex | Decode, list[int]]]
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,19 @@ _NOBODY = Sender("")  # a child that has not seen a clip yet: the first source t
 
 @dataclass(slots=True)
 class Session:
-    """A clip's stay in a child. With ``index`` another child can take it over."""
+    """A clip's stay in a child. With ``index``, a block, another child can take it over.
+
+    ``reserved_bytes`` are for that block and what is read of it.
+    """
 
     number: int
     descriptor: int
     slot: int
     sender: Sender
     time: DecodeTime
-    index: bytes = field(default=b"", repr=False)
+    index: Data = field(default=b"", repr=False)
+    index_bytes: int = 0
+    reserved_bytes: int = 0
     opened_in: DecoderProcess | None = field(default=None, repr=False)
 
 
@@ -61,7 +67,7 @@ class DecoderPool:
         self._sessions: list[set[int]] = [set() for _ in range(size)]
         self._forgotten: list[list[Session]] = [[] for _ in range(size)]
         self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[tuple[Answer, bytes]]] = set()
+        self._tasks: set[asyncio.Task[tuple[Answer, Data]]] = set()
         self.progress = 0  # rises with every answer and every sign of life
         self.missing_layers: dict[str, str] = {}  # of the cage, where ``best`` goes on without them
 
@@ -102,7 +108,7 @@ class DecoderPool:
 
     async def ask(
         self, session: Session, make_request: MakeRequest, expected: type[Expected], deadline_s: float
-    ) -> tuple[Expected, bytes]:
+    ) -> tuple[Expected, Data]:
         """Have a request done by the session's child. ``make_request`` is told whether that has the clip open.
 
         Cancelled while it waits for its turn, the request is never made. Cancelled later, it runs to its end, so that
@@ -126,7 +132,7 @@ class DecoderPool:
             if session.opened_in is not None:
                 await session.opened_in.end()
 
-    def _done(self, task: asyncio.Task[tuple[Answer, bytes]]) -> None:
+    def _done(self, task: asyncio.Task[tuple[Answer, Data]]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # its caller has it, or is gone
@@ -138,7 +144,7 @@ class DecoderPool:
         expected: type[Expected],
         deadline_s: float,
         made: asyncio.Event,
-    ) -> tuple[Expected, bytes]:
+    ) -> tuple[Expected, Data]:
         async with self._locks[session.slot]:
             child = await self._ready(session.slot, session.sender, session.opened_in)
             is_open = session.opened_in is child
@@ -156,7 +162,8 @@ class DecoderPool:
 
             try:
                 index = b"" if is_open else session.index
-                answer = await child.ask(request, expected, descriptors, index, deadline_s, alive)
+                room = session.index_bytes if expected is Index else MAX_SMALL_INDEX_BYTES
+                answer = await child.ask(request, expected, descriptors, index, deadline_s, alive, room)
                 self.progress += 1
                 session.time.check(meter.spent_s)
                 return answer
@@ -187,7 +194,7 @@ class DecoderPool:
         child = DecoderProcess(self._server, request)
         try:
             await child.start()
-        except (Transient, Fatal):
+        except BaseException:
             await child.end()
             raise
         missing = {name: why for name, why in child.missing_layers.items() if name not in self.missing_layers}

@@ -10,9 +10,11 @@ from typing import TypeVar
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.messages.safe_text import clean_line
+from daemon.decoding.fields import Data
 from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer, has_ended, wait_for_end
 from daemon.decoding.protocol import (
     ANSWERS,
+    MAX_SMALL_INDEX_BYTES,
     PREFIX,
     Alive,
     Announced,
@@ -21,12 +23,13 @@ from daemon.decoding.protocol import (
     Poisoned,
     Ready,
     Request,
+    announce,
     pack,
     unpack_answer,
     unpack_prefix,
 )
 
-_START_S = 30.0  # the fork server imports numpy and PyAV, 0.3 s on an idle core, before it forks the first
+_START_S = 30.0  # closing the cage takes some milliseconds on an idle core
 
 Expected = TypeVar("Expected", bound=Answer)
 
@@ -68,13 +71,12 @@ class DecoderProcess:
         ours.setblocking(False)
         self._socket = ours
         try:
-            async with asyncio.timeout(_START_S):
-                self._forked = await self._server.fork(self._request, theirs)
+            self._forked = await self._server.fork(self._request, theirs)
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
         finally:
             theirs.close()
-        ready, _ = await self._reply(Ready, _START_S, lambda: None)
+        ready, _ = await self._reply(Ready, _START_S, lambda: None, 0)
         if isinstance(ready, Poisoned):
             await self.end()
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler")
@@ -88,11 +90,14 @@ class DecoderProcess:
         request: Request,
         expected: type[Expected],
         descriptors: list[int],
-        block: bytes,
+        block: Data,
         deadline_s: float,
         alive: Callable[[], None],
-    ) -> tuple[Expected, bytes]:
+        room_bytes: int = MAX_SMALL_INDEX_BYTES,
+    ) -> tuple[Expected, Data]:
         """Send a request and return its answer. ``alive`` is called at each sign of life, and may raise to end it.
+
+        There is room for ``room_bytes`` of the answer's block: a child that announces more makes no sense.
 
         Raises :class:`Poison` as the child found it, :class:`Transient` when the child died, hung, is at a loss or
         answers something that is not due; it has ended then.
@@ -102,7 +107,7 @@ class DecoderProcess:
         except (OSError, EOFError) as error:
             await self.end()
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
-        answer, data = await self._reply(expected, deadline_s, alive)
+        answer, data = await self._reply(expected, deadline_s, alive, room_bytes)
         if isinstance(answer, Poisoned):
             raise Poison(answer.reason, answer.detail)
         return answer, data
@@ -136,22 +141,22 @@ class DecoderProcess:
             raise EOFError("the decoder was ended")
         return self._socket
 
-    async def _send(self, request: Request, descriptors: list[int], block: bytes) -> None:
+    async def _send(self, request: Request, descriptors: list[int], block: Data) -> None:
         connection = self._connected()
-        data = pack(request, block)
+        data = announce(request, len(block))
         sent = socket.send_fds(connection, [data], descriptors)
-        if sent < len(data):
-            await asyncio.get_running_loop().sock_sendall(connection, memoryview(data)[sent:])
+        for part in (memoryview(data)[sent:], memoryview(block)):
+            await asyncio.get_running_loop().sock_sendall(connection, part)
 
     async def _reply(
-        self, expected: type[Expected], deadline_s: float, alive: Callable[[], None]
-    ) -> tuple[Expected | Poisoned, bytes]:
+        self, expected: type[Expected], deadline_s: float, alive: Callable[[], None], room_bytes: int
+    ) -> tuple[Expected | Poisoned, Data]:
         """Wait for an answer; signs of life renew the deadline. Whatever goes wrong ends the child."""
         try:
             while True:
                 async with asyncio.timeout(deadline_s):
                     announced = unpack_prefix(await self._read(PREFIX.size), ANSWERS)
-                    answer = accept(announced, await self._read(announced.header_bytes), expected)
+                    answer = accept(announced, await self._read(announced.header_bytes), expected, room_bytes)
                     data = await self._read(announced.block_bytes)
                 if answer is not None:
                     return answer, data
@@ -170,7 +175,7 @@ class DecoderProcess:
             await self.end()
             raise
 
-    async def _read(self, size_bytes: int) -> bytes:
+    async def _read(self, size_bytes: int) -> bytearray:
         connection = self._connected()
         loop, data = asyncio.get_running_loop(), bytearray(size_bytes)
         view, at = memoryview(data), 0
@@ -179,7 +184,7 @@ class DecoderProcess:
             if got == 0:
                 raise EOFError
             at += got
-        return bytes(data)
+        return data
 
 
 def unconfined(missing: dict[str, str]) -> str:
@@ -188,11 +193,13 @@ def unconfined(missing: dict[str, str]) -> str:
     return f"decoders can't be confined on this machine, it lacks {layers}; write best to run them all the same"
 
 
-def accept(announced: Announced, header: bytes, expected: type[Expected]) -> Expected | Poisoned | None:
+def accept(announced: Announced, header: Data, expected: type[Expected], room_bytes: int) -> Expected | Poisoned | None:
     """Return the answer that is due or why there is none, None for a sign of life; its texts are clean single lines.
 
     ``ValueError`` for anything else, :class:`Transient` where the child is at a loss.
     """
+    if announced.block_bytes > room_bytes:
+        raise ValueError(f"a block of {announced.block_bytes} bytes, and there is room for {room_bytes}")
     answer = unpack_answer(announced, header, clean_line)
     if isinstance(answer, Fault):
         raise Transient(f"the decoder is at a loss: {answer.detail}", reason=Reason.DECODER_DIED)

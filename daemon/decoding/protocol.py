@@ -4,9 +4,10 @@ Every message is declared here, with the type and the bounds of each field (:mod
 is a new line in its message, written where that message is made and read by its name. On the socket a message is a
 number for its kind, two lengths, the fields, and for some a block. Descriptors go with the first byte.
 
-parent -> child   Plan + the clip's descriptor · Decode + [the clip's descriptor] + a memory file a window + [the index]
-                  Forget, which has no answer
-child -> parent   Ready at the start; Planned + the index · Decoded · Poisoned · Fault, each after any number of Alive
+parent -> child   Plan + the clip's descriptor · SendIndex · Forget, which has no answer
+                  Decode + [the clip's descriptor] + a memory file a window + [the index]
+child -> parent   Ready at the start; Planned + [the index] · Index + the index · Decoded · Poisoned · Fault, each
+                  after any number of Alive
 """
 
 import socket
@@ -15,13 +16,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from connectors.errors import Reason
-from daemon.decoding.fields import TRUTH, Choice, Clean, Real, Text, Texts, Whole, Wholes, decode, encode
+from daemon.decoding.fields import TRUTH, Choice, Clean, Data, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
+from daemon.decoding.timeline import Mended
+from daemon.windows import Look
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
 MAX_REQUEST_BYTES = 2**20  # the fields of what it is asked
-MAX_BLOCK_BYTES = 512 * 2**20  # the index of media.MAX_FRAMES frames takes 340 MB
+MAX_BLOCK_BYTES = 512 * 2**20  # the index of media.MAX_FRAMES frames takes 340 MB at most
+MAX_SMALL_INDEX_BYTES = 64 * 2**10  # it comes with the plan; a larger one is asked for once there is room for it
 MAX_DESCRIPTORS = 16
 MAX_DETAIL_CHARS = 500
 MAX_SECONDS = 1e12
@@ -35,6 +39,7 @@ _MaxPixels = Annotated[int, Whole(1, 2**62)]
 _Seconds = Annotated[float, Real(0, MAX_SECONDS)]
 _Layers = Annotated[tuple[str, ...], Texts(16, 200)]
 _Detail = Annotated[str, Text(MAX_DETAIL_CHARS)]
+_Count = Annotated[int, Whole(0, MAX_FRAMES)]
 _Truth = Annotated[bool, TRUTH]
 _Name = Annotated[str, Text(200)]
 
@@ -49,11 +54,20 @@ class Plan:
     max_duration_s: _Seconds
     max_width: _MaxSide
     max_height: _MaxSide
+    max_picture_pixels: Annotated[int, Whole(0, 2**62)] = 0
+    background: Annotated[tuple[int, ...], Wholes(0, 255, 3)] = (255, 255, 255)
+    tone_map: _Truth = True
+
+    @property
+    def look(self) -> Look:
+        """How the frames are to look."""
+        red, green, blue = self.background
+        return Look((red, green, blue), self.tone_map)
 
     @property
     def limits(self) -> MediaLimits:
         """The bounds of what the clip may ask for."""
-        return MediaLimits(self.max_pixels, self.max_duration_s)
+        return MediaLimits(self.max_pixels, self.max_duration_s, max_picture_pixels=self.max_picture_pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +90,20 @@ class Decode:
     counts: Annotated[tuple[int, ...], Wholes(1, MAX_FRAMES_A_WINDOW, MAX_DESCRIPTORS)]
     frame_indices: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
     wanted: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
+    max_picture_pixels: Annotated[int, Whole(0, 2**62)] = 0
+    background: Annotated[tuple[int, ...], Wholes(0, 255, 3)] = (255, 255, 255)
+    tone_map: _Truth = True
+
+    @property
+    def look(self) -> Look:
+        """How the frames are to look."""
+        red, green, blue = self.background
+        return Look((red, green, blue), self.tone_map)
 
     @property
     def limits(self) -> MediaLimits:
         """The bounds of what the clip may ask for."""
-        return MediaLimits(self.max_pixels, self.max_duration_s)
+        return MediaLimits(self.max_pixels, self.max_duration_s, max_picture_pixels=self.max_picture_pixels)
 
     @property
     def new_windows(self) -> list[tuple[int, list[int]]]:
@@ -90,6 +113,13 @@ class Decode:
             found.append((window, list(self.frame_indices[at : at + count])))
             at += count
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class SendIndex:
+    """Send the index of a clip that was planned, which was too large to come with the plan."""
+
+    session: _Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +149,13 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The facts about a clip, and with them its index. ``declared_s`` is the container's word, 0 where it has none.
+    """The facts about a clip, and with them its index where that is small.
 
-    ``width`` and ``height`` are those of the frames that the model gets; ``failure`` says why reading ended early.
+    ``width`` and ``height`` are those of the frames that the model gets; ``declared_s`` is the container's word, 0
+    where it has none; ``failure`` says why reading ended early. ``media_start_ns`` is the first frame's time on the
+    container's clock, from where that starts. The rest, from ``jumps_back`` on, says what was mended
+    (:class:`daemon.decoding.timeline.Mended`). ``packets`` and ``index_bytes`` are the size of the index, which the
+    worker fills in; a large one is asked for by ``SendIndex`` once there is room for it.
     """
 
     codec: _Name
@@ -131,6 +165,25 @@ class Planned:
     declared_s: _Seconds
     truncated: _Truth
     failure: _Name
+    media_start_ns: Annotated[int, Whole(0, 2**62)]
+    jumps_back: _Count
+    jumps_ahead: _Count
+    filled: _Count
+    reordered: _Truth
+    by_rate: _Truth
+    held: _Truth
+    packets: Annotated[int, Whole(1, MAX_FRAMES)] = 1
+    index_bytes: Annotated[int, Whole(1, MAX_BLOCK_BYTES)] = 1
+
+    @property
+    def mended(self) -> Mended:
+        """What was mended in the clip's times."""
+        return Mended(self.jumps_back, self.jumps_ahead, self.filled, self.reordered, self.by_rate, self.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A large index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +209,11 @@ class Fault:
     detail: _Detail
 
 
-Request = Plan | Decode | Forget
-Answer = Ready | Alive | Planned | Decoded | Poisoned | Fault
-REQUESTS: tuple[type[Request], ...] = (Plan, Decode, Forget)
-ANSWERS: tuple[type[Answer], ...] = (Ready, Alive, Planned, Decoded, Poisoned, Fault)
-_WITH_BLOCK = (Planned, Decode)
+Request = Plan | SendIndex | Decode | Forget
+Answer = Ready | Alive | Planned | Index | Decoded | Poisoned | Fault
+REQUESTS: tuple[type[Request], ...] = (Plan, SendIndex, Decode, Forget)
+ANSWERS: tuple[type[Answer], ...] = (Ready, Alive, Planned, Index, Decoded, Poisoned, Fault)
+_BLOCK_BYTES = {Planned: MAX_SMALL_INDEX_BYTES, Index: MAX_BLOCK_BYTES, Decode: MAX_BLOCK_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +225,19 @@ class Announced:
     block_bytes: int
 
 
-def pack(message: Request | Answer, block: bytes = b"") -> bytes:
+def pack(message: Request | Answer, block: Data = b"") -> bytes:
     """Return one message as bytes."""
+    return announce(message, len(block)) + block
+
+
+def announce(message: Request | Answer, block_bytes: int) -> bytes:
+    """Return one message but for the block that follows."""
     kinds: tuple[type, ...] = REQUESTS if isinstance(message, Request) else ANSWERS
     header = encode(message)
-    return b"".join((PREFIX.pack(kinds.index(type(message)), len(header), len(block)), header, block))
+    return PREFIX.pack(kinds.index(type(message)), len(header), block_bytes) + header
 
 
-def unpack_prefix(prefix: bytes, kinds: tuple[type[Any], ...]) -> Announced:
+def unpack_prefix(prefix: Data, kinds: tuple[type[Any], ...]) -> Announced:
     """Return what is announced; ``ValueError`` when it is none of these kinds, or a size is out of its bounds."""
     if len(prefix) != PREFIX.size:
         raise ValueError(f"a prefix of {len(prefix)} bytes")
@@ -188,18 +246,18 @@ def unpack_prefix(prefix: bytes, kinds: tuple[type[Any], ...]) -> Announced:
         raise ValueError(f"no message has the number {number}")
     kind = kinds[number]
     most = MAX_REQUEST_BYTES if kind in REQUESTS else MAX_ANSWER_BYTES
-    if header_bytes > most or block_bytes > (MAX_BLOCK_BYTES if kind in _WITH_BLOCK else 0):
+    if header_bytes > most or block_bytes > _BLOCK_BYTES.get(kind, 0):
         raise ValueError(f"a message of {header_bytes} + {block_bytes} bytes")
     return Announced(kind, header_bytes, block_bytes)
 
 
-def unpack_answer(announced: Announced, header: bytes, clean: Clean) -> Answer:
+def unpack_answer(announced: Announced, header: Data, clean: Clean) -> Answer:
     """Return an answer with its texts cleaned; ``ValueError`` when its fields make none."""
     answer: Answer = decode(announced.kind, header, clean)
     return answer
 
 
-def receive(connection: socket.socket) -> tuple[Request, bytes, list[int]] | None:
+def receive(connection: socket.socket) -> tuple[Request, Data, list[int]] | None:
     """Wait for one request in the child; None when the parent is gone."""
     prefix, descriptors, _, _ = socket.recv_fds(connection, PREFIX.size, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not prefix:
@@ -209,7 +267,7 @@ def receive(connection: socket.socket) -> tuple[Request, bytes, list[int]] | Non
     return request, _read(connection, announced.block_bytes), list(descriptors)
 
 
-def _read(connection: socket.socket, size_bytes: int) -> bytes:
+def _read(connection: socket.socket, size_bytes: int) -> bytearray:
     data = bytearray(size_bytes)
     view, at = memoryview(data), 0
     while at < size_bytes:
@@ -217,4 +275,4 @@ def _read(connection: socket.socket, size_bytes: int) -> bytes:
         if got == 0:
             raise EOFError("the other side is gone")
         at += got
-    return bytes(data)
+    return data

@@ -12,16 +12,20 @@ from connectors.errors import Fatal, Poison, Reason, Transient
 from connectors.media.protocols import DistantMedia
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
-from daemon.decoding.clip_plan import ClipPlan, early_end, read_index, read_shown, readable_windows
+from daemon.decoding.clip_plan import ClipPlan, early_end, index_need, read_index, read_shown, readable_windows
 from daemon.decoding.decode_time import DecodeTime
+from daemon.decoding.fields import Data
+from daemon.decoding.index_block import ClipTimes
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
-from daemon.decoding.protocol import Decoded, Plan, Planned
+from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Look, MaxFrameSize, WindowPolicy
 
-_LARGE_INDEX_BYTES = 2**18  # some 15,000 frames, whose plan takes a few milliseconds
+_INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
+_MANY_PACKETS = 15_000  # whose times are read in a few milliseconds
+_MANY_WINDOWS = 1_000  # which are looked through in 50 ms
 
 __all__ = ["ClipPlan", "Sampler", "UnreadableWindow"]
 
@@ -29,7 +33,9 @@ __all__ = ["ClipPlan", "Sampler", "UnreadableWindow"]
 class Sampler:
     """Turns clips into frame sets in child processes. ``max_frame_size`` is the largest that the model has a use for.
 
-    ``frame_bytes`` is what frames may take of ``limits.in_flight_bytes``: all of it where nothing else is said.
+    ``frame_bytes`` is what frames may take of ``limits.in_flight_bytes``: all of it where nothing else is said. A part
+    of it is for the indices of clips in flight. A clip reserves its index once and before its windows, and whoever has
+    one needs frames alone to come to its end, so neither part waits for the other.
     """
 
     def __init__(
@@ -40,10 +46,14 @@ class Sampler:
         frame_bytes: int | None = None,
     ) -> None:
         self._limits, self._deadline_s, self._max_frame_size = limits, timeouts.decode_deadline_s, max_frame_size
-        self.budget = ByteBudget(frame_bytes or limits.in_flight_bytes)
+        both_bytes = frame_bytes or limits.in_flight_bytes
+        self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
+        self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
         required = limits.sandbox == "required"
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
-        self._media_limits = MediaLimits(limits.max_pixels, limits.max_duration_s)
+        self._media_limits = MediaLimits(
+            limits.max_pixels, limits.max_duration_s, max_picture_pixels=limits.max_picture_pixels
+        )
 
     def scale_down_to(self, max_frame_size: MaxFrameSize | None) -> None:
         """Scale the frames of clips planned from now on down to this size; None leaves them as they are."""
@@ -71,56 +81,86 @@ class Sampler:
         time = DecodeTime.of_size(media.size_bytes, self._limits.decode_s_per_clip_minute)
         session = self.pool.open(media.descriptor, Sender(clip.source, decoder), time)
         try:
-            request = self._plan_request(session)
+            request = self._plan_request(session, frames.look)
             try:
                 planned, block = await self.pool.ask(session, lambda _: (request, []), Planned, self._deadline_s)
             except (Poison, Transient):
                 media.check_unchanged()
                 raise
-            session.index = block
+            session.index = await self._index(planned, block, session)
             plan = await self._planned(planned, media, session, windows, frames)
             time.grant(plan.duration_ns / NS_PER_S, self._limits.decode_s_per_clip_minute)
             return plan
         except BaseException:
-            self.pool.close_session(session)
+            self._let_go(session)
             media.close()
             raise
 
-    def _plan_request(self, session: Session) -> Plan:
+    def _let_go(self, session: Session) -> None:
+        self.pool.close_session(session)
+        self.index_budget.release(session.reserved_bytes)
+        session.reserved_bytes = 0
+
+    async def _index(self, planned: Planned, block: Data, session: Session) -> Data:
+        """Reserve what a clip's index takes, and then read it; a small one has come with the plan."""
+        need = index_need(planned, self.index_budget.limit_bytes)
+        await self.index_budget.reserve(need)
+        session.reserved_bytes, session.index_bytes = need, planned.index_bytes
+        if not block:
+            _, block = await self.pool.ask(session, partial(_ask_for_index, session), Index, self._deadline_s)
+        return block
+
+    def _plan_request(self, session: Session, look: Look) -> Plan:
         largest, limits = self._max_frame_size, self._media_limits
         width, height = (largest.width, largest.height) if largest is not None else (0, 0)
-        return Plan(session.number, session.sender.decoder, limits.max_pixels, limits.max_duration_s, width, height)
+        return Plan(
+            *(session.number, session.sender.decoder, limits.max_pixels, limits.max_duration_s, width, height),
+            *(limits.max_picture_pixels, look.background, look.tone_map),
+        )
 
     async def _planned(
         self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
     ) -> ClipPlan:
         """Return the plan that a child's answer means. One that makes no sense ends the child."""
         try:
-            if len(session.index) > _LARGE_INDEX_BYTES:  # hours of video, or a child that says so: others go on
-                return await asyncio.to_thread(self._plan_of, planned, media, session, windows, frames)
-            return self._plan_of(planned, media, session, windows, frames)
+            keyframes = frames.snap == "keyframe"
+            read = partial(read_index, planned, session.index, self._media_limits, keyframes=keyframes)
+            many = planned.packets > _MANY_PACKETS  # hours of video, or a child that says so: others go on meanwhile
+            times = await asyncio.to_thread(read) if many else read()
         except Transient:
             await self.pool.distrust(session)
             raise
+        plan = self._plan_of(planned, times, media, session, windows, frames)
+        if len(plan.windows) > _MANY_WINDOWS:
+            await asyncio.to_thread(self._check_fits, plan)
+        else:
+            self._check_fits(plan)
+        return plan
 
     def _plan_of(
-        self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
+        self,
+        planned: Planned,
+        times: ClipTimes,
+        media: OpenMedia,
+        session: Session,
+        windows: WindowPolicy,
+        frames: FramePolicy,
     ) -> ClipPlan:
-        index = read_index(planned, session.index, self._media_limits)
-        fault = early_end(index, planned.truncated, planned.failure, planned.declared_s)
-        plan = ClipPlan(
-            index.duration_ns,
-            readable_windows(index, windows, frames, fault),
+        fault = early_end(times, planned.truncated, planned.failure, planned.declared_s)
+        return ClipPlan(
+            times.duration_ns,
+            readable_windows(times, windows, frames, fault),
             *(planned.width, planned.height, planned.codec, planned.container),
-            index.pts_ns,
+            times.pts_ns,
+            planned.media_start_ns,
+            planned.mended,
             fault,
             self._media_limits,
             media,
             session,
-            self.pool.close_session,
+            self._let_go,
+            frames.look,
         )
-        self._check_fits(plan)
-        return plan
 
     async def frame_sets(
         self, plan: ClipPlan, first_window: int = 0
@@ -157,6 +197,8 @@ class Sampler:
 
     def _check_fits(self, plan: ClipPlan) -> None:
         """Refuse what could never be decoded: windows that overlap are held together."""
+        if WINDOWS_AHEAD * plan.windows.most_frames * plan.frame_bytes <= self.budget.limit_bytes:
+            return
         for at, window in enumerate(plan.windows):
             group = [window, *plan.overlapping(at, at + WINDOWS_AHEAD - 1)]
             need = sum(plan.window_bytes(w) for w in group)
@@ -233,3 +275,9 @@ class Sampler:
             filling.close()
         frames = memory.reshape(len(shown), plan.height, plan.width, 3)
         return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms)
+
+
+def _ask_for_index(session: Session, is_open: bool) -> tuple[SendIndex, list[int]]:
+    if not is_open:
+        raise Transient("the decoder died before it sent the index", reason=Reason.DECODER_DIED, origin="sampler")
+    return SendIndex(session.number), []

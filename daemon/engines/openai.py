@@ -23,6 +23,7 @@ from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import as_images
 from daemon.engines.openai_answer import completion_of
 from daemon.engines.token_planner import Check, RemoteTokenPlanner
+from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
 from daemon.windows import FrameSet
@@ -75,6 +76,7 @@ class RemoteEngine:
         self.progress = 0
         self.waiting_for = ""  # why no server takes requests now; empty while one does
         self._servers: list[_Server] = []
+        self._control: ControlTokens | LikelyControlTokens = LikelyControlTokens()
 
     async def start(self) -> None:
         """Wait until a server answers and knows the model.
@@ -82,6 +84,7 @@ class RemoteEngine:
         Raises:
             ConfigurationError: a server answers and does not know the model, or the key's file can't be read.
         """
+        self._control = await asyncio.to_thread(control_tokens_of, self.model_id)
         for look in itertools.count():
             if await self.look():
                 self.waiting_for = ""
@@ -191,7 +194,11 @@ class RemoteEngine:
         return answer.status_code < 500 and answer.status_code not in _AWAY
 
     def _body(self, frames: FrameSet, prompt: Prompt) -> dict[str, Any]:
-        """Return the request: the frames as lossless pictures in front of the question."""
+        """Return the request: the frames as lossless pictures in front of the question.
+
+        The server makes tokens of it, so a sender's question has its control tokens broken up before it goes out.
+        """
+        text = self._control.broken(prompt.text) if prompt.from_sender else prompt.text
         pictures = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in as_images(frames.frames)]
         system = [] if prompt.system is None else [{"role": "system", "content": prompt.system}]
         extras = {name: getattr(prompt, name) for name, usual in _EXTRAS.items() if getattr(prompt, name) != usual}
@@ -199,7 +206,7 @@ class RemoteEngine:
             extras |= {"logprobs": True, "top_logprobs": prompt.logprobs}
         return {
             "model": self.model_id,
-            "messages": [*system, {"role": "user", "content": [*pictures, {"type": "text", "text": prompt.text}]}],
+            "messages": [*system, {"role": "user", "content": [*pictures, {"type": "text", "text": text}]}],
             "max_tokens": prompt.max_tokens,
             "temperature": prompt.temperature,
             "top_p": prompt.top_p,

@@ -1,10 +1,22 @@
 """The control tokens of a model: what its tokenizer adds to text, and what a sender's text must never become."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _ROUNDS = 8
+# The brackets that open a control token, or a mark of a template, in the families of models in use. Wide ones count,
+# because some tokenizers make ordinary ones of them.
+_OPENINGS = re.compile(
+    # <|im_end|>, <\uff5c...\uff5c>, <<SYS>>, </s>, <start_of_turn>, <extra_id_1>
+    r"[<\uff1c\ufe64](?=[|\uff5c<\uff1c\ufe64\]]|[^\s<>\uff1e\ufe65]+[>\uff1e\ufe65])"
+    # [INST], [/INST], [IMG], [@BOS@]; but not [12]
+    r"|[\[\uff3b](?=/?(?!\d+[\]\uff3d])[\w@-]+[\]\uff3d])"
+    # ]~b], [e~[, ]<]image[>[
+    r"|\[(?=e~\[|>)|\](?=[~<])"
+)
 
 
 @dataclass(frozen=True)
@@ -43,3 +55,28 @@ class ControlTokens:
         """Return the control tokens among these, in their order."""
         numbers = frozenset(self.ids.values())
         return [number for number in ids if number in numbers]
+
+
+class LikelyControlTokens:
+    """The control tokens of a model whose tokenizer is not here, told by their shape.
+
+    A text gets a space behind each bracket that opens a name as control tokens have it, so its words stay readable.
+    Breaking only parts what stood together, so nothing new comes of it, and once is enough.
+    """
+
+    def broken(self, text: str) -> str:
+        """Return the text with a space in each control token's name, so that it is read as what it says."""
+        return _OPENINGS.sub(r"\g<0> ", text)
+
+
+def control_tokens_of(model: str) -> ControlTokens | LikelyControlTokens:
+    """Return those of a model that a server reads: its tokenizer's, where the name is a folder here that holds one."""
+    folder = Path(model)
+    if not folder.is_absolute() or not (folder / "tokenizer_config.json").is_file():
+        return LikelyControlTokens()
+    from transformers import AutoTokenizer
+
+    try:
+        return ControlTokens.of(AutoTokenizer.from_pretrained(model, local_files_only=True))
+    except Exception:  # a tokenizer of code that is not here, or of another version: loaders raise anything
+        return LikelyControlTokens()

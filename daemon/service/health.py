@@ -132,7 +132,7 @@ class Health:
         """Return everything a person asks about, as plain values."""
         clips_per_s, windows_per_s = self._per_second()
         count, total = self.metrics, self.metrics.total
-        budget = self.sampler.budget
+        budget, indices = self.sampler.budget, self.sampler.index_budget
         return {
             "version": __version__,
             "phase": str(self.phase),
@@ -156,7 +156,10 @@ class Health:
                 "engine_slots": self.engine.slots,
             },
             "per_second": {"clips": round(clips_per_s, 3), "windows": round(windows_per_s, 3)},
-            "in_flight_bytes": {"held": budget.held_bytes + self._encoded_bytes(), "limit": self._limit_bytes},
+            "in_flight_bytes": {
+                "held": budget.held_bytes + indices.held_bytes + self._encoded_bytes(),
+                "limit": self._limit_bytes,
+            },
             "sources": {route.name: self._source(route.name) for route in self.routes},
             "restarts": dict(self.restarts),
             "last_reload": self.last_reload,
@@ -185,7 +188,11 @@ class Health:
             "captiond_engine_busy_seconds_total": {(): self.metrics.engine_busy_s},
             "captiond_engine_slots": {(): engine.slots},
             "captiond_engine_progress_total": {(): engine.progress},
-            "captiond_in_flight_bytes": {("encoded",): self._encoded_bytes(), ("frames",): budget.held_bytes},
+            "captiond_in_flight_bytes": {
+                ("encoded",): self._encoded_bytes(),
+                ("frames",): budget.held_bytes,
+                ("indices",): self.sampler.index_budget.held_bytes,
+            },
             "captiond_in_flight_bytes_limit": {(): self._limit_bytes},
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
             "captiond_sandbox_missing": {(layer,): 1.0 for layer in self.sampler.pool.missing_layers},

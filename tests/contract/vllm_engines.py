@@ -21,7 +21,7 @@ from testing.ports import free_port
 # what the modules of tests over the real vLLM are marked with; model libraries warn of themselves when imported
 MARKS = [
     pytest.mark.engine,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(560),
     pytest.mark.asyncio(loop_scope="module"),
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
     pytest.mark.filterwarnings("ignore:Unclosed context:ResourceWarning"),

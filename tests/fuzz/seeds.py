@@ -4,14 +4,18 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from connectors.errors import Reason
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
+from daemon.decoding.index_block import to_block
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
-from daemon.decoding.protocol import Alive, Decoded, Fault, Planned, Poisoned, pack
+from daemon.decoding.protocol import Alive, Decoded, Fault, Index, Planned, Poisoned, pack
+from daemon.decoding.timeline import Mended
 from tests.fuzz.pieces import joined
 
 _REPLAY = ("clip_id", "first_window", "plan_hash", "count", "signature")
@@ -77,13 +81,17 @@ def _prompt_files() -> Iterator[bytes]:
 
 
 def _answers() -> Iterator[bytes]:
-    facts = {"codec": "h264", "container": "mov", "width": 64, "height": 36, "declared_s": 2.0}
+    facts: dict[str, Any] = {"codec": "h264", "container": "mov", "width": 64, "height": 36, "declared_s": 2.0}
     decoded = [Decoded((0, 6, 12, 18), 1.5), Decoded((25, 31, 37, 43), 1.5)]
     for time_base, truncated in ((Fraction(1, 25), False), (Fraction(1001, 30000), True)):
         ticks = np.arange(50, dtype=np.int64)
-        index = PacketIndex(time_base, ticks, ticks, np.full(50, KEY | SHOWN, np.uint8), 1).to_bytes()
-        planned = Planned(**facts, truncated=truncated, failure="cut" if truncated else "")
+        index = to_block(PacketIndex(time_base, ticks, ticks, np.full(50, KEY | SHOWN, np.uint8), 1))
+        failure = "cut" if truncated else ""
+        mended = Mended(filled=1) if truncated else Mended()
+        facts |= {"truncated": truncated, "failure": failure, "media_start_ns": 0, **asdict(mended)}
+        planned = Planned(**facts, packets=50, index_bytes=len(index))
         yield b"".join((pack(Alive()), pack(planned, index), *map(pack, decoded)))
+        yield b"".join((pack(planned), pack(Index(), index), *map(pack, decoded)))
     yield pack(Poisoned(Reason.CORRUPT, "no frame"))
     yield pack(Fault("KeyError"))
 

@@ -1,10 +1,12 @@
 """The real daemon in a process of its own, over a real broker."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +59,13 @@ class Daemon:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+    def metric(self, name: str) -> float:
+        """Return a metric of the daemon that runs, whose ``more`` has a port for it."""
+        (url,) = re.findall(r"Status: (http://\S+)", self.log.read_text())
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310 - of the daemon itself
+            lines = answer.read().decode().splitlines()
+        return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")), "nan"))
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait for something that the daemon brings about."""

@@ -191,12 +191,17 @@ def read_all(bootstrap: str, topic: str, **more: Any) -> list[Any]:
         reader.close()
 
 
+def place_of(clip_id: str) -> str:
+    """Return a clip's id without what tells its topic from an earlier one of the same name."""
+    return clip_id.split("@")[0]
+
+
 def windows_of(records: Sequence[Any]) -> dict[str, list[int]]:
-    """Return the window indices of each clip, in the order of the topic."""
+    """Return the window indices of each clip by its place, in the order of the topic."""
     found: dict[str, list[int]] = {}
     for record in records:
         message = json.loads(record.value)
-        found.setdefault(message["clip_id"], []).append(message["window"]["index"])
+        found.setdefault(place_of(message["clip_id"]), []).append(message["window"]["index"])
     return found
 
 

@@ -13,7 +13,7 @@ from connectors.kafka.client.inflating import bound_inflating
 from connectors.kafka.client.producer import KafkaProducer
 from connectors.kafka.record import ERRORS_PREFIX
 from connectors.kafka.settings import KafkaConnectionSettings
-from tests.kafka.stand_in import make_route, produce, read_all, run_pipeline, windows_of
+from tests.kafka.stand_in import make_route, place_of, produce, read_all, run_pipeline, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 MakeTopic = Callable[..., str]
@@ -85,7 +85,7 @@ async def test_its_records_are_rejected_and_those_around_it_are_captioned(
         {name.removeprefix(ERRORS_PREFIX): value.decode() for name, value in letter.headers} for letter in letters
     ]
     assert {letter.value for letter in letters} == {None}
-    assert sorted(error["clip_id"] for error in errors) == ids[1:9]
+    assert sorted(place_of(error["clip_id"]) for error in errors) == ids[1:9]
     assert {(error["topic"], error["partition"], error["exception.class.name"]) for error in errors} == {
         (topic, "0", "too_large")
     }

@@ -17,7 +17,7 @@ from testing.kafka.broker import Broker, NoBroker
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.conftest import skip_or_fail
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
-from tests.kafka.stand_in import produce, read_all, windows_of
+from tests.kafka.stand_in import place_of, produce, read_all, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 MakeTopic = Callable[..., str]
@@ -63,7 +63,7 @@ def test_questions_ids_and_references(
     (tmp_path / "shelf").mkdir()
     write_load_clip(tmp_path / "shelf" / "film.mp4")
     video = (tmp_path / "shelf" / "film.mp4").read_bytes()
-    event = {"ce_specversion": b"1.0", "ce_id": b"e-1", "ce_subject": b"film 7", "content-type": b"video/mp4"}
+    event = {"ce_specversion": b"1.0", "ce_id": b"e-1", "ce_source": b"/cams/3", "content-type": b"video/mp4"}
     remote = {"uri": f"{store}/clips/clip.mp4", "clip_id": "remote-1", "prompt": "Who is there?"}
     secret = json.dumps({"uri": f"{store}/secret/clip.mp4"}).encode()
     send(
@@ -88,10 +88,10 @@ def test_questions_ids_and_references(
 
     assert ended.returncode == 0, ended.stderr
     messages = [json.loads(record.value) for record in read_all(bootstrap, output)]
-    assert {message["clip_id"]: message["prompt_hash"] for message in messages} == {
+    assert {place_of(message["clip_id"]): message["prompt_hash"] for message in messages} == {
         f"{topic}/0/0": asked("Describe this video."),
         f"{topic}/0/1": asked("What is blue?"),
-        "film 7": asked("Describe this video."),
+        "/cams/3#e-1": asked("Describe this video."),
         "remote-1": asked("Who is there?"),
         f"{topic}/0/4": asked("Describe this video."),
         f"{other}/0/0": asked("What moves?"),
@@ -200,5 +200,6 @@ def test_the_replay_command_sends_dead_letters_through_again(
     told = [(value, headers.get(f"{REPLAY_PREFIX}count", b"0")) for value, headers in letters]
     assert sorted(told) == [(value, count) for value in (b"no video", b"none either") for count in (b"0", b"1")]
     for value, headers in letters:
-        first = f"{topic}/0/{0 if value == b'no video' else 1}".encode()
-        assert (headers[f"{ERRORS_PREFIX}clip_id"], headers["color"]) == (first, b"blue")
+        first = f"{topic}/0/{0 if value == b'no video' else 1}"
+        clip_id = place_of(headers[f"{ERRORS_PREFIX}clip_id"].decode())
+        assert (clip_id, headers["color"]) == (first, b"blue")

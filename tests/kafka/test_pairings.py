@@ -10,7 +10,7 @@ import pytest
 from connectors.kafka.record import ERRORS_PREFIX
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
-from tests.kafka.stand_in import produce, read_all, seen, windows_of
+from tests.kafka.stand_in import place_of, produce, read_all, seen, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 MakeTopic = Callable[..., str]
@@ -63,7 +63,7 @@ def test_kafka_to_folder(bootstrap: str, make_topic: MakeTopic, tmp_path: Path, 
     for offset in (0, 3):
         messages = [json.loads(line) for line in (written / f"{offset}.jsonl").read_text().splitlines()]
         assert [message["window"]["index"] for message in messages] == WHOLE
-        assert {message["clip_id"] for message in messages} == {f"{topic}/0/{offset}"}
+        assert {place_of(message["clip_id"]) for message in messages} == {f"{topic}/0/{offset}"}
         assert (written / f"{offset}.vtt").read_text().startswith("WEBVTT")
     (rejection,) = [json.loads(line) for line in (written / "1.jsonl").read_text().splitlines()]
     assert (rejection["status"], rejection["reason"]) == ("rejected", "not_a_video")

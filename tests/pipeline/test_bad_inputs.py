@@ -89,7 +89,7 @@ def test_what_can_be_captioned_is(name: str, job: FolderJob) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_clip_that_grows_while_it_is_read_is_rejected(tmp_path: Path) -> None:
-    job = FolderJob(tmp_path, engine="{kind: fake, delay_ms: 300, slots: 1}")
+    job = FolderJob(tmp_path, engine="{kind: fake, delay_ms: 600, slots: 1}")
     clip = make(tmp_path / "inbox" / "grows", READABLE["h264_mkv"]).path
     old = time.time() - 60
     os.utime(clip, (old, old))
@@ -113,7 +113,7 @@ def test_a_clip_that_grows_while_it_is_read_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_clip_that_vanishes_while_it_is_read_ends_with_a_reason(tmp_path: Path) -> None:
-    job = FolderJob(tmp_path, engine="{kind: fake, delay_ms: 300, slots: 1}")
+    job = FolderJob(tmp_path, engine="{kind: fake, delay_ms: 600, slots: 1}")
     make(tmp_path / "inbox" / "goes", READABLE["h264"])
     make(tmp_path / "inbox" / "stays", READABLE["h264"])
 

@@ -211,7 +211,9 @@ def journal_lines(desk: Desk) -> int:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_job_that_was_cut_off_goes_on(desk: Desk, number: signal.Signals) -> None:
     desk.prompts([ask(f"{n % 2}.mp4", question_id=n) for n in range(40)])
-    slow = ["inference.insert_media_token=right", "+engine.delay_ms=150", "+engine.slots=1"]
+    script = desk.folder / "script.yaml"
+    script.write_text("{}\n")
+    slow = ["inference.insert_media_token=right", "+engine.delay_ms=300", "+engine.slots=1", f"+engine.script={script}"]
 
     first = start(desk, *slow)
     deadline = time.monotonic() + 100
@@ -223,6 +225,7 @@ def test_a_job_that_was_cut_off_goes_on(desk: Desk, number: signal.Signals) -> N
     assert 4 <= kept < 40
     assert not (desk.folder / "out.jsonl").exists()
 
+    script.write_text("delays_ms: {'': 0}\n")  # for every request
     second = start(desk, *slow)
     said, _ = second.communicate(timeout=100)
 

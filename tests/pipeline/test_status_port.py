@@ -3,6 +3,7 @@
 import resource
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 
 DESCRIPTORS = 1024  # of the daemon, as a shell's default has it
 FLOOD = 1500
+CALLERS = 64
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"])
@@ -28,14 +30,18 @@ def test_a_flood_stops_neither_the_intake_nor_sigterm(sent: bytes, tmp_path: Pat
     daemon = Running(job)
     daemon.until_logged("Ready")
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-    flood = []
+    flood: list[socket.socket] = []
+
+    def connect(_: int) -> None:
+        flood.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+        flood[-1].sendall(sent)
+
     try:
-        for _ in range(FLOOD):
-            flood.append(socket.create_connection(("127.0.0.1", port), timeout=10))
-            flood[-1].sendall(sent)
+        with ThreadPoolExecutor(CALLERS) as callers:  # one alone waits a second for each time that the queue is full
+            list(callers.map(connect, range(FLOOD)))
         write_load_clip(job.inbox / "clip.mp4")
         daemon.until((job.done / "clip.mp4").exists)
-        alive = httpx.get(f"http://127.0.0.1:{port}/livez", timeout=10, trust_env=False)
+        alive = httpx.get(f"http://127.0.0.1:{port}/livez", timeout=60, trust_env=False)
         daemon.terminate()
         code, took_s = daemon.end()
     finally:

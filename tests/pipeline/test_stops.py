@@ -16,15 +16,15 @@ from tests.pipeline.daemon_process import FolderJob
 pytestmark = pytest.mark.timeout(120)
 
 NAMES = [f"c{number}.mp4" for number in range(4)]
-LONG_DRAIN = "windows: {window_s: 1.0}\nframes: {num_frames: 2}\ntimeouts: {drain_s: 60}\n"
-PROMPT_S = 15.0  # far below the drain
+LONG_DRAIN = "windows: {window_s: 1.0}\nframes: {num_frames: 2}\ntimeouts: {drain_s: 300}\n"
+PROMPT_S = 90.0  # far below the drain
 
 
 class Running:
     """A daemon that runs, and what it has logged."""
 
-    def __init__(self, job: FolderJob) -> None:
-        self.process = job.start()
+    def __init__(self, job: FolderJob, *arguments: str, patience_s: float = 100.0) -> None:
+        self.process, self._patience_s = job.start(*arguments), patience_s
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -34,7 +34,7 @@ class Running:
         self.lines.extend(iter(self.process.stdout.readline, ""))
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + self._patience_s
         while not condition():
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline_s, self.log()
@@ -53,7 +53,7 @@ class Running:
         """Return the exit code, and how many seconds it took from now on."""
         begun_s = time.monotonic()
         try:
-            code = self.process.wait(timeout=60)
+            code = self.process.wait(timeout=self._patience_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
@@ -66,7 +66,7 @@ class Running:
 def job_of(tmp_path: Path, script: str = "{}") -> FolderJob:
     faults = tmp_path / "faults.yaml"
     faults.write_text(f"{script}\n")
-    job = FolderJob(tmp_path, engine=f"{{kind: fake, delay_ms: 150, slots: 2, script: {faults}}}", more=LONG_DRAIN)
+    job = FolderJob(tmp_path, engine=f"{{kind: fake, delay_ms: 500, slots: 2, script: {faults}}}", more=LONG_DRAIN)
     for name in NAMES:
         write_load_clip(job.inbox / name)
     return job
@@ -77,8 +77,8 @@ def written(job: FolderJob) -> int:
 
 
 def finish(job: FolderJob) -> None:
-    """Let another daemon take up what is left; each window must be there once."""
-    (job.folder / "faults.yaml").write_text("{}\n")
+    """Let another daemon take up what is left, without delay; each window must be there once."""
+    (job.folder / "faults.yaml").write_text("delays_ms: {'': 0}\n")
     job.run_once()
     for name in NAMES:
         assert (job.done / name).is_file()

@@ -1,15 +1,20 @@
 """kafka-python's consumer as captiond uses it: one round of polling at a time, and never a wait without a limit."""
 
+import base64
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from kafka import KafkaConsumer
 from kafka import errors as kafka_errors
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.protocol.consumer import IsolationLevel
+from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata, TopicPartition
 from kafka.util import Timer
 
 from connectors.kafka.client.connection import check_client_settings, open_client
 from connectors.kafka.client.inflating import bound_inflating
+from connectors.kafka.client.partition_faults import OutOfRange, PartitionFault, PartitionFaults, Unreadable
 from connectors.kafka.client.settings import MAX_FETCH_BYTES, consumer_settings, reader_settings
 from connectors.kafka.client.workarounds import Assignor, positions_kept, resume_loops, work_around_membership
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSourceSettings
@@ -21,7 +26,10 @@ __all__ = [
     "ConsumerRecord",
     "KafkaConsumer",
     "OffsetAndMetadata",
+    "OutOfRange",
+    "PartitionFault",
     "TopicPartition",
+    "Unreadable",
     "is_stable",
     "open_consumer",
     "open_reader",
@@ -45,6 +53,8 @@ class ConsumerRecord(Protocol):
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]
     """kafka-python's consumer, with what it does not tell in public."""
+
+    partition_faults: PartitionFaults | None = None
 
     def poll_once(self, wait_s: float, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Poll for one round, at most ``wait_s``.
@@ -81,6 +91,80 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
             return None
         return None if end is None or position is None else max(end - position, 0)
 
+    def take_faults(self) -> dict[TopicPartition, PartitionFault]:
+        """Return what single partitions met since the last call."""
+        return self.partition_faults.take() if self.partition_faults is not None else {}
+
+    def start_over(self, partition: TopicPartition) -> None:
+        """Forget where a partition was read and what is held of it: :meth:`position` then begins as for a new group.
+
+        An answer that is still kept could be of an earlier topic of the same name.
+        """
+        fetcher = self._fetcher
+        self._subscription.request_offset_reset(partition)
+        for kept in (fetcher._paused_completed_fetches, fetcher._paused_partition_records):
+            kept.pop(partition, None)
+        for _ in range(len(fetcher._completed_fetches)):  # the client's own thread adds at the end
+            answer = fetcher._completed_fetches.popleft()
+            if answer.topic_partition != partition:
+                fetcher._completed_fetches.append(answer)
+        half_read = fetcher._next_partition_records
+        if half_read is not None and half_read.topic_partition == partition:
+            fetcher._next_partition_records = None
+
+    def bounds(self, partition: TopicPartition, timeout_ms: float) -> tuple[int, int]:
+        """Return the offsets of the partition's first record and behind its last, open transactions included."""
+        first: int = self.beginning_offsets([partition], timeout_ms=timeout_ms)[partition]
+        level, self._fetcher._isolation_level = self._fetcher._isolation_level, IsolationLevel.READ_UNCOMMITTED
+        try:
+            end: int = self.end_offsets([partition], timeout_ms=timeout_ms)[partition]
+        finally:
+            self._fetcher._isolation_level = level
+        return first, end
+
+    def has_leader(self, partition: TopicPartition) -> bool:
+        """Tell whether a broker leads the partition, as far as is known; a topic that was deleted has none."""
+        leader = self._cluster.leader_for_partition(partition)
+        if leader is None or leader == -1:
+            self._cluster.request_update()
+            return False
+        return True
+
+    def missing_topics(self) -> list[str]:
+        """Return the topics that the consumer reads by name and that were not there when they were last looked at."""
+        return sorted(set(self.subscription() or ()) - self._cluster.topics(exclude_internal_topics=False))
+
+    def known_topic_id(self, topic: str) -> str:
+        """Return what :meth:`topic_ids` would, from what is known, without asking anybody."""
+        return _printed(self._cluster.topic_id(topic))
+
+    def topic_ids(self, topics: Collection[str], timeout_ms: float) -> dict[str, str]:
+        """Ask a broker for the ids of topics (KIP-516), as Kafka prints them.
+
+        The id is empty where the brokers have none (before Kafka 2.8). A topic that is not there is left out.
+        """
+        asked = MetadataRequest(
+            topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics],
+            allow_auto_topic_creation=False,
+            include_cluster_authorized_operations=False,
+            include_topic_authorized_operations=False,
+        )
+
+        async def ask() -> Any:
+            return await self._manager.send(asked)
+
+        answer = self._net.run(self._manager.wait_for, self._manager.call_soon(ask), timeout_ms)
+        if any(self._cluster.topic_id(found.name) != found.topic_id for found in answer.topics):
+            self._cluster.request_update()
+        return {found.name: _printed(found.topic_id) for found in answer.topics if not found.error_code}
+
+
+def _printed(topic_id: Any) -> str:
+    """Return a topic's id in base64 without padding; empty where there is none."""
+    if topic_id is None or not topic_id.int:
+        return ""
+    return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
+
 
 def is_stable(group: ConsumerGroupMetadata) -> bool:
     """Tell whether the metadata of a consumer's group is that of a member whose group is not changing."""
@@ -96,6 +180,7 @@ def open_consumer(
     consumer = open_client(Consumer, given | {"partition_assignment_strategy": [Assignor]}, path=path)
     work_around_membership(consumer)
     bound_inflating(consumer, buffer_bytes // _BOUNDS_AN_ANSWER)
+    consumer.partition_faults = PartitionFaults(consumer)
     return consumer
 
 

@@ -224,6 +224,14 @@ class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         self.answer = _Answer(place, batches, fetch_offset, inflation.max_bytes, is_strict=inflation.is_strict)
         super().__init__(fetch_offset, place, self.answer, **settings)
 
+    def take(self, n: int | None = None) -> Any:
+        """Return records; what can't be taken apart ends the reading, or the client would go on asking for ever."""
+        try:
+            return super().take(n)
+        except BaseException:
+            self.drain()
+            raise
+
 
 class _Inflation:
     """What one consumer inflates."""

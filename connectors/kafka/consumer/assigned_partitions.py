@@ -60,9 +60,10 @@ class AssignedPartitions:
         """Return the partition's ledger, or None while it is not with this process."""
         return self._ledgers.get(place)
 
-    def assign(self, place: Place, committed: PartitionPosition) -> None:
-        """Begin an assignment at what was committed."""
-        self._ledgers[place] = OffsetLedger(next(self._assignments), committed)
+    def assign(self, place: Place, committed: PartitionPosition) -> int:
+        """Begin an assignment at what was committed, and return its number."""
+        self._ledgers[place] = ledger = OffsetLedger(next(self._assignments), committed)
+        return ledger.assignment
 
     def revoke(self, places: Iterable[Place]) -> None:
         """End the partitions' assignments: from here on nothing is committed for them."""

@@ -88,7 +88,7 @@ class ConsumerThread:
         self._is_subscribed = False
         self._unanswered_since_s: float | None = None  # the first of the commits in a row without an answer
         self._group_changes = False  # since a commit was refused for it, until one is not
-        self._commit_at_s = 0.0
+        self._commit_at_s = self._place_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"kafka {name}", daemon=True)
 
     @property
@@ -101,7 +101,7 @@ class ConsumerThread:
         since_s = self._unanswered_since_s
         if since_s is not None and time.monotonic() - since_s > AWAY_AFTER_S:
             return "the broker: a commit is not answered"
-        return ""
+        return self.fetcher.standstills.waiting_for
 
     @property
     def stack(self) -> str:
@@ -199,7 +199,20 @@ class ConsumerThread:
             else:
                 self.queue.lose(places)
             log.info("Source %s: %d partitions %s.", self.name, len(places), kind)
-        self.fetcher.place(consumer)
+        if outdated := self.fetcher.take_outdated():
+            self.queue.lose([tuple(partition) for partition in outdated])
+        if time.monotonic() >= self._place_at_s:
+            self._place(consumer)
+
+    def _place(self, consumer: Consumer) -> None:
+        """Begin new partitions. While that fails it is tried again after a back-off, and what has begun is polled."""
+        try:
+            self.fetcher.place(consumer)
+            self._place_at_s = 0.0
+        except KafkaFault as fault:
+            self._place_at_s = time.monotonic() + self._outage.failed(fault)
+        while self.fetcher.moved:
+            self.queue.add(self.fetcher.moved.pop())
 
     def _poll(self, consumer: Consumer) -> None:
         wait_s = self._interval_s
@@ -225,7 +238,7 @@ class ConsumerThread:
         """
         if not consumer.is_reachable():
             self._outage.unreachable("the group's coordinator is away")
-        elif self._unanswered_since_s is None:
+        elif self._unanswered_since_s is None and not self._place_at_s:
             self._outage.reachable()
 
     def _leave(self, consumer: Consumer | None) -> None:

@@ -9,20 +9,55 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import av
 import av.logging
+import av.sidedata.sidedata
+import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.codecs import DECODERS, VIDEO
-from daemon.decoding.child.containers import CONTAINERS, IMAGES, PROTOCOLS, is_known
+from daemon.decoding.child.codecs import DECODERS, VIDEO, WITH_ALPHA
+from daemon.decoding.child.containers import (
+    ALLOWED,
+    CONTAINERS,
+    IMAGES,
+    PROTOCOLS,
+    format_of,
+    is_encrypted,
+    is_known,
+    other_container,
+)
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 
 av.logging.set_level(av.logging.PANIC)
 
+_ENOUGH_FRAMES = 5  # a stream with fewer than another is a thumbnail beside it, as FFmpeg has it
+_DEFAULT_BONUS = 5_000_000  # what a stream's flag as default is worth to ffmpeg, in pixels
+_NEVER_SEEN = (av.stream.Disposition.attached_pic, av.stream.Disposition.timed_thumbnails)
+
+
+def _unnamed_side_data(cls: Any, value: int) -> Any:
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+# PyAV 18 and 19 refuse all side data of a frame that has one kind without a name there, such as a photo's EXIF.
+av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment, method-assign]
+
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
+
+
+@dataclass(slots=True)
+class Note:
+    """What the decoder held when a packet had been decoded, and how the packet's frame is turned."""
+
+    sample_aspect: Any = None
+    orientation: Any = None
 
 
 def import_the_library() -> None:
@@ -46,10 +81,12 @@ def open_container(descriptor: int, limits: MediaLimits, **more_options: str) ->
         **more_options,
     }
     try:
-        return av.open("fd:", mode="r", options=options, metadata_errors="replace")
+        return av.open("fd:", mode="r", format=format_of(head), options=options, metadata_errors="replace")
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "opening it takes more memory than a decoder has") from None
     except Exception as error:
+        if other := other_container(head):
+            raise Poison(Reason.UNSUPPORTED_CONTAINER, f"{other}; allowed are {ALLOWED}") from error
         if not is_known(head):
             raise Poison(Reason.NOT_A_VIDEO, "no allowed container recognises the bytes") from error
         raise Poison(Reason.CORRUPT, f"the container can't be read: {explain(error)}") from error
@@ -60,22 +97,86 @@ def explain(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
-def video_stream(container: Any) -> Any:
-    """Return the stream to caption; cover pictures do not count."""
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+def open_video(descriptor: int, limits: MediaLimits) -> tuple[Any, Any]:
+    """Open a clip and return its container and the stream to caption; several are told apart by reading them."""
+    container = open_container(descriptor, limits)
+    try:
+        streams = _candidates(container)
+        if len(streams) > 1:
+            best = _best(container, streams)
+            container.close()
+            container = open_container(descriptor, limits)
+            streams = [container.streams[best]]
+        _check_codec(streams[0])
+        if is_encrypted(descriptor, container.format.name, streams[0].id):
+            raise Poison(Reason.ENCRYPTED, "its frames are encrypted")
+    except BaseException:
+        container.close()
+        raise
+    return container, streams[0]
+
+
+def first_video(container: Any) -> Any:
+    """Return the first stream that could be captioned."""
+    return _candidates(container)[0]
+
+
+def _candidates(container: Any) -> list[Any]:
+    """Return the video streams, without cover pictures and without thumbnails where there is more."""
     if not len(container.streams):
         raise Poison(Reason.CORRUPT, "what describes its streams can't be read")
+    streams = [s for s in container.streams.video if not any(s.disposition & flag for flag in _NEVER_SEEN)]
     if not streams:
         raise Poison(Reason.NO_VIDEO_STREAM, "no video in it")
-    best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
+    return [s for s in streams if s.codec_context is not None and s.codec.canonical_name in VIDEO] or streams
+
+
+def _best(container: Any, streams: list[Any]) -> int:
+    """Return the index of the stream that ffmpeg would take, once those of hardly any frame are set aside."""
+    frames = dict.fromkeys((s.index for s in streams), 0)
+    for packet in packets_of(container, *streams):
+        frames[packet.stream.index] += 1
+        if min(frames.values()) >= _ENOUGH_FRAMES:
+            break
+
+    def rank(stream: Any) -> tuple[int, int]:
+        context = stream.codec_context
+        pixels = context.width * context.height if context is not None else 0
+        is_default = bool(stream.disposition & av.stream.Disposition.default)
+        return min(frames[stream.index], _ENOUGH_FRAMES), pixels + _DEFAULT_BONUS * is_default
+
+    return int(max(streams, key=rank).index)
+
+
+def _check_codec(stream: Any) -> None:
     if stream.codec_context is None:
-        raise Poison(Reason.UNSUPPORTED_CODEC, "no decoder for its video")
-    if stream.codec.canonical_name not in VIDEO:
-        raise Poison(
-            Reason.UNSUPPORTED_CODEC, f"{stream.codec.canonical_name} is not among the codecs that are decoded"
+        raise Poison(Reason.UNSUPPORTED_CODEC, f"no decoder for its video ({_tag_of(stream) or 'unnamed'})")
+    name = stream.codec.canonical_name
+    if name not in VIDEO:
+        raise Poison(Reason.UNSUPPORTED_CODEC, f"{name} is not among the codecs that are decoded: {', '.join(VIDEO)}")
+
+
+def _tag_of(stream: Any) -> str:
+    """Return the four characters by which the container names the codec."""
+    tag = stream.codec_context.codec_tag if stream.codec_context is not None else ""
+    return "".join(c for c in str(tag) if c.isprintable())
+
+
+def table_end(stream: Any) -> int:
+    """Return where the last byte of a stream lies by the container's own table, 0 where that lists nothing."""
+    return max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+
+
+def sound_times(descriptor: int, limits: MediaLimits) -> NDArray[np.float64]:
+    """Return when the packets of the sound end, in seconds on the container's clock."""
+    with open_container(descriptor, limits) as container:
+        sounds = container.streams.audio
+        ends = (
+            float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            for packet in (packets_of(container, *sounds) if sounds else ())
+            if packet.pts is not None
         )
-    return stream
+        return np.fromiter(ends, np.float64)
 
 
 def new_scaler() -> Any:
@@ -83,43 +184,83 @@ def new_scaler() -> Any:
     return VideoReformatter()
 
 
-def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> None:
-    """Set a stream's decoder up before its first packet, and let the demuxer pass over the other streams."""
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-    stream.codec_context.thread_count = threads
-    stream.codec_context.thread_type = "AUTO"
+def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> Any:
+    """Return a stream's decoder, set up before its first packet, and let the demuxer pass over the other streams."""
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+        decoder = av.CodecContext.create(WITH_ALPHA[decoder.name], "r")
+    decoder.options = {"max_pixels": str(limits.max_pixels)}
+    decoder.thread_count = threads
+    decoder.thread_type = "AUTO"
+    decoder.copy_opaque = True
     try:
-        stream.codec_context.open(strict=False)
+        decoder.open(strict=False)
     except Exception as error:
         raise Poison(Reason.CORRUPT, f"its decoder can't be set up: {explain(error)}") from error
+    pass_over_all_but(container, [stream])
+    return decoder
+
+
+def pass_over_all_but(container: Any, streams: list[Any]) -> None:
+    """Let the demuxer pass over other streams."""
     for other in container.streams:
-        if other.index != stream.index:
+        if all(other.index != stream.index for stream in streams):
             other.discard = av.stream.Discard.all
 
 
-def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+def demuxed(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield a stream's packets; of a JPEG the picture alone, for what is behind it is none of it."""
+    for packet in container.demux(stream):
+        if packet.size:  # else it is the end of the stream
+            yield packet
+            if container.format.name == "jpeg_pipe":
+                return
+
+
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
     """Yield packets until the end, or until no more can be read."""
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(*streams):
             if packet.size:
                 yield packet
     except Exception:
         return
 
 
-def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
-    """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder."""
+def decode_packet(decoder: Any, packet: Any | None) -> list[Any]:
+    """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder.
+
+    Frames may come out packets later: each carries the note of its own packet as ``opaque``.
+    """
+    note = Note()
     try:
-        return [frame for frame in stream.codec_context.decode(packet) if not frame.is_corrupt]
+        if packet is not None:
+            packet.opaque = note
+        frames = [frame for frame in decoder.decode(packet) if not frame.is_corrupt]
+        note.sample_aspect = decoder.sample_aspect_ratio
+        return frames
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "decoding it takes more memory than a decoder has") from None
     except Exception:
         return []
 
 
-def decode_all(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:
-    """Yield every frame that the decoder gives, in order of presentation."""
-    start_decoder(container, stream, limits, 1)
-    for packet in packets_of(container, stream):
-        yield from decode_packet(stream, packet)
-    yield from decode_packet(stream, None)
+def sample_aspect_of(container: Any, stream: Any, frame: Any) -> Any:
+    """Return the shape of a frame's pixels: what the container says has the say where it is the whole clip's.
+
+    Pictures that stand alone have square pixels, as viewers show them: what they say is a density for printing.
+    """
+    if container.format.name in IMAGES:
+        return None
+    if container.format.name.startswith(("mov", "matroska")) and stream.sample_aspect_ratio:
+        return stream.sample_aspect_ratio
+    return (frame.opaque.sample_aspect if frame.opaque else None) or stream.sample_aspect_ratio
+
+
+def decode_by_place(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:
+    """Yield every frame that the decoder gives, in order of presentation; its time stamp is its packet's place."""
+    decoder = start_decoder(container, stream, limits, 1)
+    for place, packet in enumerate(packets_of(container, stream)):
+        packet.pts = packet.dts = place
+        yield from decode_packet(decoder, packet)
+    yield from decode_packet(decoder, None)

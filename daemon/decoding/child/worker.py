@@ -9,23 +9,29 @@ import contextlib
 import os
 import socket
 import time
+from dataclasses import replace
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pixels import Geometry
 from daemon.decoding.child.pyav import VERSION
 from daemon.decoding.child.sandbox import OPTIONAL, confine
 from daemon.decoding.child.session import Session, Sessions, plan
-from daemon.decoding.packet_index import PacketIndex
+from daemon.decoding.fields import Data
+from daemon.decoding.index_block import from_block, to_block
+from daemon.decoding.media import HEAD_BYTES
 from daemon.decoding.protocol import (
+    MAX_SMALL_INDEX_BYTES,
     Alive,
     Answer,
     Decode,
     Decoded,
     Fault,
     Forget,
+    Index,
     Plan,
     Poisoned,
     Ready,
+    SendIndex,
     pack,
     receive,
 )
@@ -40,6 +46,7 @@ class Worker:
     def __init__(self, connection: socket.socket, memory_bytes: int) -> None:
         self._connection = connection
         self._sessions = Sessions(memory_bytes)
+        self._indices: dict[int, bytes] = {}  # of sessions, until the parent has room for them
 
     def serve(self) -> None:
         """Answer until the parent closes the socket."""
@@ -47,17 +54,20 @@ class Worker:
             request, block, descriptors = message
             if isinstance(request, Forget):
                 self._sessions.forget(request.session)
+                self._indices.pop(request.session, None)
                 continue
             self._send(*self._answer(request, block, descriptors))
 
     def _send(self, answer: Answer, block: bytes = b"") -> None:
         self._connection.sendall(pack(answer, block))
 
-    def _answer(self, request: Plan | Decode, block: bytes, descriptors: list[int]) -> Reply:
+    def _answer(self, request: Plan | SendIndex | Decode, block: Data, descriptors: list[int]) -> Reply:
         """Do one request; what the media did wrong is ``Poisoned``, anything unforeseen is a ``Fault``."""
         try:
             if isinstance(request, Plan):
                 return self._plan(request, descriptors)
+            if isinstance(request, SendIndex):
+                return Index(), self._indices.pop(request.session)
             return self._decode(request, block, descriptors)
         except Poison as poison:
             return Poisoned(Reason(poison.reason), poison.detail), b""
@@ -71,16 +81,22 @@ class Worker:
         (descriptor,) = descriptors
         max_size = MaxFrameSize(request.max_width, request.max_height) if request.max_width else None
         try:
-            planned, index = plan(descriptor, request.limits, max_size, lambda: self._send(Alive()))
+            limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
+            planned, index = plan(descriptor, limits, max_size, lambda: self._send(Alive()))
             geometry = Geometry(planned.width, planned.height)
-            session = Session(descriptor, request.decoder, index, geometry, request.limits)
+            session = Session(descriptor, request.decoder, index, geometry, limits, request.look)
             self._sessions.open(request.session, session)
         except BaseException:
             os.close(descriptor)
             raise
-        return planned, index.to_bytes()
+        block = to_block(index)
+        planned = replace(planned, packets=len(index.pts), index_bytes=len(block))
+        if len(block) <= MAX_SMALL_INDEX_BYTES:
+            return planned, block
+        self._indices[request.session] = block
+        return planned, b""
 
-    def _decode(self, request: Decode, block: bytes, descriptors: list[int]) -> Reply:
+    def _decode(self, request: Decode, block: Data, descriptors: list[int]) -> Reply:
         began = time.perf_counter()
         if request.opens:
             self._open(request, block, descriptors.pop(0))
@@ -90,10 +106,12 @@ class Worker:
         shown = session.fill(request.target, list(request.wanted))
         return Decoded(tuple(shown), (time.perf_counter() - began) * 1000), b""
 
-    def _open(self, request: Decode, block: bytes, descriptor: int) -> None:
+    def _open(self, request: Decode, block: Data, descriptor: int) -> None:
         self._sessions.forget(request.session)
-        geometry, index = Geometry(request.width, request.height), PacketIndex.from_bytes(block)
-        self._sessions.open(request.session, Session(descriptor, request.decoder, index, geometry, request.limits))
+        geometry, index = Geometry(request.width, request.height), from_block(block)
+        limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
+        session = Session(descriptor, request.decoder, index, geometry, limits, request.look)
+        self._sessions.open(request.session, session)
 
 
 def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> None:

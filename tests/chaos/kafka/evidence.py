@@ -15,6 +15,7 @@ from connectors.kafka.offset_ledger import PartitionPosition, decode_position
 from connectors.kafka.record import ERRORS_PREFIX
 from connectors.kafka.settings import KafkaConnectionSettings
 from tests.chaos.kafka.cluster import OFFSETS_PARTITIONS, Cluster
+from tests.kafka.stand_in import place_of
 
 _COMMIT_VERSIONS = (0, 1)  # of the keys in the broker's log of commits
 _GROUP_VERSION = 2
@@ -102,7 +103,7 @@ def read_captions(cluster: Cluster, topic: str) -> list[Written]:
     for record in read_records(cluster, topic):
         message = json.loads(record.value)
         captions.append(
-            Written(message["clip_id"], message["window"]["index"], message["caption_id"], record.timestamp)
+            Written(place_of(message["clip_id"]), message["window"]["index"], message["caption_id"], record.timestamp)
         )
     return captions
 
@@ -117,7 +118,7 @@ def read_letters(cluster: Cluster, topic: str) -> list[Letter]:
             if name.startswith(ERRORS_PREFIX)
         }
         reason, detail = said["exception.class.name"], said["exception.message"]
-        letters.append(Letter(said["clip_id"], reason, int(said["first_window"]), detail, record.value))
+        letters.append(Letter(place_of(said["clip_id"]), reason, int(said["first_window"]), detail, record.value))
     return letters
 
 

@@ -16,7 +16,7 @@ from tests.chaos.table import Result
 from tests.corpus.messages import BAD_MESSAGES
 
 CLIPS_A_POISON = 99
-LONG_ID = "x" * 256  # as long as an id may be
+LONG_ID = "/cam#" + "x" * 251  # as long as an id may be that is an event's source and id
 TAKES_BYTES = "1600"  # a caption of an ordinary clip has some 1,200
 
 
@@ -65,7 +65,8 @@ def poisoned(transactional: bool, faults: int, folder: Path) -> Result:
 def too_large(folder: Path, transactional: bool) -> Result:
     """P3: captions that the topic refuses end their clip with a rejection; its neighbours are captioned."""
     load = KafkaLoad(folder, transactional, output_settings={"max.message.bytes": TAKES_BYTES})
-    given = {"ce_specversion": b"1.0", "ce_subject": LONG_ID.encode()}
+    source, _, event_id = LONG_ID.partition("#")
+    given = {"ce_specversion": b"1.0", "ce_source": source.encode(), "ce_id": event_id.encode()}
     large = Message(clip_bytes(), 0, "caption_too_large", given, LONG_ID)
     load.send([*[Message(clip_bytes())] * 5, large, *[Message(clip_bytes())] * 5])
     return one_life(load, 1)

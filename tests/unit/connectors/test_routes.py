@@ -112,7 +112,7 @@ def test_what_a_source_says_of_itself_is_seen_through_its_route() -> None:
 
     assert parts.health.not_ready() == "starting"
     assert parts.health.waiting_for() == {"clips": "the broker: nothing listens"}
-    assert parts.health.snapshot()["in_flight_bytes"] == {"held": 205, "limit": 1000}
+    assert parts.health.snapshot()["in_flight_bytes"] == {"held": 235, "limit": 1000}
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
-        budget = SimpleNamespace(held_bytes=200)
-        sampler: Any = SimpleNamespace(budget=budget, pool=SimpleNamespace(pids=[1, 2], progress=0, missing_layers={}))
+        sampler: Any = SimpleNamespace(
+            budget=SimpleNamespace(held_bytes=200),
+            index_budget=SimpleNamespace(held_bytes=30),
+            pool=SimpleNamespace(pids=[1, 2], progress=0, missing_layers={}),
+        )
         self.health = Health(self.engine, sampler, self.sink, [self.route], self.metrics, 1000, clock=self.clock)

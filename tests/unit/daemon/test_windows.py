@@ -227,3 +227,42 @@ def test_frame_sets_are_read_only_and_never_printed() -> None:
         FrameSet(window, np.zeros((1, 4, 6, 3), np.uint8), (0,))
     with pytest.raises(ValueError, match="uint8"):
         FrameSet(window, np.zeros((2, 4, 6, 3), np.float32), (0, 0))  # type: ignore[arg-type]
+
+
+def test_what_came_later_changes_a_policys_text_only_where_it_says_something() -> None:
+    before = (
+        "FramePolicy(rule='time', num_frames=8, fps=None, min_frames=4, max_frames=64, splice=None, snap='exact'"  # 0.1
+    )
+
+    assert repr(FramePolicy()) == f"{before})"
+    assert repr(FramePolicy(background="black")) == f"{before}, background='black')"
+    assert repr(FramePolicy(tone_map="none")) == f"{before}, tone_map='none')"
+
+
+def test_windows_are_worked_out_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[tuple[int, int]] = []
+
+    def choose(pts_ns: np.ndarray, span: tuple[int, int], policy: FramePolicy) -> tuple[tuple[int, ...], list[int]]:
+        chosen.append(span)
+        return (span[0],), [0]
+
+    monkeypatch.setattr("daemon.windows._choose", choose)
+    planned = plan_windows(seconds(0, 86_399), 86_400 * NS_PER_S, WindowPolicy(NS_PER_S, NS_PER_S, 0), FramePolicy())
+
+    assert (len(planned), planned.most_frames, planned.span(86_399)[1], chosen) == (86_400, 8, 86_400 * NS_PER_S, [])
+    assert planned[5] is planned[5]
+    assert planned[-1].index == 86_399
+    assert [window.index for window in planned[10:13]] == [10, 11, 12]
+    assert len(chosen) == 5
+    assert [window.index for window in planned.up_to(3)] == [0, 1, 2]
+    with pytest.raises(IndexError):
+        planned.up_to(3)[3]
+
+
+@given(clips(), policies(), frame_policies)
+def test_the_most_frames_of_a_window_are_known_before(
+    clip: tuple[np.ndarray, int], windows: WindowPolicy, frames: FramePolicy
+) -> None:
+    planned = plan_windows(*clip, windows, frames)
+
+    assert planned.most_frames == max(len(window.frame_indices) for window in planned)

@@ -60,7 +60,7 @@ async def test_a_full_disk_moves_no_position(
     delivery = (await take_all(source.deliveries()))["a"]
     with full_disk(10):
         settling = asyncio.create_task(source.settle(step(delivery, 0, 1)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not source.waiting_for:
                 await asyncio.sleep(0.01)
         assert not settling.done()

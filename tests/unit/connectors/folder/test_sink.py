@@ -251,7 +251,8 @@ async def test_a_full_disk_leaves_no_half_line_and_is_waited_for(
     size_bytes = lines.stat().st_size
     with full_disk(size_bytes + room_bytes):
         writing = asyncio.create_task(sink.write(step(delivery, 1, 4, last=True)))
-        await asyncio.sleep(0.1)
+        while not sink.waiting_for:
+            await asyncio.sleep(0.01)
         assert not writing.done()
         assert lines.stat().st_size == size_bytes
         assert indices(tmp_path, delivery) == [0]

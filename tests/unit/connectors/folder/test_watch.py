@@ -36,7 +36,7 @@ async def test_once_leaves_what_is_still_being_written(tmp_path: Path, caplog: p
     growing = asyncio.create_task(grow())
     await asyncio.sleep(0.03)
 
-    assert await finish_all(source_of(tmp_path, settle_s=0.2)) == []
+    assert await finish_all(source_of(tmp_path, settle_s=1.0)) == []  # far above the pauses of a busy machine
     stop.set()
     await growing
     assert tree(tmp_path) == ["growing.mp4"]
@@ -45,12 +45,13 @@ async def test_once_leaves_what_is_still_being_written(tmp_path: Path, caplog: p
 
 async def test_once_ignores_what_comes_later(tmp_path: Path) -> None:
     write_now(tmp_path / "new.mp4", b"x")
+    (tmp_path / "link").symlink_to("/nowhere")
     source = source_of(tmp_path, settle_s=0.2)
-    reading = asyncio.create_task(take_all(source.deliveries()))
-    await asyncio.sleep(0.1)
+    deliveries = source.deliveries()
+    assert set(await take(deliveries, 1)) == {"link"}  # found at once: the folder has been looked through
     put_file(tmp_path, "later.mp4")
 
-    assert set(await reading) == {"new.mp4"}
+    assert set(await take_all(deliveries)) == {"new.mp4"}
     await source.close()
 
 
@@ -94,7 +95,8 @@ async def test_a_folder_that_is_deleted_and_made_again(
     inbox.rename(tmp_path / "gone")
     reading = asyncio.create_task(take(deliveries, 1))
     if seen:
-        await asyncio.sleep(0.3)
+        while not source.waiting_for:
+            await asyncio.sleep(0.01)
         assert source.waiting_for == "the folder: No such file or directory"
         assert "Source inbox can't be scanned and waits: No such file or directory." in caplog.text
     put_file(inbox, "b.mp4")
@@ -116,14 +118,16 @@ async def test_twenty_thousand_files_at_once(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     started = time.monotonic()
     names: set[str] = set()
+    first_s = 0.0
     async for delivery in source.deliveries():
         if not names:
-            assert time.monotonic() - started < 2
+            first_s = time.monotonic() - started
             assert sum(len(names) for _, _, names in os.walk(tmp_path / "work")) == 2  # the clip and the lock
         names.add(name_of(delivery))
     await source.close()
 
     assert len(names) == count
+    assert first_s < (time.monotonic() - started) / 2
 
 
 async def test_what_waits_in_the_folder_is_counted(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from kafka.errors import CommitFailedError, IllegalStateError
 from kafka.structs import MemberState
 
 from connectors.contract import Clip, ClipPosition, Delivery
-from connectors.kafka.client.consumer import OffsetAndMetadata, TopicPartition
+from connectors.kafka.client.consumer import OffsetAndMetadata, PartitionFault, TopicPartition
 from connectors.kafka.record import PendingCommit, SourceRecord
 from connectors.media.bytes import BytesMedia
 
@@ -61,12 +61,12 @@ def clips(number: int, *offsets: int, value: bytes | None = b"clip") -> list[Rec
     return [Record(TOPIC, number, offset, value) for offset in offsets]
 
 
-def decode(record: Any, position: ClipPosition, assignment: int) -> Delivery | PendingCommit:
-    """Return a delivery whose clip is called by its partition and offset; a null value is skipped."""
-    origin = SourceRecord(record.topic, record.partition, record.offset, assignment)
+def decode(record: Any, position: ClipPosition, assignment: int, generation: str = "") -> Delivery | PendingCommit:
+    """Return a delivery whose clip is called by its partition, offset and generation; a null value is skipped."""
+    origin = SourceRecord(record.topic, record.partition, record.offset, assignment, generation=generation)
     if record.value is None:
         return PendingCommit(origin, None)
-    name = f"{record.partition}/{record.offset}"
+    name = f"{record.partition}/{record.offset}" + (f"@{generation}" if generation else "")
     return Delivery(Clip(name, "clips", BytesMedia(name, record.value), 0), position, origin)
 
 
@@ -80,6 +80,11 @@ class ScriptedConsumer:
         self.records = list(records)
         self.stored: dict[TopicPartition, OffsetAndMetadata] = {}
         self.first = defaultdict[TopicPartition, int](int)
+        self.topic_id = ""
+        self.start_from = "earliest"
+        self.led = True
+        self.missing: list[str] = []
+        self.partition_faults: dict[TopicPartition, PartitionFault] = {}
         self.changes: deque[tuple[str, set[TopicPartition]]] = deque()
         self.faults = Faults()
         self.reachable = self.stable = True
@@ -130,6 +135,32 @@ class ScriptedConsumer:
             self._paused -= partitions
         if kind == "lost":
             self._committable -= partitions
+
+    def take_faults(self) -> dict[TopicPartition, PartitionFault]:
+        met, self.partition_faults = self.partition_faults, {}
+        return met
+
+    def start_over(self, partition: TopicPartition) -> None:
+        self.happened.append("start over")
+        first, end = self.bounds(partition, 0)
+        self.positions[partition] = first if self.start_from == "earliest" else end
+
+    def bounds(self, partition: TopicPartition, timeout_ms: float) -> tuple[int, int]:
+        self.faults.meet("bounds")
+        return self.first[partition], self.end_offsets([partition], timeout_ms)[partition]
+
+    def has_leader(self, partition: TopicPartition) -> bool:
+        return self.led
+
+    def missing_topics(self) -> list[str]:
+        return self.missing
+
+    def known_topic_id(self, topic: str) -> str:
+        return self.topic_id
+
+    def topic_ids(self, topics: Collection[str], timeout_ms: float) -> dict[str, str]:
+        self.faults.meet("topic_ids")
+        return {topic: self.topic_id for topic in topics if topic not in self.missing}
 
     def _of(self, partition: TopicPartition) -> list[Record]:
         return [record for record in self.records if (record.topic, record.partition) == partition]

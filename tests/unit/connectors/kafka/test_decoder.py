@@ -16,7 +16,7 @@ from connectors.kafka.settings import SendersMay
 from connectors.media.protocols import Media
 
 PLAN = "ab" * 8
-KNOWN = ("content-type", "prompt", "traceparent", "tracestate", "ce_specversion", "ce_id", "ce_subject")
+KNOWN = ("content-type", "prompt", "traceparent", "tracestate", "ce_specversion", "ce_id", "ce_source")
 REPLAY = tuple(REPLAY_PREFIX + name for name in ("clip_id", "first_window", "plan_hash", "count"))
 
 
@@ -135,11 +135,11 @@ def test_any_replay_is_believed_where_the_configuration_says_so() -> None:
     assert (delivery.clip.clip_id, delivery.position) == ("film 7", ClipPosition(2, PLAN))
 
 
-EVENT: list[tuple[str, bytes | None]] = [("ce_specversion", b"1.0"), ("ce_id", b"e-1"), ("ce_subject", b"film 7")]
+EVENT: list[tuple[str, bytes | None]] = [("ce_specversion", b"1.0"), ("ce_id", b"e-1"), ("ce_source", b"/cams/3")]
 REFERENCE = b'{"uri": "film.mp4", "clip_id": "film-8", "prompt": "Who?"}'
 
 
-@pytest.mark.parametrize(("allowed", "clip_id"), [(True, "film 7"), (False, "clips/0/7")])
+@pytest.mark.parametrize(("allowed", "clip_id"), [(True, "/cams/3#e-1"), (False, "clips/0/7")])
 def test_an_event_names_its_clip_where_senders_may(allowed: bool, clip_id: str) -> None:
     assert decoded(*EVENT, may=SendersMay(clip_id=allowed)).clip.clip_id == clip_id
 
@@ -158,3 +158,30 @@ def test_a_prompt_is_the_senders_where_senders_may(headers: list[tuple[str, byte
 
     assert asked == {"prompt": "Who?", PROMPT_FROM: SENDER}
     assert told == {"prompt": "What?"}  # the topic's own, which the operator wrote
+
+
+def test_a_clip_is_named_by_its_record_and_what_tells_its_topic_from_an_earlier_one() -> None:
+    decoder = RecordDecoder("t", {}, 2**20, broken)
+
+    delivery = decoder.decode(record(), ClipPosition(), 1, "RSMs-CEFR3ybkr3cemGhgA")
+
+    assert isinstance(delivery, Delivery)
+    assert delivery.clip.clip_id == "clips/0/7@RSMs-CEFR3ybkr3cemGhgA"
+    assert delivery.clip.media.name == "clips/0/7"
+    delivery.clip.media.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ([("prompt", b"Who?"), ("prompt", None)], "Who?"),
+        ([("prompt", b"Who?"), ("prompt", b"Where?")], "Where?"),
+        ([("prompt", None), ("prompt", b"")], "What?"),
+    ],
+)
+def test_of_several_headers_of_a_name_the_last_with_a_value_counts(
+    headers: list[tuple[str, bytes | None]], kept: str
+) -> None:
+    given = decoded(*headers).clip.attributes
+
+    assert {**given, PROMPT_FROM: SENDER} == {"prompt": kept, PROMPT_FROM: SENDER}

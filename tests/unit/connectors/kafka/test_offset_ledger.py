@@ -1,6 +1,7 @@
 """The ledger never lets a commit pass an unfinished clip, and a commit says everything that a restart needs."""
 
 import base64
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +35,9 @@ def positions(draw: st.DrawFn) -> PartitionPosition:
         offset + delta: clip for delta, clip in draw(st.dictionaries(st.integers(0, 500), clips, max_size=20)).items()
     }
     span = max((at - offset + 1 for at in unfinished), default=0) + draw(st.integers(0, 2**20))
-    return PartitionPosition(offset, offset + span, unfinished, draw(st.integers(0, 2**30)))
+    topic_id = draw(st.sampled_from(["", "RSMs-CEFR3ybkr3cemGhgA", "AAAAAAAAAAAAAAAAAAAAAQ"]))
+    plain_before = draw(st.just(0) | st.integers(offset + 1, offset + 2**20))
+    return PartitionPosition(offset, offset + span, unfinished, draw(st.integers(0, 2**30)), topic_id, plain_before)
 
 
 def new_ledger(offset: int = 0) -> OffsetLedger:
@@ -73,6 +76,38 @@ def test_metadata_that_cannot_be_parsed_is_named(text: str) -> None:
 
 def test_a_commit_without_metadata_sees_everything_from_its_offset_as_new() -> None:
     assert decode_position(9, None) == PartitionPosition(9, 9)
+
+
+def version_1(*numbers: int) -> str:
+    """Return metadata as the version before wrote it: a commit's number, span, no hashes, and clips."""
+    return base64.b64encode(bytes([1, 3, *numbers])).decode()
+
+
+def test_metadata_of_the_version_before_is_read_and_its_clips_keep_their_names() -> None:
+    read = decode_position(7, version_1(5, 0, 1, 2, 4, 0))
+
+    assert read == PartitionPosition(7, 12, {9: ClipPosition(4)}, 3, "", 12)
+    again = decode_position(7, encode_position(replace(read, topic_id="RSMs-CEFR3ybkr3cemGhgA")))
+    ledger = OffsetLedger(1, again)
+    assert [ledger.generation(offset, 1_700_000_000_000) for offset in (7, 9, 11, 12)] == [
+        *("",) * 3,
+        "RSMs-CEFR3ybkr3cemGhgA",
+    ]
+
+
+def test_the_names_of_the_version_before_end_with_its_clips() -> None:
+    ledger = OffsetLedger(1, decode_position(7, version_1(1, 0, 1, 0, 4, 0)))
+    ledger.start(7)
+    ended = settle(ledger, (7, None))
+
+    assert decode_position(ended.offset, encode_position(ended)) == PartitionPosition(8, 8, {}, 4)
+
+
+@pytest.mark.parametrize(("timestamp_ms", "generation"), [(1_700_000_000_000, "1700000000000"), (0, ""), (-1, "")])
+def test_where_brokers_have_no_ids_of_topics_the_time_stamp_tells_records_apart(
+    timestamp_ms: int, generation: str
+) -> None:
+    assert new_ledger().generation(0, timestamp_ms) == generation
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,7 +4,6 @@ import asyncio
 import http.server
 import os
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.media.remote import RemoteMedia, check_prefixes, open_remote
 from connectors.media.spool import Spool
+
+SLOW = threading.Event()  # lets the slow store answer
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -30,12 +31,13 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             self.end_headers()
             return
         if self.path.startswith("/clips/slow"):
-            time.sleep(0.5)
+            SLOW.wait(60)
         super().do_GET()
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[str]:
+    SLOW.clear()
     folder = tmp_path / "served" / "clips"
     folder.mkdir(parents=True)
     (folder / "a.mp4").write_bytes(b"a clip" * 1000)
@@ -48,6 +50,7 @@ def store(tmp_path: Path) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/clips/"
+        SLOW.set()
         server.shutdown()
 
 
@@ -92,25 +95,26 @@ def test_what_can_not_be_a_clip_is_named(store: str, spool: Spool, name: str, re
 
 
 async def test_a_slow_store_keeps_nobody_else(store: str, spool: Spool) -> None:
-    media, ticks = remote(f"{store}slow", spool), 0
+    media = remote(f"{store}slow", spool)
     fetching = asyncio.create_task(media.fetch())
-    while not fetching.done():
+    for _ in range(20):  # the loop turns on
         await asyncio.sleep(0.01)
-        ticks += 1
+        assert not fetching.done()
+    SLOW.set()
     await fetching
     os.close(media.open())
     media.close()
-
-    assert ticks > 20  # of half a second
 
 
 async def test_a_full_spool_is_waited_for_in_line(store: str, spool: Spool) -> None:
     first, large, small = (remote(f"{store}{name}", spool) for name in ("a.mp4", "b.mp4", "c.mp4"))
     await first.fetch()
-    waiting = [asyncio.create_task(large.fetch())]
-    await asyncio.sleep(0.2)
-    waiting.append(asyncio.create_task(small.fetch()))
-    await asyncio.sleep(0.2)
+    waiting = []
+    for number, media in enumerate((large, small), 1):
+        waiting.append(asyncio.create_task(media.fetch()))
+        while len(spool._line) < number:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
     assert [task.done() for task in waiting] == [False, False]
     assert spool.held_bytes == 6000
 
@@ -132,8 +136,9 @@ async def test_a_clip_that_is_given_up_lets_go_at_once(store: str, spool: Spool,
     given_up.close()
     await asyncio.gather(fetching, return_exceptions=True)
     first.close()
+    SLOW.set()
 
-    for _ in range(100):
+    for _ in range(1000):
         if spool.held_bytes == 0 and not any(thread.name == "spool" for thread in threading.enumerate()):
             break
         await asyncio.sleep(0.05)

@@ -191,6 +191,7 @@ async def test_members_are_copied_in_line_into_a_bounded_spool_and_off_the_loop(
             os.close(descriptor)
             clip.close()
 
+        begun_s = time.monotonic()
         working = asyncio.gather(*map(caption, clips))
         while not working.done():
             before_s = time.monotonic()
@@ -198,10 +199,11 @@ async def test_members_are_copied_in_line_into_a_bounded_spool_and_off_the_loop(
             late_s = max(late_s, time.monotonic() - before_s)
             most_bytes, ticks = max(most_bytes, spool.held_bytes), ticks + 1
         await working
+        took_s = time.monotonic() - begun_s
 
     assert most_bytes == size_bytes
     assert spool.held_bytes == 0
-    assert late_s < 1.0  # each copy takes longer than a turn of the loop may
+    assert late_s < took_s / 8  # none of the six copies held the loop up
     assert _resident_bytes() - resident < 64 * 2**20
     assert ticks > 6
 

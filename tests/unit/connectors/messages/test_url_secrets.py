@@ -37,8 +37,8 @@ def test_the_rest_stays(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["a://", "a:", "a.", ",a:b", "?a=", "&token_", "http://a:b?"])
 def test_a_long_text_takes_no_long_time(piece: str) -> None:
-    begun_s = time.monotonic()
+    begun_s = time.process_time()
 
     mask_urls(piece * 50_000 + "@ ?")
 
-    assert time.monotonic() - begun_s < 5
+    assert time.process_time() - begun_s < 5

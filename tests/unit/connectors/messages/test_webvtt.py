@@ -51,6 +51,13 @@ def test_a_cue() -> None:
     assert cue(said) == "01:02:03.004 --> 100:00:00.000\nTom &amp; Jerry &lt;run&gt;\n--&gt; home\n"
 
 
+def test_a_cue_stands_where_a_player_shows_the_picture() -> None:
+    late = replace(caption(DELIVERY, 0, "a door"), media_start_ns=5_000_000_000)
+
+    assert cue(late).startswith("00:00:05.000 --> ")
+    assert parse(document([late]))[0][0] == 5000
+
+
 def test_a_file_grows_by_blocks() -> None:
     captions = [caption(DELIVERY, index) for index in range(3)]
 

@@ -20,17 +20,20 @@ from connectors.messages.safe_text import clean_line
 from daemon.decoding.clip_plan import read_index, windows_from_answers
 from daemon.decoding.fields import Choice, Form, Real, Text, Texts, Whole, Wholes, encode, fields_of
 from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer
+from daemon.decoding.index_block import ClipTimes, to_block
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 from daemon.decoding.process import DecoderProcess
 from daemon.decoding.protocol import (
     ANSWERS,
     MAX_ANSWER_BYTES,
+    MAX_SMALL_INDEX_BYTES,
     PREFIX,
     Alive,
     Answer,
     Decoded,
     Fault,
+    Index,
     Plan,
     Planned,
     Poisoned,
@@ -45,10 +48,8 @@ LIMITS = MediaLimits(8_912_896, 86_400.0)
 WINDOWS = WindowPolicy(NS_PER_S, NS_PER_S, NS_PER_S // 2)
 FRAMES = FramePolicy(num_frames=4)
 READY = Ready(("seccomp",), ("",), "PyAV", True)
-PLANNED = Planned("h264", "matroska", 64, 36, 2.0, False, "")
 DECODED = Decoded((0, 6, 12, 18), 1.5)
 POISONED = Poisoned(Reason.CORRUPT, "x")
-VALID: tuple[Answer, ...] = (READY, Alive(), PLANNED, DECODED, POISONED, Fault("x"))
 
 
 def index_of(count: int = 50) -> PacketIndex:
@@ -56,7 +57,10 @@ def index_of(count: int = 50) -> PacketIndex:
     return PacketIndex(Fraction(1, 25), ticks, ticks, np.full(count, KEY | SHOWN, np.uint8), 1)
 
 
-INDEX = index_of().to_bytes()
+INDEX = to_block(index_of())
+NOTHING_MENDED = (0, 0, 0, 0, False, False, False)
+PLANNED = Planned("h264", "matroska", 64, 36, 2.0, False, "", *NOTHING_MENDED, 50, len(INDEX))
+VALID: tuple[Answer, ...] = (READY, Alive(), PLANNED, Index(), DECODED, POISONED, Fault("x"))
 
 
 class HostileServer(ForkServer):
@@ -90,7 +94,7 @@ def framed(kind: type[Answer], header: bytes, block: bytes = b"") -> bytes:
     return PREFIX.pack(ANSWERS.index(kind), len(header), len(block)) + header + block
 
 
-async def ask(said: bytes, started: bytes = pack(READY)) -> PacketIndex:
+async def ask(said: bytes, started: bytes = pack(READY)) -> ClipTimes:
     """Ask a child for a plan that says this when it has started; it has ended unless it gave one, or a reason."""
     ended: list[bool] = []
     server = HostileServer(started + said)
@@ -103,7 +107,7 @@ async def ask(said: bytes, started: bytes = pack(READY)) -> PacketIndex:
         except Transient:
             ended.append(not child.is_running)
             raise
-        return read_index(answer, block, LIMITS)
+        return read_index(answer, block, LIMITS, keyframes=True)
     finally:
         await child.end()
         await server.saying
@@ -118,14 +122,15 @@ def is_unharmed(said: bytes, started: bytes = pack(READY)) -> None:
         windows_from_answers(said, LIMITS, WINDOWS, FRAMES)
 
 
-def test_a_child_that_means_well_is_understood() -> None:
-    said = pack(Alive()) + pack(PLANNED, INDEX)
+@pytest.mark.parametrize("comes_later", [False, True])
+def test_a_child_that_means_well_is_understood(comes_later: bool) -> None:
+    said = pack(Alive()) + (pack(PLANNED) + pack(Index(), INDEX) if comes_later else pack(PLANNED, INDEX))
     second = replace(DECODED, shown=(25, 31, 37, 43))
 
-    index = asyncio.run(ask(said))
+    times = None if comes_later else asyncio.run(ask(said))
     windows = windows_from_answers(said + pack(DECODED) + pack(Alive()) + pack(second), LIMITS, WINDOWS, FRAMES)
 
-    assert len(index) == 50
+    assert times is None or len(times) == 50
     assert [(window.index, shown) for window, shown in windows] == [(0, (0, 6, 12, 18)), (1, (25, 31, 37, 43))]
 
 
@@ -136,6 +141,12 @@ def test_a_child_that_means_well_is_understood() -> None:
         framed(Planned, b"{}"),
         framed(Planned, encode(PLANNED)),
         framed(Planned, encode(PLANNED), b"x"),
+        framed(Planned, encode(PLANNED), INDEX + b"x"),
+        framed(Planned, encode(replace(PLANNED, packets=49)), INDEX),
+        framed(Planned, encode(replace(PLANNED, packets=51)), INDEX),
+        framed(Planned, encode(replace(PLANNED, index_bytes=1)), INDEX),
+        framed(Planned, encode(PLANNED), bytes(MAX_SMALL_INDEX_BYTES + 1)),
+        framed(Index, b"", INDEX),
         framed(Planned, encode(PLANNED)[:-1], INDEX),
         framed(Planned, encode(PLANNED) + b"x", INDEX),
         framed(Planned, b"[" * 60_000, INDEX),
@@ -230,23 +241,31 @@ def test_a_message_with_any_field_changed_harms_nobody(message: Answer, data: st
     is_unharmed(pack(PLANNED, INDEX) + said)
 
 
-@given(
-    st.tuples(st.integers(), st.integers(), st.integers(), st.integers()),
-    st.integers(0, 255),
-    st.binary(max_size=80),
-)
-@example((1, 0, 1, 1), 0, bytes(17))
-@example((1, 25, 1, 2**62), 0, struct.pack("<qqB", 0, 0, 3))
-@example((2**31 - 1, 1, 2, 1), 0, struct.pack("<qqqqBB", -(2**62), 2**62, 0, 0, 3, 3))
-def test_any_index_is_an_index_or_a_fault(facts: tuple[int, ...], counted: int, rest: bytes) -> None:
-    block = b"".join(struct.pack("<q", (fact + 2**63) % 2**64 - 2**63) for fact in facts) + bytes([counted]) + rest
+@given(st.data())
+def test_any_index_is_an_index_or_a_fault(data: st.DataObject) -> None:
+    """Of a block, each of its numbers may be any, and its columns too."""
+    block = bytearray(INDEX)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, number = data.draw(st.integers(0, len(block) - 8)), data.draw(st.integers(0, 2**64 - 1) | st.integers(0, 9))
+        block[at : at + 8] = struct.pack("<Q", number)
+    rest = data.draw(st.binary(max_size=17 * 50))
+    packets = data.draw(st.just(50) | st.integers(1, 2**20))
 
-    try:
-        index = read_index(PLANNED, block, LIMITS)
-    except Transient:
-        return
-    assert (np.diff(index.pts_ns) >= 0).all()
-    assert 0 < index.duration_ns <= LIMITS.max_duration_s * NS_PER_S
+    for made_up in (bytes(block), bytes(block) + rest):
+        planned = replace(PLANNED, packets=packets, index_bytes=len(made_up))
+        with contextlib.suppress(Transient):
+            times = read_index(planned, made_up, LIMITS, keyframes=True)
+            assert (np.diff(times.pts_ns) >= 0).all()
+            assert 0 < times.duration_ns <= LIMITS.max_duration_s * NS_PER_S
+
+
+def test_times_too_far_apart_are_a_fault() -> None:
+    ticks = np.array([0, 2**52], np.int64)
+    block = bytearray(to_block(PacketIndex(Fraction(1, 2**31 - 1), ticks, ticks, np.full(2, 3, np.uint8), 1)))
+    block[:8] = struct.pack("<q", 2**31 - 1)
+
+    with pytest.raises(Transient, match="too far apart"):
+        read_index(replace(PLANNED, packets=2, index_bytes=len(block)), block, LIMITS, keyframes=True)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +279,7 @@ def test_any_index_is_an_index_or_a_fault(facts: tuple[int, ...], counted: int, 
 )
 def test_every_limit_is_checked_again(limits: MediaLimits, planned: Planned) -> None:
     with pytest.raises(Transient, match="makes no sense"):
-        read_index(planned, INDEX, limits)
+        read_index(planned, INDEX, limits, keyframes=False)
 
 
 @pytest.mark.parametrize("shown", [(), (0,), (0, 1, 2, 50), (0, 1, 2, 3, 4)])

@@ -61,6 +61,7 @@ def test_states_are_read_when_they_are_asked_for() -> None:
     found = scraped(parts.metrics)
 
     assert ({"kind": "frames"}, 200.0) in found["captiond_in_flight_bytes"]
+    assert ({"kind": "indices"}, 30.0) in found["captiond_in_flight_bytes"]
     assert found["captiond_source_lag"] == [({"source": "inbox", "topic": "clips", "partition": "3"}, 7.0)]
     assert ({"edge": "sink"}, 1.0) in found["captiond_waiting"]
     assert found["captiond_restarts_total"] == [({"ended": "engine_lost"}, 2.0)]

@@ -106,7 +106,7 @@ class Running:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -121,6 +121,6 @@ async def running(made: Running, *numbers: int) -> AsyncIterator[Running]:
         yield made
     finally:
         made.thread.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await made.thread.ended.wait()
-        made.thread._thread.join(5)
+        made.thread._thread.join(60)

@@ -29,13 +29,17 @@ async def test_a_clip_is_delivered_and_its_end_committed() -> None:
 
 
 async def test_all_that_is_ready_within_an_interval_is_one_commit() -> None:
-    async with running(Running(*clips(0, *range(8)), interval_s=0.2), 0) as made:
-        taken = await made.delivers(*(f"0/{offset}" for offset in range(8)))
-        await made.publish(taken[0])
-        await asyncio.gather(*(made.publish(delivery) for delivery in taken[1:]))
+    async with running(Running(FIRST, *clips(0, *range(1, 9)), interval_s=NEVER_S), 0) as made:
+        taken = await made.delivers(*(f"0/{offset}" for offset in range(1, 9)))
+        await made.has_committed()
+        ready = asyncio.gather(*(made.publish(delivery) for delivery in taken))
+        await made.polls()
+        assert (made.thread.queue.commits, ready.done()) == (1, False)
+        made.thread._commit_at_s = 0.0  # the interval is over
+        await ready
 
-    assert made.thread.queue.commits == 2
-    assert made.stored() == 8
+        assert made.thread.queue.commits == 2
+    assert made.stored() == 9
 
 
 async def test_null_values_are_counted_and_committed() -> None:

@@ -7,9 +7,11 @@ from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
 from connectors.errors import ConfigurationError
 from connectors.kafka.client import outage
+from connectors.kafka.client.consumer import OffsetAndMetadata
 from connectors.kafka.client.errors import BrokerAway
+from connectors.kafka.consumer import fetcher as fetcher_module
 from connectors.kafka.consumer import thread as thread_module
-from tests.unit.connectors.kafka.consumer.running_thread import FIRST, NEVER_S, Running, running, until
+from tests.unit.connectors.kafka.consumer.running_thread import FIRST, NEVER_S, OTHER, PLACE, Running, running, until
 from tests.unit.connectors.kafka.scripted_client import ScriptedConsumer, clips
 
 
@@ -169,3 +171,50 @@ async def test_closing_while_no_broker_answers_ends() -> None:
         await made.polls(5)
 
     assert made.consumer.is_closed
+
+
+async def test_a_partition_that_can_not_be_placed_holds_up_neither_polling_nor_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outage, "BACK_OFF_S", (0.01,))
+    async with running(Running(*clips(0, 0), *clips(1, 0), reason=""), 0) as made:
+        (first,) = await made.delivers("0/0")
+        made.consumer.faults.add("committed", *[KafkaTimeoutError("late")] * 10_000)
+        made.change("assigned", OTHER)
+        await until(lambda: made.thread.waiting_for == "the broker: KafkaTimeoutError: late")
+        for _ in range(20):
+            await made.polls()
+            assert made.thread.waiting_for == "the broker: KafkaTimeoutError: late"
+        await made.publish(first)
+        assert made.stored() == 1
+        made.consumer.faults = ScriptedConsumer().faults
+        await made.delivers("0/0", "1/0")
+        await until(lambda: made.thread.waiting_for == "")
+
+    told = [message for message in caplog.messages if "broker" in message]
+    assert told == ["Source clips waits for the broker: KafkaTimeoutError: late.", "Source clips: the broker is back."]
+
+
+async def test_where_a_partition_begins_anew_is_committed_before_a_clip_of_it_ends() -> None:
+    made = Running(*clips(0, 0))
+    made.consumer.stored[PLACE] = OffsetAndMetadata(100, "", -1)
+    async with running(made, 0):
+        await made.delivers("0/0")
+        await until(lambda: made.stored() == 0)
+
+
+async def test_a_topic_that_is_made_again_fences_what_was_read_of_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher_module, "TOPICS_S", 0.0)
+    made = Running(*clips(0, 0, 1))
+    made.consumer.topic_id = "old"
+    async with running(made, 0):
+        first, second = await made.delivers("0/0@old", "0/1@old")
+        made.consumer.stored.clear()  # as brokers do with a topic's positions
+        made.consumer.topic_id = "new"
+        await until(lambda: "start over" in made.consumer.happened)
+        await made.publish(first)  # changes nothing, and lets the first of the new ones in
+        await made.publish(second)
+        await made.delivers("0/0@new", "0/0@old", "0/1@new", "0/1@old")
+
+    assert made.partitions.late_settlements == 2
+    assert made.stored() is None

@@ -1,0 +1,23 @@
+"""torchcodec's own test resources, where ``TORCHCODEC_RESOURCES`` names the folder of them in a checkout."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.field.against_torchcodec import faults, known_in
+from tests.field.reading import reader
+
+RESOURCES = os.environ.get("TORCHCODEC_RESOURCES", "")
+
+
+@pytest.mark.skipif(not RESOURCES, reason="no checkout of torchcodec is named by TORCHCODEC_RESOURCES")
+@pytest.mark.timeout(300)
+async def test_times_and_frames_are_those_of_its_json() -> None:
+    known = known_in(Path(RESOURCES))
+
+    async with reader() as sampler:
+        found = {clip.name: await faults(sampler, clip, streams) for clip, streams in known.items()}
+
+    assert known
+    assert found == {clip.name: [] for clip in known}
