@@ -5,7 +5,7 @@ half-open, ``[start_ns, exclusive_end_ns)``. Nothing here knows a decoder: the t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, overload
 
 import numpy as np
@@ -15,6 +15,8 @@ NS_PER_S = 1_000_000_000
 _WINDOWS_KEPT = 32  # more than are ever worked on at once
 
 Splice = Literal["first", "middle", "last"]
+
+_COLOURS = {"white": "#ffffff", "grey": "#808080", "black": "#000000"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,14 @@ class MaxFrameSize:
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
             raise ValueError(f"no frame is as small as {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The look of frames: the colour behind transparent pixels, and whether HDR is shown as SDR."""
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    tone_map: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +113,10 @@ class FramePolicy:
 
     ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame indices, padded
     with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and
-    ``max_frames``. ``splice`` shows a single frame.
+    ``max_frames``. ``splice`` shows a single frame. ``background`` is what transparent pixels are shown over, and
+    ``tone_map`` says whether HDR is shown as SDR.
+
+    Plan hashes are made of the text of a policy, so fields that came later stand in it only where they say something.
     """
 
     rule: Literal["time", "neva"] = "time"
@@ -113,6 +126,19 @@ class FramePolicy:
     max_frames: int = 64
     splice: Splice | None = None
     snap: Literal["exact", "keyframe"] = "exact"
+    background: str = field(default="white", repr=False)
+    tone_map: Literal["auto", "none"] = field(default="auto", repr=False)
+
+    def __repr__(self) -> str:
+        said = ((f, getattr(self, f.name)) for f in fields(self))
+        return f"FramePolicy({', '.join(f'{f.name}={value!r}' for f, value in said if f.repr or value != f.default)})"
+
+    @property
+    def look(self) -> Look:
+        """The same of how frames look, as a decoder takes it."""
+        digits = _COLOURS.get(self.background, self.background).removeprefix("#")
+        red, green, blue = bytes.fromhex(digits)
+        return Look((red, green, blue), self.tone_map == "auto")
 
     def frames_in(self, length_ns: int) -> int:
         """Return how many frames a window of ``length_ns`` shows."""

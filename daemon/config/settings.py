@@ -82,6 +82,12 @@ class FramesSettings(Section):
     splice_single_frame: Literal["first", "middle", "last"] | None = Field(None, description="show this frame alone")
     snap: Literal["exact", "keyframe"] = Field("exact", description="keyframe: faster, and every caption says so")
     decoder: Literal["av", "decord"] = Field("av", description="PyAV, or decord for parity with NeVA")
+    background: str = Field(
+        "white", pattern=r"^(white|grey|black|#[0-9a-fA-F]{6})$", description="the colour behind transparent pixels"
+    )
+    tone_map: Literal["auto", "none"] = Field(
+        "auto", description="auto: HDR is shown as SDR; none: its code values are"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -96,7 +102,8 @@ class FramesSettings(Section):
     def to_policy(self) -> FramePolicy:
         """Return the same as the planner takes it."""
         return FramePolicy(
-            self.rule, self.num_frames, self.fps, self.min_frames, self.max_frames, self.splice_single_frame, self.snap
+            *(self.rule, self.num_frames, self.fps, self.min_frames, self.max_frames, self.splice_single_frame),
+            *(self.snap, self.background.lower(), self.tone_map),
         )
 
 
@@ -187,6 +194,9 @@ class LimitsSettings(Section):
     in_flight_bytes: Bytes = Field(2**30, description="decoded frames and encoded clips together")
     max_clip_bytes: Bytes = Field(2 * 2**30, description="a larger clip is rejected")
     max_pixels: PositiveInt = Field(8_912_896, description="width x height of a frame; 8,912,896 is 4096 x 2176")
+    max_picture_pixels: PositiveInt = Field(
+        67_108_864, description="the same of a picture that is one frame; 67,108,864 is 8192 x 8192"
+    )
     max_duration_s: PositiveFloat = Field(86_400.0, description="a longer clip is rejected")
     decoders: PositiveInt = Field(2, description="decoding processes")
     decoder_memory_bytes: Bytes = Field(4 * 2**30, description="address space of one decoding process")

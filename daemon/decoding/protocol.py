@@ -19,6 +19,7 @@ from connectors.errors import Reason
 from daemon.decoding.fields import TRUTH, Choice, Clean, Data, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
 from daemon.decoding.timeline import Mended
+from daemon.windows import Look
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
@@ -53,11 +54,20 @@ class Plan:
     max_duration_s: _Seconds
     max_width: _MaxSide
     max_height: _MaxSide
+    max_picture_pixels: Annotated[int, Whole(0, 2**62)] = 0
+    background: Annotated[tuple[int, ...], Wholes(0, 255, 3)] = (255, 255, 255)
+    tone_map: _Truth = True
+
+    @property
+    def look(self) -> Look:
+        """How the frames are to look."""
+        red, green, blue = self.background
+        return Look((red, green, blue), self.tone_map)
 
     @property
     def limits(self) -> MediaLimits:
         """The bounds of what the clip may ask for."""
-        return MediaLimits(self.max_pixels, self.max_duration_s)
+        return MediaLimits(self.max_pixels, self.max_duration_s, max_picture_pixels=self.max_picture_pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +90,20 @@ class Decode:
     counts: Annotated[tuple[int, ...], Wholes(1, MAX_FRAMES_A_WINDOW, MAX_DESCRIPTORS)]
     frame_indices: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
     wanted: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
+    max_picture_pixels: Annotated[int, Whole(0, 2**62)] = 0
+    background: Annotated[tuple[int, ...], Wholes(0, 255, 3)] = (255, 255, 255)
+    tone_map: _Truth = True
+
+    @property
+    def look(self) -> Look:
+        """How the frames are to look."""
+        red, green, blue = self.background
+        return Look((red, green, blue), self.tone_map)
 
     @property
     def limits(self) -> MediaLimits:
         """The bounds of what the clip may ask for."""
-        return MediaLimits(self.max_pixels, self.max_duration_s)
+        return MediaLimits(self.max_pixels, self.max_duration_s, max_picture_pixels=self.max_picture_pixels)
 
     @property
     def new_windows(self) -> list[tuple[int, list[int]]]:

@@ -21,7 +21,7 @@ from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Look, MaxFrameSize, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
 _MANY_PACKETS = 15_000  # whose times are read in a few milliseconds
@@ -51,7 +51,9 @@ class Sampler:
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
         required = limits.sandbox == "required"
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
-        self._media_limits = MediaLimits(limits.max_pixels, limits.max_duration_s)
+        self._media_limits = MediaLimits(
+            limits.max_pixels, limits.max_duration_s, max_picture_pixels=limits.max_picture_pixels
+        )
 
     def scale_down_to(self, max_frame_size: MaxFrameSize | None) -> None:
         """Scale the frames of clips planned from now on down to this size; None leaves them as they are."""
@@ -79,7 +81,7 @@ class Sampler:
         time = DecodeTime.of_size(media.size_bytes, self._limits.decode_s_per_clip_minute)
         session = self.pool.open(media.descriptor, Sender(clip.source, decoder), time)
         try:
-            request = self._plan_request(session)
+            request = self._plan_request(session, frames.look)
             try:
                 planned, block = await self.pool.ask(session, lambda _: (request, []), Planned, self._deadline_s)
             except (Poison, Transient):
@@ -108,10 +110,13 @@ class Sampler:
             _, block = await self.pool.ask(session, partial(_ask_for_index, session), Index, self._deadline_s)
         return block
 
-    def _plan_request(self, session: Session) -> Plan:
+    def _plan_request(self, session: Session, look: Look) -> Plan:
         largest, limits = self._max_frame_size, self._media_limits
         width, height = (largest.width, largest.height) if largest is not None else (0, 0)
-        return Plan(session.number, session.sender.decoder, limits.max_pixels, limits.max_duration_s, width, height)
+        return Plan(
+            *(session.number, session.sender.decoder, limits.max_pixels, limits.max_duration_s, width, height),
+            *(limits.max_picture_pixels, look.background, look.tone_map),
+        )
 
     async def _planned(
         self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
@@ -154,6 +159,7 @@ class Sampler:
             media,
             session,
             self._let_go,
+            frames.look,
         )
 
     async def frame_sets(

@@ -103,6 +103,9 @@ class WindowRun:
             windows=tuple(new),
             counts=tuple(len(windows[i].frame_indices) for i in new),
             frame_indices=tuple(index for i in new for index in windows[i].frame_indices),
+            max_picture_pixels=plan.limits.max_picture_pixels,
+            background=plan.look.background,
+            tone_map=plan.look.tone_map,
             wanted=tuple(sorted({index for window in upcoming for index in window.frame_indices})),
         )
         return request, [self.filling[i].memory for i in new]

@@ -15,7 +15,7 @@ from connectors.errors import Poison, Reason
 from connectors.media.protocols import Media
 from connectors.prompt_file.media_shelf import MediaShelf
 from daemon.config.settings import LimitsSettings
-from daemon.decoding.child.session import AvWriter, plan
+from daemon.decoding.child.session import FrameWriter, plan, writer_of
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.windows import plan_windows
@@ -38,7 +38,7 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
         windows, frames = shown.to_policies()
         (window,) = plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
         rgb = np.empty((len(window.frame_indices), facts.height, facts.width, 3), np.uint8)
-        writer = AvWriter(opened.descriptor, index, _MEDIA_LIMITS)
+        writer = writer_of(opened.descriptor, index, _MEDIA_LIMITS)
         try:
             writer.want(list(window.frame_indices))
             _write(writer, window.frame_indices, rgb)
@@ -49,7 +49,7 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
     return rgb
 
 
-def _write(writer: AvWriter, indices: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
+def _write(writer: FrameWriter, indices: tuple[int, ...], rgb: NDArray[np.uint8]) -> None:
     """Write each frame into its place; a frame that can't be decoded is replaced by the one before it."""
     readable = [False] * len(indices)
     for place, index in enumerate(indices):

@@ -38,6 +38,9 @@ VIDEO = {
 """Why each is decoded, by FFmpeg's name for the codec."""
 
 _DECODERS = {"av1": ("libdav1d", "libaom-av1", "av1"), "vp8": ("vp8", "libvpx"), "vp9": ("vp9", "libvpx-vp9")}
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""The decoders for streams whose alpha lies beside them in WebM, which FFmpeg's own pass over."""
+
 _SOUND = (
     *("aac", "aac_latm", "ac3", "eac3", "alac", "amrnb", "amrwb", "flac", "mp2", "mp2float", "mp3", "mp3float"),
     *(

@@ -75,6 +75,11 @@ _OTHERS = (
 """Containers of video and pictures that are known and not read, so that a rejection can name them."""
 
 
+def format_of(head: bytes) -> str | None:
+    """Return the demuxer for a file where FFmpeg's own guess fails: a JPEG may have anything behind it."""
+    return "jpeg_pipe" if head[:3] == b"\xff\xd8\xff" else None
+
+
 def is_known(head: bytes) -> bool:
     """Return whether the first bytes look like a container that may be opened."""
     return any(head[at : at + len(mark)] == mark for at, mark in _SIGNATURES) or head[:1] == head[188:189] == b"G"
@@ -83,11 +88,6 @@ def is_known(head: bytes) -> bool:
 def other_container(head: bytes) -> str:
     """Return the name of a container that is known and not read, or nothing."""
     return next((name for at, mark, name in _OTHERS if head[at : at + len(mark)] == mark), "")
-
-
-def is_animated_webp(head: bytes) -> bool:
-    """Return whether a WebP file holds an animation, which FFmpeg's decoder passes over without a word."""
-    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 def boxes(descriptor: int, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

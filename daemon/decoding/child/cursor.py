@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-from daemon.decoding.child.pyav import decode_packet, open_video, packets_of, start_decoder
+from daemon.decoding.child.pixels import Orientation, orientation_of
+from daemon.decoding.child.pyav import decode_packet, open_video, packets_of, sample_aspect_of, start_decoder
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 
@@ -15,6 +16,7 @@ _MAX_UNKNOWN = 16  # so many frames at times that no packet named, and the packe
 
 # Decoders that leave out frames that nothing refers to, packet by packet. Others decide once (dav1d) or never.
 _SKIPPING_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
+_TURNING_CODECS = ("h264", "hevc")
 
 Shown = tuple[int, Any]  # a frame's index and the frame
 
@@ -37,6 +39,7 @@ class FrameCursor:
         self._nothing_before = 0  # from the clip's first packet on, no frame with a lower index comes out
         self.decoded = 0  # frames that came out of the decoder
         self.unknown = 0  # frames with a time stamp that no packet promised
+        self._orientation = Orientation()  # that the last group of pictures began with
         self._disordered = 0  # frames with a time stamp before that of the frame they came after
         self._open()
 
@@ -83,7 +86,16 @@ class FrameCursor:
 
     def _decode_everything(self) -> None:
         self._careful = True
-        self._stream.codec_context.skip_frame = "DEFAULT"
+        self._decoder.skip_frame = "DEFAULT"
+
+    def sample_aspect(self, frame: Any) -> Any:
+        """Return the shape of a frame's pixels, width to height; None where nothing says it."""
+        return sample_aspect_of(self._container, self._stream, frame)
+
+    def orientation(self, frame: Any) -> Orientation:
+        """Return how a frame is turned: a message in H.264 or HEVC stands at its group's start and holds for all."""
+        noted = frame.opaque.orientation if frame.opaque else None
+        return noted or orientation_of(frame)
 
     def close(self) -> None:
         """Close the container; the descriptor stays open."""
@@ -93,7 +105,7 @@ class FrameCursor:
     def _open(self) -> None:
         self._forget()
         self._container, self._stream = open_video(self._descriptor, self._limits)
-        start_decoder(self._container, self._stream, self._limits, self._threads)
+        self._decoder = start_decoder(self._container, self._stream, self._limits, self._threads)
         self._careful = self._careful or self._stream.codec.canonical_name not in _SKIPPING_CODECS
         self._packets = packets_of(self._container, self._stream)
         self._pushed_back: Any = None
@@ -139,8 +151,8 @@ class FrameCursor:
             if packet is None:
                 self._finished = True
             elif not self._careful:
-                self._stream.codec_context.skip_frame = "DEFAULT" if self._is_wanted(packet) else "NONREF"
-            self._take(decode_packet(self._stream, packet))
+                self._decoder.skip_frame = "DEFAULT" if self._is_wanted(packet) else "NONREF"
+            self._take(decode_packet(self._decoder, packet))
             if self._held is None and not self._queue:
                 break  # let the caller look at the frames without a promise
         if self._queue:
@@ -151,6 +163,7 @@ class FrameCursor:
     def _take(self, frames: list[Any]) -> None:
         for frame in frames:
             self.decoded += 1
+            self._note_orientation(frame)
             frame_index = self._index.frame_at(frame.pts) if frame.pts is not None else -1
             self.unknown += frame_index < 0
             newest = self._queue[-1] if self._queue else self._held
@@ -158,6 +171,13 @@ class FrameCursor:
                 self._disordered += 1
             elif frame_index >= 0:
                 self._queue.append((frame_index, frame))
+
+    def _note_orientation(self, frame: Any) -> None:
+        if self._stream.codec.canonical_name in _TURNING_CODECS and frame.opaque:
+            own = orientation_of(frame)
+            if frame.key_frame or own != Orientation():
+                self._orientation = own
+            frame.opaque.orientation = self._orientation
 
     def _is_wanted(self, packet: Any) -> bool:
         frame_index = self._index.frame_at(packet.pts) if packet.pts is not None else -1
@@ -186,7 +206,7 @@ class FrameCursor:
         except _LostPlaceError:
             self._reopen()
             self._skip_to(decode_index)
-        self._stream.codec_context.flush_buffers()
+        self._decoder.flush_buffers()
         self._forget()
 
     def _reopen(self) -> None:

@@ -19,6 +19,7 @@ from daemon.decoding.child.codecs import is_packed, may_reorder
 from daemon.decoding.child.containers import CLOCK_JUMPS, CLOCK_RESTARTS, NO_CONTAINER
 from daemon.decoding.child.pyav import (
     decode_by_place,
+    demuxed,
     explain,
     first_video,
     open_container,
@@ -129,9 +130,7 @@ class PacketReader:
         has_order_unsaid = container.format.name == "avi"
         half = False
         try:
-            for packet in container.demux(stream):
-                if packet.size == 0:  # the end of the stream
-                    continue
+            for packet in demuxed(container, stream):
                 shown = not packet.is_discard
                 if codec == "vp8" and not memoryview(packet)[0] & 0x10:  # VP8's show_frame bit
                     shown = False

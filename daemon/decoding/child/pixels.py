@@ -1,8 +1,9 @@
-"""The conversion of a decoded frame to what the model gets: upright, square pixels, RGB, scaled once.
+"""The conversion of a decoded frame to what the model gets: upright, square pixels, SDR in RGB, opaque, scaled once.
 
 Nothing here imports a decoder; a frame is anything with PyAV's attributes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,14 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.windows import MaxFrameSize
+from connectors.errors import Poison, Reason
+from daemon.decoding.child.pictures.transparency import has_alpha, lay_over
+from daemon.windows import Look, MaxFrameSize
 
 # libswscale's numbers, which PyAV passes through.
 _BICUBIC, _FULL_CHROMA_INTERPOLATION, _FULL_CHROMA_INPUT, _ACCURATE_ROUNDING = 4, 0x2000, 0x4000, 0x40000
-_SCALING = _BICUBIC | _FULL_CHROMA_INTERPOLATION | _FULL_CHROMA_INPUT | _ACCURATE_ROUNDING
-_MATRIX_UNSAID, _BT709, _BT601 = 2, 1, 5
+SCALING = _BICUBIC | _FULL_CHROMA_INTERPOLATION | _FULL_CHROMA_INPUT | _ACCURATE_ROUNDING
+_BT709, _BT601, _BT2020, _BT2020_CONSTANT = 1, 5, 9, 10
+_KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)  # to libswscale
+_NOT_CONVERTED = {8: "YCgCo", 14: "ICtCp", 16: "YCgCo", 17: "YCgCo"}
 _RANGE_UNSAID, _LIMITED, _FULL = 0, 1, 2
-_HD_LINES = 720  # the height from which an unnamed matrix is taken for BT.709
+_PQ, _HLG = 16, 18
+_SDR_CURVE, _SDR_PRIMARIES, _WIDE_PRIMARIES = 1, 1, 9  # BT.709 and BT.2020
+_KNOWN_PRIMARIES = (1, 9, 11, 12)  # BT.709, BT.2020, and the two P3
+_SD_WIDTH, _SD_HEIGHT = 1280, 576  # an unnamed matrix is taken for BT.709 from this width on, or above this height
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +82,8 @@ def orientation_of(frame: Any) -> Orientation:
     return Orientation.from_display_matrix(bytes(matrix)) if matrix is not None else Orientation()
 
 
-def scaled_geometry(
-    width: int, height: int, sample_aspect: Fraction | None, turned: bool, max_size: MaxFrameSize | None
-) -> Geometry:
-    """Return the size of a stored frame once its pixels are square, it is upright, and no larger than ``max_size``.
+def shown_size(width: int, height: int, sample_aspect: Fraction | None, turned: bool) -> tuple[Fraction, Fraction]:
+    """Return width and height of a stored frame once its pixels are square and it is upright.
 
     Pixels that are not square shrink along their shorter side, so no side ever grows.
     """
@@ -87,42 +93,141 @@ def scaled_geometry(
             shown_height /= sample_aspect
         else:
             shown_width *= sample_aspect
-    if turned:
-        shown_width, shown_height = shown_height, shown_width
+    return (shown_height, shown_width) if turned else (shown_width, shown_height)
+
+
+def scaled_geometry(
+    width: int,
+    height: int,
+    sample_aspect: Fraction | None,
+    turned: bool,
+    max_size: MaxFrameSize | None,
+    max_pixels: int = 0,
+) -> Geometry:
+    """Return the size of a stored frame once it is shown, no larger than ``max_size`` and, above 0, ``max_pixels``."""
+    shown_width, shown_height = shown_size(width, height, sample_aspect, turned)
     scale = Fraction(1)
     if max_size is not None:
         scale = min(scale, max_size.width / shown_width, max_size.height / shown_height)
+    pixels = shown_width * shown_height * scale**2
+    if 0 < max_pixels < pixels:
+        scale *= Fraction(float(max_pixels / pixels) ** 0.5)
+        return Geometry(max(1, int(shown_width * scale)), max(1, int(shown_height * scale)))
     return Geometry(max(1, round(shown_width * scale)), max(1, round(shown_height * scale)))
 
 
-def write_rgb(frame: Any, out: NDArray[np.uint8], scaler: Any) -> None:
-    """Write a decoded frame into ``out``, ``uint8[H, W, 3]``, upright and scaled to its size.
+class Converter:
+    """Writes the frames of one clip. What libswscale worked out is kept: that costs more than a small frame does.
 
-    ``scaler`` is a ``VideoReformatter``, kept from frame to frame: setting one up costs more than a small frame does.
-
-    Range and matrix are the stream's; where it does not say, limited range, and BT.709 from 720 lines up, else BT.601.
+    ``new_scaler`` makes a ``VideoReformatter``.
     """
-    orientation = orientation_of(frame)
-    height, width = out.shape[:2]
-    if orientation.transpose:
-        width, height = height, width
+
+    def __init__(self, new_scaler: Callable[[], Any], look: Look) -> None:
+        self._new_scaler, self._look = new_scaler, look
+        self._scaler = new_scaler()
+        self._to_rgba: Any = None
+        self._to_sdr: Any = None
+
+    def write(
+        self,
+        frame: Any,
+        out: NDArray[np.uint8],
+        sample_aspect: Fraction | None = None,
+        orientation: Orientation | None = None,
+    ) -> None:
+        """Write a frame into ``out``, ``uint8[H, W, 3]``: whole, with its own aspect, in the middle of black."""
+        orientation = orientation or orientation_of(frame)
+        place = _place(shown_size(frame.width, frame.height, sample_aspect, orientation.transpose), out)
+        if place is not out:
+            out[...] = 0
+        height, width = place.shape[:2]
+        if orientation.transpose:
+            width, height = height, width
+        np.copyto(place, orientation.apply(self.rgb(frame, width, height)))
+
+    def rgb(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
+        """Return a stored frame as ``uint8[height, width, 3]``, not turned."""
+        if has_alpha(frame.format):
+            self._to_rgba = self._to_rgba or self._new_scaler()
+            rgba = self._scaled(self._to_rgba, frame, frame.width, frame.height, "rgba")
+            frame = lay_over(frame, rgba, self._look.background)
+        if self._look.tone_map and (frame.color_trc in (_PQ, _HLG) or frame.color_primaries == _WIDE_PRIMARIES):
+            rgb = self._sdr(self._scaled(self._scaler, frame, width, height, "rgb48le"))
+        else:
+            rgb = self._scaled(self._scaler, frame, width, height, "rgb24")
+        plane = rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        return rows[:, : width * 3].reshape(height, width, 3)
+
+    def _scaled(self, scaler: Any, frame: Any, width: int, height: int, pixel_format: str) -> Any:
+        matrix, value_range = matrix_and_range(frame)
+        return scaler.reformat(
+            frame,
+            width,
+            height,
+            format=pixel_format,
+            src_colorspace=matrix,
+            src_color_range=value_range,
+            dst_color_range=_FULL,
+            interpolation=SCALING,
+            threads=1,
+        )
+
+    def _sdr(self, wide: Any) -> Any:
+        """Return a scaled frame of HDR or of BT.2020's colours as SDR in BT.709's.
+
+        libswscale's colorimetric mapping takes 203 cd/m2, BT.2408's reference white, for SDR's, and what is brighter
+        for white too; it looks up each pixel in a table, so it comes after the scaling.
+        """
+        if wide.color_trc not in (_PQ, _HLG):
+            wide.color_trc = _SDR_CURVE
+        if wide.color_primaries not in _KNOWN_PRIMARIES:
+            wide.color_primaries = _WIDE_PRIMARIES
+        self._to_sdr = self._to_sdr or self._new_scaler()
+        return self._to_sdr.reformat(
+            wide,
+            format="rgb24",
+            src_color_range=_FULL,
+            dst_color_range=_FULL,
+            dst_color_trc=_SDR_CURVE,
+            dst_color_primaries=_SDR_PRIMARIES,
+            interpolation=SCALING,
+            threads=1,
+        )
+
+
+def matrix_and_range(frame: Any) -> tuple[int, int]:
+    """Return a frame's matrix and range: the stream's, and where it does not say, what players take it for.
+
+    That is limited range, and BT.709 from 1280 columns or above 576 lines, else BT.601; HDR has BT.2020's matrix.
+    """
     matrix, value_range = frame.colorspace, frame.color_range
     if not frame.format.is_rgb:
-        if matrix in (0, _MATRIX_UNSAID):  # 0 names RGB, which this frame is not
-            matrix = _BT709 if frame.height >= _HD_LINES else _BT601
+        if matrix in _NOT_CONVERTED:
+            raise Poison(Reason.UNSUPPORTED_CODEC, f"its colours are stored as {_NOT_CONVERTED[matrix]}")
+        if matrix == _BT2020_CONSTANT:  # libswscale knows the other one alone, which is close
+            matrix = _BT2020
+        if matrix not in _KNOWN_MATRICES:  # 0 names RGB, which this frame is not
+            if frame.color_trc in (_PQ, _HLG):
+                matrix = _BT2020
+            else:
+                matrix = _BT709 if frame.width >= _SD_WIDTH or frame.height > _SD_HEIGHT else _BT601
         if value_range == _RANGE_UNSAID:
             value_range = _FULL if frame.format.name.startswith("yuvj") else _LIMITED
-    rgb = scaler.reformat(
-        frame,
-        width,
-        height,
-        format="rgb24",
-        src_colorspace=matrix,
-        src_color_range=value_range,
-        dst_color_range=_FULL,
-        interpolation=_SCALING,
-        threads=1,
-    )
-    plane = rgb.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-    np.copyto(out, orientation.apply(rows[:, : width * 3].reshape(height, width, 3)))
+    return matrix, value_range
+
+
+def write_rgb(frame: Any, out: NDArray[np.uint8], scaler: Any) -> None:
+    """Write a decoded frame into ``out``, ``uint8[H, W, 3]``, with a ``VideoReformatter`` and nothing else to say."""
+    Converter(lambda: scaler, Look()).write(frame, out)
+
+
+def _place(shown: tuple[Fraction, Fraction], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the part of ``out`` that a frame of this shape fills; all of it where only rounding keeps it away."""
+    height, width = out.shape[:2]
+    scale = min(width / shown[0], height / shown[1])
+    fit_width, fit_height = max(1, round(shown[0] * scale)), max(1, round(shown[1] * scale))
+    if width - fit_width <= 1 and height - fit_height <= 1:
+        return out
+    left, top = (width - fit_width) // 2, (height - fit_height) // 2
+    return out[top : top + fit_height, left : left + fit_width]

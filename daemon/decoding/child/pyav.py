@@ -9,21 +9,24 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import av
 import av.logging
+import av.sidedata.sidedata
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.codecs import DECODERS, VIDEO
+from daemon.decoding.child.codecs import DECODERS, VIDEO, WITH_ALPHA
 from daemon.decoding.child.containers import (
     ALLOWED,
     CONTAINERS,
     IMAGES,
     PROTOCOLS,
+    format_of,
     is_encrypted,
     is_known,
     other_container,
@@ -36,7 +39,25 @@ _ENOUGH_FRAMES = 5  # a stream with fewer than another is a thumbnail beside it,
 _DEFAULT_BONUS = 5_000_000  # what a stream's flag as default is worth to ffmpeg, in pixels
 _NEVER_SEEN = (av.stream.Disposition.attached_pic, av.stream.Disposition.timed_thumbnails)
 
+
+def _unnamed_side_data(cls: Any, value: int) -> Any:
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+# PyAV 18 and 19 refuse all side data of a frame that has one kind without a name there, such as a photo's EXIF.
+av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment, method-assign]
+
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
+
+
+@dataclass(slots=True)
+class Note:
+    """What the decoder held when a packet had been decoded, and how the packet's frame is turned."""
+
+    sample_aspect: Any = None
+    orientation: Any = None
 
 
 def import_the_library() -> None:
@@ -60,7 +81,7 @@ def open_container(descriptor: int, limits: MediaLimits, **more_options: str) ->
         **more_options,
     }
     try:
-        return av.open("fd:", mode="r", options=options, metadata_errors="replace")
+        return av.open("fd:", mode="r", format=format_of(head), options=options, metadata_errors="replace")
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "opening it takes more memory than a decoder has") from None
     except Exception as error:
@@ -163,18 +184,37 @@ def new_scaler() -> Any:
     return VideoReformatter()
 
 
-def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> None:
-    """Set a stream's decoder up before its first packet, and let the demuxer pass over the other streams."""
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-    stream.codec_context.thread_count = threads
-    stream.codec_context.thread_type = "AUTO"
+def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int) -> Any:
+    """Return a stream's decoder, set up before its first packet, and let the demuxer pass over the other streams."""
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+        decoder = av.CodecContext.create(WITH_ALPHA[decoder.name], "r")
+    decoder.options = {"max_pixels": str(limits.max_pixels)}
+    decoder.thread_count = threads
+    decoder.thread_type = "AUTO"
+    decoder.copy_opaque = True
     try:
-        stream.codec_context.open(strict=False)
+        decoder.open(strict=False)
     except Exception as error:
         raise Poison(Reason.CORRUPT, f"its decoder can't be set up: {explain(error)}") from error
+    pass_over_all_but(container, [stream])
+    return decoder
+
+
+def pass_over_all_but(container: Any, streams: list[Any]) -> None:
+    """Let the demuxer pass over other streams."""
     for other in container.streams:
-        if other.index != stream.index:
+        if all(other.index != stream.index for stream in streams):
             other.discard = av.stream.Discard.all
+
+
+def demuxed(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield a stream's packets; of a JPEG the picture alone, for what is behind it is none of it."""
+    for packet in container.demux(stream):
+        if packet.size:  # else it is the end of the stream
+            yield packet
+            if container.format.name == "jpeg_pipe":
+                return
 
 
 def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
@@ -187,20 +227,40 @@ def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
         return
 
 
-def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
-    """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder."""
+def decode_packet(decoder: Any, packet: Any | None) -> list[Any]:
+    """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder.
+
+    Frames may come out packets later: each carries the note of its own packet as ``opaque``.
+    """
+    note = Note()
     try:
-        return [frame for frame in stream.codec_context.decode(packet) if not frame.is_corrupt]
+        if packet is not None:
+            packet.opaque = note
+        frames = [frame for frame in decoder.decode(packet) if not frame.is_corrupt]
+        note.sample_aspect = decoder.sample_aspect_ratio
+        return frames
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "decoding it takes more memory than a decoder has") from None
     except Exception:
         return []
 
 
+def sample_aspect_of(container: Any, stream: Any, frame: Any) -> Any:
+    """Return the shape of a frame's pixels: what the container says has the say where it is the whole clip's.
+
+    Pictures that stand alone have square pixels, as viewers show them: what they say is a density for printing.
+    """
+    if container.format.name in IMAGES:
+        return None
+    if container.format.name.startswith(("mov", "matroska")) and stream.sample_aspect_ratio:
+        return stream.sample_aspect_ratio
+    return (frame.opaque.sample_aspect if frame.opaque else None) or stream.sample_aspect_ratio
+
+
 def decode_by_place(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:
     """Yield every frame that the decoder gives, in order of presentation; its time stamp is its packet's place."""
-    start_decoder(container, stream, limits, 1)
+    decoder = start_decoder(container, stream, limits, 1)
     for place, packet in enumerate(packets_of(container, stream)):
         packet.pts = packet.dts = place
-        yield from decode_packet(stream, packet)
-    yield from decode_packet(stream, None)
+        yield from decode_packet(decoder, packet)
+    yield from decode_packet(decoder, None)

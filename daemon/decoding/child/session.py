@@ -1,29 +1,35 @@
 """A clip inside the decoding child: its index, its place, and the windows that are being filled."""
 
+import gc
 import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.containers import BEGIN_ANYWHERE, is_animated_webp
+from daemon.decoding.child.containers import BEGIN_ANYWHERE
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.packets import PacketReader
-from daemon.decoding.child.pixels import Geometry, orientation_of, scaled_geometry, write_rgb
+from daemon.decoding.child.pictures.assembly import PictureWriter, plan_picture
+from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
+from daemon.decoding.child.pictures.heif import read_heif
+from daemon.decoding.child.pixels import Converter, Geometry, scaled_geometry
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
-from daemon.decoding.media import HEAD_BYTES, MediaLimits
+from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
-from daemon.windows import MaxFrameSize
+from daemon.windows import Look, MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
+_LARGE_BYTES = 2**24  # what a decoder held of so much is not left to the collector's own time
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
@@ -48,20 +54,25 @@ class FrameWriter(Protocol):
 class AvWriter:
     """Frames through PyAV: exact, forward, each group of pictures once."""
 
-    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits) -> None:
+    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None) -> None:
         self._cursor = FrameCursor(descriptor, index, limits)
-        self._scaler = new_scaler()
+        self._converter = Converter(new_scaler, look or Look())
+        self._frames_held = min(_FRAMES_HELD, len(index))
         self.cost_bytes = 0
         self.want = self._cursor.want
-        self.close = self._cursor.close
 
     def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
         shown = self._cursor.get(frame_index)
         if shown is None:
             return -1
-        self.cost_bytes = shown[1].width * shown[1].height * 2 * _FRAMES_HELD
-        write_rgb(shown[1], out, self._scaler)
+        self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
+        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1]))
         return shown[0]
+
+    def close(self) -> None:
+        self._cursor.close()
+        if self.cost_bytes > _LARGE_BYTES:
+            gc.collect()  # PyAV's streams and containers hold each other, and a decoder its picture
 
 
 @dataclass(slots=True)
@@ -97,9 +108,17 @@ class OpenWindow:
 class Session:
     """One open clip: its decoder, and the windows that are being filled."""
 
-    def __init__(self, descriptor: int, decoder: str, index: PacketIndex, geometry: Geometry, limits: MediaLimits):
+    def __init__(
+        self,
+        descriptor: int,
+        decoder: str,
+        index: PacketIndex,
+        geometry: Geometry,
+        limits: MediaLimits,
+        look: Look | None = None,
+    ) -> None:
         self._descriptor, self._decoder, self._index = descriptor, decoder, index
-        self._geometry, self._limits = geometry, limits
+        self._geometry, self._limits, self._look = geometry, limits, look or Look()
         self._windows: dict[int, OpenWindow] = {}
         self._writer: FrameWriter | None = None
 
@@ -114,7 +133,9 @@ class Session:
 
     def fill(self, target: int, wanted: list[int]) -> list[int]:
         """Decode until window ``target`` is complete and return the indices of the frames that it shows."""
-        writer = self._writer = self._writer or self._make_writer()
+        writer = self._writer = self._writer or writer_of(
+            self._descriptor, self._index, self._limits, self._look, self._decoder
+        )
         writer.want(wanted)
         last = max(self._windows[target].pending, default=-1)
         due = {i for window in self._windows.values() for i in window.pending if i <= last}
@@ -136,13 +157,6 @@ class Session:
                     np.copyto(window.frames[place], first)
                 window.shown[place] = shown
 
-    def _make_writer(self) -> FrameWriter:
-        if self._decoder == "decord":
-            from daemon.decoding.child.decord import DecordWriter
-
-            return DecordWriter(self._descriptor, self._index, self._limits)
-        return AvWriter(self._descriptor, self._index, self._limits)
-
     def park(self) -> None:
         """Let go of the decoder; the next window opens it again."""
         if self._writer is not None:
@@ -154,6 +168,20 @@ class Session:
         self.park()
         self._windows.clear()
         os.close(self._descriptor)
+
+
+def writer_of(
+    descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None, decoder: str = "av"
+) -> FrameWriter:
+    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder."""
+    picture = read_heif(descriptor)
+    if picture is not None:
+        return PictureWriter(descriptor, picture, limits, look or Look())
+    if decoder == "decord":
+        from daemon.decoding.child.decord import DecordWriter
+
+        return DecordWriter(descriptor, index, limits)
+    return AvWriter(descriptor, index, limits, look)
 
 
 class Sessions:
@@ -192,6 +220,9 @@ def plan(
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
     """
+    picture = read_heif(descriptor)
+    if picture is not None:
+        return plan_picture(descriptor, picture, limits, max_size)
     try:
         return _plan(descriptor, limits, max_size, alive)
     except Poison as poison:
@@ -213,11 +244,13 @@ def _plan(
         found = _first_frame(descriptor, packets.index, limits)
     if found is None:
         raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
-    first, width, height, turned = found
+    first, width, height, aspect, turned, named = found
+    if 0 < limits.shown_pixels < width * height:
+        gc.collect()  # as in AvWriter.close
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
-    geometry = scaled_geometry(width, height, packets.sample_aspect, turned, max_size)
+    geometry = scaled_geometry(width, height, aspect, turned, max_size, limits.shown_pixels)
     planned = Planned(
-        codec=packets.codec,
+        codec=packets.codec + named,
         container=packets.container,
         width=geometry.width,
         height=geometry.height,
@@ -253,14 +286,15 @@ def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> 
 
 def _first_frame(
     descriptor: int, index: PacketIndex, limits: MediaLimits, look_at: int = 1
-) -> tuple[int, int, int, bool] | None:
-    """Return index, stored width and height, and whether it is turned, of the first frame that can be decoded."""
+) -> tuple[int, int, int, Fraction | None, bool, str] | None:
+    """Return index, stored width and height, pixels' aspect, if turned, and kind of the first frame that comes out."""
     cursor = FrameCursor(descriptor, index, limits)
     try:
         shown = cursor.first(look_at)
         if shown is None:
             return None
         limits.check_size(shown[1].width, shown[1].height)
-        return shown[0], shown[1].width, shown[1].height, orientation_of(shown[1]).transpose
+        aspect, turned = cursor.sample_aspect(shown[1]), cursor.orientation(shown[1]).transpose
+        return shown[0], shown[1].width, shown[1].height, aspect, turned, refuse_without_base_layer(shown[1])
     finally:
         cursor.close()

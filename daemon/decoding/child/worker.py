@@ -18,6 +18,7 @@ from daemon.decoding.child.sandbox import OPTIONAL, confine
 from daemon.decoding.child.session import Session, Sessions, plan
 from daemon.decoding.fields import Data
 from daemon.decoding.index_block import from_block, to_block
+from daemon.decoding.media import HEAD_BYTES
 from daemon.decoding.protocol import (
     MAX_SMALL_INDEX_BYTES,
     Alive,
@@ -80,9 +81,10 @@ class Worker:
         (descriptor,) = descriptors
         max_size = MaxFrameSize(request.max_width, request.max_height) if request.max_width else None
         try:
-            planned, index = plan(descriptor, request.limits, max_size, lambda: self._send(Alive()))
+            limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
+            planned, index = plan(descriptor, limits, max_size, lambda: self._send(Alive()))
             geometry = Geometry(planned.width, planned.height)
-            session = Session(descriptor, request.decoder, index, geometry, request.limits)
+            session = Session(descriptor, request.decoder, index, geometry, limits, request.look)
             self._sessions.open(request.session, session)
         except BaseException:
             os.close(descriptor)
@@ -107,7 +109,9 @@ class Worker:
     def _open(self, request: Decode, block: Data, descriptor: int) -> None:
         self._sessions.forget(request.session)
         geometry, index = Geometry(request.width, request.height), from_block(block)
-        self._sessions.open(request.session, Session(descriptor, request.decoder, index, geometry, request.limits))
+        limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
+        session = Session(descriptor, request.decoder, index, geometry, limits, request.look)
+        self._sessions.open(request.session, session)
 
 
 def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> None:

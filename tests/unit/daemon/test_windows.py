@@ -229,6 +229,16 @@ def test_frame_sets_are_read_only_and_never_printed() -> None:
         FrameSet(window, np.zeros((2, 4, 6, 3), np.float32), (0, 0))  # type: ignore[arg-type]
 
 
+def test_what_came_later_changes_a_policys_text_only_where_it_says_something() -> None:
+    before = (
+        "FramePolicy(rule='time', num_frames=8, fps=None, min_frames=4, max_frames=64, splice=None, snap='exact'"  # 0.1
+    )
+
+    assert repr(FramePolicy()) == f"{before})"
+    assert repr(FramePolicy(background="black")) == f"{before}, background='black')"
+    assert repr(FramePolicy(tone_map="none")) == f"{before}, tone_map='none')"
+
+
 def test_windows_are_worked_out_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[tuple[int, int]] = []
 

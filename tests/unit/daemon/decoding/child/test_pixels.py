@@ -12,6 +12,7 @@ from av.video.reformatter import VideoReformatter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.errors import Poison
 from daemon.decoding.child.pixels import Geometry, Orientation, scaled_geometry, write_rgb
 from daemon.windows import MaxFrameSize
 
@@ -130,7 +131,8 @@ BT709, BT601 = (0.2126, 0.0722), (0.299, 0.114)
     ("height", "attributes", "weights", "limited"),
     [
         (480, {}, BT601, True),
-        (718, {}, BT601, True),
+        (576, {}, BT601, True),
+        (578, {}, BT709, True),
         (720, {}, BT709, True),
         (1080, {}, BT709, True),
         (1080, {"colorspace": 5}, BT601, True),
@@ -148,6 +150,25 @@ def test_matrix_and_range_are_the_streams(
     got = colour(flat(64, height, *yuv, **attributes))
 
     assert np.abs(np.array(got) - expected_rgb(*yuv, *weights, limited)).max() <= 1
+
+
+@pytest.mark.parametrize("number", range(24))
+@pytest.mark.parametrize("name", ["colorspace", "color_trc", "color_primaries"])
+def test_no_number_of_a_colour_is_a_fault(name: str, number: int) -> None:
+    frame = flat(64, 64, 120, 128, 128, **{"color_primaries": 9, "color_trc": 16, name: number})
+
+    if name == "colorspace" and number in (8, 14, 16, 17):
+        with pytest.raises(Poison, match=r"YCgCo|ICtCp"):
+            colour(frame)
+    else:
+        red, green, blue = colour(frame)
+        assert red == green == blue
+
+
+def test_a_reserved_matrix_is_an_unnamed_one() -> None:
+    named, unnamed = (colour(flat(64, 480, 120, 90, 200, colorspace=number)) for number in (3, 2))
+
+    assert named == unnamed
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

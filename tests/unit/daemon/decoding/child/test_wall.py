@@ -25,7 +25,7 @@ SHARED = {
     "daemon.decoding.timeline",
     "daemon.windows",
 }
-PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD}
+PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD, f"{CHILD}.pictures"}
 LIBRARIES = {"PIL", "av", "decord", "numpy"}
 FORBIDDEN = ("asyncio", "pydantic", "yaml", "kafka", "torch", "vllm", "transformers", "multiprocessing")
 UNUSED = {"decord", "httpx", "prometheus_client"}  # at the start: a clip that asks for decord is the first to load it
@@ -57,7 +57,7 @@ def may_import(module: str) -> bool:
     return (top in sys.stdlib_module_names or top in LIBRARIES) and top not in FORBIDDEN
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.stem)
 def test_a_file_of_the_child_imports_little(path: Path) -> None:
     assert [module for module in imports_of(path) if not may_import(module)] == []
 
@@ -80,6 +80,8 @@ def test_a_fresh_child_loads_its_folder_and_what_is_shared() -> None:
     loaded = json.loads(done.stdout)
     ours = {module for module in loaded if is_ours(module)}
     assert ours - SHARED - PACKAGES == {
-        f"{CHILD}.{path.stem}" for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "decord")
+        ".".join((CHILD, *path.relative_to(FOLDER).with_suffix("").parts))
+        for path in FOLDER.rglob("*.py")
+        if path.stem not in ("__init__", "decord")
     }
     assert [module for module in loaded if module.split(".")[0] in UNUSED.union(FORBIDDEN)] == []
