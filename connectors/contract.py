@@ -159,10 +159,8 @@ class Caption:
     """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again.
 
     ``media_start_ns`` is when the clip's first frame is shown on the container's own clock, from where that starts:
-    with the window's times it makes the time that a player shows.
-
-    ``logprobs`` holds an entry for each token of the text, and is None where the prompt does not ask for them; messages
-    leave them out.
+    with the window's times it makes the time that a player shows. ``logprobs`` has an entry for each token of the text,
+    and is None where the prompt does not ask for them; messages leave them out.
     """
 
     caption_id: str
@@ -267,10 +265,7 @@ class Source(Reporting, Protocol):
         """Make ``progress.next_window`` the durable position; with ``last``, finish the clip. Idempotent."""
 
     async def quarantine(self, delivery: Delivery) -> None:
-        """Raise the clip's quarantine by a step, durably.
-
-        It is called before the program ends with a dead engine, and after a start for what an end of the program left.
-        """
+        """Raise the clip's quarantine by a step, durably: before an end with a dead engine, or after another end."""
 
     async def drain(self) -> None:
         """Yield nothing more. What was yielded can still be settled."""

@@ -51,7 +51,7 @@ class Reason(StrEnum):
     ENGINE_DEADLINE = "engine_deadline"  # a request never returned, every time it was tried
     ENGINE_REFUSED = "engine_refused"  # the engine refuses the request itself
     ENGINE_KILLER = "engine_killer"  # the engine died twice with this clip, the second time alone
-    KILLER = "killer"  # the program ended unforeseen twice with this clip, the second time alone
+    KILLER = "killer"  # the program ended unforeseen twice with this clip alone
     CAPTION_TOO_LARGE = "caption_too_large"  # the output refuses a message of this size
 
 

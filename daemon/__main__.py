@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Coroutine
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -255,6 +256,9 @@ neva_commands.register(app)
 
 def main() -> None:
     """Run the command line; the exit codes are :class:`connectors.errors.ExitCode`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what a pipe's encoding does not have is written as its code
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from connectors.contract import Clip
-from daemon.in_flight_records import BLANK, MAX_BYTES, RECORD_BYTES, Content, Ended, State, head, key_of
+from daemon.in_flight_records import BLANK, MAX_BYTES, RECORD_BYTES, Content, Ended, State, both, head, key_of
 from daemon.in_flight_records import merged as merge
 from daemon.in_flight_records import read as read_records
 from daemon.in_flight_records import record as record_of
@@ -100,8 +100,9 @@ class InFlightFile:
         return number
 
     def advance(self, clip: Clip) -> None:
-        """Note that something of a clip in flight became durable."""
+        """Note that something of a clip in flight became durable, so that no earlier end counts against it."""
         key = key_of(clip)
+        self.forget(clip)
         for number in (number for number, held in self._held.items() if held == key and number not in self._advanced):
             self._advanced.add(number)
             self._write(number, record_of(key, State.ADVANCED))
@@ -113,13 +114,12 @@ class InFlightFile:
         self._blank(number)
 
     def blame(self, number: int) -> None:
-        """Note that what happened within this clip's own task ends the program."""
+        """Note that what happened within this clip's own task ends the program, whatever is beside it."""
         key = self._held.pop(number)
-        is_alone = not self._held and number not in self._advanced
+        state = State.BESIDE if number in self._advanced else State.ALONE
         self._advanced.discard(number)
-        before, state = self._ended.get(key), State.ALONE if is_alone else State.BESIDE
-        if before is not None:
-            state = max(state, before[1], key=list(State).index)
+        if (before := self._ended.get(key)) is not None:
+            state = both(before[1], state)
             self._blank(before[0])
         self._ended[key] = number, state
         self._write(number, record_of(key, state))

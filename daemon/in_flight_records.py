@@ -26,7 +26,8 @@ class State(StrEnum):
     HELD = "held"  # it is in flight now
     ADVANCED = "advanced"  # it is too, and something of it became durable since it came into flight
     BESIDE = "beside"  # the program ended while it was one of several
-    ALONE = "alone"  # the program ended while nothing else was in flight
+    ALONE = "alone"  # the program ended while nothing else was in flight, or by an error in this clip's own task
+    TWICE = "twice"  # that happened again
 
 
 Ended = Mapping[str, State]
@@ -48,7 +49,7 @@ class Content:
         gets on from one end to the next comes to its own in time, so it is never called alone.
         """
         held = {key: state for key, state in self.clips if state in (State.HELD, State.ADVANCED)}
-        found = {key: state for key, state in self.clips if key not in held}
+        found = {key: state for key, state in self.clips if state not in (State.HELD, State.ADVANCED)}
         if self.stopping or self.boot != boot:
             if held:
                 why = "it was being stopped" if self.stopping else "the machine was started again since"
@@ -61,8 +62,16 @@ class Content:
 
 
 def merged(one: Ended, other: Ended) -> Ended:
-    """Return what both say; whoever was alone at an end of the program was so."""
-    return {**one, **{key: state for key, state in other.items() if one.get(key) is not State.ALONE}}
+    """Return what both say together."""
+    return {**one, **{key: both(one.get(key, State.HELD), state) for key, state in other.items()}}
+
+
+def both(before: State, now: State) -> State:
+    """Return what a clip's record says after two ends of the program."""
+    order = list(State)
+    if min(order.index(before), order.index(now)) >= order.index(State.ALONE):
+        return State.TWICE
+    return max(before, now, key=order.index)
 
 
 def key_of(clip: Clip) -> str:

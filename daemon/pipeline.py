@@ -123,7 +123,7 @@ class Pipeline:
             log.warning("Rejected as %s: %s.", fault.reason, fault.detail, extra=fields)
             self.metrics.clips_rejected.labels(route.name, fault.reason).inc()
             await route.publish(progress)
-            self.in_flight.rejected(delivery)
+            self.in_flight.ended(delivery)
 
     async def _attempt(self, task: ClipTask, route: Route) -> None:
         """Describe a clip, and try it again where that may help; :class:`Poison` where it does not."""
@@ -180,8 +180,8 @@ class Pipeline:
         with self.metrics.stage(route.name, "publish"), tracing.span("publish"):
             await route.publish(progress)
         task.published(progress)
-        if not progress.last:
-            self.in_flight.advanced(progress.delivery)
+        note = self.in_flight.ended if progress.last else self.in_flight.advanced
+        note(progress.delivery)
         for caption in progress.captions:
             self.metrics.captions.labels(route.name, caption.status).inc()
         if any(caption.status is not CaptionStatus.ERROR for caption in progress.captions):

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 _NO_BUG = (Fatal, asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 _KILLED_TWICE = (
-    "the program ended unforeseen twice with this clip in flight, the second time alone; to try it again, put it back "
-    "into its folder, or send its dead letter with captiond replay"
+    "the program ended unforeseen twice with this clip alone in flight, or by an error in its own task; to try it "
+    "again, put it back into its folder, or send its dead letter with captiond replay"
 )
 
 
@@ -77,29 +77,27 @@ class ClipsInFlight:
     async def recalled(self, delivery: Delivery, route: Route) -> Delivery:
         """Return a delivery with the quarantine that an earlier end of the program asks for, durable in its source.
 
-        Whoever was one of several runs alone, once more if need be; whoever ran alone is to be rejected, and that
-        stays in the file until it is done.
+        Whoever was in flight runs alone, once more if need be. Whoever was alone twice is to be rejected; what counts
+        towards that stays in the file until the clip gets on or ends.
         """
         state, position = self._ended(delivery.clip), delivery.position
         if self._file is None or state is None:
             return delivery
-        if position.quarantine is Quarantine.NONE:
-            log.warning(
-                "In flight when the program ended: it runs alone next.", extra={"clip_id": delivery.clip.clip_id}
-            )
-            self._file.forget(delivery.clip)  # first: an end that is counted twice would be another clip's rejection
-            await route.quarantine(delivery)
-            return replace(delivery, position=position.quarantined())
-        if state is State.ALONE:
+        if state is State.TWICE:
             return replace(delivery, position=replace(position, quarantine=Quarantine.REJECT))
-        self._file.forget(delivery.clip)
-        return delivery
+        if state is State.BESIDE:
+            self._file.forget(delivery.clip)
+        if position.quarantine is not Quarantine.NONE:
+            return delivery
+        log.warning("In flight when the program ended: it runs alone next.", extra={"clip_id": delivery.clip.clip_id})
+        await route.quarantine(delivery)
+        return replace(delivery, position=position.quarantined())
 
     def refuse_killer(self, delivery: Delivery) -> None:
         """Raise :class:`Poison` for a clip with which the engine died, or the program ended, once too often."""
         if delivery.position.quarantine is not Quarantine.REJECT:
             return
-        if self._ended(delivery.clip) is not None:
+        if self._ended(delivery.clip) is State.TWICE:
             raise Poison(Reason.KILLER, _KILLED_TWICE, origin="program")
         raise Poison(Reason.ENGINE_KILLER, "the engine died twice with this clip, then alone", origin="engine")
 
@@ -111,8 +109,8 @@ class ClipsInFlight:
         if self._file is not None:
             self._file.advance(delivery.clip)
 
-    def rejected(self, delivery: Delivery) -> None:
-        """Forget what counted against a clip whose rejection is durable."""
+    def ended(self, delivery: Delivery) -> None:
+        """Forget what counted against a clip whose end is durable."""
         if self._file is not None:
             self._file.forget(delivery.clip)
 

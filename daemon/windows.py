@@ -11,6 +11,8 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.frame_look import Look
+
 NS_PER_S = 1_000_000_000
 _WINDOWS_KEPT = 32  # more than are ever worked on at once
 
@@ -43,26 +45,6 @@ class Window:
     def distinct_frames(self) -> int:
         """The number of different frames that are shown."""
         return len(set(self.frame_indices))
-
-
-@dataclass(frozen=True, slots=True)
-class MaxFrameSize:
-    """The largest frame that a model has a use for; larger ones are scaled down, and none is ever enlarged."""
-
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
-            raise ValueError(f"no frame is as small as {self}")
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The look of frames: the colour behind transparent pixels, and whether HDR is shown as SDR."""
-
-    background: tuple[int, int, int] = (255, 255, 255)
-    tone_map: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

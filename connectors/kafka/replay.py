@@ -75,6 +75,9 @@ def _replay_all(
     limit: int | None,
 ) -> Replayed:
     reader.assign(partitions)
+    ids = reader.topic_ids({at.topic for at in partitions}, timeout_ms=ANSWER_MS)
+    for at in partitions:
+        _begin(reader, at, ids.get(at.topic, ""))
     ends = reader.end_offsets(partitions, timeout_ms=ANSWER_MS)
     done = Replayed()
     while any((reader.position(at, timeout_ms=ANSWER_MS) or 0) < ends[at] for at in partitions):
@@ -95,10 +98,32 @@ def _replay_all(
         for future in futures:
             future.get(timeout=0)
         done.sent += len(futures)
-        positions = {at: OffsetAndMetadata(records[-1].offset + 1, "", -1) for at, records in polled.items()}
+        positions = {
+            at: OffsetAndMetadata(records[-1].offset + 1, ids.get(at.topic, ""), -1) for at, records in polled.items()
+        }
         if positions:
             reader.commit(positions, timeout_ms=ANSWER_MS)  # 3
     return done
+
+
+def _begin(reader: Consumer, at: TopicPartition, topic_id: str) -> None:
+    """Have a partition read from its start where the last replay's position means nothing in the topic that is there.
+
+    What is stored with the position is the id of the topic that it is of.
+    """
+    committed = reader.committed(at, metadata=True, timeout_ms=ANSWER_MS)
+    if committed is None:
+        return
+    _, end = reader.bounds(at, timeout_ms=ANSWER_MS)
+    is_of_another = bool(committed.metadata and topic_id) and committed.metadata != topic_id
+    if is_of_another or committed.offset > end:
+        log.warning(
+            "The last replay came to offset %d of %s/%d, and the topic %s: its letters are replayed from the start.",
+            committed.offset,
+            *at,
+            "was made again" if is_of_another else f"ends at {end}",
+        )
+        reader.seek_to_beginning(at)
 
 
 def _target(record: ConsumerRecord, to: str | None) -> str | None:

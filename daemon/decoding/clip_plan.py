@@ -24,7 +24,8 @@ from daemon.decoding.protocol import (
     unpack_prefix,
 )
 from daemon.decoding.timeline import Mended
-from daemon.windows import NS_PER_S, FramePolicy, Look, PlannedWindows, Window, WindowPolicy, plan_windows
+from daemon.frame_look import Look
+from daemon.windows import NS_PER_S, FramePolicy, PlannedWindows, Window, WindowPolicy, plan_windows
 
 _MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes
 _WINDOWS_A_FRAME = 20  # above that, a picture that stands still for so many windows on average is no video

@@ -19,7 +19,7 @@ from connectors.errors import Reason
 from daemon.decoding.fields import TRUTH, Choice, Clean, Data, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
 from daemon.decoding.timeline import Mended
-from daemon.windows import Look
+from daemon.frame_look import Look
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
@@ -165,13 +165,13 @@ class Planned:
     declared_s: _Seconds
     truncated: _Truth
     failure: _Name
-    media_start_ns: Annotated[int, Whole(0, 2**62)]
-    jumps_back: _Count
-    jumps_ahead: _Count
-    filled: _Count
-    reordered: _Truth
-    by_rate: _Truth
-    held: _Truth
+    media_start_ns: Annotated[int, Whole(0, 2**62)] = 0
+    jumps_back: _Count = 0
+    jumps_ahead: _Count = 0
+    filled: _Count = 0
+    reordered: _Truth = False
+    by_rate: _Truth = False
+    held: _Truth = False
     packets: Annotated[int, Whole(1, MAX_FRAMES)] = 1
     index_bytes: Annotated[int, Whole(1, MAX_BLOCK_BYTES)] = 1
 

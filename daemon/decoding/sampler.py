@@ -21,7 +21,8 @@ from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Look, MaxFrameSize, WindowPolicy
+from daemon.frame_look import Look, MaxFrameSize
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
 _MANY_PACKETS = 15_000  # whose times are read in a few milliseconds

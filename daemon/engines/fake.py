@@ -15,8 +15,9 @@ from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon.engines.contract import Completion
 from daemon.engines.token_planner import Check, check_context
+from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt
-from daemon.windows import FrameSet, MaxFrameSize
+from daemon.windows import FrameSet
 
 _TOKENS_A_FRAME = 16
 _MAX_MODEL_LEN = 131_072

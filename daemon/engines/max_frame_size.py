@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Modality
-from daemon.windows import MaxFrameSize
 
 _WIDEST = 16 / 9  # frames up to this aspect lose nothing; wider ones reach the processor a little small
 _LARGEST_EDGE_PX = 4096  # a limit above it is none: hardly a frame is larger

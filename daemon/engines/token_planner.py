@@ -9,8 +9,8 @@ import numpy as np
 from connectors.errors import Poison, Reason
 from daemon.engines.library_errors import sentence
 from daemon.engines.model_input import MediaForm
+from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt, PromptEncoder
-from daemon.windows import MaxFrameSize
 
 _NOMINAL_STEP_MS = 1000  # between frames, where nobody says when they are shown
 _FAR_MS = 36_000_000  # ten hours

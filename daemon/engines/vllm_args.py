@@ -13,8 +13,8 @@ from typing import Any
 from connectors.errors import ConfigurationError
 from connectors.validation import first_fault
 from daemon.config.settings import VllmSettings
+from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt, Stop
-from daemon.windows import MaxFrameSize
 
 # vLLM's names for what the configuration names itself, and where
 OURS = {

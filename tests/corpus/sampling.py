@@ -11,7 +11,8 @@ from connectors.contract import Clip
 from connectors.errors import Poison, Transient
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+from daemon.frame_look import MaxFrameSize
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.clips import Truth
 from tests.corpus.painted import read
 

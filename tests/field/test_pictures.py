@@ -19,7 +19,8 @@ from PIL import Image, ImageOps
 
 from daemon.config.settings import FramesSettings
 from daemon.decoding.sampler import Sampler
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+from daemon.frame_look import MaxFrameSize
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.painted import paint
 from tests.corpus.sampling import Outcome, running, sample
 from tests.field.dolby_vision import with_messages

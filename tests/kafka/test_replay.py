@@ -6,6 +6,7 @@ import pytest
 
 from connectors.contract import Progress
 from connectors.errors import Poison
+from connectors.kafka.client.consumer import OffsetAndMetadata, TopicPartition, open_reader
 from connectors.kafka.record import REPLAY_PREFIX
 from connectors.kafka.replay import replay
 from connectors.kafka.replay_key import ReplayKey
@@ -40,3 +41,29 @@ async def test_a_dead_letter_goes_on_where_it_failed(
     await run_pipeline(second, windows=4)
     await second.close()
     assert topics.windows() == {f"{topics.clips}/0/0": [0, 1, 2, 3]}
+
+
+@pytest.mark.parametrize("stored", ["beyond the end", "of an earlier topic"])
+async def test_letters_of_a_topic_that_was_made_again_are_replayed(
+    make_topics: Callable[..., Topics], caplog: pytest.LogCaptureFixture, stored: str
+) -> None:
+    topics = make_topics()
+    topics.produce([b"clip"] * 3)
+    route = topics.route(transactional=False, once=True)
+    deliveries = route.deliveries()
+    for _ in range(3):
+        await route.publish(
+            Progress.rejected(await anext(deliveries), Poison("corrupt", "x"), next_window=0, plan_hash=PLAN)
+        )
+    await route.close()
+    await deliveries.aclose()
+    settings, key = topics.sink_settings(), ReplayKey.load(topics.state_dir)
+    place = TopicPartition(topics.rejected, 0)
+    left = (9, "") if stored == "beyond the end" else (2, "RSMs-CEFR3ybkr3cemGhgA")
+    reader = open_reader(settings, group_id=f"captiond-replay-{topics.rejected}")
+    reader.assign([place])
+    reader.commit({place: OffsetAndMetadata(*left, -1)}, timeout_ms=20_000)
+    reader.close(autocommit=False)
+
+    assert [replay(settings, "t", key).sent for _ in range(3)] == [3, 0, 0]
+    assert caplog.text.count("its letters are replayed from the start") == 1

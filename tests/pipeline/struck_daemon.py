@@ -117,7 +117,8 @@ def around(components: Any, struck: Struck) -> Any:
             await self.inner.settle(progress)
 
     for route in components.routes:
-        route.source = Source(route.source, never)
+        inner: Any = getattr(route, "route", route)
+        inner.source = Source(inner.source, never)
     return replace(
         components,
         routes=[Route(route, never) for route in components.routes],

@@ -17,11 +17,12 @@ from daemon.alike_failures import AlikeFailures
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import Sampler
+from daemon.engines.contract import Completion
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.pipeline import Pipeline
 from daemon.prompts.prompt import Prompt
 from daemon.telemetry.metrics import Metrics
-from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.load import write_load_clip
 
 WHOLE = ClipSettings(WindowPolicy(NS_PER_S, NS_PER_S, 0, whole=True), FramePolicy(num_frames=2), Prompt("Describe."))
@@ -36,12 +37,23 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+class GatedEngine(FakeEngine):
+    """A fake engine that lets one clip wait."""
+
+    slow, goes_on = "none", asyncio.Event()
+
+    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+        if self.slow in request_id:
+            await self.goes_on.wait()
+        return await super().describe(frames, prompt, request_id)
+
+
 class House:
     """A pipeline over one source in memory."""
 
     def __init__(self, inbox: MemoryInbox, *, once: bool, clips: int, number: int) -> None:
         self.inbox, self.sink = inbox, MemorySink()
-        self.fake = FakeEngine(slots=16)
+        self.fake = GatedEngine(slots=16)
         self.route = ReopenedRoute(lambda: FolderRoute(MemorySource("memory", inbox, once=once), self.sink))
         self.alike = AlikeFailures(number, {} if once else {"memory": self.route.reopen})
         self.sampler = Sampler(LimitsSettings(decoders=1), TimeoutsSettings())
@@ -131,28 +143,34 @@ async def test_fewer_are_rejected_at_the_end(video: bytes) -> None:
     assert one.reasons() == {"a": "engine_refused", "b": "engine_refused"}
 
 
-@pytest.mark.parametrize("clips", [1, 8])
-async def test_one_success_tells_whose_fault_it_is(video: bytes, clips: int) -> None:
-    inbox = filled(video, "a", "b", "good", "c", "d")
+@pytest.mark.parametrize(("clips", "names"), [(1, ["a", "b", "good", "c", "d"]), (8, ["a", "b", "good"])])
+async def test_one_success_tells_whose_fault_it_is(video: bytes, clips: int, names: list[str]) -> None:
+    inbox = filled(video, *names)
+    bad = [name for name in names if name != "good"]
 
     async with house(inbox, clips=clips) as one:
-        one.refuse("a", "b", "c", "d")
+        one.refuse(*bad)
         await one.pipeline.run()
 
-    assert one.reasons() == dict.fromkeys(("a", "b", "c", "d"), "engine_refused")
+    assert one.reasons() == dict.fromkeys(bad, "engine_refused")
     assert inbox.ended["good"].rejection is None
 
 
 async def test_a_clip_that_still_runs_may_succeed(video: bytes) -> None:
     """Many that fail fast say nothing before the slow one beside them has ended."""
-    inbox = filled(video, "slow", *(f"bad{number}" for number in range(6)))
+    inbox = filled(video, "slow", *(f"bad{number}" for number in range(5)))
 
     async with house(inbox) as one:
-        one.refuse(*(f"bad{number}" for number in range(6)))
-        one.fake.script = FaultScript(refuses=one.fake.script.refuses, delays_ms={one.clip_id("slow"): 1500.0})
-        await one.pipeline.run()
+        one.refuse(*(f"bad{number}" for number in range(5)))
+        one.fake.slow, one.fake.goes_on = one.clip_id("slow"), asyncio.Event()
+        work = asyncio.create_task(one.pipeline.run())
+        await until(lambda: len(one.alike._source("memory").held) >= 3)
+        await asyncio.sleep(0.2)  # nothing happens
+        assert inbox.ended == {}
+        one.fake.goes_on.set()
+        await work
 
-    assert len(one.reasons()) == 6
+    assert len(one.reasons()) == 5
     assert inbox.ended["slow"].rejection is None
 
 

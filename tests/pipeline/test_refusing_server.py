@@ -1,7 +1,9 @@
 """Real daemons over a server that refuses everything: no inbox is emptied, and what was wrong can be put right."""
 
+import os
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_port
 from testing.refusing_server import RefusingServer, refusing_server
+from testing.repository import ROOT
 from tests.pipeline.daemon_process import FolderJob
 
 pytestmark = pytest.mark.timeout(300)
@@ -185,3 +188,23 @@ def test_reasoning_alone_is_a_truncated_caption_with_a_word(server: RefusingServ
     said = job.messages(name)
     assert {(one["status"], one["text"]) for one in said} == {("truncated", "")}
     assert "reasoning alone, cut off at generation.max_tokens" in said[0]["detail"]
+
+
+def test_what_a_pipe_can_not_say_is_written_as_its_code(server: RefusingServer, tmp_path: Path) -> None:
+    server.refuses = False
+    words = "Un café, \U0001f697 :warning: [bold]x[/bold] " + "long " * 60 + "end"
+    server.answer = {"choices": [{"message": {"content": [{"type": "text", "text": words}]}, "finish_reason": "stop"}]}
+    write_load_clip(tmp_path / "a.mp4")
+    settings = (f"engine={server.engine}", "windows.policy=whole")
+    command = [sys.executable, "-m", "daemon", "caption", str(tmp_path / "a.mp4")]
+    command += [part for one in settings for part in ("--set", one)]
+
+    said = {
+        encoding: subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, check=True
+        ).stdout.decode(encoding)
+        for encoding in ("utf-8", "ascii")
+    }
+
+    assert words in said["utf-8"]
+    assert words.encode("ascii", "backslashreplace").decode() in said["ascii"]

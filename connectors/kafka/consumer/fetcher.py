@@ -20,6 +20,7 @@ from connectors.kafka.record import PendingCommit, SourceRecord
 log = logging.getLogger(__name__)
 
 LAG_S = 1.0  # how often the lag is looked at; it costs no request
+PLACE_S = 5.0  # then what has begun is polled, and the others are placed in the next turn
 TOPICS_S = 1.0  # how often, while records come, a broker is asked whether these are still the topics that were placed
 TOPICS_MS = 2_000  # its answer; without one the topics count as they were
 NO_PARTITIONS_S = 5.0  # a second round follows the first within a second, unless another member is slow to answer
@@ -74,7 +75,7 @@ class Fetcher:
 
         A partition that nobody leads is not asked for: its topic was deleted, or its brokers are away.
         """
-        assigned = sorted(self._unplaced & consumer.assignment())
+        assigned, until_s = sorted(self._unplaced & consumer.assignment()), time.monotonic() + PLACE_S
         for partition in [partition for partition in assigned if self._is_led(consumer, partition)]:
             try:
                 if partition in self._outdated:
@@ -88,6 +89,8 @@ class Fetcher:
                 raise translate(error, path=self._path) from error
             if placed is not None:
                 self._begin(partition, placed)
+            if time.monotonic() > until_s:
+                break
 
     def _begin(self, partition: TopicPartition, placed: Placed) -> None:
         position = placed.position

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.transparency import has_alpha, lay_over
-from daemon.windows import Look, MaxFrameSize
+from daemon.frame_look import Look, MaxFrameSize
 
 # libswscale's numbers, which PyAV passes through.
 _BICUBIC, _FULL_CHROMA_INTERPOLATION, _FULL_CHROMA_INPUT, _ACCURATE_ROUNDING = 4, 0x2000, 0x4000, 0x40000

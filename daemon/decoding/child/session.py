@@ -25,7 +25,7 @@ from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
-from daemon.windows import Look, MaxFrameSize
+from daemon.frame_look import Look, MaxFrameSize
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)

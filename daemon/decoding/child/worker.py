@@ -35,7 +35,7 @@ from daemon.decoding.protocol import (
     pack,
     receive,
 )
-from daemon.windows import MaxFrameSize
+from daemon.frame_look import MaxFrameSize
 
 Reply = tuple[Answer, bytes]
 

@@ -61,6 +61,10 @@ def test_a_kill_tells_one_alone_from_several(tmp_path: Path, opened: InFlightFil
     found.enter(C)
     found = after(tmp_path, found)
     assert [found.ended(one) for one in (A, B, C)] == [None, State.BESIDE, State.ALONE]
+
+    found.enter(C)
+    found = after(tmp_path, found)
+    assert [found.ended(one) for one in (A, B, C)] == [None, State.BESIDE, State.TWICE]
     found.close()
 
 
@@ -70,16 +74,14 @@ def test_a_clip_that_got_on_is_never_called_alone(tmp_path: Path, opened: InFlig
     found = after(tmp_path, opened)
     assert found.ended(A) is State.BESIDE
 
-    found.forget(A)
     found.advance(B)  # of a clip that is not in flight there is nothing to say
     found.leave(found.enter(A))
     found.enter(A)
     found = after(tmp_path, found)
     assert (found.ended(A), found.ended(B)) == (State.ALONE, None)
 
-    found.forget(A)
     number = found.enter(A)
-    found.advance(A)
+    found.advance(A)  # what counted before counts no more
     found.blame(number)
     assert after(tmp_path, found).ended(A) is State.BESIDE
 
@@ -124,10 +126,11 @@ def test_a_bug_within_a_clips_task_counts_against_it_alone(tmp_path: Path, opene
     opened.close()
 
     found = opened_next(tmp_path)
-    assert (found.ended(A), found.ended(B)) == (State.BESIDE, None)
+    assert (found.ended(A), found.ended(B)) == (State.ALONE, None)
+    found.enter(B)
     found.blame(found.enter(A))
     found.close()
-    assert opened_next(tmp_path).ended(A) is State.ALONE
+    assert opened_next(tmp_path).ended(A) is State.TWICE
 
 
 def test_daemons_that_share_a_folder_have_a_file_each_and_the_next_takes_over(

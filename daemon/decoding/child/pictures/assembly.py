@@ -17,7 +17,7 @@ from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 from daemon.decoding.protocol import Planned
 from daemon.decoding.timeline import Mended
-from daemon.windows import Look, MaxFrameSize
+from daemon.frame_look import Look, MaxFrameSize
 
 _PICTURE_TIME = Fraction(1, 25)
 _MATRIX_UNSAID, _BT601, _LIMITED, _FULL = 2, 5, 1, 2

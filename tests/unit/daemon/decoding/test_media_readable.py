@@ -14,7 +14,8 @@ import pytest_asyncio
 from PIL import Image
 
 from daemon.decoding.sampler import Sampler
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, MaxFrameSize, WindowPolicy
+from daemon.frame_look import MaxFrameSize
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.repository import ROOT
 from tests.corpus.broken import image
 from tests.corpus.clips import READABLE, Recipe, Truth, make

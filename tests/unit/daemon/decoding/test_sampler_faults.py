@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import Reason, Transient
+from daemon.decoding import pool
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
@@ -336,3 +337,21 @@ async def test_a_child_holds_clips_of_one_source_alone(truth: Truth) -> None:
 
     assert [len(of_source) for of_source in pids.values()] == [1, 1, 1]
     assert len(set.union(*pids.values())) == 3
+
+
+async def test_a_start_that_is_cancelled_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked = list[DecoderProcess](), asyncio.Event()
+
+    async def fork(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with running() as sampler:
+        monkeypatch.setattr(pool, "DecoderProcess", lambda *given: made.append(DecoderProcess(*given)) or made[0])
+        monkeypatch.setattr(sampler.pool._server, "fork", fork)
+        start = asyncio.create_task(sampler.pool._ready(0, pool.Sender("another", "decord")))
+        await asyncio.wait([start, asyncio.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED)
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+
+    assert [child._socket for child in made] == [None]

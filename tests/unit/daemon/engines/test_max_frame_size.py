@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from daemon.engines.max_frame_size import least_frames, max_frame_size
-from daemon.windows import MaxFrameSize
+from daemon.frame_look import MaxFrameSize
 
 
 def processor(**size: int) -> Any:

@@ -14,7 +14,7 @@ from daemon.engines.vllm_args import (
     media_limits,
     set_environment,
 )
-from daemon.windows import MaxFrameSize
+from daemon.frame_look import MaxFrameSize
 
 
 def test_vllms_names_are_read_from_its_source() -> None:

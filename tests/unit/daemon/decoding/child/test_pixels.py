@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.errors import Poison
 from daemon.decoding.child.pixels import Geometry, Orientation, scaled_geometry, write_rgb
-from daemon.windows import MaxFrameSize
+from daemon.frame_look import MaxFrameSize
 
 
 @given(

@@ -23,6 +23,7 @@ SHARED = {
     "daemon.decoding.packet_index",
     "daemon.decoding.protocol",
     "daemon.decoding.timeline",
+    "daemon.frame_look",
     "daemon.windows",
 }
 PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD, f"{CHILD}.pictures"}
