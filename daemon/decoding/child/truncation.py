@@ -131,14 +131,20 @@ def _element_size(data: bytes, at: int) -> tuple[int | None, int]:
 
 
 def _chunks_are_truncated(descriptor: int, size_bytes: int) -> bool:
-    """Walk the lists of frames in an AVI file, of which OpenDML has several, and look at the index of their indices."""
+    """Walk the lists of frames in an AVI file, of which OpenDML has several, and look at the index of their indices.
+
+    A file that is cut before its first list of frames says so by its own size.
+    """
+    has_frames, over = False, 0
     for start, end in _chunks(descriptor, 0, size_bytes, (b"AVI ", b"AVIX")):
+        over = max(over, end)
         for first, last in _chunks(descriptor, start, min(end, size_bytes), (b"movi", b"hdrl")):
+            has_frames |= os.pread(descriptor, 4, first - 4) == b"movi"
             if last > size_bytes:
                 return True
             if any(place > size_bytes for place in _super_index(descriptor, first, last)):
                 return True
-    return False
+    return over > size_bytes and not has_frames
 
 
 def _chunks(descriptor: int, at: int, end: int, forms: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
