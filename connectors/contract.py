@@ -65,8 +65,7 @@ class Quarantine(IntEnum):
 class ClipPosition:
     """Where an unfinished clip goes on: what a source keeps of it.
 
-    ``next_window`` is the first window that is not durable yet. It counts only while ``plan_hash`` fits the plan of the
-    running configuration; otherwise the clip starts again at window 0.
+    ``next_window`` is the first that is not durable yet, as long as ``plan_hash`` fits the running configuration's plan.
     """
 
     next_window: int = 0
@@ -84,10 +83,7 @@ class ClipPosition:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A clip, handed out once, and where to go on with it.
-
-    ``handle`` belongs to the source that made the delivery; nobody else looks into it.
-    """
+    """A clip, handed out once, and where to go on with it. Nobody but the source looks into ``handle``."""
 
     clip: Clip
     position: ClipPosition = ClipPosition()
