@@ -65,7 +65,7 @@ class Quarantine(IntEnum):
 class ClipPosition:
     """Where an unfinished clip goes on: what a source keeps of it.
 
-    ``next_window`` is the first that is not durable yet, as long as ``plan_hash`` fits the running configuration's plan.
+    ``next_window`` is the first that is not durable yet, while ``plan_hash`` fits the running configuration's plan.
     """
 
     next_window: int = 0
