@@ -73,7 +73,7 @@ def wait_restarted(service: Service, before: dict[str, str]) -> dict[str, str]:
 def strike_engine(service: Service, how: str) -> str:
     """Send the engine's processes a signal under load, and see the service start again and finish; return its log."""
     before, engine = service.state(), engine_processes(service)
-    names = put_and_wait(service, 12)
+    names = put_and_wait(service, 60)
 
     service.machine.run("kill", how, *engine)
     names += put(service, 1)  # a slow machine can be done with the others by the time of the signal
@@ -94,7 +94,7 @@ def test_ready_after_the_model_has_answered_and_a_clip_is_captioned(running: Ser
 
 
 def test_a_reload_with_clips_in_flight(running: Service) -> None:
-    names = put_and_wait(running, 12)
+    names = put_and_wait(running, 60)
 
     running.configure(engine=BUNDLED, more=LONG + "prompt: {text: 'What moves?'}\n")
     running.machine.run("systemctl", "reload", running.unit)
@@ -125,7 +125,7 @@ def test_an_engine_that_stands_still(running: Service) -> None:
 
 
 def test_a_stop_under_load_and_two_instances_after_it(running: Service) -> None:
-    names = put_and_wait(running, 12)
+    names = put_and_wait(running, 60)
 
     running.machine.run("systemctl", "stop", running.unit)
 
