@@ -45,18 +45,16 @@ _Name = Annotated[str, Text(200)]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Read a clip's packets and say what to plan from. A ``max_width`` of 0 leaves frames as large as they are."""
+class _OfClip:
+    """How a clip is read: by which decoder, within which limits, and how its frames are to look."""
 
     session: _Session
     decoder: _Decoder
     max_pixels: _MaxPixels
+    max_picture_pixels: Annotated[int, Whole(0, 2**62)]
     max_duration_s: _Seconds
-    max_width: _MaxSide
-    max_height: _MaxSide
-    max_picture_pixels: Annotated[int, Whole(0, 2**62)] = 0
-    background: Annotated[tuple[int, ...], Wholes(0, 255, 3)] = (255, 255, 255)
-    tone_map: _Truth = True
+    background: Annotated[tuple[int, ...], Wholes(0, 255, 3)]
+    tone_map: _Truth
 
     @property
     def look(self) -> Look:
@@ -70,19 +68,34 @@ class Plan:
         return MediaLimits(self.max_pixels, self.max_duration_s, max_picture_pixels=self.max_picture_pixels)
 
 
+def reading(limits: MediaLimits, look: Look) -> dict[str, Any]:
+    """Return the fields of a request that say within which limits a clip is read, and how its frames are to look."""
+    return {
+        "max_pixels": limits.max_pixels,
+        "max_picture_pixels": limits.max_picture_pixels,
+        "max_duration_s": limits.max_duration_s,
+        "background": look.background,
+        "tone_map": look.tone_map,
+    }
+
+
 @dataclass(frozen=True, slots=True)
-class Decode:
+class Plan(_OfClip):
+    """Read a clip's packets and say what to plan from. A ``max_width`` of 0 leaves frames as large as they are."""
+
+    max_width: _MaxSide
+    max_height: _MaxSide
+
+
+@dataclass(frozen=True, slots=True)
+class Decode(_OfClip):
     """Decode until window ``target`` is complete. With ``opens`` the child gets the clip first, and its index.
 
     Each of ``windows`` comes with a memory file and shows as many of ``frame_indices`` as ``counts`` says; ``wanted``
     are the frames that come next.
     """
 
-    session: _Session
     opens: _Truth
-    decoder: _Decoder
-    max_pixels: _MaxPixels
-    max_duration_s: _Seconds
     width: _Side
     height: _Side
     target: Annotated[int, Whole(0, 2**31 - 1)]
@@ -90,20 +103,6 @@ class Decode:
     counts: Annotated[tuple[int, ...], Wholes(1, MAX_FRAMES_A_WINDOW, MAX_DESCRIPTORS)]
     frame_indices: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
     wanted: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
-    max_picture_pixels: Annotated[int, Whole(0, 2**62)] = 0
-    background: Annotated[tuple[int, ...], Wholes(0, 255, 3)] = (255, 255, 255)
-    tone_map: _Truth = True
-
-    @property
-    def look(self) -> Look:
-        """How the frames are to look."""
-        red, green, blue = self.background
-        return Look((red, green, blue), self.tone_map)
-
-    @property
-    def limits(self) -> MediaLimits:
-        """The bounds of what the clip may ask for."""
-        return MediaLimits(self.max_pixels, self.max_duration_s, max_picture_pixels=self.max_picture_pixels)
 
     @property
     def new_windows(self) -> list[tuple[int, list[int]]]:

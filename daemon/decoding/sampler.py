@@ -19,7 +19,7 @@ from daemon.decoding.index_block import ClipTimes
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
-from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex
+from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex, reading
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
 from daemon.frame_look import Look, MaxFrameSize
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
@@ -112,12 +112,10 @@ class Sampler:
         return block
 
     def _plan_request(self, session: Session, look: Look) -> Plan:
-        largest, limits = self._max_frame_size, self._media_limits
+        largest = self._max_frame_size
         width, height = (largest.width, largest.height) if largest is not None else (0, 0)
-        return Plan(
-            *(session.number, session.sender.decoder, limits.max_pixels, limits.max_duration_s, width, height),
-            *(limits.max_picture_pixels, look.background, look.tone_map),
-        )
+        read = reading(self._media_limits, look)
+        return Plan(session.number, session.sender.decoder, **read, max_width=width, max_height=height)
 
     async def _planned(
         self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy

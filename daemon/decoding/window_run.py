@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.decoding.clip_plan import ClipPlan
-from daemon.decoding.protocol import Decode
+from daemon.decoding.protocol import Decode, reading
 from daemon.windows import FrameSet, Window
 
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -93,19 +93,15 @@ class WindowRun:
         upcoming = windows[at : at + WINDOWS_AHEAD]
         request = Decode(
             session=plan.session.number,
-            opens=not is_open,
             decoder=plan.session.sender.decoder,
-            max_pixels=plan.limits.max_pixels,
-            max_duration_s=plan.limits.max_duration_s,
+            **reading(plan.limits, plan.look),
+            opens=not is_open,
             width=plan.width,
             height=plan.height,
             target=at,
             windows=tuple(new),
             counts=tuple(len(windows[i].frame_indices) for i in new),
             frame_indices=tuple(index for i in new for index in windows[i].frame_indices),
-            max_picture_pixels=plan.limits.max_picture_pixels,
-            background=plan.look.background,
-            tone_map=plan.look.tone_map,
             wanted=tuple(sorted({index for window in upcoming for index in window.frame_indices})),
         )
         return request, [self.filling[i].memory for i in new]

@@ -39,9 +39,11 @@ from daemon.decoding.protocol import (
     Poisoned,
     Ready,
     pack,
+    reading,
     unpack_answer,
     unpack_prefix,
 )
+from daemon.frame_look import Look
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
 LIMITS = MediaLimits(8_912_896, 86_400.0)
@@ -101,7 +103,7 @@ async def ask(said: bytes, started: bytes = pack(READY)) -> ClipTimes:
     child = DecoderProcess(server, DecoderRequest(1 << 30))
     try:
         await child.start()
-        request = Plan(1, "av", LIMITS.max_pixels, LIMITS.max_duration_s, 0, 0)
+        request = Plan(1, "av", **reading(LIMITS, Look()), max_width=0, max_height=0)
         try:
             answer, block = await child.ask(request, Planned, [], b"", 5.0, lambda: None)
         except Transient:
