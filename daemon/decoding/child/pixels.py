@@ -149,29 +149,15 @@ class Converter:
         """Return a stored frame as ``uint8[height, width, 3]``, not turned."""
         if has_alpha(frame.format):
             self._to_rgba = self._to_rgba or self._new_scaler()
-            rgba = self._scaled(self._to_rgba, frame, frame.width, frame.height, "rgba")
+            rgba = full_range(self._to_rgba, frame, frame.width, frame.height, "rgba")
             frame = lay_over(frame, rgba, self._look.background)
         if self._look.tone_map and (frame.color_trc in (_PQ, _HLG) or frame.color_primaries == _WIDE_PRIMARIES):
-            rgb = self._sdr(self._scaled(self._scaler, frame, width, height, "rgb48le"))
+            rgb = self._sdr(full_range(self._scaler, frame, width, height, "rgb48le"))
         else:
-            rgb = self._scaled(self._scaler, frame, width, height, "rgb24")
+            rgb = full_range(self._scaler, frame, width, height, "rgb24")
         plane = rgb.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
         return rows[:, : width * 3].reshape(height, width, 3)
-
-    def _scaled(self, scaler: Any, frame: Any, width: int, height: int, pixel_format: str) -> Any:
-        matrix, value_range = matrix_and_range(frame)
-        return scaler.reformat(
-            frame,
-            width,
-            height,
-            format=pixel_format,
-            src_colorspace=matrix,
-            src_color_range=value_range,
-            dst_color_range=_FULL,
-            interpolation=SCALING,
-            threads=1,
-        )
 
     def _sdr(self, wide: Any) -> Any:
         """Return a scaled frame of HDR or of BT.2020's colours as SDR in BT.709's.
@@ -194,6 +180,22 @@ class Converter:
             interpolation=SCALING,
             threads=1,
         )
+
+
+def full_range(scaler: Any, frame: Any, width: int, height: int, pixel_format: str) -> Any:
+    """Return a frame of this size and format in full range, from its own matrix and range."""
+    matrix, value_range = matrix_and_range(frame)
+    return scaler.reformat(
+        frame,
+        width,
+        height,
+        format=pixel_format,
+        src_colorspace=matrix,
+        src_color_range=value_range,
+        dst_color_range=_FULL,
+        interpolation=SCALING,
+        threads=1,
+    )
 
 
 def matrix_and_range(frame: Any) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.heif import HeifPicture, Layer, crop
 from daemon.decoding.child.pictures.items import decode_items
 from daemon.decoding.child.pictures.transparency import lay_pixels_over
-from daemon.decoding.child.pixels import SCALING, Converter, matrix_and_range, scaled_geometry
+from daemon.decoding.child.pixels import Converter, full_range, scaled_geometry
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
@@ -118,17 +118,8 @@ def _name_colours(frame: Any, layer: Layer) -> None:
 
 
 def _pixels(scaler: Any, frame: Any, kind: str, depth: Any) -> NDArray[Any]:
-    matrix, value_range = matrix_and_range(frame)
     name, channels = ("gray", 1) if kind == "gray" else ("rgb48le" if depth == np.uint16 else "rgb24", 3)
-    converted = scaler.reformat(
-        frame,
-        format=name,
-        src_colorspace=matrix,
-        src_color_range=value_range,
-        dst_color_range=_FULL,
-        interpolation=SCALING,
-        threads=1,
-    )
+    converted = full_range(scaler, frame, frame.width, frame.height, name)
     plane = converted.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     size = frame.width * channels * np.dtype(depth).itemsize if kind == "rgb" else frame.width
