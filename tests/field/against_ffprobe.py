@@ -23,8 +23,9 @@ import numpy as np
 from daemon.decoding.sampler import Sampler
 from daemon.windows import NS_PER_S, WindowPolicy
 from tests.corpus.painted import paint
+from tests.corpus.sampling import running
 from tests.field.painted import number_of
-from tests.field.reading import Reading, read_all, reader
+from tests.field.reading import Reading, read_all
 
 FFMPEG, FFPROBE = shutil.which("ffmpeg") or "ffmpeg", shutil.which("ffprobe") or "ffprobe"
 FRAMES, RATE, SIZE = 40, 25, (176, 144)
@@ -247,7 +248,7 @@ async def compare(sampler: Sampler, folder: Path, kind: Kind, variant: str) -> t
 async def run(only: str, folder: Path) -> int:
     """Compare all, print what differs and the table; 1 where something is wrong."""
     table: dict[str, Counter[str]] = {}
-    async with reader() as sampler:
+    async with running() as sampler:
         for kind in (kind for kind in KINDS if only in kind.name):
             row = table.setdefault(kind.name, Counter())
             for variant in VARIANTS:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from daemon.decoding.sampler import Sampler
 from daemon.windows import FrameSet
-from tests.corpus.sampling import Outcome, sample
-from tests.field.reading import EVERY_FRAME, SECOND, reader
+from tests.corpus.sampling import Outcome, running, sample
+from tests.field.reading import EVERY_FRAME, SECOND
 
 CLOSE_NS = 1_000_000  # their times are whole microseconds
 CLOSE_LEVELS = 3.0  # on average, of 255: both scale colour planes, by different filters
@@ -97,7 +97,7 @@ def _different_frames(outcome: Outcome, known: Known) -> list[str]:
 async def run(resources: Path) -> int:
     """Compare all and print a line each; 1 where something differs."""
     different = 0
-    async with reader() as sampler:
+    async with running() as sampler:
         for clip, streams in known_in(resources).items():
             found = await faults(sampler, clip, streams)
             different += bool(found)

@@ -1,13 +1,11 @@
 """Every frame of a clip through the real decoder child in its cage: the numbers painted on it, and their times."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.decoding.sampler import Sampler
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
-from tests.corpus.sampling import Outcome, make_sampler, sample
+from tests.corpus.sampling import Outcome, sample
 from tests.field.painted import number_of
 
 INPUTS = Path(__file__).parent / "inputs"
@@ -35,18 +33,6 @@ class Reading:
     def duration_ms(self) -> int:
         """The clip's length in milliseconds, 0 where it could not be opened."""
         return round(self.duration_ns / 1e6)
-
-
-@asynccontextmanager
-async def reader() -> AsyncIterator[Sampler]:
-    """Run a sampler whose limits let every input through that the defaults let through."""
-    sampler = make_sampler()
-    await sampler.start()
-    try:
-        yield sampler
-    finally:
-        await sampler.close()
-        assert sampler.budget.held_bytes == 0
 
 
 async def read_all(

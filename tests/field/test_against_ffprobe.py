@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.corpus.sampling import running
 from tests.field.against_ffprobe import KINDS, VARIANTS, compare
-from tests.field.reading import reader
 
 FEW = ("mpeg4.avi", "mpeg2video.ts", "libx264.mp4", "libx264.mkv")
 pytestmark = pytest.mark.timeout(180)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(180)
 async def test_frames_and_times_are_ffprobes(name: str, variant: str, tmp_path: Path) -> None:
     kind = next(kind for kind in KINDS if kind.name == name)
 
-    async with reader() as sampler:
+    async with running() as sampler:
         verdict, word = await compare(sampler, tmp_path, kind, variant)
 
     assert verdict != "wrong", word

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.corpus.sampling import running
 from tests.field.against_torchcodec import faults, known_in
-from tests.field.reading import reader
 
 RESOURCES = os.environ.get("TORCHCODEC_RESOURCES", "")
 
@@ -16,7 +16,7 @@ RESOURCES = os.environ.get("TORCHCODEC_RESOURCES", "")
 async def test_times_and_frames_are_those_of_its_json() -> None:
     known = known_in(Path(RESOURCES))
 
-    async with reader() as sampler:
+    async with running() as sampler:
         found = {clip.name: await faults(sampler, clip, streams) for clip, streams in known.items()}
 
     assert known

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
+from tests.corpus.sampling import running
 from tests.field.expected import CONTAINERS, TIME, Right
-from tests.field.reading import INPUTS, read_all, reader
+from tests.field.reading import INPUTS, read_all
 
 RIGHT = TIME | CONTAINERS
 pytestmark = pytest.mark.timeout(120)
@@ -19,7 +20,7 @@ def test_every_input_has_a_right_value() -> None:
 
 @pytest.mark.parametrize(("name", "right"), sorted(RIGHT.items()), ids=sorted(RIGHT))
 async def test_frames_and_their_times(name: str, right: Right) -> None:
-    async with reader() as sampler:
+    async with running() as sampler:
         found = await read_all(sampler, INPUTS / name)
 
     assert found.reason == right.reason, found.detail
@@ -35,7 +36,7 @@ async def test_frames_and_their_times(name: str, right: Right) -> None:
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
 async def test_decord_gives_the_same_frames_or_is_refused_by_name(name: str) -> None:
-    async with reader() as sampler:
+    async with running() as sampler:
         found = await read_all(sampler, INPUTS / name, decoder="decord")
         ours = await read_all(sampler, INPUTS / name)
 

@@ -15,7 +15,7 @@ from daemon.windows import NS_PER_S, WindowPolicy
 from tests.corpus.clips import Recipe, make
 from tests.corpus.painted import paint
 from tests.corpus.sampling import running, sample, wrong_frames
-from tests.field.reading import read_all, reader
+from tests.field.reading import read_all
 
 GUIDE = Path(__file__).parents[4] / "docs" / "operate.md"
 NEW = {
@@ -127,7 +127,7 @@ SMALL, LARGE = (64, 48), (256, 144)
 async def test_the_stream_is_ffmpegs_and_thumbnails_come_last(
     first: Stream, second: Stream, size: tuple[int, int], tmp_path: Path
 ) -> None:
-    async with reader() as sampler:
+    async with running() as sampler:
         found = await read_all(sampler, two_streams(tmp_path / "two.mkv", first, second))
 
     assert found.outcome.plan is not None
@@ -152,7 +152,7 @@ async def test_a_gap_that_sound_plays_through_is_a_pause(tmp_path: Path) -> None
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
-    async with reader() as sampler:
+    async with running() as sampler:
         found = await read_all(sampler, tmp_path / "clip.ts")
 
     assert found.duration_ms == 17_000
