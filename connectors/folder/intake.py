@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 
-from connectors.files.faults import NOT_A_FILE
+from connectors.files.faults import NOT_A_FILE, can_pass
 from connectors.folder.claims import FolderClaims
 from connectors.folder.left_files import LeftFiles
 from connectors.folder.listing import Parts
@@ -59,16 +59,22 @@ class FolderIntake:
                 yield parts
 
     def _claim(self, parts: Parts) -> bool:
-        """Claim a file; False where someone else has it, or where it is left."""
-        what = "can't be read"
-        try:
-            self._confirm_readable(parts)
-            what = "can't be claimed"
-            return self._claims.claim(parts)
-        except OSError as error:
-            self._claims.probe()  # raises where it is not this file's fault
-            self.left.leave_for(parts, what, error)
-            return False
+        """Claim a file; False where someone else has it, or where it is left.
+
+        A disk may be full at the claim and not at the probe any more: only a second failure is the file's own.
+        """
+        for is_last in (False, True):
+            what = "can't be read"
+            try:
+                self._confirm_readable(parts)
+                what = "can't be claimed"
+                return self._claims.claim(parts)
+            except OSError as error:
+                self._claims.probe()  # raises where it is not this file's fault
+                if is_last or not can_pass(error):
+                    self.left.leave_for(parts, what, error)
+                    break
+        return False
 
     def _confirm_readable(self, parts: Parts) -> None:
         """Raise where a clip could only be refused later, for a right that somebody may still give."""

@@ -388,3 +388,22 @@ async def test_names_are_exact(tmp_path: Path, name: str) -> None:
     await source.settle(done(delivery))
     await source.close()
     assert (tmp_path / "done/d" / name).is_file()
+
+
+async def test_a_disk_that_has_room_again_at_the_second_look_leaves_no_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_file(tmp_path / "inbox", "a.mp4")
+    source = source_of(tmp_path / "inbox", once=True)
+    claim, faults = source._claims.claim, [OSError(errno.ENOSPC, "full")]
+
+    def full_once(parts: tuple[str, ...]) -> bool:
+        if faults:
+            raise faults.pop()
+        return claim(parts)
+
+    monkeypatch.setattr(source._claims, "claim", full_once)
+
+    assert list(await take(source.deliveries(), 1)) == ["a.mp4"]
+    assert (source.counters["left"], warnings(caplog)) == (0, [])
+    await source.close()
