@@ -40,6 +40,7 @@ class FrameCursor:
         self.decoded = 0  # frames that came out of the decoder
         self.unknown = 0  # frames with a time stamp that no packet promised
         self._orientation = Orientation()  # that the last group of pictures began with
+        self._degrees = 0  # the same, as far as an angle says it
         self._disordered = 0  # frames with a time stamp before that of the frame they came after
         self._open()
 
@@ -173,11 +174,16 @@ class FrameCursor:
                 self._queue.append((frame_index, frame))
 
     def _note_orientation(self, frame: Any) -> None:
-        if self._stream.codec.canonical_name in _TURNING_CODECS and frame.opaque:
+        if self._stream.codec.canonical_name not in _TURNING_CODECS or not frame.opaque:
+            return
+        # PyAV's side data and its frame hold each other, and a picture that only the collector frees is not used
+        # again by the decoder: side data is asked for where it can say something new.
+        degrees = frame.rotation
+        if frame.key_frame or degrees not in (0, self._degrees):
             own = orientation_of(frame)
             if frame.key_frame or own != Orientation():
-                self._orientation = own
-            frame.opaque.orientation = self._orientation
+                self._orientation, self._degrees = own, degrees
+        frame.opaque.orientation = self._orientation
 
     def _is_wanted(self, packet: Any) -> bool:
         frame_index = self._index.frame_at(packet.pts) if packet.pts is not None else -1

@@ -1,5 +1,6 @@
 """Decoding no more than is needed: no group twice while windows follow each other, none that no window needs."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +136,28 @@ def test_a_plan_reads_no_more_than_one_frame_of_pixels(truth: Truth, tmp_path: P
     os.close(descriptor)
 
     assert (answer.width, answer.height, len(index)) == (WIDTH, HEIGHT, FRAMES)
+
+
+def test_frames_are_given_back_without_the_collector(truth: Truth) -> None:
+    """A frame in a cycle keeps its picture until the collector runs, and the decoder can't use it again."""
+    descriptor = os.open(truth.path, os.O_RDONLY)
+    _, index = plan(descriptor, LIMITS, None, lambda: None)
+    cursor = FrameCursor(descriptor, index, LIMITS)
+
+    def frames() -> int:
+        return sum(type(thing).__name__ == "VideoFrame" for thing in gc.get_objects())
+
+    gc.collect()
+    before = frames()
+    gc.disable()
+    try:
+        for frame_index in range(0, FRAMES, 4):
+            shown = cursor.get(frame_index)
+            assert shown is not None
+            cursor.orientation(shown[1])
+        groups = FRAMES // 10  # side data is read once a group at most
+        assert frames() - before <= groups + 8
+    finally:
+        gc.enable()
+        cursor.close()
+        os.close(descriptor)
