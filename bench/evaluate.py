@@ -131,7 +131,7 @@ def main() -> int:
     """Measure both and print the ratio; 1 where it is below what is wanted."""
     given = [int(argument) for argument in sys.argv[1:]]
     prompts, clips = (*given, *(PROMPTS, CLIPS)[len(given) :])
-    from daemon.engines.bundled_model import bundled_model
+    from daemon.engines.model.bundled import bundled_model
     from neva.registration import register
 
     register()

@@ -15,7 +15,7 @@ from daemon.config.settings import OpenAISettings, Settings
 from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine, build_token_planner
 from daemon.engines.contract import Engine
-from daemon.engines.token_planner import RemoteTokenPlanner, TokenPlanner
+from daemon.engines.model.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.in_flight_file import InFlightFile
 from daemon.pipeline import Pipeline
 from daemon.quarantine import ClipsInFlight
@@ -72,7 +72,7 @@ def try_prompts(settings: Settings) -> tuple[TokenPlanner, list[str]]:
 def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
     if not isinstance(settings.engine, OpenAISettings):
         return build_token_planner(settings), []
-    from daemon.engines.openai import ask_servers
+    from daemon.engines.openai.engine import ask_servers
 
     found = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
     away = "No server of engine.base_urls answers now: the start waits for one."

@@ -7,7 +7,7 @@ the functions that run an evaluation or a training as a whole.
 from functools import partial
 from pathlib import Path
 
-from daemon.engines.bundled_model import register_bundled_model
+from daemon.engines.model.bundled import register_bundled_model
 from daemon.prompts import templates
 from neva.conversations import NOT_FOR_INFERENCE, TEMPLATES, render
 

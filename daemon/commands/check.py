@@ -17,7 +17,7 @@ from daemon.config.settings import Settings, VllmSettings
 from daemon.config.weak_settings import weak_settings
 from daemon.decoding.process import try_cage
 from daemon.engines.build import check_engine
-from daemon.engines.model_checks import count_devices
+from daemon.engines.model.checks import count_devices
 
 _SECRET = ("password", "secret", "token", "api_key", "api-key", "credential", "authorization", "cookie")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")

@@ -13,7 +13,7 @@ from daemon.config.file import settings_from
 from daemon.config.settings import LogSettings, Settings
 from daemon.config.yaml_file import read_mapping
 from daemon.decoding.sampler import ClipPlan, Sampler
-from daemon.engines.token_planner import TokenPlanner
+from daemon.engines.model.token_planner import TokenPlanner
 from daemon.service import logs
 
 SOURCE = "terminal"

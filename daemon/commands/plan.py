@@ -15,8 +15,8 @@ from daemon.commands.terminal import say, say_json, show_table
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan
 from daemon.engines.build import build_token_planner
-from daemon.engines.model_input import offsets_from
-from daemon.engines.token_planner import TokenPlanner
+from daemon.engines.model.media_form import offsets_from
+from daemon.engines.model.token_planner import TokenPlanner
 from daemon.windows import NS_PER_S
 
 

@@ -19,7 +19,7 @@ _SMALL = 64  # height and width: a frame costs hardly fewer tokens than this one
 
 
 class Planner(Protocol):
-    """The part of :class:`daemon.engines.token_planner.TokenPlanner` that a trial asks."""
+    """The part of :class:`daemon.engines.model.token_planner.TokenPlanner` that a trial asks."""
 
     def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None: ...
 

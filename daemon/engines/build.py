@@ -5,9 +5,9 @@ from daemon.config.settings import EngineSettings, FakeSettings, OpenAISettings,
 from daemon.engines.contract import Engine
 from daemon.engines.fake import FakeEngine, FakeTokenPlanner, FaultScript
 from daemon.engines.guard import GuardedEngine
-from daemon.engines.model_checks import check_structure
-from daemon.engines.token_planner import Check, RemoteTokenPlanner, TokenPlanner
-from daemon.engines.vllm_args import checked_args
+from daemon.engines.model.checks import check_structure
+from daemon.engines.model.token_planner import Check, RemoteTokenPlanner, TokenPlanner
+from daemon.engines.vllm.args import checked_args
 from daemon.windows import FramePolicy
 
 
@@ -19,7 +19,7 @@ def build_engine(settings: Settings, check: Check = lambda _: None) -> Engine:
     """
     engine, timeouts = settings.engine, settings.timeouts
     if isinstance(engine, OpenAISettings):
-        from daemon.engines.openai import RemoteEngine
+        from daemon.engines.openai.engine import RemoteEngine
 
         return RemoteEngine(engine, request_deadline_s=timeouts.request_deadline_s, check=check)
     return GuardedEngine(_local_engine(settings, engine, check), timeouts.request_deadline_s, timeouts.stall_s)
@@ -28,7 +28,7 @@ def build_engine(settings: Settings, check: Check = lambda _: None) -> Engine:
 def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings, check: Check) -> Engine:
     match engine:
         case VllmSettings():
-            from daemon.engines.vllm import VllmEngine
+            from daemon.engines.vllm.engine import VllmEngine
 
             debug = settings.log.level == "debug"
             return VllmEngine(engine, max_frames=most_frames(settings), debug=debug, check=check)
@@ -45,7 +45,7 @@ def build_token_planner(settings: Settings) -> TokenPlanner:
     """
     match settings.engine:
         case VllmSettings():
-            from daemon.engines.vllm import load_model
+            from daemon.engines.vllm.load import load_model
 
             debug = settings.log.level == "debug"
             return load_model(settings.engine, most_frames(settings), debug=debug).planner

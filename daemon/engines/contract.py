@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from connectors.contract import TokenLogprob
-from daemon.engines.token_planner import TokenPlanner
+from daemon.engines.model.token_planner import TokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 

@@ -14,7 +14,7 @@ import yaml
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon.engines.contract import Completion
-from daemon.engines.token_planner import Check, check_context
+from daemon.engines.model.token_planner import Check, check_context
 from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
@@ -193,7 +193,7 @@ def _logprob(word: str, top: int) -> TokenLogprob:
 
 
 class FakeTokenPlanner:
-    """A :class:`daemon.engines.token_planner.TokenPlanner` that counts the prompt's words, and 16 tokens a frame."""
+    """A token planner that counts the prompt's words, and 16 tokens a frame."""
 
     max_model_len: int | None = _MAX_MODEL_LEN
     max_frame_size: MaxFrameSize | None = None

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from connectors.errors import EngineLost, Reason, Transient
 from daemon.engines.contract import Completion, Engine, EngineStatistics
-from daemon.engines.token_planner import TokenPlanner
+from daemon.engines.model.token_planner import TokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors.errors import ConfigurationError
-from daemon.engines.bundled_model import BUNDLED, bundled_model
-from daemon.engines.model_checks import runs_on_cpu
+from daemon.engines.model.bundled import BUNDLED, bundled_model
+from daemon.engines.model.checks import runs_on_cpu
 from neva.checkpoints.archive import CONFIG
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo
 from neva.checkpoints.model_facts import FACTS, read_facts

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.engines.bundled_model import BUNDLED, bundled_model
+from daemon.engines.model.bundled import BUNDLED, bundled_model
 from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
 from neva.checkpoints.llava import IDENTITY, llava_config, projector_state

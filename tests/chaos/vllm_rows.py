@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from daemon.engines.reaper import MARK, marked_processes
+from daemon.engines.vllm.reaper import MARK, marked_processes
 from testing.load import WINDOWS_EACH, fill_inbox
 from testing.power_cut import power_cut
 from testing.repository import ROOT

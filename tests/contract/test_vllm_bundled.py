@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 import neva
-from daemon.engines.model_input import as_images
-from daemon.engines.vllm import VllmEngine
+from daemon.engines.model.media_form import as_images
+from daemon.engines.vllm.engine import VllmEngine
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
 from neva.shapes.scenes import caption_of, random_scene, write_clip

@@ -12,7 +12,8 @@ from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.commands.one_shot import SOURCE
 from daemon.commands.plan import plan
 from daemon.config.file import settings_from
-from daemon.engines.vllm import VllmEngine, load_model
+from daemon.engines.vllm.engine import VllmEngine
+from daemon.engines.vllm.load import load_model
 from daemon.prompts.prompt import Prompt
 from testing import tiny_models
 from testing.load import write_load_clip

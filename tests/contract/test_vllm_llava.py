@@ -15,10 +15,10 @@ import pytest_asyncio
 from connectors.errors import EngineLost, Poison, Reason
 from daemon.config.settings import OpenAISettings
 from daemon.engines.guard import GuardedEngine
-from daemon.engines.model_input import as_images
-from daemon.engines.openai import RemoteEngine
-from daemon.engines.reaper import marked_processes
-from daemon.engines.vllm import VllmEngine
+from daemon.engines.model.media_form import as_images
+from daemon.engines.openai.engine import RemoteEngine
+from daemon.engines.vllm.engine import VllmEngine
+from daemon.engines.vllm.reaper import marked_processes
 from daemon.prompts.prompt import Prompt
 from testing import tiny_models
 from tests.contract.engine_contract import ASK, EngineContract

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from daemon.config.settings import VllmSettings
-from daemon.engines.vllm import VllmEngine
-from daemon.engines.vllm_args import ENVIRONMENT
+from daemon.engines.vllm.args import ENVIRONMENT
+from daemon.engines.vllm.engine import VllmEngine
 from testing.ports import free_port
 
 # what the modules of tests over the real vLLM are marked with; model libraries warn of themselves when imported

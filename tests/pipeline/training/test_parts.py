@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from connectors.errors import ConfigurationError
-from daemon.engines.bundled_model import bundled_model
+from daemon.engines.model.bundled import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
 from neva.conversations import Turn
 from neva.training.config_file import read_training_settings

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from connectors.errors import ConfigurationError
-from daemon.engines.bundled_model import bundled_model
+from daemon.engines.model.bundled import bundled_model
 from neva.checkpoints.hf_folder import read_tensors
 from neva.checkpoints.model_facts import read_facts
 from testing.ports import free_port

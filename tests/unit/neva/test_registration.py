@@ -9,7 +9,7 @@ import pytest
 
 import neva
 from connectors.errors import ConfigurationError
-from daemon.engines import bundled_model as bundled
+from daemon.engines.model import bundled
 from daemon.prompts import templates
 from neva import registration
 from testing.repository import ROOT
@@ -58,7 +58,7 @@ def test_a_program_without_a_model_family_has_no_bundled_model() -> None:
 @pytest.mark.parametrize("starts", ["import daemon.__main__", "from neva import registration; registration.register()"])
 def test_a_program_is_told_of_the_family_at_its_start(starts: str) -> None:
     probe = (
-        f"{starts}\nfrom daemon.engines.bundled_model import bundled_model\nfrom daemon.prompts.templates import "
+        f"{starts}\nfrom daemon.engines.model.bundled import bundled_model\nfrom daemon.prompts.templates import "
         "templates\nprint(bundled_model().name, *sorted(templates()))"
     )
 

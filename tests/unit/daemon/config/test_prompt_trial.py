@@ -11,7 +11,7 @@ from daemon.config.file import settings_from
 from daemon.config.prompt_trial import check_prompts
 from daemon.config.settings import Settings
 from daemon.engines.fake import FakeTokenPlanner
-from daemon.engines.token_planner import RemoteTokenPlanner, check_context
+from daemon.engines.model.token_planner import RemoteTokenPlanner, check_context
 from daemon.prompts.prompt import Prompt
 from neva import registration
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from connectors.errors import Poison, Reason
 from daemon.engines.library_errors import sentence
-from daemon.engines.model_input import MediaForm
+from daemon.engines.model.media_form import MediaForm
 from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt, PromptEncoder
 

@@ -20,9 +20,9 @@ from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
 from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
-from daemon.engines.model_input import as_images
-from daemon.engines.openai_answer import completion_of
-from daemon.engines.token_planner import Check, RemoteTokenPlanner
+from daemon.engines.model.media_form import as_images
+from daemon.engines.model.token_planner import Check, RemoteTokenPlanner
+from daemon.engines.openai.answer import completion_of
 from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO

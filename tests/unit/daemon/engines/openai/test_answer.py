@@ -8,7 +8,7 @@ import pytest
 
 from connectors.errors import Poison, Reason, Transient
 from daemon.engines.contract import Completion
-from daemon.engines.openai_answer import completion_of
+from daemon.engines.openai.answer import completion_of
 from daemon.prompts.prompt import Prompt
 
 ASK = Prompt("What is shown?")

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from daemon.engines.reaper import MARK, EngineReaper, kill_marked, marked_processes
+from daemon.engines.vllm.reaper import MARK, EngineReaper, kill_marked, marked_processes
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 DAEMON = """
 import subprocess, sys, time
-from daemon.engines.reaper import EngineReaper
+from daemon.engines.vllm.reaper import EngineReaper
 reaper = EngineReaper()
 with reaper:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)

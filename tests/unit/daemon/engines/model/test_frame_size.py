@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from daemon.engines.max_frame_size import least_frames, max_frame_size
+from daemon.engines.model.frame_size import least_frames, max_frame_size
 from daemon.frame_look import MaxFrameSize
 
 

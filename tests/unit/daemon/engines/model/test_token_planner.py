@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from connectors.errors import Poison, Reason
-from daemon.engines.model_input import MediaForm
-from daemon.engines.token_planner import ModelTokenPlanner, RemoteTokenPlanner, check_context
+from daemon.engines.model.media_form import MediaForm
+from daemon.engines.model.token_planner import ModelTokenPlanner, RemoteTokenPlanner, check_context
 from daemon.prompts.prompt import Prompt
 from tests.unit.daemon.prompts.test_prompt import encoder
 

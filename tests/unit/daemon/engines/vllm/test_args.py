@@ -6,7 +6,7 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import VllmSettings
-from daemon.engines.vllm_args import (
+from daemon.engines.vllm.args import (
     checked_args,
     cpu_environment,
     engine_args,
@@ -30,7 +30,7 @@ def test_vllms_names_are_read_from_its_source() -> None:
 def test_vllms_names_are_its_own_fields() -> None:
     from dataclasses import fields
 
-    from daemon.engines.vllm import argument_class
+    from daemon.engines.vllm.library import argument_class
 
     assert known_arguments() == {field.name for field in fields(argument_class())}
 

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import VllmSettings
-from daemon.engines import bundled_model, model_checks
+from daemon.engines.model import bundled, checks
 
 TEXT = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512, "num_hidden_layers": 4}
 CONFIG = {"text_config": TEXT, "vision_config": {"num_attention_heads": 6}}
@@ -30,19 +30,19 @@ def settings(model: Path | str | None, **changes: Any) -> VllmSettings:
 
 
 def test_a_folder_is_called_by_its_name(model: Path) -> None:
-    assert model_checks.resolve_model(settings(model)) == (str(model), "my-model")
+    assert checks.resolve_model(settings(model)) == (str(model), "my-model")
 
 
 def test_a_name_on_the_hub_is_called_by_itself() -> None:
-    assert model_checks.resolve_model(settings("who/what")) == ("who/what", "who/what")
+    assert checks.resolve_model(settings("who/what")) == ("who/what", "who/what")
 
 
 def test_the_bundled_model_is_called_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path) -> None:
     model.rename(tmp_path / "bundled")
-    monkeypatch.setattr(bundled_model, "_folders", {})
-    bundled_model.register_bundled_model(tmp_path / "bundled")
+    monkeypatch.setattr(bundled, "_folders", {})
+    bundled.register_bundled_model(tmp_path / "bundled")
 
-    assert model_checks.resolve_model(settings("bundled")) == (str(tmp_path / "bundled"), "bundled")
+    assert checks.resolve_model(settings("bundled")) == (str(tmp_path / "bundled"), "bundled")
 
 
 @pytest.mark.parametrize(
@@ -56,21 +56,21 @@ def test_a_folder_without_a_model_is_refused(model: Path, gone: str, says: str) 
     (model / gone).unlink()
 
     with pytest.raises(ConfigurationError, match=says):
-        model_checks.check_structure(settings(model))
+        checks.check_structure(settings(model))
 
 
 def test_no_model_and_no_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"engine\.model: no model is named"):
-        model_checks.resolve_model(settings(None))
+        checks.resolve_model(settings(None))
     with pytest.raises(ConfigurationError, match=r"engine\.model: there is no folder"):
-        model_checks.resolve_model(settings(tmp_path / "nowhere"))
+        checks.resolve_model(settings(tmp_path / "nowhere"))
 
 
 def test_a_configuration_that_is_not_json_is_refused(model: Path) -> None:
     (model / "config.json").write_text("{")
 
     with pytest.raises(ConfigurationError, match=r"engine\.model: its config\.json is not JSON"):
-        model_checks.check_structure(settings(model))
+        checks.check_structure(settings(model))
 
 
 @pytest.mark.parametrize(
@@ -83,45 +83,45 @@ def test_a_configuration_that_is_not_json_is_refused(model: Path) -> None:
 )
 def test_heads_and_layers_that_cannot_be_shared_are_refused(changes: dict[str, int], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        model_checks.check_parallel(settings("x", **changes), CONFIG)
+        checks.check_parallel(settings("x", **changes), CONFIG)
 
 
 def test_key_value_heads_are_shared_or_copied() -> None:
     config = {**TEXT, "num_attention_heads": 12, "num_key_value_heads": 4}
 
-    model_checks.check_parallel(settings("x", tensor_parallel_size=2), config)
-    model_checks.check_parallel(settings("x", tensor_parallel_size=12), config)
+    checks.check_parallel(settings("x", tensor_parallel_size=2), config)
+    checks.check_parallel(settings("x", tensor_parallel_size=12), config)
     with pytest.raises(ConfigurationError, match="4 key-value heads, which 6 devices can neither share nor copy"):
-        model_checks.check_parallel(settings("x", tensor_parallel_size=6), config)
+        checks.check_parallel(settings("x", tensor_parallel_size=6), config)
 
 
 def test_a_tower_that_is_not_split_needs_no_heads_to_share() -> None:
     one = settings("x", tensor_parallel_size=4, args={"mm-encoder-tp-mode": "data"})
 
-    model_checks.check_parallel(one, CONFIG)
+    checks.check_parallel(one, CONFIG)
 
 
 def test_more_ranks_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_checks, "count_devices", lambda: 3)
+    monkeypatch.setattr(checks, "count_devices", lambda: 3)
 
-    model_checks.check_devices(settings("x", tensor_parallel_size=3))
+    checks.check_devices(settings("x", tensor_parallel_size=3))
     with pytest.raises(ConfigurationError, match=r"tensor_parallel_size: .*takes 4 .*, there are 3"):
-        model_checks.check_devices(settings("x", tensor_parallel_size=2, pipeline_parallel_size=2))
+        checks.check_devices(settings("x", tensor_parallel_size=2, pipeline_parallel_size=2))
 
 
 def test_gpus_are_counted_as_far_as_they_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_checks, "runs_on_cpu", lambda: False)
+    monkeypatch.setattr(checks, "runs_on_cpu", lambda: False)
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    assert model_checks.count_devices() == 2
+    assert checks.count_devices() == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert model_checks.count_devices() == 0
+    assert checks.count_devices() == 0
 
 
 def test_heads_that_the_cpu_has_no_kernels_for_are_refused() -> None:
-    model_checks.check_cpu_model({"text_config": TEXT})
+    checks.check_cpu_model({"text_config": TEXT})
     with pytest.raises(ConfigurationError, match=r"engine\.model: its heads have 16 channels"):
-        model_checks.check_cpu_model({"text_config": {**TEXT, "hidden_size": 128}})
+        checks.check_cpu_model({"text_config": {**TEXT, "hidden_size": 128}})
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_heads_that_the_cpu_has_no_kernels_for_are_refused() -> None:
 def test_float32_stays_float32_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, model: Path, dtype: str, on_cpu: bool, config: Any, resolved: str
 ) -> None:
-    monkeypatch.setattr(model_checks, "runs_on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(checks, "runs_on_cpu", lambda: on_cpu)
 
-    assert model_checks.resolve_dtype(settings(model, dtype=dtype), str(model), config) == resolved
+    assert checks.resolve_dtype(settings(model, dtype=dtype), str(model), config) == resolved

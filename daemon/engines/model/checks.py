@@ -10,7 +10,7 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from daemon.config.settings import VllmSettings
-from daemon.engines.bundled_model import BUNDLED, bundled_model
+from daemon.engines.model.bundled import BUNDLED, bundled_model
 
 # what vLLM's attention on the CPU has kernels for
 _CPU_HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from daemon.engines.model_input import MediaForm, black_frames, offsets_ms, video_metadata
+from daemon.engines.model.media_form import MediaForm, black_frames, offsets_ms, video_metadata
 from daemon.windows import FrameSet, Window
 from tests.windows_of_noise import noise
 

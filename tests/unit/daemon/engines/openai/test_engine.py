@@ -17,8 +17,8 @@ from PIL import Image
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.settings import OpenAISettings
-from daemon.engines import openai as remote_engine
-from daemon.engines.openai import RemoteEngine
+from daemon.engines.openai import engine as remote_engine
+from daemon.engines.openai.engine import RemoteEngine
 from daemon.prompts.control_tokens import ControlTokens
 from daemon.prompts.prompt import Prompt
 from tests.windows_of_noise import noise

@@ -1,0 +1,1 @@
+"""vLLM as the engine, in processes of its own."""

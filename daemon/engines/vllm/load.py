@@ -1,0 +1,86 @@
+"""A model's configuration and processor, read as vLLM reads them, without its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.errors import ConfigurationError
+from daemon.config.settings import VllmSettings
+from daemon.engines.library_errors import as_configuration_error
+from daemon.engines.model import checks
+from daemon.engines.model.frame_size import least_frames, max_frame_size
+from daemon.engines.model.media_form import MediaForm
+from daemon.engines.model.token_planner import ModelTokenPlanner
+from daemon.engines.vllm import library
+from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
+from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model without its weights: its token planner, and the arguments that make its engine."""
+
+    arguments: Mapping[str, Any]
+    planner: ModelTokenPlanner
+
+
+def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) -> LoadedModel:
+    """Read a model's configuration and processor, and check that they fit the settings and the machine.
+
+    Raises:
+        ConfigurationError: naming the key that is wrong.
+    """
+    model, _ = checks.resolve_model(settings)
+    checked_args(settings.args)
+    checks.check_structure(settings)
+    config = checks.local_config(model)
+    set_environment(local_model=config is not None, debug=debug)
+    arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
+    check_types(settings.args, library.argument_class())
+    with as_configuration_error("engine"):
+        model_config = library.argument_class()(**arguments).create_engine_config().model_config
+        if not model_config.is_multimodal_model:
+            raise ConfigurationError("it takes neither images nor videos", path="engine.model")
+        processor = library.processor_of(model_config)
+        supported = processor.info.supported_mm_limits
+        modality: Modality = "video" if "video" in supported else "image"
+        if modality not in supported:
+            raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
+        checks.check_parallel(settings, model_config.hf_config.to_dict())
+        hf_processor = processor.info.get_hf_processor()
+        max_size = max_frame_size(hf_processor, modality)
+        planner = ModelTokenPlanner(
+            _encoder(model_config, processor, modality),
+            MediaForm(modality, least_frames(hf_processor, modality)),
+            library.counter(processor),
+            max_model_len=model_config.max_model_len,
+            max_frame_size=max_size,
+        )
+    limits = media_limits(modality, max_frames, max_size)
+    return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
+
+
+def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
+    """Return the encoder of a model's prompts, with the template and placeholder that vLLM would use itself."""
+    tokenizer = processor.info.get_tokenizer()
+    found = library.chat_template_of(model_config, tokenizer)
+    template = ChatTemplate(found[0], parts=found[1]) if found is not None else None
+    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template)
+
+
+def _placeholder(model_config: Any, tokenizer: Any, modality: Modality) -> Placeholder:
+    """Return what stands for a video or an image: the token of the model's configuration, in its class's wording.
+
+    A checkpoint may give the class's token another name in its vocabulary; then the name in the vocabulary counts.
+    """
+    found = [getattr(model_config.hf_config, f"{modality}_token_{word}", None) for word in ("id", "index")]
+    token_id = next((value for value in found if isinstance(value, int)), None)
+    text = library.placeholder_text(model_config, modality, 1)
+    ids = tokenizer.encode(text, add_special_tokens=False) if text else []
+    if token_id is None and len(ids) == 1:
+        token_id = ids[0]
+    if token_id is None:
+        raise ConfigurationError(f"its configuration names no {modality} token", path="engine.model")
+    if not text or token_id not in ids:
+        text = str(tokenizer.convert_ids_to_tokens(token_id))
+    return Placeholder(modality, text, token_id)
