@@ -10,8 +10,9 @@ from connectors.errors import EngineLost
 from connectors.routes import build_sink, frame_bytes, reopened_routes
 from daemon.alike_failures import AlikeFailures
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
+from daemon.config.engine_settings import OpenAISettings
 from daemon.config.prompt_trial import check_prompts, check_templates
-from daemon.config.settings import OpenAISettings, Settings
+from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine, build_token_planner
 from daemon.engines.contract import Engine

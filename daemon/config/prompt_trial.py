@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.config.clip_settings import ClipSettings, settings_by_source
-from daemon.config.settings import OpenAISettings, Settings
+from daemon.config.engine_settings import OpenAISettings
+from daemon.config.settings import Settings
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO, templates
 

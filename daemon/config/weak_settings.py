@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from connectors.weak_settings import is_loopback, open_secret, weak_connectors
-from daemon.config.settings import OpenAISettings, Settings
+from daemon.config.engine_settings import OpenAISettings
+from daemon.config.settings import Settings
 
 
 def weak_settings(settings: Settings) -> list[str]:

@@ -1,7 +1,8 @@
 """The table of engines: from settings to an engine, its token planner, and the checks that need no model."""
 
 from connectors.errors import ConfigurationError
-from daemon.config.settings import EngineSettings, FakeSettings, OpenAISettings, Settings, VllmSettings
+from daemon.config.engine_settings import EngineSettings, FakeSettings, OpenAISettings, VllmSettings
+from daemon.config.settings import Settings
 from daemon.engines.contract import Engine
 from daemon.engines.fake import FakeEngine, FakeTokenPlanner, FaultScript
 from daemon.engines.guard import GuardedEngine

@@ -24,7 +24,8 @@ from connectors.prompt_file.sink import PromptFileSink
 from connectors.prompt_file.source import PromptFileSource
 from daemon.build import build_pipeline
 from daemon.config.clip_settings import ClipSettings
-from daemon.config.settings import Settings, VllmSettings
+from daemon.config.engine_settings import VllmSettings
+from daemon.config.settings import Settings
 from daemon.engines.build import build_engine
 from daemon.prompts.prompt import Prompt
 from daemon.supervisor import Components, Supervisor

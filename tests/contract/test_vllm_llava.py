@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from connectors.errors import EngineLost, Poison, Reason
-from daemon.config.settings import OpenAISettings
+from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.guard import GuardedEngine
 from daemon.engines.model.media_form import as_images
 from daemon.engines.openai.engine import RemoteEngine

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemon.config.settings import VllmSettings
+from daemon.config.engine_settings import VllmSettings
 from daemon.engines.vllm.args import ENVIRONMENT
 from daemon.engines.vllm.engine import VllmEngine
 from testing.ports import free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from daemon.config.settings import VllmSettings
+from daemon.config.engine_settings import VllmSettings
 from daemon.engines.model.bundled import BUNDLED, bundled_model
 
 # what vLLM's attention on the CPU has kernels for

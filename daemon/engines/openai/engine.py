@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
-from daemon.config.settings import OpenAISettings
+from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.model.media_form import as_images

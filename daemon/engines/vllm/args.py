@@ -12,7 +12,7 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from connectors.validation import first_fault
-from daemon.config.settings import VllmSettings
+from daemon.config.engine_settings import VllmSettings
 from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt, Stop
 

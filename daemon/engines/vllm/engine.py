@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
-from daemon.config.settings import VllmSettings
+from daemon.config.engine_settings import VllmSettings
 from daemon.engines.contract import Completion, EngineStatistics
 from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.model import checks

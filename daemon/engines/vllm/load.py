@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from daemon.config.settings import VllmSettings
+from daemon.config.engine_settings import VllmSettings
 from daemon.engines.library_errors import as_configuration_error
 from daemon.engines.model import checks
 from daemon.engines.model.frame_size import least_frames, max_frame_size

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connectors.errors import ConfigurationError
-from daemon.config.settings import VllmSettings
+from daemon.config.engine_settings import VllmSettings
 from daemon.engines.model import bundled, checks
 
 TEXT = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512, "num_hidden_layers": 4}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
-from daemon.config.settings import OpenAISettings
+from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.openai import engine as remote_engine
 from daemon.engines.openai.engine import RemoteEngine
 from daemon.prompts.control_tokens import ControlTokens

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from connectors.errors import ConfigurationError
-from daemon.config.settings import VllmSettings
+from daemon.config.engine_settings import VllmSettings
 from daemon.engines.vllm.args import (
     checked_args,
     cpu_environment,
