@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.prompts.prompt import Prompt
@@ -24,7 +24,10 @@ WINDOW = noise(1, 2, 2)
 class SteppingEngine(FakeEngine):
     """Answers nothing for a while, but reports steps: a long request on a slow machine."""
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        await rendered(0)
         for _ in range(30):
             await asyncio.sleep(0.02)
             self.progress += 1
@@ -34,7 +37,10 @@ class SteppingEngine(FakeEngine):
 class StubbornEngine(FakeEngine):
     """Does not let go of an aborted request."""
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        await rendered(0)
         while not self._dead.is_set():
             try:
                 await self._dead.wait()
