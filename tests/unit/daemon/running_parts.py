@@ -50,6 +50,8 @@ class Parts:
         sampler: Any = SimpleNamespace(
             budget=SimpleNamespace(held_bytes=200),
             index_budget=SimpleNamespace(held_bytes=30),
+            rendered_budget=SimpleNamespace(held_bytes=40),
             pool=SimpleNamespace(pids=[1, 2], progress=0, missing_layers={}),
+            windows_for_device={"device": 3, "processor": 1},
         )
         self.health = Health(self.engine, sampler, self.sink, [self.route], self.metrics, 1000, clock=self.clock)
