@@ -49,6 +49,21 @@ class StubbornEngine(FakeEngine):
         raise EngineLost("closed")
 
 
+class QueueingEngine(FakeEngine):
+    """Renders one window after the other before the model gets it."""
+
+    def __init__(self, render_s: float) -> None:
+        super().__init__()
+        self._renderer, self._render_s = asyncio.Lock(), render_s
+
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        async with self._renderer:
+            await asyncio.sleep(self._render_s)
+        return await super().describe(frames, prompt, request_id, rendered)
+
+
 @contextlib.asynccontextmanager
 async def busy(guard: GuardedEngine) -> AsyncIterator[None]:
     """Ask about other windows all the time."""
@@ -108,6 +123,32 @@ async def test_a_request_that_does_not_let_go_is_left_behind() -> None:
         await late
 
     assert guard.in_flight == 0
+    await guard.close()
+
+
+async def test_the_deadline_begins_when_the_model_has_the_request() -> None:
+    """The last window waits for its rendering ten times as long as the model may take to answer."""
+    engine = QueueingEngine(render_s=0.05)
+    guard = await guarded(engine, deadline_s=0.1)
+
+    done = await asyncio.gather(*(guard.describe(WINDOW, ASK, f"a/{i}/{i}") for i in range(20)))
+
+    assert len(done) == 20
+    await guard.close()
+
+
+async def test_the_wait_for_rendering_is_no_stall_and_ends_with_the_engine() -> None:
+    engine = QueueingEngine(render_s=10_000.0)
+    guard = await guarded(engine, deadline_s=0.05, stall_s=0.1)
+    waiting = asyncio.create_task(guard.describe(WINDOW, ASK, "a/0/0"))
+
+    await asyncio.sleep(0.5)
+
+    assert not waiting.done()
+    assert guard.in_flight == 0
+    engine._dead.set()
+    with pytest.raises(EngineLost):
+        await waiting
     await guard.close()
 
 
