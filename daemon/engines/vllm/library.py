@@ -112,15 +112,28 @@ def renders_itself(configuration: Any) -> str:
 
 
 def render(renderer: Any, request: dict[str, Any]) -> Any:
-    """Return the request as vLLM's processor makes it, in this thread."""
-    (rendered,) = renderer.render_cmpl([request])
-    return rendered
+    """Return the request as vLLM's processor makes it, in this thread; :class:`Poison` where it can't."""
+    with _refusals():
+        (rendered,) = renderer.render_cmpl([request])
+        return rendered
 
 
 async def render_in_its_thread(renderer: Any, request: dict[str, Any]) -> Any:
-    """Return the request as vLLM's processor makes it, in the one thread that vLLM has for that."""
-    (rendered,) = await renderer.render_cmpl_async([request])
-    return rendered
+    """Return the request as vLLM's processor makes it, in the one thread that vLLM has for that; else as above."""
+    with _refusals():
+        (rendered,) = await renderer.render_cmpl_async([request])
+        return rendered
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Take whatever a processor raises for a refusal of the window, assertions too: no memory is another matter."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Poison(Reason.ENGINE_REFUSED, sentence(error), origin="engine") from error
 
 
 def encoded(rendered: Any) -> Sequence[Any]:
