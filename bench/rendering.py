@@ -5,8 +5,8 @@
 Each way renders the same windows of 80 frames of 448 x 448, three times in turns; what counts is the ratio within one
 run. While it runs, a probe on the event loop asks to be woken every millisecond and notes how late it is; the first
 line is the same probe while nothing is rendered, which is the machine's own lateness. ``loop`` is the processor time
-that the event loop's thread takes for a window, less what the probe takes. A renderer needs a core of its own. At the beginning the ways' tensors
-are compared byte by byte.
+that the event loop's thread takes for a window, less what the probe takes. A renderer needs a core of its own. At the
+beginning the ways' tensors are compared byte by byte.
 """
 
 import asyncio
