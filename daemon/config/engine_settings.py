@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from connectors.section import Section
 
@@ -19,6 +19,9 @@ class VllmSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "half", "float"] = Field("auto", description="precision")
     quantization: str | None = Field(None, description="as vLLM names it")
     max_model_len: PositiveInt | None = Field(None, description="longest prompt plus answer; the model's own if null")
+    renderers: Literal["auto"] | NonNegativeInt = Field(
+        "auto", description="processes that make the model's tensors of frames; 0 is a thread of this one"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="anything else that vLLM's AsyncEngineArgs takes")
 
 

@@ -1,5 +1,6 @@
 """The contract of every engine: it describes the frames of one window, and says how it is."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +28,8 @@ class Completion:
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     detail: str = ""
+    render_queue_ms: float = 0.0
+    render_ms: float = 0.0
 
 
 @dataclass
@@ -38,6 +41,27 @@ class EngineStatistics:
     running: int = 0
     waiting: int = 0
     kv_cache_usage: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderingState:
+    """What an engine's renderers are doing now: processes that run, windows that wait for one, and are rendered.
+
+    ``replaced`` counts the processes that died and whose place another took.
+    """
+
+    processes: int = 0
+    waiting: int = 0
+    at_work: int = 0
+    replaced: int = 0
+
+
+# called with the bytes that the engine holds instead of the frames until it answers
+Rendered = Callable[[int], Awaitable[None]]
+
+
+async def unheeded(size_bytes: int) -> None:
+    """Take no notice that frames were rendered."""
 
 
 class Engine(Protocol):
@@ -73,6 +97,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def rendering(self) -> RenderingState | None:
+        """The state of the renderers; None for an engine without any."""
+        ...
+
+    @property
     def planner(self) -> TokenPlanner:
         """The planner of a window's tokens. Only after :meth:`start`."""
         ...
@@ -81,8 +110,14 @@ class Engine(Protocol):
         """Load the model and answer one warm-up request."""
         ...
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
-        """Return the model's answer for one window. ``request_id`` is unique and begins with the clip's id."""
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        """Return the model's answer for one window. ``request_id`` is unique and begins with the clip's id.
+
+        ``rendered`` is awaited once, when the window is rendered and before the model gets it: from then on the frames
+        are not looked at, and their memory may go.
+        """
         ...
 
     async def wait_dead(self) -> None:

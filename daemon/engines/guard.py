@@ -8,7 +8,7 @@ import sys
 from typing import TextIO
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engines.contract import Completion, Engine, EngineStatistics
+from daemon.engines.contract import Completion, Engine, EngineStatistics, Rendered, RenderingState, unheeded
 from daemon.engines.model.token_planner import TokenPlanner
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
@@ -48,6 +48,10 @@ class EngineWrapper:
         return self._engine.statistics
 
     @property
+    def rendering(self) -> RenderingState | None:
+        return self._engine.rendering
+
+    @property
     def planner(self) -> TokenPlanner:
         return self._engine.planner
 
@@ -57,7 +61,9 @@ class GuardedEngine(EngineWrapper):
 
     1. A request that takes longer than ``request_deadline_s`` while the engine gets on with others is aborted:
        :class:`Transient`, reason ``engine_deadline``. One during which nothing at all moved is given as long again,
-       until something moves or the engine counts as dead: a hanging engine is no clip's fault.
+       until something moves or the engine counts as dead: a hanging engine is no clip's fault. It begins when the
+       model has the request: a window waits for its rendering as long as others are rendered, which has a deadline of
+       its own.
     2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
        the stacks of all threads and tasks go to ``dump_to`` first.
     3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
@@ -73,14 +79,15 @@ class GuardedEngine(EngineWrapper):
         super().__init__(engine)
         self._request_deadline_s, self._stall_s = request_deadline_s, stall_s
         self._dump_to = dump_to
-        self._waits: set[asyncio.Future[None]] = set()  # one for each request that the engine holds
+        self._requests: set[asyncio.Future[None]] = set()  # one for each request
+        self._waits: set[asyncio.Future[None]] = set()  # one for each request that the model has
         self._lost = asyncio.Event()
         self._why = "the engine died"
         self._watchers: list[asyncio.Task[None]] = []
 
     @property
     def in_flight(self) -> int:
-        """The number of requests that the engine holds now."""
+        """The number of requests that the model has now."""
         return len(self._waits)
 
     async def start(self) -> None:
@@ -92,21 +99,34 @@ class GuardedEngine(EngineWrapper):
         """Watch an engine that has started."""
         self._watchers = [asyncio.create_task(self._watch_death()), asyncio.create_task(self._watch_progress())]
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
-        """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s``."""
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s`` of its rendering."""
         self._raise_if_lost()
-        request = asyncio.create_task(self._engine.describe(frames, prompt, request_id))
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        is_rendered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def begin(size_bytes: int) -> None:
+            await rendered(size_bytes)
+            if over in self._requests:  # else it was given up meanwhile
+                self._waits.add(over)
+            _end(is_rendered)
+
+        request = asyncio.create_task(self._engine.describe(frames, prompt, request_id, begin))
         request.add_done_callback(lambda _: _end(over))
-        self._waits.add(over)
+        self._requests.add(over)
         try:
-            await self._until_late(over)
+            await asyncio.wait({over, is_rendered}, return_when=asyncio.FIRST_COMPLETED)
+            if not over.done():
+                await self._until_late(over)
             if request.done():
                 return self._answer(request)
             self._raise_if_lost()
             detail = f"the engine gave no answer within {self._request_deadline_s:g} s"
             raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine")
         finally:
+            self._requests.discard(over)
             self._waits.discard(over)
             await _let_go(request)
 
@@ -143,7 +163,7 @@ class GuardedEngine(EngineWrapper):
 
     def _end_waits(self) -> None:
         self._lost.set()
-        for over in self._waits:
+        for over in self._requests:
             _end(over)
 
     def _raise_if_lost(self) -> None:

@@ -192,6 +192,7 @@ class Health:
                 ("encoded",): self._encoded_bytes(),
                 ("frames",): budget.held_bytes,
                 ("indices",): self.sampler.index_budget.held_bytes,
+                ("rendered",): self.sampler.rendered_budget.held_bytes,
             },
             "captiond_in_flight_bytes_limit": {(): self._limit_bytes},
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
@@ -205,6 +206,10 @@ class Health:
             "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
             "captiond_build_info": {(__version__, mask_urls(engine.model_id)): 1.0},
         }
+        if (rendering := engine.rendering) is not None:
+            found["captiond_renderers"] = {(): rendering.processes}
+            found["captiond_renderers_replaced_total"] = {(): rendering.replaced}
+            found["captiond_render_queue"] = {("waiting",): rendering.waiting, ("rendering",): rendering.at_work}
         if (statistics := engine.statistics) is not None:
             found["captiond_engine_queue"] = {("running",): statistics.running, ("waiting",): statistics.waiting}
             found["captiond_engine_kv_cache_ratio"] = {(): statistics.kv_cache_usage}

@@ -18,7 +18,7 @@ import httpx
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from daemon.config.engine_settings import OpenAISettings
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.library_errors import sentence
 from daemon.engines.model.media_form import as_images
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner
@@ -60,7 +60,7 @@ class _Away(Exception):
 class RemoteEngine:
     """A model behind OpenAI-compatible servers. See :class:`daemon.engines.contract.Engine`."""
 
-    statistics = None
+    statistics, rendering = None, None
 
     def __init__(
         self,
@@ -126,12 +126,15 @@ class RemoteEngine:
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         """Return a server's answer; waits as long as all of them are away."""
         if prompt.template != AUTO:
             detail = f"a server knows its own chat template alone; {prompt.template!r} needs engine.kind: vllm"
             raise Poison(Reason.PROMPT, detail, origin="prompt")
         body = await asyncio.to_thread(self._body, frames, prompt)
+        await rendered(_text_bytes(body))
         begun_s = time.monotonic()
         while True:
             server = await self._next_server()
@@ -230,6 +233,13 @@ async def ask_servers(settings: OpenAISettings, deadline_s: float) -> RemoteToke
         return engine.planner if await engine.look() else None
     finally:
         await engine.close()
+
+
+def _text_bytes(value: object) -> int:
+    """Return the length of all texts in a request, the pictures' among them."""
+    if isinstance(value, dict | list):
+        return sum(map(_text_bytes, value.values() if isinstance(value, dict) else value))
+    return len(value) if isinstance(value, str) else 0
 
 
 def _length(said: object) -> int | None:

@@ -14,6 +14,18 @@ def vision_tokens(rendered: Any) -> int:
     return sum(int(one.get_num_embeds()) for one in ranges)
 
 
+def rendered_bytes(rendered: Any) -> int:
+    """Return how much memory the tensors of a rendered prompt take."""
+    items = [item for many in rendered.get("mm_kwargs", {}).values() for item in many if item is not None]
+    return sum(_tensor_bytes(element.data) for item in items for element in item.values())
+
+
+def _tensor_bytes(data: Any) -> int:
+    if isinstance(data, list | tuple):
+        return sum(map(_tensor_bytes, data))
+    return int(getattr(data, "nbytes", 0))
+
+
 def completion(output: Any, prompt_tokens: int, vision_tokens: int, *, top: int | None = None) -> Completion:
     """Return vLLM's final output as ours, with the log-probabilities of ``top`` tokens a step where it is given."""
     answer, metrics = output.outputs[0], output.metrics
