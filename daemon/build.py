@@ -86,9 +86,12 @@ def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSetti
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
-    """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is."""
-    sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
+async def started(settings: Settings, engine: Engine | None = None) -> AsyncIterator[tuple[Sampler, Engine]]:
+    """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is.
+
+    The engine is the one that the settings mean, unless another is given.
+    """
+    sampler, engine = build_sampler(settings), engine or build_engine(settings, partial(check_prompts, settings))
     try:
         await sampler.start()
         await engine.start()

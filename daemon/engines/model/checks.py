@@ -16,8 +16,10 @@ from daemon.engines.model.bundled import BUNDLED, bundled_model
 _CPU_HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
-def resolve_model(settings: VllmSettings) -> tuple[str, str]:
+def resolve_model(settings: VllmSettings, *, weights: bool = True) -> tuple[str, str]:
     """Return where the model is (a folder, or a name for the hub) and what messages call it.
+
+    Without ``weights`` a folder of its configuration and processor is enough.
 
     Raises:
         ConfigurationError: none is named, or the folder has no model in it.
@@ -34,7 +36,7 @@ def resolve_model(settings: VllmSettings) -> tuple[str, str]:
         return settings.model, settings.model
     if not (folder / "config.json").is_file():
         raise ConfigurationError(f"{settings.model} holds no config.json", path="engine.model")
-    if not any(path.suffix in (".safetensors", ".bin", ".pt", ".gguf") for path in folder.iterdir()):
+    if weights and not any(path.suffix in (".safetensors", ".bin", ".pt", ".gguf") for path in folder.iterdir()):
         raise ConfigurationError(f"{settings.model} holds no weights", path="engine.model")
     return str(folder.resolve()), folder.resolve().name
 
@@ -168,9 +170,9 @@ def _stored_dtype(folder: Path) -> str | None:
     return None
 
 
-def check_structure(settings: VllmSettings) -> None:
+def check_structure(settings: VllmSettings, *, weights: bool = True) -> None:
     """Check all that can be checked without loading anything; see the functions above for what is raised."""
-    model, _ = resolve_model(settings)
+    model, _ = resolve_model(settings, weights=weights)
     check_devices(settings)
     config = local_config(model)
     if config is not None:

@@ -24,15 +24,15 @@ class LoadedModel:
     planner: ModelTokenPlanner
 
 
-def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) -> LoadedModel:
+def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False, weights: bool = True) -> LoadedModel:
     """Read a model's configuration and processor, and check that they fit the settings and the machine.
 
     Raises:
         ConfigurationError: naming the key that is wrong.
     """
-    model, _ = checks.resolve_model(settings)
+    model, _ = checks.resolve_model(settings, weights=weights)
     checked_args(settings.args)
-    checks.check_structure(settings)
+    checks.check_structure(settings, weights=weights)
     config = checks.local_config(model)
     set_environment(local_model=config is not None, debug=debug)
     arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
