@@ -183,7 +183,8 @@ class GuardedEngine(EngineWrapper):
                 stalled_s += passed_s
             self._replicas.look(passed_s)
             seen, looked_s = now, now_s
-        self._dump_stacks()
+        with contextlib.suppress(OSError, ValueError):  # a log that can't be written keeps no dead engine alive
+            self._dump_stacks()
         whose = f" of {hanging}" if hanging else ""
         self._lose(f"no progress{whose} for {self._stall_s:g} s with {self.in_flight} requests in flight")
 

@@ -117,9 +117,9 @@ async def test_one_that_hangs_is_seen_beside_one_that_works(engine: VllmEngine, 
         try:
             with pytest.raises(EngineLost, match=r"no progress of replica 1 \(of 2, from 0; it holds \d+ requests\)"):
                 await asyncio.wait_for(guard.wait_dead(), LONG_S)
-            ends = await asyncio.gather(*asking, return_exceptions=True)
         finally:
             os.kill(core, signal.SIGCONT)
+            ends = await asyncio.gather(*asking, return_exceptions=True)
     assert engine.statistics.replicas[0].steps > seen
     assert {type(end) for end in ends} == {EngineLost}
 
