@@ -21,6 +21,7 @@ CLIPS_IN_FLIGHT = 2
 # clips that were in flight at a death run alone next; another death then would be their rejection, and rightly so
 WINDOWS_OF_SUSPECTS = CLIPS_IN_FLIGHT * WINDOWS_EACH
 STALL_S = 15.0  # of a replica that hangs
+GIVE_UP_S = 60.0  # from the stall to the exit, on a busy machine: stacks are written, processes ended
 # a replica that hangs keeps at most its half of the engine's slots: so many clips wait for it, and as many go on
 CLIPS_BESIDE_A_HANG = 12
 HANGING = re.compile(r"no progress of replica 1 \(of 2, from 0; it holds \d+ requests\)")
@@ -63,17 +64,22 @@ def _mark_of(pid: int) -> str:
     return next((entry.decode().partition("=")[2] for entry in entries if entry.startswith(f"{MARK}=".encode())), "")
 
 
-def strike(config: Path, *, core: bool) -> tuple[list[str], float]:
-    """Start a daemon, kill its engine's core or itself under load; return what is wrong and how long the end took."""
+def under_load(config: Path, windows: int) -> "subprocess.Popen[bytes]":
+    """Start a daemon and return it when it has written so many captions, or has ended."""
     captions = config.parent / "captions"
-    before = lines_written(captions)
-    wanted = before + (WINDOWS_OF_SUSPECTS + 2 if core else 2)
+    wanted = lines_written(captions) + windows
     command = [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config)]
     with (config.parent / "daemon.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     deadline_s = time.monotonic() + FINISH_S
     while lines_written(captions) < wanted and process.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.05)
+    return process
+
+
+def strike(config: Path, *, core: bool) -> tuple[list[str], float]:
+    """Start a daemon, kill its engine's core or itself under load; return what is wrong and how long the end took."""
+    process = under_load(config, WINDOWS_OF_SUSPECTS + 2 if core else 2)
     if process.poll() is not None:
         return [f"the load was over before it was struck: exit {process.returncode}"], 0.0
     mark, (engine,) = engine_of(process.pid)
@@ -109,14 +115,9 @@ def e6(faults: int, folder: Path) -> Result:
 
 
 def hang(config: Path) -> tuple[list[str], float]:
-    """Start a daemon of two replicas and stop one of them under load; return what is wrong and how long the end took."""
+    """Stop one of two replicas under load; return what is wrong and how long the daemon's end took."""
     captions, log = config.parent / "captions", config.parent / "daemon.log"
-    command = [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config)]
-    with log.open("ab") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
-    deadline_s = time.monotonic() + FINISH_S
-    while lines_written(captions) < 2 and process.poll() is None and time.monotonic() < deadline_s:
-        time.sleep(0.05)
+    process = under_load(config, 2)
     if process.poll() is not None:
         return [f"the load was over before it was struck: exit {process.returncode}"], 0.0
     mark, (_, second) = engine_of(process.pid)
@@ -124,7 +125,7 @@ def hang(config: Path) -> tuple[list[str], float]:
     os.kill(second, signal.SIGSTOP)
     code = process.wait(timeout=FINISH_S)
     took_s, wrong = time.monotonic() - begun_s, []
-    if code != ENGINE_LOST or took_s > STALL_S + EXIT_S:
+    if code != ENGINE_LOST or took_s > STALL_S + GIVE_UP_S:
         wrong.append(f"exit {code} after {took_s:.1f} s")
     if (written := lines_written(captions) - before) < WINDOWS_EACH:
         wrong.append(f"{written} windows were captioned beside the replica that hung")
