@@ -53,7 +53,8 @@ def tower_fits(arguments: Mapping[str, Any], ranks: int) -> bool:
     """Say whether ``ranks`` devices can hold the vision tower of a model: split, or whole on each.
 
     vLLM's class decides as it is built, so it is built, without its language model and without memory: for one device,
-    then for ``ranks``. A class that can't be built so at all is left to the engine's start, which will say why.
+    then for ``ranks``, where what can't be divided is an assertion or a bad value. A class that can't be built so for
+    another reason is left to the engine's start, which will say why.
     """
     try:
         _build_tower(arguments, 1)
@@ -61,8 +62,10 @@ def tower_fits(arguments: Mapping[str, Any], ranks: int) -> bool:
         return True
     try:
         _build_tower(arguments, ranks)
-    except Exception:
+    except (AssertionError, ValueError):
         return False
+    except Exception:
+        return True
     return True
 
 
