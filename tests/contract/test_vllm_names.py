@@ -18,20 +18,23 @@ LIBRARY = ROOT / "daemon" / "engines" / "vllm" / "library.py"
 ATTRIBUTES = {
     "vllm.v1.engine.async_llm.AsyncLLM": {
         *("from_engine_args", "generate", "shutdown", "errored"),
-        *("output_handler", "renderer", "model_config", "vllm_config"),
+        *("output_handler", "renderer", "model_config", "vllm_config", "engine_core"),
     },
-    "vllm.config.VllmConfig": {"model_config", "scheduler_config", "cache_config"},
+    "vllm.config.VllmConfig": {"model_config", "scheduler_config", "cache_config", "parallel_config"},
     "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len", "multimodal_config"},
     "vllm.config.MultiModalConfig": {"mm_processor_cache_gb", "mm_ipc_gpu_memory_gb"},
     "vllm.config.CacheConfig": {"enable_prefix_caching"},
     "vllm.config.SchedulerConfig": {"max_num_seqs"},
-    "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt"},
     "vllm.renderers.base.BaseRenderer": {"render_cmpl", "render_cmpl_async"},
     "vllm.inputs.MultiModalInput": {
         *("type", "prompt_token_ids", "prompt", "mm_kwargs", "mm_hashes", "mm_placeholders"),
     },
     "vllm.v1.serial_utils.MsgpackEncoder": {"encode"},
     "vllm.v1.serial_utils.MsgpackDecoder": {"decode"},
+    "vllm.v1.engine.core_client.MPClient": {"engine_ranks_managed"},
+    "vllm.v1.engine.core_client.DPLBAsyncMPClient": {"engine_ranks_managed", "engine_inflight"},
+    "vllm.config.ParallelConfig": {"tensor_parallel_size"},
+    "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt", "mm_encoder_only"},
     "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "info"},
     "vllm.multimodal.processing.BaseProcessingInfo": {
         *("get_hf_processor", "get_tokenizer", "parse_mm_data", "supported_mm_limits"),
@@ -40,7 +43,9 @@ ATTRIBUTES = {
     "vllm.outputs.RequestOutput": {"outputs", "metrics", "prompt_token_ids"},
     "vllm.outputs.CompletionOutput": {"text", "token_ids", "logprobs", "finish_reason"},
     "vllm.v1.metrics.stats.RequestStateStats": {"queued_ts", "scheduled_ts", "last_token_ts"},
-    "vllm.v1.metrics.stats.SchedulerStats": {"num_running_reqs", "num_waiting_reqs", "kv_cache_usage"},
+    "vllm.v1.metrics.stats.SchedulerStats": {
+        *("num_running_reqs", "num_waiting_reqs", "num_skipped_waiting_reqs", "kv_cache_usage"),
+    },
     "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
     "vllm.sampling_params.RequestOutputKind": {"FINAL_ONLY"},
 }
@@ -51,8 +56,10 @@ PARAMETERS = {
     "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
     "vllm.renderers.hf.resolve_chat_template": {"model_config"},
     "vllm.renderers.hf.resolve_chat_template_content_format": {"model_config"},
-    "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats"},
+    "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats", "engine_idx"},
 }
+
+VARIABLES = {"vllm.distributed.parallel_state._TP", "vllm.distributed.parallel_state._PP"}
 
 
 def imported() -> Iterator[str]:
@@ -79,6 +86,10 @@ def test_every_import_is_there(sources: Sources) -> None:
 
     assert len(wanted) > 10
     assert {path for path in wanted if sources.find(path) is None} == set()
+
+
+def test_every_variable_is_there(sources: Sources) -> None:
+    assert {path for path in VARIABLES if sources.find(path) is None} == set()
 
 
 @pytest.mark.parametrize("path", ATTRIBUTES)

@@ -46,7 +46,9 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False, 
         modality: Modality = "video" if "video" in supported else "image"
         if modality not in supported:
             raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
-        checks.check_parallel(settings, model_config.hf_config.to_dict())
+        ranks = settings.tensor_parallel_size
+        found = model_config.hf_config.to_dict()
+        checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
         hf_processor = processor.info.get_hf_processor()
         max_size = max_frame_size(hf_processor, modality)
         planner = ModelTokenPlanner(
