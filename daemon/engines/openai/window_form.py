@@ -84,8 +84,8 @@ def _refused(server: Server, settings: OpenAISettings, why: str, *, is_broken: b
 
 def _as_images(server: Server, why: str) -> Found:
     said = (
-        f"Windows go to {server.url} as images and not as videos: {why}. So a model that takes videos is told no "
-        "times, and may spend twice the tokens on frames; one that takes videos alone refuses them."
+        f"Windows go to {server.url} as images and not as videos: {why.rstrip('.')}. So a model that takes videos is "
+        "told no times, and may spend twice the tokens on frames; one that takes videos alone refuses them."
     )
     return Found(IMAGES, said, is_warning=True)
 
