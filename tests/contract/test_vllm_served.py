@@ -55,6 +55,7 @@ class Said:
     family: Family
     here: list[Completion]
     there: list[Completion]
+    as_images: Completion  # of the window that comes eighth
     form: MediaForm | None
     log: list[logging.LogRecord]
 
@@ -93,14 +94,19 @@ async def said(
     log.setLevel(logging.INFO)
     async with serving(model, None, TRUSTING) as url:
         server = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny"), request_deadline_s=60.0)
+        images = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny", media="images"), request_deadline_s=60.0)
         try:
             await asyncio.wait_for(server.start(), 400)
             there = await answers(server, windows)
-            yield Said(family, here, there, server._servers[0].form, kept.records)
+            form, said = server._servers[0].form, [*kept.records]
+            await images.start()
+            (as_images,) = await answers(images, windows[7:8])
         finally:
             await server.close()
+            await images.close()
             log.removeHandler(kept)
             log.setLevel(logging.NOTSET)
+    yield Said(family, here, there, as_images, form, said)
 
 
 class Kept(logging.Handler):
@@ -130,9 +136,17 @@ async def test_a_window_gets_the_same_caption(said: Said) -> None:
     assert len({one.text for one in said.here}) > 5
 
 
+async def test_as_images_a_window_costs_a_model_that_takes_videos_more(said: Said) -> None:
+    video, images = said.there[7], said.as_images
+    if said.form == VIDEO_IN_PAIRS:
+        assert images.prompt_tokens > 1.4 * video.prompt_tokens
+    else:
+        assert (images.prompt_tokens, images.text) == (video.prompt_tokens, video.text)
+
+
 async def test_the_server_is_found_out_and_the_log_says_how_windows_go(said: Said) -> None:
     assert said.form == said.family.form
     (record,) = [record for record in said.log if "Windows go to" in record.getMessage()]
-    is_video = said.form.modality == "video"
+    is_video = said.family.form.modality == "video"
     assert record.levelno == (logging.INFO if is_video else logging.WARNING)
-    assert f"as {said.form.modality}s" in record.getMessage()
+    assert f"as {said.family.form.modality}s" in record.getMessage()
