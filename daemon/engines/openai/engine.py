@@ -10,6 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from daemon.engines.library_errors import sentence
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner
 from daemon.engines.openai.answer import completion_of
-from daemon.engines.openai.request import WindowRequests
+from daemon.engines.openai.request import EncodedWindow, as_json, request_body
 from daemon.engines.openai.server import AWAY, Away, Server, connect, models_of, raise_for
 from daemon.engines.openai.window_form import VideoRefused, learn_form
 from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
@@ -108,13 +109,14 @@ class RemoteEngine:
         if prompt.template != AUTO:
             detail = f"a server knows its own chat template alone; {prompt.template!r} needs engine.kind: vllm"
             raise Poison(Reason.PROMPT, detail, origin="prompt")
-        text = self._control.broken(prompt.text) if prompt.from_sender else prompt.text
-        requests = WindowRequests(self.model_id, frames, prompt, text)
+        if prompt.from_sender:  # the server makes tokens of it
+            prompt = replace(prompt, text=self._control.broken(prompt.text))
+        window = await asyncio.to_thread(EncodedWindow.of, frames)
         begun_s = time.monotonic()
         while True:
             server = await self._next_server()
             try:
-                completion = await self._ask(server, requests, prompt, request_id, begun_s)
+                completion = await self._ask(server, window, prompt, request_id, begun_s)
             except Away as why:
                 server.was_away(why, _BACK_OFF_S)
                 self._note_away(str(why))
@@ -139,14 +141,14 @@ class RemoteEngine:
         self.waiting_for = why
 
     async def _ask(
-        self, server: Server, requests: WindowRequests, prompt: Prompt, request_id: str, begun_s: float
+        self, server: Server, window: EncodedWindow, prompt: Prompt, request_id: str, begun_s: float
     ) -> Completion | None:
         """Send one request to one server; None where that no longer takes windows in the form that it was known by."""
         server.in_flight += 1
         server.asked += 1
         try:
             form = await learn_form(server, self._settings)
-            body = await requests.body(form)
+            body = await asyncio.to_thread(lambda: as_json(request_body(self.model_id, window, prompt, form)))
             asked_s = time.monotonic()
             answer = await self._post(server, body, request_id)
             if await self._takes_it_otherwise(server, form, answer):
@@ -155,8 +157,7 @@ class RemoteEngine:
             server.in_flight -= 1
         raise_for(answer)
         server.answered += 1
-        queue_s = asked_s - begun_s - requests.encoding_s
-        return completion_of(answer, prompt, queue_s * 1000, (time.monotonic() - asked_s) * 1000)
+        return completion_of(answer, prompt, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
 
     async def _takes_it_otherwise(self, server: Server, form: MediaForm, answer: httpx.Response) -> bool:
         """Whether a server refused a video for its form: another one came in its place unseen, and takes images.

@@ -13,7 +13,7 @@ import httpx
 from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.library_errors import sentence
 from daemon.engines.model.media_form import MediaForm, black_frames
-from daemon.engines.openai.request import request_body
+from daemon.engines.openai.request import EncodedWindow, request_body
 from daemon.engines.openai.server import AWAY, Away, Server, models_of, raise_for, refusal
 from daemon.prompts.prompt import Prompt
 
@@ -92,7 +92,7 @@ def _as_images(server: Server, why: str) -> Found:
 
 async def _answer(server: Server, model: str, num_frames: int, *, is_short_of_times: bool = False) -> httpx.Response:
     """Return what a server answers to one token's worth of a tiny video; :class:`Away` where it is no answer."""
-    body = request_body(model, black_frames(num_frames), _ASK, _ASK.text, MediaForm("video"))
+    body = request_body(model, EncodedWindow.of(black_frames(num_frames)), _ASK, MediaForm("video"))
     if is_short_of_times:  # who reads them refuses a video with more frames than times
         times: dict[str, Any] = body["media_io_kwargs"]["video"]
         times["frames_indices"] = times["frames_indices"][:-1]

@@ -185,6 +185,7 @@ async def test_a_server_that_was_replaced_unseen_by_one_without_videos_gets_imag
     assert sorted(media_of(body) for body in stub.windows) == ["image"] * 8 + ["video"] * 8
     await ask(engine)
     assert media_of(stub.windows[-1]) == "image"
+    np.testing.assert_array_equal(pixels_of(stub.windows[-1]), WINDOW.frames)
 
 
 @pytest.mark.parametrize("is_better", [True, False])
@@ -256,18 +257,27 @@ async def test_a_refusal_by_a_server_that_goes_then_is_not_the_last_word(start: 
     assert await request == ["A red circle."]
 
 
+async def eight_waiting(engine: RemoteEngine, *stubs: Stub) -> "asyncio.Task[list[str]]":
+    """Return eight requests that the servers have and do not answer yet."""
+    for stub in stubs:
+        stub.may_answer.clear()
+    requests = asyncio.create_task(ask(engine, 8))
+    await until(lambda: [server.in_flight for server in engine._servers] == [4, 4])
+    return requests
+
+
 async def test_a_server_that_was_away_at_the_start_is_asked_once_however_many_windows_wait(start: Start) -> None:
     first, late = Stub(), Stub(is_away=True)
     engine = await start(first, late)
     late.is_away = False
-    late.may_answer.clear()
-    requests = asyncio.create_task(ask(engine, 8))
-    await until(lambda: len(first.windows) == 4)
+    requests = await eight_waiting(engine, first, late)
 
+    first.may_answer.set()
     late.may_answer.set()
     await requests
 
     assert len(late.probes) == 3
+    assert len(late.windows) == 4
     assert {media_of(body) for body in late.windows} == {"video"}
 
 
@@ -278,10 +288,9 @@ async def test_a_server_that_goes_while_it_is_asked_is_away_for_all_who_wait(
     first, late = Stub(), Stub(is_away=True)
     engine = await start(first, late)
     late.is_away = False
-    late.may_answer.clear()
-    requests = asyncio.create_task(ask(engine, 8))
-    await until(lambda: late.looks == 1)
+    requests = await eight_waiting(engine, first, late)
     late.is_away, late.unheard = True, 0
+    first.may_answer.set()
     late.may_answer.set()
 
     assert await requests == ["A red circle."] * 8
@@ -295,7 +304,7 @@ async def test_a_window_that_is_given_up_while_a_server_is_asked_leaves_the_othe
     first.is_away, late.is_away = True, False
     late.may_answer.clear()
     gone, stays = (asyncio.create_task(ask(engine)) for _ in range(2))
-    await until(lambda: late.looks == 1)
+    await until(lambda: engine._servers[1].in_flight == 2)
     gone.cancel()
     late.may_answer.set()
 
