@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # what only some servers know, sent only where it differs from what every server does by itself
 _EXTRAS: dict[str, Any] = {"min_tokens": 0, "top_k": 0, "repetition_penalty": 1.0, "seed": None, "stop": ()}
 # what vLLM reads of a video beside its frames; the rest of the metadata is for a video that vLLM reads here
-_TIMES = ("fps", "frames_indices", "total_num_frames", "duration", "do_sample_frames")
+TIMES = ("fps", "frames_indices", "total_num_frames", "duration", "do_sample_frames")
 _ALL_FRAMES = -1  # vLLM takes the first 32 alone where a request says nothing
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -62,7 +62,7 @@ class EncodedWindow:
         ((shown, metadata),) = form.window_media(self.numbered)["video"]
         numbers = shown[:, 0, 0, 0] + 256 * shown[:, 0, 0, 1].astype(int)
         url = f"data:video/jpeg;base64,{','.join(self.pictures[number] for number in numbers)}"
-        times = {"num_frames": _ALL_FRAMES, **{name: metadata[name] for name in _TIMES}}
+        times = {"num_frames": _ALL_FRAMES, **{name: metadata[name] for name in TIMES}}
         return [{"type": "video_url", "video_url": {"url": url}}], {"media_io_kwargs": {"video": times}}
 
 
