@@ -228,6 +228,17 @@ async def test_where_videos_are_asked_for_a_server_that_no_longer_takes_them_is_
     assert {media_of(body) for body in stub.windows} == {"video"}
 
 
+async def test_where_videos_are_asked_for_a_server_that_fails_over_them_is_waited_for(start: Start) -> None:
+    stub = Stub(refuses_videos=refusing(500, "not now"))
+    engine = await start(stub, media="video")
+    request = asyncio.create_task(ask(engine))
+    await until(lambda: "not now" in engine.waiting_for)
+    stub.refuses_videos = None
+
+    assert await request == ["A red circle."]
+    assert {media_of(body) for body in stub.windows} == {"video"}
+
+
 async def test_a_window_that_is_refused_while_videos_are_taken_is_at_fault_itself(start: Start) -> None:
     stub = Stub(window_reply=refusing(400, "bad image"))
     engine = await start(stub)
