@@ -23,7 +23,7 @@ from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner
 from daemon.engines.openai.answer import completion_of
 from daemon.engines.openai.request import EncodedWindow, as_json, request_body
-from daemon.engines.openai.server import AWAY, Away, Server, connect, models_of, raise_for
+from daemon.engines.openai.server import AWAY, Away, Server, connect, is_over_context, models_of, raise_for
 from daemon.engines.openai.window_form import VideoRefused, learn_form
 from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
 from daemon.prompts.prompt import Prompt
@@ -164,12 +164,10 @@ class RemoteEngine:
 
         A server that goes away now may do so over this window, so its failure stays that of the window.
         """
-        if answer.is_success or answer.status_code in AWAY or form.modality == "image":
+        if answer.is_success or answer.status_code in AWAY or form.modality == "image" or is_over_context(answer):
             return False
-        if server.form is form:
-            server.form = None
         try:
-            return await learn_form(server, self._settings) != form
+            return await learn_form(server, self._settings, doubted=form) != form
         except Away:
             if answer.status_code < 500:  # what is refused takes no server away
                 raise

@@ -99,8 +99,12 @@ def raise_for(answer: httpx.Response) -> None:
         raise Busy(detail) if answer.status_code in _BUSY else Away(detail)
     if answer.status_code >= 500:
         raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine")
-    too_long = "context length" in answer.text or "max_model_len" in answer.text
-    raise Poison(Reason.OVER_CONTEXT if too_long else Reason.ENGINE_REFUSED, detail, origin="engine")
+    raise Poison(Reason.OVER_CONTEXT if is_over_context(answer) else Reason.ENGINE_REFUSED, detail, origin="engine")
+
+
+def is_over_context(answer: httpx.Response) -> bool:
+    """Whether a server refuses a request because it is longer than the model's context."""
+    return answer.is_client_error and ("context length" in answer.text or "max_model_len" in answer.text)
 
 
 def refusal(answer: httpx.Response) -> str:

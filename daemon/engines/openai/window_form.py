@@ -37,20 +37,23 @@ class Found:
     is_warning: bool = False
 
 
-async def learn_form(server: Server, settings: OpenAISettings) -> MediaForm:
+async def learn_form(server: Server, settings: OpenAISettings, doubted: MediaForm | None = None) -> MediaForm:
     """Return the form in which a server takes windows: what is known, or what it does when asked.
 
-    What is found is logged, once while it stays the same. One window at a time asks; the others wait for the answer.
+    What is found is logged, once while it stays the same. One window at a time asks. Others wait for the answer where
+    nothing is known; a form that one window has ``doubted``, since it was refused, goes on until another is found.
 
     Raises:
         VideoRefused: the server takes no video, and ``engine.media`` is ``video``.
         Away: the server does not answer now.
     """
+    if server.form is not None and server.form is not doubted:
+        return server.form
     failures = server.failures
     async with server.finding:
         if server.failures > failures:  # who asked before found it away
             raise Away(server.why_away)
-        if server.form is None:
+        if server.form is None or server.form is doubted:
             found = await _find(server, settings)
             if found.said != server.said:
                 log.log(logging.WARNING if found.is_warning else logging.INFO, "%s", found.said)

@@ -33,9 +33,11 @@ class Stub:
     probes: list[dict[str, Any]] = field(default_factory=list)
     windows: list[dict[str, Any]] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    probes_may_be_answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.may_answer.set()
+        self.probes_may_be_answered.set()
 
     async def reply(self, request: httpx.Request) -> httpx.Response:
         if self.is_away:
@@ -51,6 +53,7 @@ class Stub:
             raise httpx.ReadError("cut off")
         if body["max_tokens"] == 1:
             self.probes.append(body)
+            await self.probes_may_be_answered.wait()
             return self._taken(body) or self._answer(body)
         self.windows.append(body)
         refused = self._taken(body) or self.window_reply
