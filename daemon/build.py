@@ -75,9 +75,9 @@ def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
         return build_token_planner(settings), []
     from daemon.engines.openai.engine import ask_servers
 
-    found = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
+    found, said = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
     away = "No server of engine.base_urls answers now: the start waits for one."
-    return found or RemoteTokenPlanner(), [] if found is not None else [away]
+    return found or RemoteTokenPlanner(), said if found is not None else [away]
 
 
 def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:

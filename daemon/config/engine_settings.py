@@ -34,6 +34,9 @@ class OpenAISettings(Section):
     model: str = Field(description="the name that the servers know it by")
     api_key_file: Path | None = Field(None, description="a file that holds the key")
     slots: PositiveInt = Field(64, description="requests in flight at once, over all servers")
+    media: Literal["auto", "video", "images"] = Field(
+        "auto", description="windows as videos with times where a server takes them; video: never as images"
+    )
 
     @field_validator("base_urls")
     @classmethod

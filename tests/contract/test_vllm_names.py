@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from daemon.engines.openai.request import TIMES
 from daemon.engines.vllm.output import StepLogger
 from testing.repository import ROOT
 from tests.contract.vllm_sources import Sources, installed, newest
@@ -48,6 +49,9 @@ ATTRIBUTES = {
     },
     "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
     "vllm.sampling_params.RequestOutputKind": {"FINAL_ONLY"},
+    "vllm.entrypoints.openai.chat_completion.protocol.ChatCompletionRequest": {"media_io_kwargs"},
+    "vllm.renderers.online_renderer.OnlineRenderer": {"trust_request_mm_kwargs"},
+    "vllm.entrypoints.serve.engine.protocol.ModelCard": {"owned_by", "max_model_len"},
 }
 
 PARAMETERS = {
@@ -106,6 +110,15 @@ def test_the_logger_of_steps_has_every_method_that_is_called(sources: Sources) -
     base = "vllm.v1.metrics.loggers.StatLoggerBase"
 
     assert {name for name in sources.attributes(base) if not name.startswith("_")} - set(dir(StepLogger)) == set()
+
+
+def test_a_server_reads_what_a_request_says_of_a_video(sources: Sources) -> None:
+    module = sources.module("vllm.multimodal.media.video")
+    assert module is not None
+    read = {node.value for node in ast.walk(module) if isinstance(node, ast.Constant)}
+    read |= {node.arg for node in ast.walk(module) if isinstance(node, ast.arg)}
+
+    assert {"video/jpeg", "num_frames", *TIMES} - read == set()
 
 
 def test_what_is_not_there_is_noticed(sources: Sources) -> None:
