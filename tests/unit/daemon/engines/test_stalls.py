@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engines.contract import Completion, EngineStatistics, ReplicaStatistics
+from daemon.engines.contract import Completion, EngineStatistics, Rendered, ReplicaStatistics, unheeded
 from daemon.engines.fake import FakeEngine
 from daemon.engines.guard import GuardedEngine
 from daemon.engines.stalls import ReplicaStalls
@@ -28,11 +28,14 @@ class ReplicatedEngine(FakeEngine):
             replicas={number: ReplicaStatistics() for number in self.given}, handed_over=lambda: self.given
         )
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         if request_id.startswith("hangs"):
+            await rendered(0)
             self.given[1] += 1
             await asyncio.Event().wait()
-        done = await super().describe(frames, prompt, request_id)
+        done = await super().describe(frames, prompt, request_id, rendered)
         self.statistics.replicas[0].steps += 1
         return done
 
