@@ -1,6 +1,6 @@
 """The contract of every engine: it describes the frames of one window, and says how it is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,11 +33,10 @@ class Completion:
 
 
 @dataclass
-class EngineStatistics:
-    """The statistics that the engine last gave. ``kv_cache_usage`` is a share of 1."""
+class ReplicaStatistics:
+    """The statistics that one replica of the model last gave. ``kv_cache_usage`` is a share of 1."""
 
     steps: int = 0
-    completions: int = 0
     running: int = 0
     waiting: int = 0
     kv_cache_usage: float = 0.0
@@ -64,6 +63,41 @@ async def unheeded(size_bytes: int) -> None:
     """Take no notice that frames were rendered."""
 
 
+@dataclass
+class EngineStatistics:
+    """The statistics of all replicas of the model, by their number; an engine without replicas has one.
+
+    ``handed_over`` returns how many requests each replica was given and has not ended, where the engine knows: a
+    replica that hangs before its first step with a request has said nothing of it.
+    """
+
+    completions: int = 0
+    replicas: dict[int, ReplicaStatistics] = field(default_factory=dict)
+    handed_over: Callable[[], Mapping[int, int]] = field(default=dict, repr=False)
+
+    @property
+    def steps(self) -> int:
+        return sum(one.steps for one in self.replicas.values())
+
+    @property
+    def running(self) -> int:
+        return sum(one.running for one in self.replicas.values())
+
+    @property
+    def waiting(self) -> int:
+        return sum(one.waiting for one in self.replicas.values())
+
+    @property
+    def kv_cache_usage(self) -> float:
+        """The share of all replicas' caches together, which are of one size."""
+        return sum(one.kv_cache_usage for one in self.replicas.values()) / max(1, len(self.replicas))
+
+    def held(self) -> dict[int, int]:
+        """Return how many requests each replica holds: those it was given, or those it last spoke of where more."""
+        given = self.handed_over()
+        return {number: max(one.running + one.waiting, given.get(number, 0)) for number, one in self.replicas.items()}
+
+
 class Engine(Protocol):
     """A model that describes frame sets, many at once.
 
@@ -78,7 +112,7 @@ class Engine(Protocol):
 
     @property
     def slots(self) -> int:
-        """The number of requests that keep it busy: 2 x max_num_seqs for vLLM. Final after :meth:`start`."""
+        """The number of requests that keep it busy: 2 x max_num_seqs a replica for vLLM. Final after :meth:`start`."""
         ...
 
     @property

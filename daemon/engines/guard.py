@@ -10,6 +10,7 @@ from typing import TextIO
 from connectors.errors import EngineLost, Reason, Transient
 from daemon.engines.contract import Completion, Engine, EngineStatistics, Rendered, RenderingState, unheeded
 from daemon.engines.model.token_planner import TokenPlanner
+from daemon.engines.stalls import ReplicaStalls
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -65,7 +66,8 @@ class GuardedEngine(EngineWrapper):
        model has the request: a window waits for its rendering as long as others are rendered, which has a deadline of
        its own.
     2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
-       the stacks of all threads and tasks go to ``dump_to`` first.
+       the stacks of all threads and tasks go to ``dump_to`` first. So it does when one of its replicas holds requests
+       and makes no step for as long, whatever the others do; while one stands still, no deadline passes.
     3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
        :class:`EngineLost`, and so does :meth:`wait_dead`.
 
@@ -84,6 +86,7 @@ class GuardedEngine(EngineWrapper):
         self._lost = asyncio.Event()
         self._why = "the engine died"
         self._watchers: list[asyncio.Task[None]] = []
+        self._replicas = ReplicaStalls(engine)
 
     @property
     def in_flight(self) -> int:
@@ -136,7 +139,8 @@ class GuardedEngine(EngineWrapper):
             seen = self.progress
             limit_s = self._request_deadline_s
             done, _ = await asyncio.wait({over}, timeout=limit_s)
-            if done or self.progress != seen:
+            replica_hangs = self._replicas.longest_s > limit_s / 2
+            if done or (self.progress != seen and not replica_hangs):
                 return
 
     def _answer(self, request: "asyncio.Task[Completion]") -> Completion:
@@ -189,16 +193,20 @@ class GuardedEngine(EngineWrapper):
         clock = asyncio.get_running_loop().time
         look_s = min(_LONGEST_LOOK_S, self._stall_s / _LOOKS_PER_STALL)
         stalled_s, seen, looked_s = 0.0, self.progress, clock()
-        while stalled_s < self._stall_s:
+        while stalled_s < self._stall_s and not (hanging := self._replicas.over(self._stall_s)):
             await asyncio.sleep(look_s)
             now_s, now = clock(), self.progress
+            passed_s = min(now_s - looked_s, _LATE_LOOK * look_s)
             if now != seen:
                 stalled_s = 0.0
             elif self._waits:
-                stalled_s += min(now_s - looked_s, _LATE_LOOK * look_s)
+                stalled_s += passed_s
+            self._replicas.look(passed_s)
             seen, looked_s = now, now_s
-        self._dump_stacks()
-        self._lose(f"no progress for {self._stall_s:g} s with {self.in_flight} requests in flight")
+        with contextlib.suppress(OSError, ValueError):  # a log that can't be written keeps no dead engine alive
+            self._dump_stacks()
+        whose = f" of {hanging}" if hanging else ""
+        self._lose(f"no progress{whose} for {self._stall_s:g} s with {self.in_flight} requests in flight")
 
     def _dump_stacks(self) -> None:
         """Write the stacks of every thread and every task: what a person needs to see where it hangs."""

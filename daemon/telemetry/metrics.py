@@ -60,6 +60,9 @@ TABLE: tuple[Row, ...] = (
     Row("captiond_renderers_replaced_total", "counter", (), "Renderers that ended and were replaced.", read=True),
     Row("captiond_render_queue", "gauge", ("state",), "Windows waiting for a renderer, and being rendered.", read=True),
     Row("captiond_in_flight_bytes", "gauge", ("kind",), "Bytes held: clips, frames, rendered windows.", read=True),
+    Row("captiond_engine_replica_requests", "gauge", ("replica",), "Requests that this replica holds.", read=True),
+    Row("captiond_engine_replica_kv_cache_ratio", "gauge", ("replica",), "Share of its KV cache in use.", read=True),
+    Row("captiond_engine_replica_steps_total", "counter", ("replica",), "Steps of this replica.", read=True),
     Row("captiond_in_flight_bytes_limit", "gauge", (), "limits.in_flight_bytes.", read=True),
     Row("captiond_decoders", "gauge", (), "Decoding processes that run.", read=True),
     Row(

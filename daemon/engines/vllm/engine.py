@@ -98,7 +98,9 @@ class VllmEngine:
         await asyncio.to_thread(self._check, loaded.planner)
         self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded))
         self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
-        self.slots = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        each = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        self.slots = each * len(library.replicas(self._llm))
+        self.statistics.handed_over = lambda: {} if self._llm is None else library.handed_over(self._llm)
         self._rendering = await start_rendering(
             self._llm, self._settings.renderers, {MARK: self._reaper.mark}, self._render_deadline_s
         )
@@ -126,9 +128,11 @@ class VllmEngine:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
     async def _warm_up(self) -> None:
-        """Describe black frames once, so that the first clip does not pay for what is made at the first request."""
-        try:
-            await self.describe(black_frames(self._max_frames), Prompt("Describe.", max_tokens=1), "warm-up")
+        """Describe black frames once a replica, so that no clip pays for what is made at the first request."""
+        frames, ask = black_frames(self._max_frames), Prompt("Describe.", max_tokens=1)
+        names = [f"warm-up/{number}" for number in self.statistics.replicas]
+        try:  # at once, so that vLLM gives one to each
+            await asyncio.gather(*(self.describe(frames, ask, name) for name in names))
         except Poison as fault:
             if fault.reason != Reason.PROMPT:  # a model without a chat template is warmed up by its first clip
                 message = f"it can't describe {self._max_frames} frames: {fault.detail}"

@@ -4,7 +4,7 @@ Whatever of vLLM the daemon uses has its function here, with what it promises. S
 change between releases, so ``tests/contract/test_vllm_names.py`` looks each of them up.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass
 from functools import cache
@@ -49,6 +49,54 @@ def placeholder_text(model_config: Any, modality: str, number: int) -> str | Non
 
     text: str | None = get_model_cls(model_config).get_placeholder_str(modality, number)
     return text
+
+
+def tower_fits(arguments: Mapping[str, Any], ranks: int) -> bool:
+    """Say whether ``ranks`` devices can hold the vision tower of a model: split, or whole on each.
+
+    vLLM's class decides as it is built, so it is built, without its language model and without memory: for one device,
+    then for ``ranks``, where what can't be divided is an assertion or a bad value. A class that can't be built so for
+    another reason is left to the engine's start, which will say why.
+    """
+    try:
+        _build_tower(arguments, 1)
+    except Exception:
+        return True
+    try:
+        _build_tower(arguments, ranks)
+    except (AssertionError, ValueError):
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def _build_tower(arguments: Mapping[str, Any], ranks: int) -> None:
+    """Build a model's vision tower on the meta device, as the first of ``ranks`` devices would."""
+    import torch
+    from vllm.distributed import parallel_state
+    from vllm.model_executor.model_loader.utils import initialize_model
+
+    without_language = {"mm_encoder_only": True, "enable_prefix_caching": False}
+    config = argument_class()(**{**arguments, **without_language}).create_engine_config()
+    config.parallel_config.tensor_parallel_size = ranks
+    before = parallel_state._TP, parallel_state._PP
+    parallel_state._TP, parallel_state._PP = _Devices(ranks), _Devices(1)
+    try:
+        with torch.device("meta"):
+            initialize_model(config)
+    finally:
+        parallel_state._TP, parallel_state._PP = before
+
+
+class _Devices:
+    """The group of devices that a model is built for, seen from the first; nothing is sent between them."""
+
+    rank = local_rank = rank_in_group = first_rank = 0
+    is_first_rank = is_last_rank = True
+
+    def __init__(self, size: int) -> None:
+        self.world_size, self.ranks, self.last_rank = size, list(range(size)), size - 1
 
 
 def counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
@@ -168,6 +216,21 @@ def _rendered_class() -> type[Any]:
             ("prompt", str | None, text),
         ],
     )
+
+
+def replicas(llm: Any) -> list[int]:
+    """Return the numbers of the replicas that an ``AsyncLLM`` gives requests to."""
+    return list(llm.engine_core.engine_ranks_managed)
+
+
+def handed_over(llm: Any) -> Mapping[int, int]:
+    """Return how many requests each replica was given and has not ended, by vLLM's own table.
+
+    The table is that of vLLM's load balancer, so there is none with one replica. Its keys are the replicas' numbers,
+    written as vLLM writes them for ZeroMQ. An aborted request stays in it until its replica has said that it let go.
+    """
+    table = getattr(llm.engine_core, "engine_inflight", {})
+    return {int.from_bytes(identity, "little"): count for identity, count in table.items()}
 
 
 def sampling_params(arguments: dict[str, Any]) -> Any:
