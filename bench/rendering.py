@@ -42,7 +42,7 @@ FRAMES, SIDE = 80, 448
 REAL_SIZE = {"shortest_edge": 4096, "longest_edge": 25_165_824}  # of a video, as Qwen3-VL's authors ship it
 CONTEXT = 65_536
 ROUNDS = 3
-TARGET_MS = 5.0  # of the event loop's lag, at the 99th percentile
+TARGET_MS = 5.0  # of the event loop's lag at the 99th percentile, beyond the machine's own
 _PROBE_S = 0.001
 _IDLE_S = 3.0
 
@@ -182,11 +182,14 @@ def report(measured: dict[str, Measured], idle: Measured, *, is_same: bool) -> i
     print(f"{'nothing':<18} {'':>28} event loop p99 {idle.lag_ms:6.2f} ms")
     for name, one in measured.items():
         ratio = one.windows_per_s / alone.windows_per_s
-        loop_ms = (one.loop_s - one.took_s * idle.loop_s / idle.took_s) * 1000 / one.windows
         rate = f"{one.windows_per_s:6.2f} windows/s  x {ratio:4.2f}"
-        print(f"{name:<18} {rate:<28} event loop p99 {one.lag_ms:6.2f} ms, loop {loop_ms:5.1f} ms a window")
+        loop_ms = (one.loop_s - one.took_s * idle.loop_s / idle.took_s) * 1000 / one.windows
+        loop = (
+            f", loop {loop_ms:4.1f} ms a window" if one is not alone else ""
+        )  # whose thread keeps the probe from turns
+        print(f"{name:<18} {rate:<28} event loop p99 {one.lag_ms:6.2f} ms{loop}")
     print(f"rendered windows are {'the same' if is_same else 'NOT the same'} byte for byte")
-    return 0 if is_same and all(one.lag_ms < TARGET_MS for _, one in rest) else 1
+    return 0 if is_same and all(one.lag_ms < TARGET_MS + idle.lag_ms for _, one in rest) else 1
 
 
 def main() -> int:
