@@ -5,8 +5,8 @@
 Each way renders the same windows of 80 frames of 448 x 448, three times in turns; what counts is the ratio within one
 run. While it runs, a probe on the event loop asks to be woken every millisecond and notes how late it is; the first
 line is the same probe while nothing is rendered, which is the machine's own lateness. ``loop`` is the processor time
-that the event loop's thread takes for a window. A renderer needs a core of its own. At the beginning the ways' tensors
-are compared byte by byte.
+that the event loop's thread takes for a window, less what the probe takes. A renderer needs a core of its own. At the
+beginning the ways' tensors are compared byte by byte.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ FRAMES, SIDE = 80, 448
 REAL_SIZE = {"shortest_edge": 4096, "longest_edge": 25_165_824}  # of a video, as Qwen3-VL's authors ship it
 CONTEXT = 65_536
 ROUNDS = 3
-TARGET_MS = 5.0  # of the event loop's lag, at the 99th percentile
+TARGET_MS = 5.0  # of the event loop's lag at the 99th percentile, beyond the machine's own
 _PROBE_S = 0.001
 _IDLE_S = 3.0
 
@@ -110,6 +110,15 @@ async def probe(late_ms: list[float]) -> AsyncIterator[None]:
         await asyncio.gather(sleeping, return_exceptions=True)
 
 
+async def rest(into: Measured) -> None:
+    """Render nothing for a while."""
+    begun_s, loop_s = time.monotonic(), time.thread_time()
+    async with probe(into.late_ms):
+        await asyncio.sleep(_IDLE_S)
+    into.took_s += time.monotonic() - begun_s
+    into.loop_s += time.thread_time() - loop_s
+
+
 async def measure(rendering: Rendering, jobs: list[tuple[RenderJob, FrameSet]], into: Measured, lanes: int) -> None:
     """Render all jobs, with one more in line than there are renderers."""
     work = iter(jobs)
@@ -156,8 +165,7 @@ async def bench(folder: Path, windows: int) -> int:
     try:
         is_same = await compare(ways, *jobs[0])
         for _ in range(ROUNDS):
-            async with probe(idle.late_ms):
-                await asyncio.sleep(_IDLE_S)
+            await rest(idle)
             for name, way in ways.items():
                 await measure(way, [jobs[at % len(jobs)] for at in range(windows)], measured[name], counts[name] or 1)
     finally:
@@ -173,11 +181,15 @@ def report(measured: dict[str, Measured], idle: Measured, *, is_same: bool) -> i
     print(f"{FRAMES} frames of {SIDE} x {SIDE}, {core_count()} cores, load {load:.1f} at the end")
     print(f"{'nothing':<18} {'':>28} event loop p99 {idle.lag_ms:6.2f} ms")
     for name, one in measured.items():
-        ratio, loop_ms = one.windows_per_s / alone.windows_per_s, one.loop_s * 1000 / one.windows
+        ratio = one.windows_per_s / alone.windows_per_s
         rate = f"{one.windows_per_s:6.2f} windows/s  x {ratio:4.2f}"
-        print(f"{name:<18} {rate:<28} event loop p99 {one.lag_ms:6.2f} ms, loop {loop_ms:5.1f} ms a window")
+        loop_ms = (one.loop_s - one.took_s * idle.loop_s / idle.took_s) * 1000 / one.windows
+        loop = (
+            f", loop {loop_ms:4.1f} ms a window" if one is not alone else ""
+        )  # whose thread keeps the probe from turns
+        print(f"{name:<18} {rate:<28} event loop p99 {one.lag_ms:6.2f} ms{loop}")
     print(f"rendered windows are {'the same' if is_same else 'NOT the same'} byte for byte")
-    return 0 if is_same and all(one.lag_ms < TARGET_MS for _, one in rest) else 1
+    return 0 if is_same and all(one.lag_ms < TARGET_MS + idle.lag_ms for _, one in rest) else 1
 
 
 def main() -> int:

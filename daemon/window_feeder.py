@@ -112,8 +112,7 @@ class _Held:
         frames, self._frames = self._frames, None
         if frames is None:
             return
-        self._sampler.release(frames)
-        frames.let_go()
+        self._sampler.release(frames, let_go=True)
         reserved = min(size_bytes, self._budget.limit_bytes)
         await self._budget.reserve(reserved)
         if self._is_over:  # an engine that does not let go of an aborted request

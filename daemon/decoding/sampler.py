@@ -194,9 +194,11 @@ class Sampler:
                 filling.close()
                 self.budget.release(filling.size_bytes)
 
-    def release(self, frame_set: FrameSet) -> None:
-        """Give a frame set's bytes back to the budget: once, when its frames are needed no more."""
+    def release(self, frame_set: FrameSet, *, let_go: bool = False) -> None:
+        """Give a frame set's bytes back to the budget, once; with ``let_go`` its pixels go though it is still held."""
         self.budget.release(frame_set.frames.nbytes)
+        if let_go:
+            frame_set.let_go()
 
     def _check_fits(self, plan: ClipPlan) -> None:
         """Refuse what could never be decoded: windows that overlap are held together."""

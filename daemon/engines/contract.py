@@ -46,13 +46,15 @@ class ReplicaStatistics:
 class RenderingState:
     """What an engine's renderers are doing now: processes that run, windows that wait for one, and are rendered.
 
-    ``replaced`` counts the processes that died and whose place another took.
+    ``done`` counts the windows that were rendered or refused, ``replaced`` the processes that died and whose place
+    another took.
     """
 
     processes: int = 0
     waiting: int = 0
     at_work: int = 0
     replaced: int = 0
+    done: int = 0
 
 
 # called with the bytes that the engine holds instead of the frames until it answers

@@ -113,7 +113,13 @@ class Health:
         counters = (count.clips_received, count.clips_done, count.clips_rejected, count.clip_retries, count.captions)
         done = sum(count.total(counter) for counter in (*counters, count.tokens))
         done += self.sampler.pool.progress  # a film of hours is planned for minutes
+        done += self.rendering_steps()
         return int(done + sum(self._events().values()))  # a long download is progress too
+
+    def rendering_steps(self) -> int:
+        """Return a count that rises with every window that is rendered, and every renderer that is replaced."""
+        rendering = self.engine.rendering
+        return 0 if rendering is None else rendering.done + rendering.replaced
 
     def line(self) -> str:
         """Return the one line that the service manager shows."""

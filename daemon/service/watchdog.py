@@ -56,7 +56,7 @@ class Watchdog:
         engine = _Watched(
             "the engine",
             lambda: health.metrics.requests > 0 and "engine" not in health.waiting_for(),
-            lambda: health.engine.progress,
+            lambda: health.engine.progress + health.rendering_steps(),
             self.stall_s,
         )
         loop = _Watched(

@@ -77,12 +77,12 @@ class SharedSampler(Sampler):
         if not isinstance(reading.shown, FrameSet):
             self._give_back(reading)
 
-    def release(self, frame_set: FrameSet) -> None:
-        """Take the frames back; their bytes are free when no question is left."""
+    def release(self, frame_set: FrameSet, *, let_go: bool = False) -> None:
+        """Take the frames back; their bytes are free, and the pixels may go, when no question is left."""
         reading = self._by_frames[frame_set]
         if self._give_back(reading):
             del self._by_frames[frame_set]
-            super().release(frame_set)
+            super().release(frame_set, let_go=let_go)
 
     def _give_back(self, reading: _Reading) -> bool:
         """Count a question as done; return whether it was the last one that held the clip."""

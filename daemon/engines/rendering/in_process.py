@@ -40,12 +40,12 @@ class InProcessRenderer:
     def __init__(self, renderer: Any, deadline_s: float) -> None:
         self._renderer, self._deadline_s = renderer, deadline_s
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._waiting = self._done = 0
 
     @property
     def state(self) -> RenderingState:
         """What the renderer is doing now."""
-        return RenderingState(0, self._waiting, int(self._turn.locked()))
+        return RenderingState(0, self._waiting, int(self._turn.locked()), done=self._done)
 
     @asynccontextmanager
     async def rendered(self, job: RenderJob, frames: FrameSet) -> AsyncIterator[RenderedWindow]:
@@ -69,6 +69,7 @@ class InProcessRenderer:
 
     def _next(self, work: "asyncio.Task[Any]") -> None:
         self._turn.release()
+        self._done += 1
         if not work.cancelled():
             work.exception()  # its caller has it, or is gone
 

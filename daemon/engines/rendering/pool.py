@@ -29,13 +29,14 @@ class RendererPool:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._lost: asyncio.Future[None] | None = None
-        self._waiting = self._replaced = 0
+        self._waiting = self._replaced = self._done = 0
 
     @property
     def state(self) -> RenderingState:
         """What the renderers are doing now."""
         running = sum(renderer.is_running for renderer in self._renderers)
-        return RenderingState(running, self._waiting, max(0, running - self._free.qsize()), self._replaced)
+        at_work = max(0, running - self._free.qsize())
+        return RenderingState(running, self._waiting, at_work, self._replaced, self._done)
 
     @property
     def pids(self) -> list[int]:
@@ -108,6 +109,7 @@ class RendererPool:
 
     def _give_back(self, renderer: RendererProcess, work: "asyncio.Task[RenderedWindow]") -> None:
         self._tasks.discard(work)
+        self._done += 1
         if not work.cancelled():
             work.exception()  # its caller has it, or is gone
         if self._closed:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from daemon.engines.contract import RenderingState
 from daemon.service.watchdog import Watchdog
 from tests.unit.daemon.running_parts import Heard, Parts
 
@@ -33,6 +34,19 @@ def test_an_engine_that_gets_on_is_alive(parts: Parts, watchdog: Watchdog) -> No
         for _ in range(10):
             parts.clock.now_s += STALL_S - 1
             parts.engine.progress += 1
+            pings.append(watchdog.look())
+
+    assert all(pings)
+
+
+def test_windows_that_are_rendered_are_progress(
+    parts: Parts, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with parts.metrics.in_engine():
+        pings = []
+        for done in range(10):
+            parts.clock.now_s += STALL_S - 1
+            monkeypatch.setattr(parts.engine, "rendering", RenderingState(done=done), raising=False)
             pings.append(watchdog.look())
 
     assert all(pings)

@@ -139,3 +139,16 @@ async def test_a_decoder_that_died_is_no_memory(
 
         assert plans == [truth.path.name] * 2
         assert sampler.budget.held_bytes == 0
+
+
+async def test_pixels_go_when_the_last_question_lets_them_go(truth: Truth) -> None:
+    async with sampler_for({truth.path.name: 2}) as sampler:
+        first, second = [await ask(sampler, question(truth.path, number)) for number in range(2)]
+        before = first.frames.copy()
+
+        sampler.release(first, let_go=True)
+        assert (second.frames == before).all()
+
+        sampler.release(second, let_go=True)
+        assert second.frames.strides == (0, 0, 0, 0)
+        assert sampler.budget.held_bytes == 0
