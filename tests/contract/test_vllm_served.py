@@ -39,10 +39,11 @@ class Family:
     name: str
     build: Callable[[Path], Path]
     form: MediaForm
+    marks: tuple[pytest.MarkDecorator, ...] = (pytest.mark.slow,)
 
 
 FAMILIES = [
-    Family("qwen3_vl", lambda folder: tiny_models.build("qwen3_vl", folder), VIDEO_IN_PAIRS),
+    Family("qwen3_vl", lambda folder: tiny_models.build("qwen3_vl", folder), VIDEO_IN_PAIRS, marks=()),
     Family("qwen2_5_vl", lambda folder: tiny_models.build("qwen2_5_vl", folder), VIDEO_IN_PAIRS),
     Family("bundled", lambda _: Path(neva.__file__).parent / "bundled", MediaForm("image")),
 ]
@@ -79,7 +80,9 @@ async def windows(tmp_path_factory: pytest.TempPathFactory) -> list[FrameSet]:
     return found
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=FAMILIES, ids=lambda family: family.name)
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[pytest.param(one, id=one.name, marks=one.marks) for one in FAMILIES]
+)
 async def said(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, windows: list[FrameSet]
 ) -> AsyncIterator[Said]:
