@@ -18,7 +18,9 @@ class VllmSettings(Section):
     pipeline_parallel_size: PositiveInt = Field(1, description="devices that share the stack of layers")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "half", "float"] = Field("auto", description="precision")
     quantization: str | None = Field(None, description="as vLLM names it")
-    max_model_len: PositiveInt | None = Field(None, description="longest prompt plus answer; the model's own if null")
+    max_model_len: PositiveInt | Literal["auto"] | None = Field(
+        None, description="longest prompt plus answer; the model's own if null; auto: as much of that as memory holds"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="anything else that vLLM's AsyncEngineArgs takes")
 
 
