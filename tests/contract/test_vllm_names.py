@@ -22,7 +22,7 @@ ATTRIBUTES = {
     },
     "vllm.config.VllmConfig": {"model_config", "scheduler_config"},
     "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len"},
-    "vllm.config.SchedulerConfig": {"max_num_seqs"},
+    "vllm.config.SchedulerConfig": {"max_num_seqs", "max_num_batched_tokens"},
     "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt"},
     "vllm.renderers.base.BaseRenderer": {"render_cmpl_async"},
     "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "info"},
@@ -36,12 +36,16 @@ ATTRIBUTES = {
     "vllm.v1.metrics.stats.SchedulerStats": {"num_running_reqs", "num_waiting_reqs", "kv_cache_usage"},
     "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
     "vllm.sampling_params.RequestOutputKind": {"FINAL_ONLY"},
+    "vllm.usage.usage_lib.UsageContext": {"OPENAI_API_SERVER"},
+    "vllm.multimodal.encoder_budget.MultiModalBudget": {"encoder_cache_size"},
 }
 
 PARAMETERS = {
-    "vllm.v1.engine.async_llm.AsyncLLM.from_engine_args": {"stat_loggers"},
+    "vllm.v1.engine.async_llm.AsyncLLM.from_engine_args": {"stat_loggers", "usage_context"},
     "vllm.v1.engine.async_llm.AsyncLLM.generate": {"prompt", "sampling_params", "request_id"},
     "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
+    "vllm.engine.arg_utils.EngineArgs.create_engine_config": {"usage_context"},
+    "vllm.multimodal.encoder_budget.MultiModalBudget.__init__": {"enable_cache"},
     "vllm.renderers.hf.resolve_chat_template": {"model_config"},
     "vllm.renderers.hf.resolve_chat_template_content_format": {"model_config"},
     "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats"},
