@@ -18,8 +18,9 @@ LIBRARY = ROOT / "daemon" / "engines" / "vllm" / "library.py"
 ATTRIBUTES = {
     "vllm.v1.engine.async_llm.AsyncLLM": {
         *("from_engine_args", "generate", "shutdown", "errored"),
-        *("output_handler", "renderer", "model_config", "vllm_config"),
+        *("output_handler", "renderer", "model_config", "vllm_config", "input_processor"),
     },
+    "vllm.v1.engine.input_processor.InputProcessor": {"mm_encoder_cache_size"},
     "vllm.config.VllmConfig": {"model_config", "scheduler_config"},
     "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len"},
     "vllm.config.SchedulerConfig": {"max_num_seqs", "max_num_batched_tokens"},

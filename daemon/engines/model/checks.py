@@ -12,6 +12,8 @@ from daemon.config.engine_settings import VllmSettings
 from daemon.engines.model.bundled import BUNDLED, bundled_model
 from daemon.engines.model.weights import check_weights, stored_dtype
 
+_READ_FROM_THE_FOLDER = ("auto", "hf", "safetensors")  # vLLM's load formats that read the folder's plain files
+
 # what vLLM's attention on the CPU has kernels for
 _CPU_HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
@@ -165,7 +167,8 @@ def check_structure(settings: VllmSettings) -> None:
     check_devices(settings)
     config = local_config(model)
     if config is not None:
-        check_weights(Path(model))
+        if settings.args.get("load_format", settings.args.get("load-format", "auto")) in _READ_FROM_THE_FOLDER:
+            check_weights(Path(model))
         check_parallel(settings, config)
         if runs_on_cpu():
             check_cpu_model(config)

@@ -28,22 +28,18 @@ class _Damaged(Exception):
 
 
 def check_weights(folder: Path) -> None:
-    """Refuse a model whose weights are damaged or not all there.
+    """Refuse a model whose weights, those that vLLM would read, are damaged or not all there.
+
+    Pickles count only where there are no safetensors, and where there is an index, the files that it names.
 
     Raises:
         ConfigurationError: naming the file.
     """
     tensors = sorted(folder.glob("*.safetensors"))
-    for path in tensors:
-        _checked(path, _check_safetensors)
-    if not tensors:  # vLLM takes the others only then
-        for path in sorted(folder.glob("pytorch_model*.bin")):
-            _checked(path, _check_pickle)
-    for index in sorted(folder.glob("*.index.json")):
-        if missing := sorted({name for name in _shards(index) if not (folder / name).is_file()}):
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            message = f"its weights are not all there: {index.name} names {missing[0]}{more}; fetch its files again"
-            raise ConfigurationError(message, path="engine.model")
+    index = folder / ("model.safetensors.index.json" if tensors else "pytorch_model.bin.index.json")
+    files = _shards(index) if index.is_file() else tensors or sorted(folder.glob("pytorch_model*.bin"))
+    for path in files:
+        _checked(path, _check_safetensors if path.suffix == ".safetensors" else _check_pickle)
 
 
 def stored_dtype(folder: Path) -> str | None:
@@ -119,10 +115,15 @@ def _check_pickle(path: Path) -> None:
         raise _Damaged("is neither a whole archive nor a pickle of torch")
 
 
-def _shards(index: Path) -> list[str]:
-    """Return the files that an index names."""
+def _shards(index: Path) -> list[Path]:
+    """Return the files that an index names; all of them are there."""
     try:
-        names = json.loads(index.read_text()).get("weight_map", {})
-    except (ValueError, AttributeError) as error:
-        raise ConfigurationError(f"its {index.name} is no index of weights: {error}", path="engine.model") from error
-    return [str(name) for name in names.values()] if isinstance(names, dict) else []
+        named = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"its weights can't be found: {index.name} is no index of them; fetch it again"
+        raise ConfigurationError(message, path="engine.model") from error
+    if missing := [name for name in named if not (index.parent / name).is_file()]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        message = f"its weights are not all there: {index.name} names {missing[0]}{more}; fetch its files again"
+        raise ConfigurationError(message, path="engine.model")
+    return [index.parent / name for name in named]

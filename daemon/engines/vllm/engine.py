@@ -17,7 +17,7 @@ from daemon.config.engine_settings import VllmSettings
 from daemon.engines.contract import Completion, EngineStatistics
 from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.model import checks
-from daemon.engines.model.token_planner import Check, ModelTokenPlanner, PlannedTokens
+from daemon.engines.model.token_planner import Check, EncoderBudget, ModelTokenPlanner, PlannedTokens
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import checked_args, cpu_environment, sampling_arguments
@@ -89,7 +89,7 @@ class VllmEngine:
             self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded, errors))
             self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
             self.slots = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
-            await self._learn_context(loaded.planner)
+            await self._learn_room(loaded.planner)
             await warm_up(self, loaded.planner, loaded.windows)
         except EngineLost as lost:
             raise start_fault(errors.cause(), lost, oom_kills=oom_kills() - kills) from lost
@@ -120,8 +120,10 @@ class VllmEngine:
                 os.environ.pop(name, None) if value is None else os.environ.update({name: value})
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
-    async def _learn_context(self, planner: ModelTokenPlanner) -> None:
-        """Take over the context that vLLM found room for, and ask again whether the prompts fit it."""
+    async def _learn_room(self, planner: ModelTokenPlanner) -> None:
+        """Take over what the encoder and the context have room for; ask again whether the prompts fit a shorter one."""
+        tokens = int(self._llm.input_processor.mm_encoder_cache_size)
+        planner.encoder_budget = EncoderBudget(tokens, lambda: tokens)
         longest = int(self._llm.model_config.max_model_len)
         if planner.max_model_len != longest:
             log.info("Memory holds a context of %d tokens of the model's %s.", longest, planner.max_model_len)

@@ -76,11 +76,12 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
         check_weights(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "5"])
+@pytest.mark.parametrize("text", ["{", "[1]", "5", "{}", '{"weight_map": 5}'])
 def test_an_index_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(safetensors())
     (tmp_path / "model.safetensors.index.json").write_text(text)
 
-    with pytest.raises(ConfigurationError, match=r"its model\.safetensors\.index\.json is no index of weights"):
+    with pytest.raises(ConfigurationError, match=r"model\.safetensors\.index\.json is no index of them"):
         check_weights(tmp_path)
 
 
@@ -125,3 +126,20 @@ def test_pickles_beside_safetensors_are_nobodys(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"broken")
 
     check_weights(tmp_path)
+
+
+def test_what_vllm_does_not_read_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "model-1.safetensors").write_bytes(safetensors())
+    (tmp_path / "left-over.safetensors").write_bytes(b"damaged")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "model-1.safetensors"}}))
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"w": "pytorch_model-1.bin"}}))
+    (tmp_path / "consolidated.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "not-fetched"}}))
+
+    check_weights(tmp_path)
+
+
+def test_missing_pickles_are_named(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"w": "pytorch_model-1.bin"}}))
+
+    with pytest.raises(ConfigurationError, match=r"pytorch_model\.bin\.index\.json names pytorch_model-1\.bin;"):
+        check_weights(tmp_path)
