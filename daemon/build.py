@@ -9,9 +9,9 @@ from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
 from connectors.routes import build_sink, frame_bytes, reopened_routes
 from daemon.alike_failures import AlikeFailures
+from daemon.config.chosen import with_slots
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.config.engine_settings import OpenAISettings
-from daemon.config.machine import with_slots
 from daemon.config.prompt_trial import check_prompts, check_templates
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
@@ -77,9 +77,9 @@ def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
         return planner, list(choices)
     from daemon.engines.openai.engine import ask_servers
 
-    found = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
+    found, said = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
     away = "No server of engine.base_urls answers now: the start waits for one."
-    return found or RemoteTokenPlanner(), [] if found is not None else [away]
+    return found or RemoteTokenPlanner(), said if found is not None else [away]
 
 
 def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:
@@ -88,9 +88,12 @@ def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSetti
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
-    """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is."""
-    sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
+async def started(settings: Settings, engine: Engine | None = None) -> AsyncIterator[tuple[Sampler, Engine]]:
+    """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is.
+
+    The engine is the one that the settings mean, unless another is given.
+    """
+    sampler, engine = build_sampler(settings), engine or build_engine(settings, partial(check_prompts, settings))
     try:
         await sampler.start()
         await engine.start()

@@ -11,9 +11,9 @@ from connectors.messages.url_secrets import MASK, mask_urls
 from connectors.routes import check_connectors
 from daemon.build import try_prompts
 from daemon.commands.terminal import say_lines
+from daemon.config.chosen import Chosen
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.engine_settings import VllmSettings
-from daemon.config.machine import Chosen
 from daemon.config.prompt_trial import check_templates, fewest_frames
 from daemon.config.settings import Settings
 from daemon.config.weak_settings import weak_settings

@@ -1,144 +1,47 @@
-"""The machine as a program in a container or a unit has it, and the limits chosen for it where none is written.
+"""The size of the machine that this process may use: its cores, and its memory.
 
-Cores are those that this process may run on, no more than its control group's ``cpu.max`` pays for. Memory is the
-machine's, or the least of ``memory.max`` and ``memory.high`` on the way up through its control groups.
+Both are what its control groups leave of the machine's: ``cpu.max`` in whole cores, ``memory.max`` and ``memory.high``.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidatorFunctionWrapHandler, WrapValidator
-
-AUTO: Any = "auto"  # what stands for a number in the configuration
-_GIB = 2**30
-
-# a core decodes a ten-second window of 1080p30 in some 1.3 s, and an answer takes up to 20 s: further clips would wait
-_CLIPS_A_CORE = 16
-_LEAST_CLIPS, _MOST_CLIPS = 64, 1024
-_LEAST_DECODERS, _MOST_DECODERS = 2, 64
-_LEAST_BYTES, _MOST_BYTES = _GIB, 32 * _GIB  # 32 GiB: 680 windows of 80 frames of 448 x 448
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a program may use."""
-
-    cores: int
-    memory_bytes: int
-
-    @classmethod
-    def of(cls, groups: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc")) -> "Machine":
-        """Return what this process may use; what can't be read bounds nothing."""
-        cores, memory = _cores(), _physical_bytes(proc)
-        for folder in _control_groups(groups, proc):
-            cores = min([cores, *_paid_cores(folder / "cpu.max")])
-            memory = min([memory, *_numbers(folder / "memory.max"), *_numbers(folder / "memory.high")])
-        return cls(max(1, cores), memory)
+def core_count(own_group: Path = _OWN_GROUP, groups: Path = _CGROUPS) -> int:
+    """Return how many cores this process may use: those that it may run on and its control groups pay for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(paid for folder in _folders(own_group, groups) for paid in _paid_cores(folder / "cpu.max"))])
 
 
-@cache
-def this_machine() -> Machine:
-    """Return what this process may use; read once, for what is chosen from it holds for the life of the program."""
-    return Machine.of()
+def memory_bytes(own_group: Path = _OWN_GROUP, groups: Path = _CGROUPS) -> int:
+    """Return the machine's memory, or what the control groups above this process leave of it where that is less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for folder in _folders(own_group, groups):
+        found += _numbers(folder / "memory.max") + _numbers(folder / "memory.high")
+    return min(found)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _physical_bytes(proc: Path) -> int:
+def _folders(own_group: Path, groups: Path) -> list[Path]:
+    """Return the folder of this process's control group and those above it; none without the unified hierarchy."""
     try:
-        lines = (proc / "meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _control_groups(groups: Path, proc: Path) -> Iterator[Path]:
-    """Yield the folder of this process's control group and those above it; none without the unified hierarchy."""
-    try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
+        place = groups / own_group.read_text().rpartition("::")[2].strip().lstrip("/")
     except OSError:
-        return
-    for line in lines:
-        if line.startswith("0::"):
-            folder = groups / line[3:].lstrip("/")
-            yield folder
-            yield from (above for above in folder.parents if above == groups or groups in above.parents)
-
-
-def _numbers(path: Path) -> list[int]:
-    """Return the numbers in a control group's file up to the first that is none, as ``max`` is."""
-    found = list[int]()
-    try:
-        for word in path.read_text().split():
-            found.append(int(word))
-    except (OSError, ValueError):
-        pass
-    return found
+        return []
+    return [folder for folder in (place, *place.parents) if folder.is_relative_to(groups)]
 
 
 def _paid_cores(path: Path) -> list[int]:
-    """Return how many whole cores ``quota period`` pays for, one at least; nothing where the quota is ``max``."""
-    quota, *period = _numbers(path) or [0]
-    return [max(1, quota // period[0])] if period and period[0] > 0 else []
+    """Return how many whole cores a quota a period pays for, one at least; nothing where the quota is ``max``."""
+    numbers = _numbers(path)
+    return [max(1, numbers[0] // numbers[1])] if len(numbers) == 2 and numbers[1] > 0 else []
 
 
-class Chosen(int):
-    """A number that was chosen for the machine, because none was written; ``why`` says by what."""
-
-    why: str
-
-    def __new__(cls, value: int, why: str) -> "Chosen":
-        number = super().__new__(cls, value)
-        number.why = why
-        return number
-
-
-def choose_decoders(machine: Machine) -> Chosen:
-    """Return how many decoding processes may be at work: decoding is three quarters of what a host does for a GPU."""
-    by_cores, by_memory = max(_LEAST_DECODERS, machine.cores * 3 // 4), max(1, machine.memory_bytes // _GIB)
-    if by_memory < by_cores:
-        return Chosen(min(by_memory, _MOST_DECODERS), f"one a GiB of {_size(machine.memory_bytes)} of memory")
-    return Chosen(
-        min(by_cores, _MOST_DECODERS),
-        f"three quarters of {machine.cores} cores, {_LEAST_DECODERS} at least and {_MOST_DECODERS} at most",
-    )
-
-
-def choose_bytes(machine: Machine) -> Chosen:
-    """Return what frames and encoded clips may take together."""
-    memory = machine.memory_bytes
-    if memory // 4 < _LEAST_BYTES:
-        return Chosen(max(1, memory // 4), f"a quarter of {_size(memory)} of memory")
-    why = f"an eighth of {_size(memory)} of memory, {_size(_LEAST_BYTES)} at least and {_size(_MOST_BYTES)} at most"
-    return Chosen(min(max(memory // 8, _LEAST_BYTES), _MOST_BYTES), why)
-
-
-def choose_clips(machine: Machine) -> Chosen:
-    """Return how many clips may be worked on at once; :func:`with_slots` knows the engine too."""
-    bounds = f"{_LEAST_CLIPS} at least and {_MOST_CLIPS} at most, or as many as the engine has slots"
-    why = f"{_CLIPS_A_CORE} a core of {machine.cores}, {bounds}"
-    return Chosen(min(max(machine.cores * _CLIPS_A_CORE, _LEAST_CLIPS), _MOST_CLIPS), why)
-
-
-def with_slots(clips: int, slots: int) -> int:
-    """Return how many clips may be in flight before an engine with ``slots``: a number that was written holds."""
-    return min(clips, max(slots, _LEAST_CLIPS)) if isinstance(clips, Chosen) else clips
-
-
-def chosen_by(choose: Callable[[Machine], Chosen]) -> WrapValidator:
-    """Return the validator of a number that may be ``auto``, which is then chosen for this machine."""
-
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        return choose(this_machine()) if value == AUTO or isinstance(value, Chosen) else handler(value)
-
-    return WrapValidator(validate)
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / _GIB:.3g} GiB"
+def _numbers(path: Path) -> list[int]:
+    """Return the numbers in a control group's file; none where it is not there or says ``max``."""
+    try:
+        return [int(word) for word in path.read_text().split()]
+    except (OSError, ValueError):
+        return []

@@ -19,8 +19,8 @@ from pydantic import (
 
 from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
+from daemon.config.chosen import AUTO, choose_bytes, choose_clips, choose_decoders, chosen_by
 from daemon.config.engine_settings import EngineSettings, VllmSettings
-from daemon.config.machine import AUTO, choose_bytes, choose_clips, choose_decoders, chosen_by
 from daemon.frame_look import ON_DEVICE
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
@@ -159,6 +159,9 @@ class LimitsSettings(Section):
     in_flight_bytes: Annotated[Bytes, chosen_by(choose_bytes)] = Field(
         AUTO, description="decoded frames and encoded clips together; auto: by the memory there is"
     )
+    rendered_bytes: Bytes | None = Field(
+        None, description="what the model's requests hold until they are answered; null: a quarter of the memory"
+    )
     max_clip_bytes: Bytes = Field(2 * 2**30, description="a larger clip is rejected")
     max_pixels: PositiveInt = Field(8_912_896, description="width x height of a frame; 8,912,896 is 4096 x 2176")
     max_picture_pixels: PositiveInt = Field(
@@ -188,6 +191,7 @@ class TimeoutsSettings(Section):
     request_deadline_s: PositiveFloat = Field(120.0, description="a request to the engine is aborted after this")
     stall_s: PositiveFloat = Field(180.0, description="an engine without progress for this long is dead")
     decode_deadline_s: PositiveFloat = Field(60.0, description="decoding one window takes at most this")
+    render_deadline_s: PositiveFloat = Field(120.0, description="rendering one window takes at most this, once begun")
     max_attempts: PositiveInt = Field(3, description="tries before a clip is rejected")
 
 

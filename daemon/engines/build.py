@@ -34,7 +34,14 @@ def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings, check
 
             debug = settings.log.level == "debug"
             windows = expected_windows(settings)
-            return VllmEngine(engine, max_frames=windows.max_frames, windows=windows, debug=debug, check=check)
+            return VllmEngine(
+                engine,
+                max_frames=windows.max_frames,
+                windows=windows,
+                render_deadline_s=settings.timeouts.render_deadline_s,
+                debug=debug,
+                check=check,
+            )
         case FakeSettings():
             script = None if engine.script is None else FaultScript.read(engine.script)
             return FakeEngine(delay_ms=engine.delay_ms, slots=engine.slots, script=script, check=check)

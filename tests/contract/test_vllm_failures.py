@@ -16,7 +16,7 @@ from daemon.commands.one_shot import SOURCE
 from daemon.config.engine_settings import VllmSettings
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.vllm.engine import VllmEngine
 from daemon.engines.vllm.load import load_model
 from daemon.prompts.prompt import Prompt
@@ -52,9 +52,11 @@ class Watched(VllmEngine):
         super().__init__(*given, **more)
         self.asked: list[tuple[int, ...]] = []
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         self.asked.append(frames.frames.shape[:3])
-        return await super().describe(frames, prompt, request_id)
+        return await super().describe(frames, prompt, request_id, rendered)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.machine import Machine, choose_clips
+from daemon.config.chosen import Machine, choose_clips
 from testing.repository import ROOT
 from tests.chaos.unit_rows import ANALYZE, UNITS, analyze, findings, open_doors, stage
 

@@ -9,22 +9,26 @@ import logging
 import os
 import signal
 import threading
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from typing import Any
 
 from connectors.errors import EngineLost, Reason, Transient
 from daemon.config.engine_settings import VllmSettings
-from daemon.engines.contract import Completion, EngineStatistics
+from daemon.engines.contract import Completion, EngineStatistics, Rendered, RenderingState, unheeded
 from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.model import checks
 from daemon.engines.model.token_planner import Check, EncoderBudget, ModelTokenPlanner, PlannedTokens
 from daemon.engines.model.window_shapes import ExpectedWindows
+from daemon.engines.rendering.choice import start_rendering
+from daemon.engines.rendering.in_process import Rendering
+from daemon.engines.rendering.job import RenderJob
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import checked_args, cpu_environment, sampling_arguments
 from daemon.engines.vllm.error_log import ErrorLog, may_collect
 from daemon.engines.vllm.load import LoadedModel, load_model
 from daemon.engines.vllm.output import StepLogger, completion, vision_tokens
-from daemon.engines.vllm.reaper import EngineReaper, kill_marked
+from daemon.engines.vllm.reaper import MARK, EngineReaper, kill_marked
 from daemon.engines.vllm.start_faults import oom_kills, start_fault
 from daemon.engines.vllm.warm_up import warm_up
 from daemon.prompts.prompt import Prompt
@@ -33,6 +37,7 @@ from daemon.windows import FrameSet
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # how soon a dead engine core is noticed where no request is waiting
+_COPIES = 2  # of a rendered window: one here, which the request keeps, and one in the engine's process
 _SHUTDOWN_S = 10.0  # what vLLM's processes are given to end by themselves
 
 
@@ -47,11 +52,13 @@ class VllmEngine:
         *,
         max_frames: int,
         windows: ExpectedWindows | None = None,
+        render_deadline_s: float = 120.0,
         debug: bool = False,
         check: Check = lambda _: None,
     ) -> None:
         self._settings, self._max_frames, self._debug, self._check = settings, max_frames, debug, check
         self._windows = windows
+        self._render_deadline_s = render_deadline_s
         _, self.model_id = checks.resolve_model(settings)
         self.slots = 2  # until the model is there and says how many it takes
         self.statistics = EngineStatistics()
@@ -59,6 +66,7 @@ class VllmEngine:
         self._llm: Any = None
         self._launching: asyncio.Future[Any] | None = None
         self._planner: ModelTokenPlanner | None = None
+        self._rendering: Rendering | None = None
 
     @property
     def planner(self) -> ModelTokenPlanner:
@@ -66,6 +74,17 @@ class VllmEngine:
         if self._planner is None:
             raise RuntimeError("the engine has not started")
         return self._planner
+
+    @property
+    def rendering(self) -> RenderingState | None:
+        """The state of the renderers; None before they are there."""
+        return None if self._rendering is None else self._rendering.state
+
+    @property
+    def _renderers(self) -> Rendering:
+        if self._rendering is None:
+            raise EngineLost("the engine was stopped")
+        return self._rendering
 
     @property
     def progress(self) -> int:
@@ -86,15 +105,24 @@ class VllmEngine:
         await asyncio.to_thread(self._check, loaded.planner)
         errors, kills = ErrorLog(), oom_kills()
         try:
-            self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded, errors))
-            self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
-            self.slots = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
-            await self._learn_room(loaded.planner)
-            await warm_up(self, loaded.planner, loaded.windows)
+            await self._bring_up(loaded, errors)
         except EngineLost as lost:
             raise start_fault(errors.cause(), lost, oom_kills=oom_kills() - kills) from lost
         finally:
             errors.close()
+
+    async def _bring_up(self, loaded: LoadedModel, errors: ErrorLog) -> None:
+        """Start vLLM and the renderers, and describe what will come once a replica."""
+        self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded, errors))
+        self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
+        each = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        self.slots = each * len(library.replicas(self._llm))
+        self.statistics.handed_over = lambda: {} if self._llm is None else library.handed_over(self._llm)
+        await self._learn_room(loaded.planner)
+        self._rendering = await start_rendering(
+            self._llm, self._settings.renderers, {MARK: self._reaper.mark}, self._render_deadline_s
+        )
+        await warm_up(self, loaded.planner, loaded.windows, replicas=len(self.statistics.replicas))
 
     def _launch(self, loaded: LoadedModel, errors: ErrorLog) -> Any:
         """Start vLLM's processes from a thread of their own.
@@ -130,39 +158,47 @@ class VllmEngine:
             planner.max_model_len = longest
             await asyncio.to_thread(self._check, planner)
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         """Return the model's answer for one window."""
         with library.translated(lambda: bool(self._llm.errored)):
-            rendered = await self._render(frames, prompt)
-            planned = PlannedTokens(len(rendered["prompt_token_ids"]), vision_tokens(rendered))
-            self.planner.check_planned(planned, len(frames.frames), prompt)
+            job = self._job(frames, prompt, request_id)
+            async with self._renderers.rendered(job, frames) as window:
+                planned = PlannedTokens(len(window.input["prompt_token_ids"]), vision_tokens(window.input))
+                self.planner.check_planned(planned, len(frames.frames), prompt)
+                await rendered(_COPIES * window.size_bytes)
             final = None
-            async for output in self._llm.generate(rendered, self._sampling(prompt), request_id):
+            async for output in self._llm.generate(window.input, self._sampling(prompt), request_id):
                 final = output
         if final is None:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")
         self.statistics.completions += 1
-        return completion(final, planned.prompt_tokens, planned.vision_tokens, top=prompt.logprobs)
+        done = completion(final, planned.prompt_tokens, planned.vision_tokens, top=prompt.logprobs)
+        return replace(done, render_queue_ms=window.queue_ms, render_ms=window.render_ms)
 
-    async def _render(self, frames: FrameSet, prompt: Prompt) -> Any:
-        """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
+    def _job(self, frames: FrameSet, prompt: Prompt, request_id: str) -> RenderJob:
+        """Return what vLLM's processor is asked to make of a window."""
         form = self.planner.form
         ids = self.planner.encoder.encode(prompt, form.items(len(frames.frames)))
-        one = {"prompt_token_ids": ids, "multi_modal_data": form.window_media(frames)}
-        (rendered,) = await self._llm.renderer.render_cmpl_async([one])
-        return rendered
+        return RenderJob.of(frames, ids, form, request_id, by_content=library.hashes_media(self._llm.vllm_config))
 
     def _sampling(self, prompt: Prompt) -> Any:
         return library.sampling_params(sampling_arguments(prompt, self.planner.encoder.stop(prompt)))
 
     async def wait_dead(self) -> None:
-        """Raise :class:`EngineLost` when the engine's process has died."""
-        while not (self._llm is not None and self._llm.errored):  # noqa: ASYNC110  vLLM has no event for it
+        """Raise :class:`EngineLost` when the engine's process has died, or nothing can be rendered any more."""
+        while not (self._llm is not None and self._llm.errored):  # vLLM has no event for it
+            if self._rendering is not None and self._rendering.lost:
+                raise EngineLost("a renderer died and another does not start")
             await asyncio.sleep(_POLL_S)
         raise EngineLost("the engine's process died")
 
     async def close(self) -> None:
         """Stop the model and every process of it."""
+        rendering, self._rendering = self._rendering, None
+        if rendering is not None:
+            await rendering.close()
         llm = await self._launched()
         self._llm = self._launching = None
         if llm is not None:

@@ -32,7 +32,12 @@ class LoadedModel:
 
 
 def load_model(
-    settings: VllmSettings, max_frames: int, *, windows: ExpectedWindows | None = None, debug: bool = False
+    settings: VllmSettings,
+    max_frames: int,
+    *,
+    windows: ExpectedWindows | None = None,
+    debug: bool = False,
+    weights: bool = True,
 ) -> LoadedModel:
     """Read a model's configuration and processor, and check that they fit the settings and the machine.
 
@@ -42,40 +47,46 @@ def load_model(
         ConfigurationError: naming the key that is wrong.
     """
     windows = windows or ExpectedWindows((max_frames,), max_frames)
-    model, _ = checks.resolve_model(settings)
+    model, _ = checks.resolve_model(settings, weights=weights)
     checked_args(settings.args)
-    checks.check_structure(settings)
+    checks.check_structure(settings, weights=weights)
     config = checks.local_config(model)
     set_environment(local_model=config is not None, debug=debug)
     arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
     check_types(settings.args, library.argument_class())
     with as_configuration_error("engine"):
-        engine_config = library.engine_config(arguments)
-        model_config = engine_config.model_config
-        if not model_config.is_multimodal_model:
-            raise ConfigurationError("it takes neither images nor videos", path="engine.model")
-        processor = library.processor_of(model_config)
-        supported = processor.info.supported_mm_limits
-        modality: Modality = "video" if "video" in supported else "image"
-        if modality not in supported:
-            raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
-        checks.check_parallel(settings, model_config.hf_config.to_dict())
-        hf_processor = processor.info.get_hf_processor()
-        max_size = max_frame_size(hf_processor, modality)
-        planner = ModelTokenPlanner(
-            _encoder(model_config, processor, modality),
-            MediaForm(modality, least_frames(hf_processor, modality)),
-            library.counter(processor),
-            max_model_len=model_config.max_model_len,
-            max_frame_size=max_size,
-        )
-        arguments["limit_mm_per_prompt"] = media_limits(modality, max_frames, max_size)
-        budget = choose_budget(settings, engine_config.scheduler_config, planner, windows)
+        configuration = library.configuration_of(arguments)
+        planner = _planner(settings, arguments, configuration.model_config)
+        limits = media_limits(planner.form.modality, max_frames, planner.max_frame_size)
+        arguments["limit_mm_per_prompt"] = limits
+        budget = choose_budget(settings, configuration.scheduler_config, planner, windows)
     arguments |= budget.arguments
     planner.encoder_budget = EncoderBudget(
-        budget.batched_tokens, lambda: library.encoder_budget(library.engine_config(arguments))
+        budget.batched_tokens, lambda: library.encoder_budget(library.configuration_of(arguments))
     )
     return LoadedModel(arguments, planner, windows, budget.choices)
+
+
+def _planner(settings: VllmSettings, arguments: dict[str, Any], model_config: Any) -> ModelTokenPlanner:
+    """Return the planner of a model's tokens, if the model takes videos or images and its towers can be shared."""
+    if not model_config.is_multimodal_model:
+        raise ConfigurationError("it takes neither images nor videos", path="engine.model")
+    processor = library.processor_of(model_config)
+    supported = processor.info.supported_mm_limits
+    modality: Modality = "video" if "video" in supported else "image"
+    if modality not in supported:
+        raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
+    ranks = settings.tensor_parallel_size
+    found = model_config.hf_config.to_dict()
+    checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
+    hf_processor = processor.info.get_hf_processor()
+    return ModelTokenPlanner(
+        _encoder(model_config, processor, modality),
+        MediaForm(modality, least_frames(hf_processor, modality)),
+        library.counter(processor),
+        max_model_len=model_config.max_model_len,
+        max_frame_size=max_frame_size(hf_processor, modality),
+    )
 
 
 def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:

@@ -18,16 +18,18 @@ _MOST_SHAPES = 4  # a source may have its own number of frames; more shapes than
 _MOST_BYTES = 2**28  # of one window; 80 frames of 1280 x 720 are 211 MiB
 
 
-async def warm_up(engine: Engine, planner: ModelTokenPlanner, windows: ExpectedWindows) -> None:
-    """Describe one window of each shape that will come, and one of as many frames as there may be.
+async def warm_up(engine: Engine, planner: ModelTokenPlanner, windows: ExpectedWindows, *, replicas: int = 1) -> None:
+    """Describe one window of each shape that will come, and one of as many frames as there may be, once a replica.
 
     Raises:
         ConfigurationError: the engine can't describe so many frames, however small.
         EngineLost: it gave no answer.
     """
     for number, shape in enumerate(await asyncio.to_thread(lambda: list(_shapes(planner, windows)))):
-        try:
-            await engine.describe(black_frames(shape.num_frames, shape.height, shape.width), TRIAL, f"warm-up/{number}")
+        frames = black_frames(shape.num_frames, shape.height, shape.width)
+        names = [f"warm-up/{number}/{replica}" for replica in range(replicas)]
+        try:  # at once, so that vLLM gives one to each
+            await asyncio.gather(*(engine.describe(frames, TRIAL, name) for name in names))
         except Poison as fault:
             if fault.reason == Reason.PROMPT:  # a model without a chat template is warmed up by its first clip
                 return

@@ -1,36 +1,45 @@
-"""`captiond check` says what was chosen for the machine, and why."""
+"""What ``captiond check`` says of servers."""
 
 from pathlib import Path
 
 import pytest
 
+from connectors.errors import ConfigurationError
 from daemon.commands.check import check
-from daemon.config import machine
 from daemon.config.file import settings_from
-from daemon.config.machine import Machine
 from daemon.config.settings import Settings
+from testing.refusing_server import MODEL, refusing_server
 
 
-def settings(folder: Path, **limits: object) -> Settings:
+def over(url: str, folder: Path, **engine: str) -> Settings:
     (folder / "inbox").mkdir()
-    places = {
+    values = {
         "sources": {"inbox": {"kind": "folder", "path": "inbox"}},
         "sink": {"kind": "folder", "path": "captions"},
+        "engine": {"kind": "openai", "base_urls": [url], "model": MODEL, **engine},
     }
-    return settings_from({**places, "engine": {"kind": "fake"}, "limits": limits}, folder=folder)
+    return settings_from(values, folder=folder)
 
 
-def test_what_is_chosen_is_said_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "this_machine", lambda: Machine(16, 64 * 2**30))
+def test_says_in_which_form_windows_go_to_a_server(tmp_path: Path) -> None:
+    with refusing_server() as server:
+        url = f"http://127.0.0.1:{server.server_port}/v1"
 
-    lines = check(settings(tmp_path, max_clips_in_flight="auto"))
+        lines = check(over(url, tmp_path))
 
-    assert "limits.decoders: 12, chosen: three quarters of 16 cores, 2 at least and 64 at most." in lines
-    assert any(line.startswith("limits.in_flight_bytes: 8,589,934,592, chosen: an eighth of 64 GiB") for line in lines)
-    assert any(line.startswith("limits.max_clips_in_flight: 256, chosen: 16 a core of 16") for line in lines)
+    (line,) = [line for line in lines if line.startswith("Windows go to")]
+    assert line.startswith(f"Windows go to {url} as images and not as videos: it does not say that it is vLLM. ")
 
 
-def test_what_is_written_is_not_said_to_be_chosen(tmp_path: Path) -> None:
-    lines = check(settings(tmp_path, decoders=3, in_flight_bytes="64MiB", max_clips_in_flight=4))
+def test_refuses_a_server_that_takes_no_videos_where_they_are_asked_for(tmp_path: Path) -> None:
+    with refusing_server() as server:
+        url = f"http://127.0.0.1:{server.server_port}/v1"
 
-    assert not any("chosen" in line for line in lines)
+        with pytest.raises(ConfigurationError, match=r"engine\.media: .* takes no videos: the server answers 400"):
+            check(over(url, tmp_path, media="video"))
+
+
+def test_says_that_no_server_answers(tmp_path: Path) -> None:
+    lines = check(over("http://127.0.0.1:9/v1", tmp_path))
+
+    assert "No server of engine.base_urls answers now: the start waits for one." in lines

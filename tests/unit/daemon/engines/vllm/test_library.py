@@ -68,7 +68,7 @@ def test_a_configuration_has_the_defaults_of_a_server(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(library, "argument_class", lambda: Arguments)
 
-    assert library.engine_config({"model": "m"}) is UsageContext.OPENAI_API_SERVER
+    assert library.configuration_of({"model": "m"}) is UsageContext.OPENAI_API_SERVER
 
 
 def test_the_logging_configuration_is_vllms_own_at_the_environments_level(monkeypatch: pytest.MonkeyPatch) -> None:
