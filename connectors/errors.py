@@ -46,7 +46,7 @@ class Reason(StrEnum):
     CHANGED = "changed"  # the file changed while it was read
     FORBIDDEN_PATH = "forbidden_path"  # outside the allowed roots, a symbolic link, not a regular file
     MALFORMED = "malformed"  # a message that can't be parsed
-    OVER_CONTEXT = "over_context"  # prompt + max_tokens above max_model_len
+    OVER_CONTEXT = "over_context"  # prompt + max_tokens above max_model_len, or frames above the encoder's budget
     PROMPT = "prompt"  # the prompt and the template do not fit together
     RENDER_DEADLINE = "render_deadline"  # rendering a window took too long, every time it was tried
     RENDERER_DIED = "renderer_died"  # the renderer's process crashed, every time it was tried

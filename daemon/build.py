@@ -9,12 +9,13 @@ from connectors.contract import Clip, Route
 from connectors.errors import EngineLost
 from connectors.routes import build_sink, frame_bytes, reopened_routes
 from daemon.alike_failures import AlikeFailures
+from daemon.config.chosen import with_slots
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
 from daemon.config.engine_settings import OpenAISettings
 from daemon.config.prompt_trial import check_prompts, check_templates
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
-from daemon.engines.build import build_engine, build_token_planner
+from daemon.engines.build import build_engine, planner_and_choices
 from daemon.engines.contract import Engine
 from daemon.engines.model.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.in_flight_file import InFlightFile
@@ -50,7 +51,7 @@ def build_pipeline(
         sampler,
         engine,
         choose,
-        max_clips_in_flight=settings.limits.max_clips_in_flight,
+        max_clips_in_flight=with_slots(settings.limits.max_clips_in_flight, engine.slots),
         max_attempts=settings.timeouts.max_attempts,
         metrics=metrics or Metrics(),
         in_flight=in_flight,
@@ -72,7 +73,8 @@ def try_prompts(settings: Settings) -> tuple[TokenPlanner, list[str]]:
 
 def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
     if not isinstance(settings.engine, OpenAISettings):
-        return build_token_planner(settings), []
+        planner, choices = planner_and_choices(settings)
+        return planner, list(choices)
     from daemon.engines.openai.engine import ask_servers
 
     found, said = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))

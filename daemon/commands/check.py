@@ -11,6 +11,7 @@ from connectors.messages.url_secrets import MASK, mask_urls
 from connectors.routes import check_connectors
 from daemon.build import try_prompts
 from daemon.commands.terminal import say_lines
+from daemon.config.chosen import Chosen
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.engine_settings import VllmSettings
 from daemon.config.prompt_trial import check_templates, fewest_frames
@@ -58,6 +59,7 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     by_source = settings_by_source(settings)
     lines = [_about_source(name, mine) for name, mine in by_source.items()]
     check_engine(settings.engine)
+    lines += _about_limits(settings)
     lines += weak_settings(settings)
     lines += check_connectors(settings)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
@@ -88,6 +90,12 @@ def _about_source(name: str, mine: ClipSettings) -> str:
         f"{frames.fps:g} frames a second" if frames.fps else f"{frames.frames_in(windows.window_ns)} frames a window"
     )
     return f"Source {name}: {cut}, {shown}, asked {mine.prompt.text!r}."
+
+
+def _about_limits(settings: Settings) -> list[str]:
+    """Return what was chosen for the machine where the configuration says auto, and why."""
+    chosen = [(key, number) for key, number in settings.limits if isinstance(number, Chosen)]
+    return [f"limits.{key}: {number:,}, chosen: {number.why}." for key, number in chosen]
 
 
 def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, show_tokens: bool) -> list[str]:

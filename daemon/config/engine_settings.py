@@ -19,7 +19,9 @@ class VllmSettings(Section):
     data_parallel_size: PositiveInt = Field(1, description="replicas of the model, each on devices of its own")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "half", "float"] = Field("auto", description="precision")
     quantization: str | None = Field(None, description="as vLLM names it")
-    max_model_len: PositiveInt | None = Field(None, description="longest prompt plus answer; the model's own if null")
+    max_model_len: PositiveInt | Literal["auto"] | None = Field(
+        None, description="longest prompt plus answer; the model's own if null; auto: as much of that as memory holds"
+    )
     renderers: Literal["auto"] | NonNegativeInt = Field(
         "auto", description="processes that make the model's tensors of frames; 0 is a thread of this one"
     )

@@ -19,6 +19,7 @@ from pydantic import (
 
 from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
+from daemon.config.chosen import AUTO, choose_bytes, choose_clips, choose_decoders, chosen_by
 from daemon.config.engine_settings import EngineSettings, VllmSettings
 from daemon.frame_look import ON_DEVICE
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
@@ -152,8 +153,12 @@ def _vllm_unless_said(values: Any) -> Any:
 class LimitsSettings(Section):
     """The most that captiond holds and accepts."""
 
-    max_clips_in_flight: PositiveInt = Field(64, description="clips worked on at once, over all sources")
-    in_flight_bytes: Bytes = Field(2**30, description="decoded frames and encoded clips together")
+    max_clips_in_flight: Annotated[PositiveInt, chosen_by(choose_clips)] = Field(
+        AUTO, description="clips worked on at once, over all sources; auto: by cores, and by the engine's slots"
+    )
+    in_flight_bytes: Annotated[Bytes, chosen_by(choose_bytes)] = Field(
+        AUTO, description="decoded frames and encoded clips together; auto: by the memory there is"
+    )
     rendered_bytes: Bytes | None = Field(
         None, description="what the model's requests hold until they are answered; null: a quarter of the memory"
     )
@@ -163,7 +168,9 @@ class LimitsSettings(Section):
         67_108_864, description="the same of a picture that is one frame; 67,108,864 is 8192 x 8192"
     )
     max_duration_s: PositiveFloat = Field(86_400.0, description="a longer clip is rejected")
-    decoders: PositiveInt = Field(2, description="decoding processes")
+    decoders: Annotated[PositiveInt, chosen_by(choose_decoders)] = Field(
+        AUTO, description="decoding processes; auto: by cores and memory"
+    )
     decoder_memory_bytes: Bytes = Field(4 * 2**30, description="address space of one decoding process")
     decode_s_per_clip_minute: PositiveFloat = Field(
         60.0, description="processor seconds that decoding may take for each minute of a clip, and for a shorter clip"

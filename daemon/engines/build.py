@@ -8,6 +8,7 @@ from daemon.engines.fake import FakeEngine, FakeTokenPlanner, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.engines.model.checks import check_structure
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner, TokenPlanner
+from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm.args import checked_args
 from daemon.windows import FramePolicy
 
@@ -32,9 +33,14 @@ def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings, check
             from daemon.engines.vllm.engine import VllmEngine
 
             debug = settings.log.level == "debug"
-            deadline_s = settings.timeouts.render_deadline_s
+            windows = expected_windows(settings)
             return VllmEngine(
-                engine, max_frames=most_frames(settings), render_deadline_s=deadline_s, debug=debug, check=check
+                engine,
+                max_frames=windows.max_frames,
+                windows=windows,
+                render_deadline_s=settings.timeouts.render_deadline_s,
+                debug=debug,
+                check=check,
             )
         case FakeSettings():
             script = None if engine.script is None else FaultScript.read(engine.script)
@@ -47,16 +53,22 @@ def build_token_planner(settings: Settings) -> TokenPlanner:
     Raises:
         ConfigurationError: the model and its settings do not fit.
     """
+    return planner_and_choices(settings)[0]
+
+
+def planner_and_choices(settings: Settings) -> tuple[TokenPlanner, tuple[str, ...]]:
+    """Return the planner of :func:`build_token_planner`, and sentences about what was chosen for the engine."""
     match settings.engine:
         case VllmSettings():
             from daemon.engines.vllm.load import load_model
 
-            debug = settings.log.level == "debug"
-            return load_model(settings.engine, most_frames(settings), debug=debug).planner
+            windows, debug = expected_windows(settings), settings.log.level == "debug"
+            loaded = load_model(settings.engine, windows.max_frames, windows=windows, debug=debug)
+            return loaded.planner, loaded.choices
         case OpenAISettings():
-            return RemoteTokenPlanner()
+            return RemoteTokenPlanner(), ()
         case FakeSettings():
-            return FakeTokenPlanner()
+            return FakeTokenPlanner(), ()
 
 
 def check_engine(settings: EngineSettings) -> None:
@@ -80,6 +92,17 @@ def most_frames(settings: Settings) -> int:
     from daemon.config.clip_settings import settings_by_source
 
     return max(_most(one.frames) for one in settings_by_source(settings).values())
+
+
+def expected_windows(settings: Settings) -> ExpectedWindows:
+    """Return the full windows of all sources. Of whole clips, whose length nobody knows, the longest is meant."""
+    from daemon.config.clip_settings import settings_by_source
+
+    counts = {
+        _most(one.frames) if one.windows.whole else one.frames.frames_in(one.windows.window_ns)
+        for one in settings_by_source(settings).values()
+    }
+    return ExpectedWindows(tuple(sorted(counts)), most_frames(settings), settings.limits.max_pixels)
 
 
 def _most(frames: FramePolicy) -> int:

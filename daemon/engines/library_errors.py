@@ -10,9 +10,18 @@ _PATH = re.compile(r"(?<![\w.])/[\w.@~+-]+(?:/[\w.@~+-]+)+")
 _LONGEST = 300  # characters; some libraries put whole inputs into their messages, and the fault into the cause
 
 
+def one_line(message: str) -> str:
+    """Return a library's words on one line and without paths, as long as a sentence may be."""
+    return _cleaned(message)[:_LONGEST]
+
+
+def _cleaned(message: str) -> str:
+    return " ".join(_PATH.sub("...", message).split())
+
+
 def sentence(error: BaseException) -> str:
     """Return an error's own words, or those of its cause where they are shorter, on one line and without paths."""
-    text = " ".join(_PATH.sub("...", str(error)).split())
+    text = _cleaned(str(error))
     if len(text) > _LONGEST and error.__cause__ is not None:
         return sentence(error.__cause__)
     return text[:_LONGEST] or type(error).__name__
@@ -25,5 +34,5 @@ def as_configuration_error(path: str) -> Iterator[None]:
         yield
     except ConfigurationError:
         raise
-    except (ValueError, TypeError, OSError, KeyError, AttributeError, ImportError) as error:
+    except (ValueError, TypeError, OSError, KeyError, AttributeError, ImportError, NotImplementedError) as error:
         raise ConfigurationError(sentence(error), path=path) from error

@@ -19,13 +19,14 @@ LIBRARY = ROOT / "daemon" / "engines" / "vllm" / "library.py"
 ATTRIBUTES = {
     "vllm.v1.engine.async_llm.AsyncLLM": {
         *("from_engine_args", "generate", "shutdown", "errored"),
-        *("output_handler", "renderer", "model_config", "vllm_config", "engine_core"),
+        *("output_handler", "renderer", "model_config", "vllm_config", "engine_core", "input_processor"),
     },
+    "vllm.v1.engine.input_processor.InputProcessor": {"mm_encoder_cache_size"},
     "vllm.config.VllmConfig": {"model_config", "scheduler_config", "cache_config", "parallel_config"},
     "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len", "multimodal_config"},
     "vllm.config.MultiModalConfig": {"mm_processor_cache_gb", "mm_ipc_gpu_memory_gb"},
     "vllm.config.CacheConfig": {"enable_prefix_caching"},
-    "vllm.config.SchedulerConfig": {"max_num_seqs"},
+    "vllm.config.SchedulerConfig": {"max_num_seqs", "max_num_batched_tokens"},
     "vllm.renderers.base.BaseRenderer": {"render_cmpl", "render_cmpl_async"},
     "vllm.inputs.MultiModalInput": {
         *("type", "prompt_token_ids", "prompt", "mm_kwargs", "mm_hashes", "mm_placeholders"),
@@ -49,15 +50,19 @@ ATTRIBUTES = {
     },
     "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
     "vllm.sampling_params.RequestOutputKind": {"FINAL_ONLY"},
+    "vllm.usage.usage_lib.UsageContext": {"OPENAI_API_SERVER"},
+    "vllm.multimodal.encoder_budget.MultiModalBudget": {"encoder_cache_size"},
     "vllm.entrypoints.openai.chat_completion.protocol.ChatCompletionRequest": {"media_io_kwargs"},
     "vllm.renderers.online_renderer.OnlineRenderer": {"trust_request_mm_kwargs"},
     "vllm.entrypoints.serve.engine.protocol.ModelCard": {"owned_by", "max_model_len"},
 }
 
 PARAMETERS = {
-    "vllm.v1.engine.async_llm.AsyncLLM.from_engine_args": {"stat_loggers"},
+    "vllm.v1.engine.async_llm.AsyncLLM.from_engine_args": {"stat_loggers", "usage_context"},
     "vllm.v1.engine.async_llm.AsyncLLM.generate": {"prompt", "sampling_params", "request_id"},
     "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
+    "vllm.engine.arg_utils.EngineArgs.create_engine_config": {"usage_context"},
+    "vllm.multimodal.encoder_budget.MultiModalBudget.__init__": {"enable_cache"},
     "vllm.renderers.hf.resolve_chat_template": {"model_config"},
     "vllm.renderers.hf.resolve_chat_template_content_format": {"model_config"},
     "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats", "engine_idx"},

@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.model.bundled import BUNDLED, bundled_model
+from daemon.engines.model.weights import check_weights, stored_dtype
+
+_READ_FROM_THE_FOLDER = ("auto", "hf", "safetensors")  # vLLM's load formats that read the folder's plain files
 
 # what vLLM's attention on the CPU has kernels for
 _CPU_HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -201,17 +203,8 @@ def resolve_dtype(settings: VllmSettings, model: str, config: Mapping[str, Any] 
     if settings.dtype != "auto" or not runs_on_cpu() or config is None:
         return settings.dtype
     said = [part.get(key) for part in (config, text_config(config)) for key in ("dtype", "torch_dtype")]
-    stored = next((dtype for dtype in said if dtype), None) or _stored_dtype(Path(model))
+    stored = next((dtype for dtype in said if dtype), None) or stored_dtype(Path(model))
     return "float32" if stored in ("float32", "F32") else "auto"
-
-
-def _stored_dtype(folder: Path) -> str | None:
-    """Return the type of the first tensor in a folder's weights, from the head of the file."""
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            head = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        return next((entry["dtype"] for name, entry in head.items() if name != "__metadata__"), None)
-    return None
 
 
 def check_structure(settings: VllmSettings, *, weights: bool = True) -> None:
@@ -223,6 +216,9 @@ def check_structure(settings: VllmSettings, *, weights: bool = True) -> None:
     check_devices(settings)
     config = local_config(model)
     if config is not None:
+        load_format = settings.args.get("load_format", settings.args.get("load-format", "auto"))
+        if weights and load_format in _READ_FROM_THE_FOLDER:
+            check_weights(Path(model))
         check_parallel(settings, config, tower_fits=lambda: True)
         if runs_on_cpu():
             check_cpu_model(config)

@@ -60,6 +60,31 @@ def check_context(prompt_tokens: int, max_tokens: int, max_model_len: int) -> No
         raise Poison(Reason.OVER_CONTEXT, detail, origin="prompt")
 
 
+class EncoderBudget:
+    """How many tokens of one video or image the engine takes at once, which is how large its cache for them is.
+
+    It is ``at_least`` so many, the tokens of a batch; ``exact`` asks the engine's own reckoning, which costs a run of
+    the processor, so it is asked about larger windows alone, and once.
+    """
+
+    def __init__(self, at_least: int, exact: Callable[[], int]) -> None:
+        self._at_least, self._exact = at_least, exact
+        self._known: int | None = None
+
+    def check(self, tokens: int) -> None:
+        """Raise :class:`Poison` where a video or an image of so many tokens is more than the engine takes."""
+        if tokens <= self._at_least:
+            return
+        if self._known is None:
+            self._known = max(self._exact(), self._at_least)
+        if tokens > self._known:
+            detail = (
+                f"its frames fill {tokens} tokens, and the engine takes {self._known} of one video or image "
+                "(engine.args.max_num_batched_tokens); fewer or smaller frames need fewer"
+            )
+            raise Poison(Reason.OVER_CONTEXT, detail, origin="prompt")
+
+
 class ModelTokenPlanner:
     """Plans with the model's own processor: black frames of the right shape go through it, and tokens are counted.
 
@@ -74,8 +99,10 @@ class ModelTokenPlanner:
         *,
         max_model_len: int,
         max_frame_size: MaxFrameSize | None,
+        encoder_budget: EncoderBudget | None = None,
     ) -> None:
         self.encoder, self.form, self._process = encoder, form, process
+        self.encoder_budget = encoder_budget  # None: it is not known, and nothing is refused for it
         self.max_model_len: int | None = max_model_len
         self.max_frame_size = max_frame_size
         self._plans: dict[tuple[object, ...], PlannedTokens] = {}
@@ -129,10 +156,15 @@ class ModelTokenPlanner:
     def check(
         self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
     ) -> None:
-        """Raise :class:`Poison` for a window whose prompt does not fit the template or the model's context."""
-        planned = self.plan(num_frames, height, width, prompt, offsets_ms)
+        """Raise :class:`Poison` for a window whose prompt does not fit the template, the context or the encoder."""
+        self.check_planned(self.plan(num_frames, height, width, prompt, offsets_ms), num_frames, prompt)
+
+    def check_planned(self, planned: PlannedTokens, num_frames: int, prompt: Prompt) -> None:
+        """Raise :class:`Poison` where a window of so many tokens does not fit the context or the encoder."""
         if self.max_model_len is not None:
             check_context(planned.prompt_tokens, prompt.max_tokens, self.max_model_len)
+        if self.encoder_budget is not None:
+            self.encoder_budget.check(planned.vision_tokens // self.form.items(num_frames))
 
 
 class RemoteTokenPlanner:

@@ -39,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "disable_log_stats": True,
 }
 
+_AS_MUCH_AS_FITS = -1  # vLLM's own number for the longest context that memory holds
+
 # for the life of the program, where the environment does not say otherwise
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -146,7 +148,7 @@ def engine_args(settings: VllmSettings, model: str, *, dtype: str) -> dict[str, 
         "data_parallel_size": settings.data_parallel_size,
         "dtype": dtype,
         "quantization": settings.quantization,
-        "max_model_len": settings.max_model_len,
+        "max_model_len": _AS_MUCH_AS_FITS if settings.max_model_len == "auto" else settings.max_model_len,
     }
 
 
@@ -180,9 +182,11 @@ def cpu_environment(settings: VllmSettings, cores: list[int]) -> dict[str, str]:
     """Return what an engine on the CPU needs in its environment: room for keys and values, and each rank's cores.
 
     vLLM binds one rank to each NUMA node by itself; ranks that share a node need their cores named: those of the first
-    replica, then those of the next.
+    replica, then those of the next. The room in the environment goes over the one in the arguments, so it is only given
+    where those name none.
     """
-    wanted = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    room = checked_args(settings.args).get("kv_cache_memory_bytes")
+    wanted = {} if room is not None else {"VLLM_CPU_KVCACHE_SPACE": "1"}
     ranks = local_ranks(settings)
     if ranks is not None and 1 < ranks <= len(cores):
         share = len(cores) // ranks

@@ -13,21 +13,24 @@ from dataclasses import replace
 from multiprocessing import resource_tracker
 from typing import Any
 
-from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
+from connectors.errors import EngineLost, Reason, Transient
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.contract import Completion, EngineStatistics, Rendered, RenderingState, unheeded
 from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.model import checks
-from daemon.engines.model.media_form import black_frames
-from daemon.engines.model.token_planner import Check, ModelTokenPlanner, check_context
+from daemon.engines.model.token_planner import Check, EncoderBudget, ModelTokenPlanner, PlannedTokens
+from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.rendering.choice import start_rendering
 from daemon.engines.rendering.in_process import Rendering
 from daemon.engines.rendering.job import RenderJob
 from daemon.engines.vllm import library
-from daemon.engines.vllm.args import cpu_environment, sampling_arguments
+from daemon.engines.vllm.args import checked_args, cpu_environment, sampling_arguments
+from daemon.engines.vllm.error_log import ErrorLog, may_collect
 from daemon.engines.vllm.load import LoadedModel, load_model
 from daemon.engines.vllm.output import StepLogger, completion, vision_tokens
 from daemon.engines.vllm.reaper import MARK, EngineReaper, kill_marked
+from daemon.engines.vllm.start_faults import oom_kills, start_fault
+from daemon.engines.vllm.warm_up import warm_up
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -48,11 +51,13 @@ class VllmEngine:
         settings: VllmSettings,
         *,
         max_frames: int,
+        windows: ExpectedWindows | None = None,
         render_deadline_s: float = 120.0,
         debug: bool = False,
         check: Check = lambda _: None,
     ) -> None:
         self._settings, self._max_frames, self._debug, self._check = settings, max_frames, debug, check
+        self._windows = windows
         self._render_deadline_s = render_deadline_s
         _, self.model_id = checks.resolve_model(settings)
         self.slots = 2  # until the model is there and says how many it takes
@@ -93,29 +98,45 @@ class VllmEngine:
             ConfigurationError: model and settings do not fit each other or the machine.
             EngineLost: the engine's processes did not come up.
         """
-        loaded = await asyncio.to_thread(load_model, self._settings, self._max_frames, debug=self._debug)
+        loaded = await asyncio.to_thread(
+            load_model, self._settings, self._max_frames, windows=self._windows, debug=self._debug
+        )
         self._planner = loaded.planner
         await asyncio.to_thread(self._check, loaded.planner)
-        self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded))
+        errors, kills = ErrorLog(), oom_kills()
+        try:
+            await self._bring_up(loaded, errors)
+        except EngineLost as lost:
+            raise start_fault(errors.cause(), lost, oom_kills=oom_kills() - kills) from lost
+        finally:
+            errors.close()
+
+    async def _bring_up(self, loaded: LoadedModel, errors: ErrorLog) -> None:
+        """Start vLLM and the renderers, and describe what will come once a replica."""
+        self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded, errors))
         self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
         each = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
         self.slots = each * len(library.replicas(self._llm))
         self.statistics.handed_over = lambda: {} if self._llm is None else library.handed_over(self._llm)
+        await self._learn_room(loaded.planner)
         self._rendering = await start_rendering(
             self._llm, self._settings.renderers, {MARK: self._reaper.mark}, self._render_deadline_s
         )
-        await self._warm_up()
+        await warm_up(self, loaded.planner, loaded.windows, replicas=len(self.statistics.replicas))
 
-    def _launch(self, loaded: LoadedModel) -> Any:
+    def _launch(self, loaded: LoadedModel, errors: ErrorLog) -> Any:
         """Start vLLM's processes from a thread of their own.
 
         1. The resource tracker of multiprocessing runs before signals are blocked, for its start unblocks them.
         2. SIGINT is blocked in this thread, so the processes inherit it blocked: Ctrl-C drains, it kills no engine.
-        3. The processes inherit the reaper's mark, and what the CPU needs, from the environment.
+        3. The processes inherit from the environment the reaper's mark, what the CPU needs, and where errors go.
         """
         wanted = cpu_environment(self._settings, checks.cpu_cores()) if checks.runs_on_cpu() else {}
+        if may_collect(checked_args(self._settings.args), os.environ):
+            wanted |= errors.open(library.logging_config(), os.environ)
         resource_tracker.ensure_running()
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)
         try:
             with self._reaper, as_configuration_error("engine"):
@@ -123,20 +144,19 @@ class VllmEngine:
         except RuntimeError as error:
             raise EngineLost(f"the engine did not come up: {sentence(error)}") from error
         finally:
-            for name in wanted:
-                os.environ.pop(name, None)
+            for name, value in before.items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
-    async def _warm_up(self) -> None:
-        """Describe black frames once a replica, so that no clip pays for what is made at the first request."""
-        frames, ask = black_frames(self._max_frames), Prompt("Describe.", max_tokens=1)
-        names = [f"warm-up/{number}" for number in self.statistics.replicas]
-        try:  # at once, so that vLLM gives one to each
-            await asyncio.gather(*(self.describe(frames, ask, name) for name in names))
-        except Poison as fault:
-            if fault.reason != Reason.PROMPT:  # a model without a chat template is warmed up by its first clip
-                message = f"it can't describe {self._max_frames} frames: {fault.detail}"
-                raise ConfigurationError(message, path="engine") from fault
+    async def _learn_room(self, planner: ModelTokenPlanner) -> None:
+        """Take over what the encoder and the context have room for; ask again whether the prompts fit a shorter one."""
+        tokens = int(self._llm.input_processor.mm_encoder_cache_size)
+        planner.encoder_budget = EncoderBudget(tokens, lambda: tokens)
+        longest = int(self._llm.model_config.max_model_len)
+        if planner.max_model_len != longest:
+            log.info("Memory holds a context of %d tokens of the model's %s.", longest, planner.max_model_len)
+            planner.max_model_len = longest
+            await asyncio.to_thread(self._check, planner)
 
     async def describe(
         self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
@@ -145,8 +165,8 @@ class VllmEngine:
         with library.translated(lambda: bool(self._llm.errored)):
             job = self._job(frames, prompt, request_id)
             async with self._renderers.rendered(job, frames) as window:
-                prompt_tokens = len(window.input["prompt_token_ids"])
-                check_context(prompt_tokens, prompt.max_tokens, self._llm.model_config.max_model_len)
+                planned = PlannedTokens(len(window.input["prompt_token_ids"]), vision_tokens(window.input))
+                self.planner.check_planned(planned, len(frames.frames), prompt)
                 await rendered(_COPIES * window.size_bytes)
             final = None
             async for output in self._llm.generate(window.input, self._sampling(prompt), request_id):
@@ -154,7 +174,7 @@ class VllmEngine:
         if final is None:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")
         self.statistics.completions += 1
-        done = completion(final, prompt_tokens, vision_tokens(window.input), top=prompt.logprobs)
+        done = completion(final, planned.prompt_tokens, planned.vision_tokens, top=prompt.logprobs)
         return replace(done, render_queue_ms=window.queue_ms, render_ms=window.render_ms)
 
     def _job(self, frames: FrameSet, prompt: Prompt, request_id: str) -> RenderJob:

@@ -6,6 +6,7 @@ change between releases, so ``tests/contract/test_vllm_names.py`` looks each of 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import field, make_dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +21,32 @@ def argument_class() -> type[Any]:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     return AsyncEngineArgs  # type: ignore[no-any-return]
+
+
+def configuration_of(arguments: dict[str, Any]) -> Any:
+    """Return the ``VllmConfig`` that an engine of these arguments has, with the defaults of ``vllm serve`` here."""
+    from vllm.usage.usage_lib import UsageContext
+
+    return argument_class()(**arguments).create_engine_config(UsageContext.OPENAI_API_SERVER)
+
+
+def encoder_budget(config: Any) -> int:
+    """Return how many tokens of one video or image an engine with this configuration takes."""
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.multimodal.encoder_budget import MultiModalBudget
+
+    return int(MultiModalBudget(config, MULTIMODAL_REGISTRY, enable_cache=False).encoder_cache_size)
+
+
+def logging_config() -> dict[str, Any]:
+    """Return the logging configuration that vLLM takes where it is given none, at the level of the environment."""
+    from vllm import envs
+    from vllm.logger import DEFAULT_LOGGING_CONFIG
+
+    config: dict[str, Any] = deepcopy(DEFAULT_LOGGING_CONFIG)
+    for part in (config["handlers"]["vllm"], config["loggers"]["vllm"]):
+        part["level"] = envs.VLLM_LOGGING_LEVEL
+    return config
 
 
 def processor_of(model_config: Any) -> Any:
@@ -113,14 +140,12 @@ def counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
 
 def launch(arguments: dict[str, Any], stat_logger: Any) -> Any:
     """Start ``AsyncLLM`` with its processes and return it."""
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    return AsyncLLM.from_engine_args(argument_class()(**arguments), stat_loggers=[stat_logger])
-
-
-def configuration_of(arguments: dict[str, Any]) -> Any:
-    """Return the ``VllmConfig`` that an engine of these arguments has."""
-    return argument_class()(**arguments).create_engine_config()
+    return AsyncLLM.from_engine_args(
+        argument_class()(**arguments), usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[stat_logger]
+    )
 
 
 def packed_configuration(configuration: Any) -> bytes:
@@ -242,15 +267,18 @@ def sampling_params(arguments: dict[str, Any]) -> Any:
 
 @contextmanager
 def translated(is_dead: Callable[[], bool]) -> Iterator[None]:
-    """Translate vLLM's errors into ours, once. ``is_dead`` says whether the engine has died."""
-    from vllm.exceptions import GracefulHTTPError, VLLMClientError
-    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+    """Translate vLLM's errors into ours, once. ``is_dead`` says whether the engine has died.
+
+    What vLLM calls an error of the server's, whichever (GenerationError, RetryableRequestError), is no clip's fault.
+    """
+    from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMServerError
+    from vllm.v1.engine.exceptions import EngineDeadError
 
     try:
         yield
     except EngineDeadError as error:
         raise EngineLost("the engine's process died") from error
-    except EngineGenerateError as error:
+    except VLLMServerError as error:
         cause = error.__cause__ or error
         raise Transient(sentence(cause), reason=Reason.ENGINE_REFUSED, origin="engine") from error
     except GracefulHTTPError as error:  # a queue of its own that is full

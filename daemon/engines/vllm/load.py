@@ -10,26 +10,43 @@ from daemon.engines.library_errors import as_configuration_error
 from daemon.engines.model import checks
 from daemon.engines.model.frame_size import least_frames, max_frame_size
 from daemon.engines.model.media_form import MediaForm
-from daemon.engines.model.token_planner import ModelTokenPlanner
+from daemon.engines.model.token_planner import EncoderBudget, ModelTokenPlanner
+from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
+from daemon.engines.vllm.budget import choose_budget
 from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model without its weights: its token planner, and the arguments that make its engine."""
+    """A model without its weights: its token planner, and the arguments that make its engine.
+
+    ``windows`` are those to warm up with, and ``choices`` sentences about what was chosen where nothing was written.
+    """
 
     arguments: Mapping[str, Any]
     planner: ModelTokenPlanner
+    windows: ExpectedWindows
+    choices: tuple[str, ...] = ()
 
 
-def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False, weights: bool = True) -> LoadedModel:
+def load_model(
+    settings: VllmSettings,
+    max_frames: int,
+    *,
+    windows: ExpectedWindows | None = None,
+    debug: bool = False,
+    weights: bool = True,
+) -> LoadedModel:
     """Read a model's configuration and processor, and check that they fit the settings and the machine.
+
+    ``windows`` are those that will come, of up to ``max_frames`` frames.
 
     Raises:
         ConfigurationError: naming the key that is wrong.
     """
+    windows = windows or ExpectedWindows((max_frames,), max_frames)
     model, _ = checks.resolve_model(settings, weights=weights)
     checked_args(settings.args)
     checks.check_structure(settings, weights=weights)
@@ -38,28 +55,38 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False, 
     arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
     check_types(settings.args, library.argument_class())
     with as_configuration_error("engine"):
-        model_config = library.argument_class()(**arguments).create_engine_config().model_config
-        if not model_config.is_multimodal_model:
-            raise ConfigurationError("it takes neither images nor videos", path="engine.model")
-        processor = library.processor_of(model_config)
-        supported = processor.info.supported_mm_limits
-        modality: Modality = "video" if "video" in supported else "image"
-        if modality not in supported:
-            raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
-        ranks = settings.tensor_parallel_size
-        found = model_config.hf_config.to_dict()
-        checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
-        hf_processor = processor.info.get_hf_processor()
-        max_size = max_frame_size(hf_processor, modality)
-        planner = ModelTokenPlanner(
-            _encoder(model_config, processor, modality),
-            MediaForm(modality, least_frames(hf_processor, modality)),
-            library.counter(processor),
-            max_model_len=model_config.max_model_len,
-            max_frame_size=max_size,
-        )
-    limits = media_limits(modality, max_frames, max_size)
-    return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
+        configuration = library.configuration_of(arguments)
+        planner = _planner(settings, arguments, configuration.model_config)
+        limits = media_limits(planner.form.modality, max_frames, planner.max_frame_size)
+        arguments["limit_mm_per_prompt"] = limits
+        budget = choose_budget(settings, configuration.scheduler_config, planner, windows)
+    arguments |= budget.arguments
+    planner.encoder_budget = EncoderBudget(
+        budget.batched_tokens, lambda: library.encoder_budget(library.configuration_of(arguments))
+    )
+    return LoadedModel(arguments, planner, windows, budget.choices)
+
+
+def _planner(settings: VllmSettings, arguments: dict[str, Any], model_config: Any) -> ModelTokenPlanner:
+    """Return the planner of a model's tokens, if the model takes videos or images and its towers can be shared."""
+    if not model_config.is_multimodal_model:
+        raise ConfigurationError("it takes neither images nor videos", path="engine.model")
+    processor = library.processor_of(model_config)
+    supported = processor.info.supported_mm_limits
+    modality: Modality = "video" if "video" in supported else "image"
+    if modality not in supported:
+        raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
+    ranks = settings.tensor_parallel_size
+    found = model_config.hf_config.to_dict()
+    checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
+    hf_processor = processor.info.get_hf_processor()
+    return ModelTokenPlanner(
+        _encoder(model_config, processor, modality),
+        MediaForm(modality, least_frames(hf_processor, modality)),
+        library.counter(processor),
+        max_model_len=model_config.max_model_len,
+        max_frame_size=max_frame_size(hf_processor, modality),
+    )
 
 
 def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.contract import TokenLogprob
+from connectors.errors import Reason, Transient
 from daemon.engines.contract import Completion, EngineStatistics, ReplicaStatistics
 
 
@@ -26,9 +27,19 @@ def _tensor_bytes(data: Any) -> int:
     return int(getattr(data, "nbytes", 0))
 
 
+_NO_ANSWER = ("error", "abort")  # vLLM's finish reasons of a request that ended without its answer
+
+
 def completion(output: Any, prompt_tokens: int, vision_tokens: int, *, top: int | None = None) -> Completion:
-    """Return vLLM's final output as ours, with the log-probabilities of ``top`` tokens a step where it is given."""
+    """Return vLLM's final output as ours, with the log-probabilities of ``top`` tokens a step where it is given.
+
+    Raises:
+        Transient: vLLM ended the request before its answer was whole.
+    """
     answer, metrics = output.outputs[0], output.metrics
+    if answer.finish_reason in _NO_ANSWER:
+        detail = f"the engine ended the request without an answer ({answer.finish_reason})"
+        raise Transient(detail, reason=Reason.ENGINE_REFUSED, origin="engine")
     queue_ms = engine_ms = 0.0
     if metrics is not None:
         queue_ms = max(0.0, (metrics.scheduled_ts - metrics.queued_ts) * 1000)

@@ -7,7 +7,7 @@ import pytest
 
 from connectors.errors import Poison, Reason
 from daemon.engines.model.media_form import MediaForm
-from daemon.engines.model.token_planner import ModelTokenPlanner, RemoteTokenPlanner, check_context
+from daemon.engines.model.token_planner import EncoderBudget, ModelTokenPlanner, RemoteTokenPlanner, check_context
 from daemon.prompts.prompt import Prompt
 from tests.unit.daemon.prompts.test_prompt import encoder
 
@@ -104,3 +104,20 @@ def test_nothing_is_known_of_a_remote_model() -> None:
 
 def test_prompt_and_answer_may_fill_the_context() -> None:
     check_context(90, 10, 100)
+
+
+def test_frames_above_the_encoders_budget_are_refused_and_the_budget_is_asked_for_once() -> None:
+    asked = list[int]()
+    budget = EncoderBudget(100, lambda: asked.append(1) or 150)  # type: ignore[func-returns-value]
+
+    budget.check(100)
+    assert asked == []
+    budget.check(150)
+    for tokens in (151, 10_000):
+        with pytest.raises(
+            Poison, match=rf"{tokens} tokens, and the engine takes 150 .*max_num_batched_tokens"
+        ) as over:
+            budget.check(tokens)
+        assert over.value.reason == Reason.OVER_CONTEXT
+
+    assert asked == [1]
