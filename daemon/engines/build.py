@@ -9,7 +9,9 @@ from daemon.engines.guard import GuardedEngine
 from daemon.engines.model.checks import check_structure
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner, TokenPlanner
 from daemon.engines.vllm.args import checked_args
-from daemon.windows import FramePolicy
+from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
+
+_LONGEST_NS = 10**9 * NS_PER_S  # of a clip that is one window; thirty years, as the settings allow
 
 
 def build_engine(settings: Settings, check: Check = lambda _: None) -> Engine:
@@ -76,10 +78,9 @@ def most_frames(settings: Settings) -> int:
     # settings of a source go over those of the top level, so they are asked for where they have met
     from daemon.config.clip_settings import settings_by_source
 
-    return max(_most(one.frames) for one in settings_by_source(settings).values())
+    return max(_most(one.windows, one.frames) for one in settings_by_source(settings).values())
 
 
-def _most(frames: FramePolicy) -> int:
-    if frames.splice is not None:
-        return 1
-    return frames.num_frames if frames.fps is None else frames.max_frames
+def _most(windows: WindowPolicy, frames: FramePolicy) -> int:
+    """Return the frames of the longest window: a tail that is too short for a window of its own joins the last."""
+    return frames.frames_in(_LONGEST_NS if windows.whole else windows.window_ns + windows.min_tail_ns)

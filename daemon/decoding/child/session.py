@@ -1,11 +1,10 @@
 """A clip inside the decoding child: its index, its place, and the windows that are being filled."""
 
 import gc
-import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Protocol
 
@@ -15,17 +14,18 @@ from numpy.typing import NDArray
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.containers import BEGIN_ANYWHERE
 from daemon.decoding.child.cursor import FrameCursor
+from daemon.decoding.child.open_window import OpenWindow
 from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pictures.assembly import PictureWriter, plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
 from daemon.decoding.child.pictures.heif import read_heif
-from daemon.decoding.child.pixels import Converter, Geometry, scaled_geometry
+from daemon.decoding.child.pixels import Converter, upright_size
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
-from daemon.frame_look import Look, MaxFrameSize
+from daemon.frame_look import FrameSize, Look
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
@@ -42,8 +42,11 @@ class FrameWriter(Protocol):
         """Name the frames that come next."""
         ...
 
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
-        """Write frame ``frame_index`` into ``uint8[H, W, 3]``; return the index of the one written, -1 for none."""
+    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
+        """Write frame ``frame_index`` into each ``uint8[H, W, 3]``, scaled to its size.
+
+        Return the index of the frame that was written, -1 for none.
+        """
         ...
 
     def close(self) -> None:
@@ -54,19 +57,28 @@ class FrameWriter(Protocol):
 class AvWriter:
     """Frames through PyAV: exact, forward, each group of pictures once."""
 
-    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        index: PacketIndex,
+        limits: MediaLimits,
+        look: Look | None = None,
+        own_size: FrameSize | None = None,
+    ) -> None:
         self._cursor = FrameCursor(descriptor, index, limits)
-        self._converter = Converter(new_scaler, look or Look())
+        self._converter = Converter(new_scaler, look or Look(), own_size)
         self._frames_held = min(_FRAMES_HELD, len(index))
         self.cost_bytes = 0
         self.want = self._cursor.want
 
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
+    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
         shown = self._cursor.get(frame_index)
         if shown is None:
             return -1
         self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
-        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1]))
+        aspect, orientation = self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1])
+        for out in outs:
+            self._converter.write(shown[1], out, aspect, orientation)
         return shown[0]
 
     def close(self) -> None:
@@ -75,50 +87,20 @@ class AvWriter:
             gc.collect()  # PyAV's streams and containers hold each other, and a decoder its picture
 
 
-@dataclass(slots=True)
-class OpenWindow:
-    """A window that is being filled: ``pending`` maps each frame still missing to the places that show it."""
-
-    frames: NDArray[np.uint8]
-    shown: list[int]
-    pending: dict[int, list[int]]
-
-    @classmethod
-    def open(cls, memory: int, frame_indices: list[int], geometry: Geometry) -> "OpenWindow":
-        """Map the memory file (and close its descriptor)."""
-        try:
-            mapped = mmap.mmap(memory, len(frame_indices) * geometry.frame_bytes)
-        finally:
-            os.close(memory)
-        shape = (len(frame_indices), geometry.height, geometry.width, 3)
-        pending: dict[int, list[int]] = {}
-        for place, frame_index in enumerate(frame_indices):
-            pending.setdefault(frame_index, []).append(place)
-        return cls(np.frombuffer(mapped, np.uint8).reshape(shape), [-1] * len(frame_indices), pending)
-
-    def close_gaps(self) -> None:
-        """Show the frame before where there is none, else the first one that there is."""
-        readable = [place for place, frame_index in enumerate(self.shown) if frame_index >= 0]
-        for place, frame_index in enumerate(self.shown):
-            if frame_index < 0 and readable:
-                source = max((p for p in readable if p < place), default=readable[0])
-                self.frames[place], self.shown[place] = self.frames[source], self.shown[source]
-
-
 class Session:
-    """One open clip: its decoder, and the windows that are being filled."""
+    """One open clip: its decoder, and the windows that are being filled. ``own_size`` is that of its frames."""
 
     def __init__(
         self,
         descriptor: int,
         decoder: str,
         index: PacketIndex,
-        geometry: Geometry,
+        own_size: FrameSize,
         limits: MediaLimits,
         look: Look | None = None,
     ) -> None:
         self._descriptor, self._decoder, self._index = descriptor, decoder, index
-        self._geometry, self._limits, self._look = geometry, limits, look or Look()
+        self._own_size, self._limits, self._look = own_size, limits, look or Look()
         self._windows: dict[int, OpenWindow] = {}
         self._writer: FrameWriter | None = None
 
@@ -127,14 +109,14 @@ class Session:
         """The bytes that its decoder is taken to hold."""
         return self._writer.cost_bytes if self._writer is not None else 0
 
-    def add(self, window: int, memory: int, frame_indices: list[int]) -> None:
-        """Take a window's memory file; its frames are written as they pass."""
-        self._windows[window] = OpenWindow.open(memory, frame_indices, self._geometry)
+    def add(self, window: int, memory: int, frame_indices: list[int], size: FrameSize | None = None) -> None:
+        """Take a window's memory file; its frames are written as they pass, scaled to ``size``."""
+        self._windows[window] = OpenWindow.open(memory, frame_indices, size or self._own_size)
 
     def fill(self, target: int, wanted: list[int]) -> list[int]:
         """Decode until window ``target`` is complete and return the indices of the frames that it shows."""
         writer = self._writer = self._writer or writer_of(
-            self._descriptor, self._index, self._limits, self._look, self._decoder
+            self._descriptor, self._index, self._limits, self._look, self._decoder, self._own_size
         )
         writer.want(wanted)
         last = max(self._windows[target].pending, default=-1)
@@ -146,16 +128,17 @@ class Session:
         return done.shown
 
     def _write(self, writer: FrameWriter, frame_index: int) -> None:
-        first: NDArray[np.uint8] | None = None
-        shown = -1
-        for window in self._windows.values():
-            for place in window.pending.pop(frame_index, ()):
-                if first is None:
-                    first = window.frames[place]
-                    shown = writer.write(frame_index, first)
-                elif shown >= 0:
-                    np.copyto(window.frames[place], first)
-                window.shown[place] = shown
+        """Write a frame wherever it is due: once for each size, and from there to the other places of that size."""
+        due = [(w, place) for w in self._windows.values() for place in w.pending.pop(frame_index, ())]
+        firsts: dict[tuple[int, ...], NDArray[np.uint8]] = {}
+        for window, place in due:
+            firsts.setdefault(window.frames.shape[1:], window.frames[place])
+        shown = writer.write(frame_index, *firsts.values())
+        for window, place in due:
+            window.shown[place] = shown
+            first = firsts[window.frames.shape[1:]]
+            if shown >= 0 and window.frames[place] is not first:
+                np.copyto(window.frames[place], first)
 
     def park(self) -> None:
         """Let go of the decoder; the next window opens it again."""
@@ -171,17 +154,22 @@ class Session:
 
 
 def writer_of(
-    descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None, decoder: str = "av"
+    descriptor: int,
+    index: PacketIndex,
+    limits: MediaLimits,
+    look: Look | None = None,
+    decoder: str = "av",
+    own_size: FrameSize | None = None,
 ) -> FrameWriter:
     """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder."""
     picture = read_heif(descriptor)
     if picture is not None:
-        return PictureWriter(descriptor, picture, limits, look or Look())
+        return PictureWriter(descriptor, picture, limits, look or Look(), own_size)
     if decoder == "decord":
         from daemon.decoding.child.decord import DecordWriter
 
         return DecordWriter(descriptor, index, limits)
-    return AvWriter(descriptor, index, limits, look)
+    return AvWriter(descriptor, index, limits, look, own_size)
 
 
 class Sessions:
@@ -213,18 +201,16 @@ class Sessions:
             session.close()
 
 
-def plan(
-    descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Planned, PacketIndex]:
+def plan(descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> tuple[Planned, PacketIndex]:
     """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
     """
     picture = read_heif(descriptor)
     if picture is not None:
-        return plan_picture(descriptor, picture, limits, max_size)
+        return plan_picture(descriptor, picture, limits)
     try:
-        return _plan(descriptor, limits, max_size, alive)
+        return _plan(descriptor, limits, alive)
     except Poison as poison:
         size_bytes = os.fstat(descriptor).st_size
         if poison.reason in _MAY_BE_TRUNCATED and is_truncated(descriptor, size_bytes):
@@ -234,9 +220,7 @@ def plan(
         raise
 
 
-def _plan(
-    descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Planned, PacketIndex]:
+def _plan(descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> tuple[Planned, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits)
     if found is None and not packets.index.counted:
@@ -248,12 +232,12 @@ def _plan(
     if 0 < limits.shown_pixels < width * height:
         gc.collect()  # as in AvWriter.close
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
-    geometry = scaled_geometry(width, height, aspect, turned, max_size, limits.shown_pixels)
+    size = upright_size(width, height, aspect, turned, limits.shown_pixels)
     planned = Planned(
         codec=packets.codec + named,
         container=packets.container,
-        width=geometry.width,
-        height=geometry.height,
+        width=size.width,
+        height=size.height,
         declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
         truncated=packets.truncated,
         failure=packets.failure,

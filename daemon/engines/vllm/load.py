@@ -8,11 +8,13 @@ from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.library_errors import as_configuration_error
 from daemon.engines.model import checks
-from daemon.engines.model.frame_size import least_frames, max_frame_size
-from daemon.engines.model.media_form import MediaForm
+from daemon.engines.model.frame_size import FrameSizes, least_frames, max_frame_size
+from daemon.engines.model.media_form import MediaForm, black_frames
 from daemon.engines.model.token_planner import ModelTokenPlanner
+from daemon.engines.model.video_resize import VideoResize
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
+from daemon.frame_look import FrameSize
 from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
 
 
@@ -49,15 +51,29 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
         checks.check_parallel(settings, model_config.hf_config.to_dict())
         hf_processor = processor.info.get_hf_processor()
         max_size = max_frame_size(hf_processor, modality)
+        form = MediaForm(modality, least_frames(hf_processor, modality))
         planner = ModelTokenPlanner(
             _encoder(model_config, processor, modality),
-            MediaForm(modality, least_frames(hf_processor, modality)),
+            form,
             library.counter(processor),
             max_model_len=model_config.max_model_len,
             max_frame_size=max_size,
+            sizes=_sizes(processor, hf_processor, form),
         )
     limits = media_limits(modality, max_frames, max_size)
     return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
+
+
+def _sizes(processor: Any, hf_processor: Any, form: MediaForm) -> FrameSizes:
+    """Return the rule for the sizes of windows' frames."""
+    counted = library.vision_counter(processor, form.modality)
+
+    def count(num_frames: int, size: FrameSize) -> int:
+        black = black_frames(num_frames, size.height, size.width)
+        return counted(form.items(num_frames), form.window_media(black))
+
+    resize = VideoResize.of(hf_processor, form.modality, library.video_settings(processor))
+    return FrameSizes(resize, form.least_frames, count)
 
 
 def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
