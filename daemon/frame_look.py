@@ -38,9 +38,9 @@ class FrameSize:
         """Return the same shape with at most so many pixels; None is no bound."""
         if max_pixels is None or self.pixels <= max_pixels:
             return self
-        scale = math.sqrt(max_pixels / self.pixels)
-        width, height = max(1, int(self.width * scale)), max(1, int(self.height * scale))
-        return FrameSize(min(width, max_pixels // height) or 1, min(height, max_pixels))
+        width = math.isqrt(max_pixels * self.width // self.height)
+        height = math.isqrt(max_pixels * self.height // self.width)
+        return FrameSize(min(max(1, width), max_pixels), min(max(1, height), max_pixels))
 
 
 @dataclass(frozen=True, slots=True)
