@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+ON_DEVICE = "av-device"  # the name of the decoder that is PyAV, with the graphics card where that can
+
 
 @dataclass(frozen=True, slots=True)
 class MaxFrameSize:

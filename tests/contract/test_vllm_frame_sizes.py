@@ -1,4 +1,4 @@
-"""Frames of the size of their window cost what they did, by the processors in vLLM; budgets are met for every window."""
+"""Frames of the size of their window cost what they did, by the processors in vLLM; every window meets its budget."""
 
 import json
 from pathlib import Path

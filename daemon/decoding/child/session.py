@@ -1,12 +1,12 @@
 """A clip inside the decoding child: its index, its place, and the windows that are being filled."""
 
 import gc
+import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,77 +14,50 @@ from numpy.typing import NDArray
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.containers import BEGIN_ANYWHERE
 from daemon.decoding.child.cursor import FrameCursor
-from daemon.decoding.child.open_window import OpenWindow
+from daemon.decoding.child.frame_writer import FrameWriter, writer_of
 from daemon.decoding.child.packets import PacketReader
-from daemon.decoding.child.pictures.assembly import PictureWriter, plan_picture
+from daemon.decoding.child.pictures.assembly import plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
 from daemon.decoding.child.pictures.heif import read_heif
-from daemon.decoding.child.pixels import Converter, upright_size
-from daemon.decoding.child.pyav import new_scaler
+from daemon.decoding.child.pixels import upright_size
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
 from daemon.frame_look import FrameSize, Look
 
-_FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
-_LARGE_BYTES = 2**24  # what a decoder held of so much is not left to the collector's own time
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
-class FrameWriter(Protocol):
-    """Writes the frames of a clip by their index."""
+@dataclass(slots=True, eq=False)
+class OpenWindow:
+    """A window that is being filled: ``pending`` maps each frame still missing to the places that show it."""
 
-    cost_bytes: int
+    frames: NDArray[np.uint8]
+    shown: list[int]
+    pending: dict[int, list[int]]
 
-    def want(self, frame_indices: list[int]) -> None:
-        """Name the frames that come next."""
-        ...
+    @classmethod
+    def open(cls, memory: int, frame_indices: list[int], size: FrameSize) -> "OpenWindow":
+        """Map the memory file (and close its descriptor)."""
+        try:
+            mapped = mmap.mmap(memory, len(frame_indices) * size.frame_bytes)
+        finally:
+            os.close(memory)
+        shape = (len(frame_indices), size.height, size.width, 3)
+        pending: dict[int, list[int]] = {}
+        for place, frame_index in enumerate(frame_indices):
+            pending.setdefault(frame_index, []).append(place)
+        return cls(np.frombuffer(mapped, np.uint8).reshape(shape), [-1] * len(frame_indices), pending)
 
-    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
-        """Write frame ``frame_index`` into each ``uint8[H, W, 3]``, scaled to its size.
-
-        Return the index of the frame that was written, -1 for none.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the decoder."""
-        ...
-
-
-class AvWriter:
-    """Frames through PyAV: exact, forward, each group of pictures once."""
-
-    def __init__(
-        self,
-        descriptor: int,
-        index: PacketIndex,
-        limits: MediaLimits,
-        look: Look | None = None,
-        own_size: FrameSize | None = None,
-    ) -> None:
-        self._cursor = FrameCursor(descriptor, index, limits)
-        self._converter = Converter(new_scaler, look or Look(), own_size)
-        self._frames_held = min(_FRAMES_HELD, len(index))
-        self.cost_bytes = 0
-        self.want = self._cursor.want
-
-    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
-        shown = self._cursor.get(frame_index)
-        if shown is None:
-            return -1
-        self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
-        aspect, orientation = self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1])
-        for out in outs:
-            self._converter.write(shown[1], out, aspect, orientation)
-        return shown[0]
-
-    def close(self) -> None:
-        self._cursor.close()
-        if self.cost_bytes > _LARGE_BYTES:
-            gc.collect()  # PyAV's streams and containers hold each other, and a decoder its picture
+    def close_gaps(self) -> None:
+        """Show the frame before where there is none, else the first one that there is."""
+        readable = [place for place, frame_index in enumerate(self.shown) if frame_index >= 0]
+        for place, frame_index in enumerate(self.shown):
+            if frame_index < 0 and readable:
+                source = max((p for p in readable if p < place), default=readable[0])
+                self.frames[place], self.shown[place] = self.frames[source], self.shown[source]
 
 
 class Session:
@@ -109,6 +82,11 @@ class Session:
         """The bytes that its decoder is taken to hold."""
         return self._writer.cost_bytes if self._writer is not None else 0
 
+    @property
+    def on_device(self) -> bool:
+        """Whether a graphics card decodes it."""
+        return self._writer is not None and self._writer.on_device
+
     def add(self, window: int, memory: int, frame_indices: list[int], size: FrameSize | None = None) -> None:
         """Take a window's memory file; its frames are written as they pass, scaled to ``size``."""
         self._windows[window] = OpenWindow.open(memory, frame_indices, size or self._own_size)
@@ -130,15 +108,15 @@ class Session:
     def _write(self, writer: FrameWriter, frame_index: int) -> None:
         """Write a frame wherever it is due: once for each size, and from there to the other places of that size."""
         due = [(w, place) for w in self._windows.values() for place in w.pending.pop(frame_index, ())]
-        firsts: dict[tuple[int, ...], NDArray[np.uint8]] = {}
+        firsts: dict[tuple[int, ...], tuple[OpenWindow, int]] = {}
         for window, place in due:
-            firsts.setdefault(window.frames.shape[1:], window.frames[place])
-        shown = writer.write(frame_index, *firsts.values())
+            firsts.setdefault(window.frames.shape[1:], (window, place))
+        shown = writer.write(frame_index, *(window.frames[place] for window, place in firsts.values()))
         for window, place in due:
             window.shown[place] = shown
-            first = firsts[window.frames.shape[1:]]
-            if shown >= 0 and window.frames[place] is not first:
-                np.copyto(window.frames[place], first)
+            first, at = firsts[window.frames.shape[1:]]
+            if shown >= 0 and (window, place) != (first, at):
+                np.copyto(window.frames[place], first.frames[at])
 
     def park(self) -> None:
         """Let go of the decoder; the next window opens it again."""
@@ -151,25 +129,6 @@ class Session:
         self.park()
         self._windows.clear()
         os.close(self._descriptor)
-
-
-def writer_of(
-    descriptor: int,
-    index: PacketIndex,
-    limits: MediaLimits,
-    look: Look | None = None,
-    decoder: str = "av",
-    own_size: FrameSize | None = None,
-) -> FrameWriter:
-    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder."""
-    picture = read_heif(descriptor)
-    if picture is not None:
-        return PictureWriter(descriptor, picture, limits, look or Look(), own_size)
-    if decoder == "decord":
-        from daemon.decoding.child.decord import DecordWriter
-
-        return DecordWriter(descriptor, index, limits)
-    return AvWriter(descriptor, index, limits, look, own_size)
 
 
 class Sessions:
