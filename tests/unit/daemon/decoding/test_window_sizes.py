@@ -10,6 +10,9 @@ from av.video.reformatter import VideoReformatter
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pixels import Converter
+from daemon.decoding.fields import decode, encode
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.protocol import Decode, reading
 from daemon.engines.model.frame_size import FrameSizes
 from daemon.frame_look import FrameSize, Look, PixelBudget
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
@@ -138,3 +141,25 @@ def test_a_scaler_is_kept_for_each_size() -> None:
     for width in range(1, 30):
         converter.write(grey(64, 36), np.zeros((18, width, 3), np.uint8))
     assert len(converter._scalers) == 8
+
+
+def request(**changes: object) -> Decode:
+    fields = {
+        **reading(MediaLimits(10**6, 60.0), Look()),
+        **{"session": 1, "decoder": "av", "opens": False, "width": 256, "height": 144, "target": 3},
+        **{"windows": (3, 4), "counts": (2, 1), "widths": (128, 64), "heights": (72, 36)},
+        **{"frame_indices": (7, 9, 9), "wanted": (7, 9), **changes},
+    }
+    return Decode(**fields)  # type: ignore[arg-type]
+
+
+def test_a_request_says_the_size_of_each_window() -> None:
+    sent = decode(Decode, encode(request()))
+
+    assert sent.new_windows == [(3, [7, 9], FrameSize(128, 72)), (4, [9], FrameSize(64, 36))]
+
+
+@pytest.mark.parametrize("sides", [(0, 64), (128, 2**31), (1,) * 17])
+def test_a_side_is_within_its_bounds(sides: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="is not from"):
+        encode(request(widths=sides))
