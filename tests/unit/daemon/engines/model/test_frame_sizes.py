@@ -15,6 +15,7 @@ from daemon.frame_look import FrameSize, PixelBudget
 from testing.repository import ROOT
 
 pytestmark = [
+    pytest.mark.slow,  # importing transformers takes most of it
     pytest.mark.timeout(600),
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
 ]
@@ -126,7 +127,7 @@ def test_the_processor_makes_the_same_of_both(name: str, num_frames: int, own: F
 
 
 @pytest.mark.parametrize("name", TINY)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 11), st.integers(8, 420), st.integers(8, 420))
 def test_the_grid_is_the_same_for_every_size_and_count(name: str, num_frames: int, width: int, height: int) -> None:
     video_processor, least = processor(name, TINY)
@@ -139,7 +140,7 @@ def test_the_grid_is_the_same_for_every_size_and_count(name: str, num_frames: in
 
 
 @pytest.mark.parametrize("name", REAL)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 200), st.integers(16, 4096), st.integers(16, 2176), st.sampled_from([None, 768, 64]))
 def test_what_is_kept_is_never_more_than_what_is_given(
     name: str, num_frames: int, width: int, height: int, frame_tokens: int | None
