@@ -71,8 +71,7 @@ _made: dict[str, Any] = {}
 
 
 def processor(name: str, which: dict[str, tuple[str, dict[str, Any], int]]) -> tuple[Any, int]:
-    import transformers
-
+    transformers = pytest.importorskip("transformers")
     kind, values, least = which[name]
     key = f"{name}{values}"
     if key not in _made:
