@@ -97,7 +97,7 @@ async def started(settings: Settings, engine: Engine | None = None) -> AsyncIter
     try:
         await sampler.start()
         await engine.start()
-        sampler.scale_down_to(engine.planner.max_frame_size)
+        sampler.scale_by(engine.planner.frame_size)
         yield sampler, engine
     except* EngineLost as lost:
         raise lost.exceptions[0] from None

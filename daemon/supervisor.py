@@ -88,7 +88,7 @@ class Supervisor:
         await self._unless_stopped(components.sampler.start())
         stack.push_async_callback(components.engine.close)
         await self._unless_stopped(components.engine.start())
-        components.sampler.scale_down_to(components.engine.planner.max_frame_size)
+        components.sampler.scale_by(components.engine.planner.frame_size)
         stack.push_async_callback(components.sink.close)
         for route in components.routes:
             stack.push_async_callback(route.close)

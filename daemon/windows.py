@@ -11,7 +11,7 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.frame_look import Look
+from daemon.frame_look import Look, PixelBudget
 
 NS_PER_S = 1_000_000_000
 _WINDOWS_KEPT = 32  # more than are ever worked on at once
@@ -104,7 +104,8 @@ class FramePolicy:
     ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame indices, padded
     with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and
     ``max_frames``. ``splice`` shows a single frame. ``background`` is what transparent pixels are shown over, and
-    ``tone_map`` says whether HDR is shown as SDR.
+    ``tone_map`` says whether HDR is shown as SDR. The last three say what frames may cost
+    (:class:`daemon.frame_look.PixelBudget`).
 
     Plan hashes are made of the text of a policy, so fields that came later stand in it only where they say something.
     """
@@ -118,6 +119,9 @@ class FramePolicy:
     snap: Literal["exact", "keyframe"] = "exact"
     background: str = field(default="white", repr=False)
     tone_map: Literal["auto", "none"] = field(default="auto", repr=False)
+    max_pixels: int | None = field(default=None, repr=False)
+    max_vision_tokens: int | None = field(default=None, repr=False)
+    max_frame_tokens: int | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         said = ((f, getattr(self, f.name)) for f in fields(self))
@@ -129,6 +133,11 @@ class FramePolicy:
         digits = _COLOURS.get(self.background, self.background).removeprefix("#")
         red, green, blue = bytes.fromhex(digits)
         return Look((red, green, blue), self.tone_map == "auto")
+
+    @property
+    def budget(self) -> PixelBudget:
+        """The most that the frames of a window may cost."""
+        return PixelBudget(self.max_pixels, self.max_vision_tokens, self.max_frame_tokens)
 
     def frames_in(self, length_ns: int) -> int:
         """Return how many frames a window of ``length_ns`` shows."""

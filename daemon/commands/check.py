@@ -20,12 +20,13 @@ from daemon.config.weak_settings import weak_settings
 from daemon.decoding.process import try_cage
 from daemon.engines.build import check_engine
 from daemon.engines.model.checks import count_devices
+from daemon.frame_look import FrameSize
 
 _SECRET = ("password", "secret", "token", "api_key", "api-key", "credential", "authorization", "cookie")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")
 
 # the frames that the processor is asked about beside small ones, for there is no clip
-_PROBE_HEIGHT, _PROBE_WIDTH = 720, 1280
+_PROBE = FrameSize(1280, 720)
 
 
 def masked(settings: Settings) -> dict[str, Any]:
@@ -106,13 +107,14 @@ def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, s
     planner, lines = try_prompts(settings)
     for name, mine in by_source.items():
         count = fewest_frames(mine)
-        place = f"a window of {count} frames of {_PROBE_WIDTH} x {_PROBE_HEIGHT}"
+        place = f"a window of {count} frames of {_PROBE.width} x {_PROBE.height}"
         try:
-            planner.check(mine.prompt, count, _PROBE_HEIGHT, _PROBE_WIDTH)
-            tokens = planner.prompt_tokens(count, _PROBE_HEIGHT, _PROBE_WIDTH, mine.prompt)
+            size = planner.frame_size(count, _PROBE, mine.frames.budget)
+            planner.check(mine.prompt, count, size.height, size.width)
+            tokens = planner.prompt_tokens(count, size.height, size.width, mine.prompt)
         except Poison as fault:
             lines.append(f"Source {name}: smaller frames fit, but not {place}: {fault.detail}.")
             continue
         if tokens is not None and show_tokens:
-            lines.append(f"Source {name}: {tokens} prompt tokens a window of {_PROBE_WIDTH} x {_PROBE_HEIGHT} frames.")
+            lines.append(f"Source {name}: {tokens} prompt tokens a window of {_PROBE.width} x {_PROBE.height} frames.")
     return lines

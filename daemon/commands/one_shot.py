@@ -51,7 +51,7 @@ async def use_plans(
     """Plan each clip and use the plan; 65 when one of them can't be planned."""
     settings_of, code = clip_settings(settings, SOURCE), ExitCode.CLEAN
     sampler = build_sampler(settings)
-    sampler.scale_down_to(planner.max_frame_size)
+    sampler.scale_by(planner.frame_size)
     await sampler.start()
     try:
         for path in clips:

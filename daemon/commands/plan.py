@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,33 @@ async def plan(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode
     return await use_plans(settings, planner, clips, show)
 
 
-def _tokens(clip: PlannedClip, planner: TokenPlanner) -> list[int | None]:
-    """Return the prompt's tokens of each window: a model may write times into its prompt, so each has its own."""
-    plan, prompt, tokens = clip.plan, clip.settings.prompt, list[int | None]()
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """The tokens of a window: the prompt's, those of its frames, and these without ``frames``' own bounds."""
+
+    prompt: int | None
+    vision: int | None
+    unbounded_vision: int | None
+
+
+def _tokens(clip: PlannedClip, planner: TokenPlanner) -> list[_Tokens]:
+    """Return the tokens of each window: a model may write times into its prompt, so each has its own."""
+    plan, prompt, tokens = clip.plan, clip.settings.prompt, list[_Tokens]()
     for window in plan.windows:
+        size, count = plan.size_of(window), len(window.frame_indices)
         offsets = offsets_from(window.start_ns, (int(plan.pts_ns[index]) for index in window.frame_indices))
-        planner.check(prompt, len(offsets), plan.height, plan.width, offsets)
-        tokens.append(planner.prompt_tokens(len(offsets), plan.height, plan.width, prompt, offsets))
+        planner.check(prompt, count, size.height, size.width, offsets)
+        tokens.append(
+            _Tokens(
+                planner.prompt_tokens(count, size.height, size.width, prompt, offsets),
+                planner.vision_tokens(count, size),
+                planner.vision_tokens(count, plan.own_size),
+            )
+        )
     return tokens
 
 
-def _row(clip: PlannedClip, tokens: Sequence[int | None]) -> dict[str, Any]:
+def _row(clip: PlannedClip, tokens: Sequence[_Tokens]) -> dict[str, Any]:
     windows = [
         {
             "index": window.index,
@@ -54,9 +71,13 @@ def _row(clip: PlannedClip, tokens: Sequence[int | None]) -> dict[str, Any]:
                 {"sample_ns": sample_ns, "pts_ns": int(clip.plan.pts_ns[index])}
                 for sample_ns, index in zip(window.sample_ns, window.frame_indices, strict=True)
             ],
-            "prompt_tokens": prompt_tokens,
+            "width": clip.plan.size_of(window).width,
+            "height": clip.plan.size_of(window).height,
+            "prompt_tokens": of_window.prompt,
+            "vision_tokens": of_window.vision,
+            "unbounded_vision_tokens": of_window.unbounded_vision,
         }
-        for window, prompt_tokens in zip(clip.plan.windows, tokens, strict=True)
+        for window, of_window in zip(clip.plan.windows, tokens, strict=True)
     ]
     plan = clip.plan
     return {
@@ -72,7 +93,7 @@ def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
     console = Console()
     say(
         f"{path}: {planned.container}, {planned.codec}, {len(planned.pts_ns)} frames in "
-        f"{planned.duration_ns / NS_PER_S:.3f} s; the model gets {planned.width} x {planned.height}.",
+        f"{planned.duration_ns / NS_PER_S:.3f} s, {planned.width} x {planned.height} as they are.",
         to=console,
     )
     if planned.media_start_ns:
@@ -80,14 +101,19 @@ def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
         say(f"The first frame is shown at {at_s:.3f} s of the container's clock.", to=console)
     for line in row["mended"]:
         say(f"Mended: {line}.", to=console)
-    table = Table("window", "span", "frames shown at (s)", "tokens", "KiB")
+    is_bounded = any(window["unbounded_vision_tokens"] != window["vision_tokens"] for window in row["windows"])
+    columns = ["tokens", "of frames", "unbounded"] if is_bounded else ["tokens", "of frames"]
+    table = Table("window", "span", "frames shown at (s)", "size", *columns, "KiB")
     for window, planned_window in zip(row["windows"], planned.windows, strict=True):
         at = [f"{frame['pts_ns'] / NS_PER_S:.3f}" for frame in window["frames"]]
         shown = " ".join(at) if len(at) <= 8 else f"{' '.join(at[:3])} ... {at[-1]} ({len(at)} frames)"
-        size_kib = len(at) * planned.width * planned.height * 3 // 1024
+        size = f"{window['width']} x {window['height']}"
         if planned_window.distinct_frames < len(at):
             shown += f" ({planned_window.distinct_frames} distinct)"
         span = f"{clock(window['start_ns'])} - {clock(window['exclusive_end_ns'])}"
-        tokens = "-" if window["prompt_tokens"] is None else str(window["prompt_tokens"])
-        table.add_row(str(window["index"]), span, shown, tokens, f"{size_kib:,}")
+        counts = [window[name] for name in ("prompt_tokens", "vision_tokens", "unbounded_vision_tokens")]
+        tokens = ["-" if count is None else str(count) for count in counts[: len(columns)]]
+        table.add_row(
+            str(window["index"]), span, shown, size, *tokens, f"{planned.window_bytes(planned_window) // 1024:,}"
+        )
     show_table(table, to=console)

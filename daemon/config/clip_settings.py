@@ -12,6 +12,7 @@ from connectors.contract import PROMPT_FROM, SENDER, Clip
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.section import Section
 from connectors.validation import first_fault
+from daemon.config.frame_presets import KEYS as PRESET_KEYS
 from daemon.config.settings import GenerationSettings, PromptSettings, Settings
 from daemon.frame_look import ON_DEVICE
 from daemon.prompts.prompt import Prompt
@@ -92,6 +93,7 @@ _REPLACED = {
     "window_s": _SECONDS,
     "fps": frozenset({"num_frames"}),
     "num_frames": frozenset({"fps", "min_frames", "max_frames"}),
+    "preset": frozenset(PRESET_KEYS),
 }
 
 

@@ -13,6 +13,7 @@ from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.config.clip_settings import ClipSettings, settings_by_source
 from daemon.config.engine_settings import OpenAISettings
 from daemon.config.settings import Settings
+from daemon.frame_look import FrameSize, PixelBudget
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO, templates
 
@@ -23,6 +24,8 @@ class Planner(Protocol):
     """The part of :class:`daemon.engines.model.token_planner.TokenPlanner` that a trial asks."""
 
     def check(self, prompt: Prompt, num_frames: int, height: int, width: int) -> None: ...
+
+    def frame_size(self, num_frames: int, own: FrameSize, budget: PixelBudget) -> FrameSize: ...
 
 
 def check_templates(settings: Settings) -> None:
@@ -50,6 +53,29 @@ def check_prompts(settings: Settings, planner: Planner) -> None:
             path = trial.key(fault, _Keys(settings, name))
             message = f"every clip of source {name} would be rejected (sources.{name}.prompt, or the top level's)"
             raise ConfigurationError(f"{message}: {fault.detail}", path=path)
+        _check_budget(settings, name, mine, planner)
+
+
+def _check_budget(settings: Settings, name: str, mine: ClipSettings, planner: Planner) -> None:
+    """Raise :class:`ConfigurationError` where the frames of a full window can't be made to cost as little as they may.
+
+    A server counts its tokens itself, so nobody can say to what size frames must shrink for it.
+    """
+    if mine.frames.max_vision_tokens is None:
+        return
+    path = _Keys(settings, name).of("frames", "max_vision_tokens", "preset")
+    if isinstance(settings.engine, OpenAISettings):
+        if path.endswith("max_vision_tokens"):
+            message = (
+                "a server counts its tokens itself: bound frames by frames.max_pixels, or in the server's settings"
+            )
+            raise ConfigurationError(message, path=path)
+        return
+    try:
+        planner.frame_size(fewest_frames(mine), FrameSize(_SMALL, _SMALL), mine.frames.budget)
+    except Poison as fault:
+        if fault.reason == Reason.OVER_CONTEXT:
+            raise ConfigurationError(fault.detail, path=path) from fault
 
 
 def fewest_frames(mine: ClipSettings) -> int:

@@ -5,6 +5,7 @@ The sections are frozen pydantic models; an unknown key, a wrong type or two set
 :mod:`daemon.config.file` reads the file, the environment and the overrides.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +22,7 @@ from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
 from daemon.config.chosen import AUTO, choose_bytes, choose_clips, choose_decoders, chosen_by
 from daemon.config.engine_settings import EngineSettings, VllmSettings
+from daemon.config.frame_presets import Preset, preset_keys
 from daemon.frame_look import ON_DEVICE
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
@@ -75,6 +77,7 @@ class WindowsSettings(Section):
 class FramesSettings(Section):
     """The frames of a window that the model sees."""
 
+    preset: Preset | None = Field(None, description="what a family's authors publish, for the keys that are left out")
     rule: Literal["time", "neva"] = Field("time", description="evenly spread times, or NeVA's evenly spread frames")
     num_frames: PositiveInt = Field(8, le=4096, description="frames a window")
     fps: PositiveFloat | None = Field(None, description="instead of num_frames: frames a second of the window")
@@ -92,6 +95,10 @@ class FramesSettings(Section):
     tone_map: Literal["auto", "none"] = Field(
         "auto", description="auto: HDR is shown as SDR; none: its code values are"
     )
+    max_pixels: PositiveInt | None = Field(None, description="a frame goes to the model with at most so many pixels")
+    max_vision_tokens: PositiveInt | None = Field(
+        None, description="frames shrink until a window's cost the model at most so many tokens"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -99,10 +106,13 @@ class FramesSettings(Section):
             raise ValueError("fps and num_frames contradict each other: keep one of them")
         if self.fps is not None and self.rule == "neva":
             raise ValueError("rule: neva takes num_frames, not fps")
+        if self.preset is not None and self.rule == "neva":
+            raise ValueError(f"rule: neva is a choice of frames of its own, and preset: {self.preset} another")
         if self.hwaccel != "none" and self.decoder == "decord":
             raise ValueError("hwaccel needs decoder: av, for decord decodes on the processor")
-        if self.min_frames > self.max_frames:
-            raise ValueError(f"min_frames ({self.min_frames}) is above max_frames ({self.max_frames})")
+        policy = self.to_policy()
+        if policy.min_frames > policy.max_frames:
+            raise ValueError(f"min_frames ({policy.min_frames}) is above max_frames ({policy.max_frames})")
         return self
 
     @property
@@ -111,11 +121,12 @@ class FramesSettings(Section):
         return self.decoder if self.hwaccel == "none" else ON_DEVICE
 
     def to_policy(self) -> FramePolicy:
-        """Return the same as the planner takes it."""
-        return FramePolicy(
+        """Return the same as the planner takes it, with the preset's keys where none are given."""
+        policy = FramePolicy(
             *(self.rule, self.num_frames, self.fps, self.min_frames, self.max_frames, self.splice_single_frame),
-            *(self.snap, self.background.lower(), self.tone_map),
+            *(self.snap, self.background.lower(), self.tone_map, self.max_pixels, self.max_vision_tokens),
         )
+        return replace(policy, **preset_keys(self.preset, frozenset(self.model_fields_set)))
 
 
 class PromptSettings(Section):

@@ -24,7 +24,7 @@ from daemon.decoding.protocol import (
     unpack_prefix,
 )
 from daemon.decoding.timeline import Mended
-from daemon.frame_look import Look
+from daemon.frame_look import FrameSize, Look
 from daemon.windows import NS_PER_S, FramePolicy, PlannedWindows, Window, WindowPolicy, plan_windows
 
 _MANY_WINDOWS = 1000  # 2.8 hours of windows of 10 s: below that, a slide show may be as slow as it likes
@@ -72,7 +72,8 @@ def no_sense(why: object) -> Transient:
 class ClipPlan:
     """A clip's windows, and everything needed to decode them. :meth:`close` it when the clip is done.
 
-    ``width`` and ``height`` are those of the frames that the model gets, ``pts_ns`` is ``int64[F]`` from 0.
+    ``width`` and ``height`` are those of its frames, upright and with square pixels; ``sized`` says to what size those
+    of a window of so many frames are scaled. ``pts_ns`` is ``int64[F]`` from 0.
     ``media_start_ns`` is when the first frame is shown on the container's clock, and ``mended`` what was done to times.
     ``fault`` is what :meth:`Sampler.frame_sets` raises after the last window, where the clip ends before its time.
     """
@@ -92,15 +93,38 @@ class ClipPlan:
     session: Session = field(repr=False)
     on_close: Callable[[Session], None] = field(repr=False)
     look: Look = field(default=Look(), repr=False)
+    sized: Callable[[int, FrameSize], FrameSize] | None = field(default=None, repr=False)
+    _sizes: dict[int, FrameSize] = field(default_factory=dict, repr=False)
 
     @property
-    def frame_bytes(self) -> int:
-        """Bytes of one frame."""
-        return self.width * self.height * 3
+    def own_size(self) -> FrameSize:
+        """The size of the clip's frames as they are."""
+        return FrameSize(self.width, self.height)
+
+    def size_of(self, window: Window) -> FrameSize:
+        """Return the size of a window's frames as the model gets them: windows of different lengths may differ."""
+        count = len(window.frame_indices)
+        if count not in self._sizes:
+            self._sizes[count] = self.own_size if self.sized is None else self.sized(count, self.own_size)
+        return self._sizes[count]
+
+    def size_windows(self) -> None:
+        """Work out the sizes of all windows, of which the last alone may be longer or shorter than the others.
+
+        Raises:
+            Poison: a window's frames can't be made small enough for what they may cost.
+        """
+        for window in {0, len(self.windows) - 1} - {-1}:
+            self.size_of(self.windows[window])
+
+    @property
+    def largest_frame_bytes(self) -> int:
+        """Bytes of the largest frame of any window."""
+        return max((size.frame_bytes for size in self._sizes.values()), default=self.own_size.frame_bytes)
 
     def window_bytes(self, window: Window) -> int:
         """Bytes of a window's frames."""
-        return len(window.frame_indices) * self.frame_bytes
+        return len(window.frame_indices) * self.size_of(window).frame_bytes
 
     def overlapping(self, first: int, last: int) -> list[Window]:
         """Return the windows after ``first``, up to ``last``, that show frames from before its end."""

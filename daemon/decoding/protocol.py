@@ -19,7 +19,7 @@ from connectors.errors import Reason
 from daemon.decoding.fields import TRUTH, Choice, Clean, Data, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
 from daemon.decoding.timeline import Mended
-from daemon.frame_look import ON_DEVICE, Look
+from daemon.frame_look import ON_DEVICE, FrameSize, Look
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
@@ -34,7 +34,7 @@ MAX_FRAMES_A_WINDOW = 4096  # the most that frames.num_frames and frames.max_fra
 _Session = Annotated[int, Whole(1, 2**62)]
 _Decoder = Annotated[str, Choice(("av", "decord", ON_DEVICE))]
 _Side = Annotated[int, Whole(1, 2**31 - 1)]
-_MaxSide = Annotated[int, Whole(0, 2**31 - 1)]
+_Sides = Annotated[tuple[int, ...], Wholes(1, 2**31 - 1, MAX_DESCRIPTORS)]
 _MaxPixels = Annotated[int, Whole(1, 2**62)]
 _Seconds = Annotated[float, Real(0, MAX_SECONDS)]
 _Layers = Annotated[tuple[str, ...], Texts(16, 200)]
@@ -81,18 +81,16 @@ def reading(limits: MediaLimits, look: Look) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Plan(_OfClip):
-    """Read a clip's packets and say what to plan from. A ``max_width`` of 0 leaves frames as large as they are."""
-
-    max_width: _MaxSide
-    max_height: _MaxSide
+    """Read a clip's packets and say what to plan from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decode(_OfClip):
     """Decode until window ``target`` is complete. With ``opens`` the child gets the clip first, and its index.
 
-    Each of ``windows`` comes with a memory file and shows as many of ``frame_indices`` as ``counts`` says; ``wanted``
-    are the frames that come next.
+    ``width`` and ``height`` are those of the clip's frames as they are. Each of ``windows`` comes with a memory file,
+    shows as many of ``frame_indices`` as ``counts`` says, and takes them scaled to its own of ``widths`` and
+    ``heights``; ``wanted`` are the frames that come next.
     """
 
     opens: _Truth
@@ -101,15 +99,17 @@ class Decode(_OfClip):
     target: Annotated[int, Whole(0, 2**31 - 1)]
     windows: Annotated[tuple[int, ...], Wholes(0, 2**31 - 1, MAX_DESCRIPTORS)]
     counts: Annotated[tuple[int, ...], Wholes(1, MAX_FRAMES_A_WINDOW, MAX_DESCRIPTORS)]
+    widths: _Sides
+    heights: _Sides
     frame_indices: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
     wanted: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
 
     @property
-    def new_windows(self) -> list[tuple[int, list[int]]]:
-        """Each new window with the indices of its frames."""
+    def new_windows(self) -> list[tuple[int, list[int], FrameSize]]:
+        """Each new window with the indices of its frames, and their size."""
         found, at = [], 0
-        for window, count in zip(self.windows, self.counts, strict=True):
-            found.append((window, list(self.frame_indices[at : at + count])))
+        for window, count, *size in zip(self.windows, self.counts, self.widths, self.heights, strict=True):
+            found.append((window, list(self.frame_indices[at : at + count]), FrameSize(*size)))
             at += count
         return found
 
@@ -152,11 +152,12 @@ class Alive:
 class Planned:
     """The facts about a clip, and with them its index where that is small.
 
-    ``width`` and ``height`` are those of the frames that the model gets; ``declared_s`` is the container's word, 0
-    where it has none; ``failure`` says why reading ended early. ``media_start_ns`` is the first frame's time on the
-    container's clock, from where that starts. The rest, from ``jumps_back`` on, says what was mended
-    (:class:`daemon.decoding.timeline.Mended`). ``packets`` and ``index_bytes`` are the size of the index, which the
-    worker fills in; a large one is asked for by ``SendIndex`` once there is room for it.
+    ``width`` and ``height`` are those of its frames, upright and with square pixels, within the limits on what is
+    handed on; ``declared_s`` is the container's word, 0 where it has none; ``failure`` says why reading ended early.
+    ``media_start_ns`` is the first frame's time on the container's clock, from where that starts. The rest, from
+    ``jumps_back`` on, says what was mended (:class:`daemon.decoding.timeline.Mended`). ``packets`` and
+    ``index_bytes`` are the size of the index, which the worker fills in; a large one is asked for by ``SendIndex``
+    once there is room for it.
     """
 
     codec: _Name

@@ -4,7 +4,7 @@ The bytes of a window are reserved before it is decoded.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 from connectors.contract import Clip
@@ -22,7 +22,7 @@ from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex, reading
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
-from daemon.frame_look import ON_DEVICE, Look, MaxFrameSize
+from daemon.frame_look import ON_DEVICE, FrameSize, FrameSizer, Look, PixelBudget
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
@@ -34,7 +34,7 @@ __all__ = ["ClipPlan", "Sampler", "UnreadableWindow"]
 
 
 class Sampler:
-    """Turns clips into frame sets in child processes. ``max_frame_size`` is the largest that the model has a use for.
+    """Turns clips into frame sets in child processes. ``sizer`` says to what size a window's frames are scaled.
 
     ``frame_bytes`` is what frames may take of ``limits.in_flight_bytes``: all of it where nothing else is said. A part
     of it is for the indices of clips in flight. A clip reserves its index once and before its windows, and whoever has
@@ -45,10 +45,10 @@ class Sampler:
         self,
         limits: LimitsSettings,
         timeouts: TimeoutsSettings,
-        max_frame_size: MaxFrameSize | None = None,
+        sizer: FrameSizer | None = None,
         frame_bytes: int | None = None,
     ) -> None:
-        self._limits, self._deadline_s, self._max_frame_size = limits, timeouts.decode_deadline_s, max_frame_size
+        self._limits, self._deadline_s, self._sizer = limits, timeouts.decode_deadline_s, sizer
         both_bytes = frame_bytes or limits.in_flight_bytes
         self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
@@ -60,9 +60,9 @@ class Sampler:
             limits.max_pixels, limits.max_duration_s, max_picture_pixels=limits.max_picture_pixels
         )
 
-    def scale_down_to(self, max_frame_size: MaxFrameSize | None) -> None:
-        """Scale the frames of clips planned from now on down to this size; None leaves them as they are."""
-        self._max_frame_size = max_frame_size
+    def scale_by(self, sizer: FrameSizer | None) -> None:
+        """Scale the frames of clips planned from now on by this rule; None leaves them as they are."""
+        self._sizer = sizer
 
     async def start(self) -> None:
         """Start the decoding children; :class:`Fatal` when one does not come up, for nothing could be read."""
@@ -116,10 +116,7 @@ class Sampler:
         return block
 
     def _plan_request(self, session: Session, look: Look) -> Plan:
-        largest = self._max_frame_size
-        width, height = (largest.width, largest.height) if largest is not None else (0, 0)
-        read = reading(self._media_limits, look)
-        return Plan(session.number, session.sender.decoder, **read, max_width=width, max_height=height)
+        return Plan(session.number, session.sender.decoder, **reading(self._media_limits, look))
 
     async def _planned(
         self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
@@ -134,6 +131,8 @@ class Sampler:
             await self.pool.distrust(session)
             raise
         plan = self._plan_of(planned, times, media, session, windows, frames)
+        if plan.sized is not None:  # a model's processor is asked, which may take as long as a window takes it
+            await asyncio.to_thread(plan.size_windows)
         if len(plan.windows) > _MANY_WINDOWS:
             await asyncio.to_thread(self._check_fits, plan)
         else:
@@ -163,7 +162,15 @@ class Sampler:
             session,
             self._let_go,
             frames.look,
+            self._sized(frames),
         )
+
+    def _sized(self, frames: FramePolicy) -> Callable[[int, FrameSize], FrameSize] | None:
+        """Return the rule for a clip's sizes; NeVA's frames are as they are, unless they are given a budget."""
+        sizer, budget = self._sizer, frames.budget
+        if sizer is None or (frames.rule == "neva" and budget == PixelBudget()):
+            return None
+        return lambda count, own: sizer(count, own, budget)
 
     async def frame_sets(
         self, plan: ClipPlan, first_window: int = 0
@@ -202,7 +209,7 @@ class Sampler:
 
     def _check_fits(self, plan: ClipPlan) -> None:
         """Refuse what could never be decoded: windows that overlap are held together."""
-        if WINDOWS_AHEAD * plan.windows.most_frames * plan.frame_bytes <= self.budget.limit_bytes:
+        if WINDOWS_AHEAD * plan.windows.most_frames * plan.largest_frame_bytes <= self.budget.limit_bytes:
             return
         for at, window in enumerate(plan.windows):
             group = [window, *plan.overlapping(at, at + WINDOWS_AHEAD - 1)]
@@ -281,7 +288,8 @@ class Sampler:
             memory, descriptor = filling.map()
         finally:
             filling.close()
-        frames = memory.reshape(len(shown), plan.height, plan.width, 3)
+        size = plan.size_of(window)
+        frames = memory.reshape(len(shown), size.height, size.width, 3)
         return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms, descriptor)
 
 

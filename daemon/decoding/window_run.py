@@ -78,6 +78,8 @@ class WindowRun:
             target=at,
             windows=tuple(new),
             counts=tuple(len(windows[i].frame_indices) for i in new),
+            widths=tuple(plan.size_of(windows[i]).width for i in new),
+            heights=tuple(plan.size_of(windows[i]).height for i in new),
             frame_indices=tuple(index for i in new for index in windows[i].frame_indices),
             wanted=tuple(sorted({index for window in upcoming for index in window.frame_indices})),
         )

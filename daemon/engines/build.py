@@ -10,7 +10,9 @@ from daemon.engines.model.checks import check_structure
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner, TokenPlanner
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm.args import checked_args
-from daemon.windows import FramePolicy
+from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
+
+_LONGEST_NS = 10**9 * NS_PER_S  # of a clip that is one window; thirty years, as the settings allow
 
 
 def build_engine(settings: Settings, check: Check = lambda _: None) -> Engine:
@@ -91,7 +93,7 @@ def most_frames(settings: Settings) -> int:
     # settings of a source go over those of the top level, so they are asked for where they have met
     from daemon.config.clip_settings import settings_by_source
 
-    return max(_most(one.frames) for one in settings_by_source(settings).values())
+    return max(_most(one.windows, one.frames) for one in settings_by_source(settings).values())
 
 
 def expected_windows(settings: Settings) -> ExpectedWindows:
@@ -99,13 +101,12 @@ def expected_windows(settings: Settings) -> ExpectedWindows:
     from daemon.config.clip_settings import settings_by_source
 
     counts = {
-        _most(one.frames) if one.windows.whole else one.frames.frames_in(one.windows.window_ns)
+        _most(one.windows, one.frames) if one.windows.whole else one.frames.frames_in(one.windows.window_ns)
         for one in settings_by_source(settings).values()
     }
     return ExpectedWindows(tuple(sorted(counts)), most_frames(settings), settings.limits.max_pixels)
 
 
-def _most(frames: FramePolicy) -> int:
-    if frames.splice is not None:
-        return 1
-    return frames.num_frames if frames.fps is None else frames.max_frames
+def _most(windows: WindowPolicy, frames: FramePolicy) -> int:
+    """Return the frames of the longest window: a tail that is too short for a window of its own joins the last."""
+    return frames.frames_in(_LONGEST_NS if windows.whole else windows.window_ns + windows.min_tail_ns)

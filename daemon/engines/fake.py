@@ -14,8 +14,9 @@ import yaml
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon.engines.contract import Completion, Rendered, unheeded
+from daemon.engines.model.frame_size import FrameSizes
 from daemon.engines.model.token_planner import Check, check_context
-from daemon.frame_look import MaxFrameSize
+from daemon.frame_look import FrameSize, MaxFrameSize, PixelBudget
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -200,6 +201,15 @@ class FakeTokenPlanner:
 
     max_model_len: int | None = _MAX_MODEL_LEN
     max_frame_size: MaxFrameSize | None = None
+
+    def __init__(self) -> None:
+        self._sizes = FrameSizes(None, count=lambda num_frames, _: num_frames * _TOKENS_A_FRAME)
+
+    def frame_size(self, num_frames: int, own: FrameSize, budget: PixelBudget) -> FrameSize:
+        return self._sizes.of(num_frames, own, budget)
+
+    def vision_tokens(self, num_frames: int, size: FrameSize) -> int | None:
+        return self._sizes.tokens(num_frames, size)
 
     def tokens(self, num_frames: int, prompt: Prompt) -> int:
         """Return the prompt's tokens."""

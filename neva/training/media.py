@@ -35,7 +35,7 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
     """
     opened = OpenMedia.open(media, _LIMITS.max_clip_bytes)
     try:
-        facts, index = plan(opened.descriptor, _MEDIA_LIMITS, None, lambda: None)
+        facts, index = plan(opened.descriptor, _MEDIA_LIMITS, lambda: None)
         windows, frames = shown.to_policies()
         (window,) = plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
         rgb = np.empty((len(window.frame_indices), facts.height, facts.width, 3), np.uint8)

@@ -37,9 +37,11 @@ ATTRIBUTES = {
     "vllm.v1.engine.core_client.DPLBAsyncMPClient": {"engine_ranks_managed", "engine_inflight"},
     "vllm.config.ParallelConfig": {"tensor_parallel_size"},
     "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt", "mm_encoder_only"},
-    "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "info"},
+    "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "dummy_inputs", "info"},
+    "vllm.multimodal.processing.BaseDummyInputsBuilder": {"get_dummy_text"},
     "vllm.multimodal.processing.BaseProcessingInfo": {
         *("get_hf_processor", "get_tokenizer", "parse_mm_data", "supported_mm_limits"),
+        "_merge_and_resolve_mm_processor_kwargs",
     },
     "vllm.multimodal.inputs.PlaceholderRange": {"get_num_embeds"},
     "vllm.outputs.RequestOutput": {"outputs", "metrics", "prompt_token_ids"},

@@ -11,7 +11,7 @@ from connectors.contract import Clip
 from connectors.errors import Poison, Transient
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import ClipPlan, Sampler, UnreadableWindow
-from daemon.frame_look import MaxFrameSize
+from daemon.frame_look import FrameSizer
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.clips import Truth
 from tests.corpus.painted import read
@@ -66,14 +66,14 @@ def clip_of(path: Path) -> Clip:
     return Clip(path.name, "corpus", PathMedia(path), 0)
 
 
-def make_sampler(max_frame_size: MaxFrameSize | None = None, deadline_s: float = 20.0, **limits: Any) -> Sampler:
+def make_sampler(sizer: FrameSizer | None = None, deadline_s: float = 20.0, **limits: Any) -> Sampler:
     settings = LimitsSettings(**{"decoders": 1, "decoder_memory_bytes": 2**31, **limits})
-    return Sampler(settings, TimeoutsSettings(decode_deadline_s=deadline_s), max_frame_size)
+    return Sampler(settings, TimeoutsSettings(decode_deadline_s=deadline_s), sizer)
 
 
 @asynccontextmanager
-async def running(max_frame_size: MaxFrameSize | None = None, **limits: Any) -> AsyncIterator[Sampler]:
-    sampler = make_sampler(max_frame_size, **limits)
+async def running(sizer: FrameSizer | None = None, **limits: Any) -> AsyncIterator[Sampler]:
+    sampler = make_sampler(sizer, **limits)
     await sampler.start()
     try:
         yield sampler

@@ -46,7 +46,7 @@ class DecordWriter:
         self._reader = None
         self._cursor.want(frame_indices)
 
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
+    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
         shown = self._cursor.get(frame_index)
         if shown is None or shown[0] != frame_index:  # damaged there: decord shows whatever it has
             return -1
@@ -57,10 +57,8 @@ class DecordWriter:
             raise _refusal(_NONE) from None
         if pixels is None or not self._is_same_picture(pixels, shown[1]):
             raise _refusal(_OTHERS)
-        height, width = out.shape[:2]
-        if pixels.shape != out.shape:
-            pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
-        np.copyto(out, pixels)
+        for out in outs:
+            np.copyto(out, pixels if pixels.shape == out.shape else _scaled(pixels, out))
         return frame_index
 
     def _is_same_picture(self, pixels: NDArray[np.uint8], frame: Any) -> bool:
@@ -87,6 +85,11 @@ class DecordWriter:
 _FULL_RANGE = 2  # libswscale's number
 _SMALL = (32, 18)  # pixels in which two pictures are compared
 _MOST_APART = 40  # of 255 levels of brightness: rounding and scaling stay far below, another frame seldom does
+
+
+def _scaled(pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = out.shape[:2]
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _refusal(why: str) -> Poison:

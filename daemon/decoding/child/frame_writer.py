@@ -13,7 +13,7 @@ from daemon.decoding.child.pixels import Converter
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
-from daemon.frame_look import ON_DEVICE, Look
+from daemon.frame_look import ON_DEVICE, FrameSize, Look
 
 _FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _LARGE_BYTES = 2**24  # what a decoder held of so much is not left to the collector's own time
@@ -33,8 +33,11 @@ class FrameWriter(Protocol):
         """Name the frames that come next."""
         ...
 
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
-        """Write frame ``frame_index`` into ``uint8[H, W, 3]``; return the index of the one written, -1 for none."""
+    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
+        """Write frame ``frame_index`` into each ``uint8[H, W, 3]``, scaled to its size.
+
+        Return the index of the frame that was written, -1 for none.
+        """
         ...
 
     def close(self) -> None:
@@ -46,11 +49,18 @@ class AvWriter:
     """Frames through PyAV: exact, forward, each group of pictures once."""
 
     def __init__(
-        self, descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look, *, on_device: bool = False
+        self,
+        descriptor: int,
+        index: PacketIndex,
+        limits: MediaLimits,
+        look: Look,
+        own_size: FrameSize | None = None,
+        *,
+        on_device: bool = False,
     ) -> None:
         self._descriptor, self._index, self._limits = descriptor, index, limits
         self._cursor = FrameCursor(descriptor, index, limits, on_device=on_device)
-        self._converter = Converter(new_scaler, look)
+        self._converter = Converter(new_scaler, look, own_size)
         self._frames_held = min(_FRAMES_HELD, len(index))
         self.cost_bytes = 0
         self._wanted: list[int] = []
@@ -63,7 +73,7 @@ class AvWriter:
         self._wanted = frame_indices
         self._cursor.want(frame_indices)
 
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
+    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
         shown = self._cursor.get(frame_index)
         if self.on_device and (shown is None or shown[0] != frame_index):
             # whatever the card could not do, the processor may: the rest of the clip is its own
@@ -74,7 +84,9 @@ class AvWriter:
         if shown is None:
             return -1
         self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
-        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1]))
+        aspect, orientation = self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1])
+        for out in outs:
+            self._converter.write(shown[1], out, aspect, orientation)
         return shown[0]
 
     def close(self) -> None:
@@ -84,14 +96,22 @@ class AvWriter:
 
 
 def writer_of(
-    descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None, decoder: str = "av"
+    descriptor: int,
+    index: PacketIndex,
+    limits: MediaLimits,
+    look: Look | None = None,
+    decoder: str = "av",
+    own_size: FrameSize | None = None,
 ) -> FrameWriter:
-    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder."""
+    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder.
+
+    ``own_size`` is that of the clip's frames: :class:`daemon.decoding.child.pixels.Converter` says what for.
+    """
     picture = read_heif(descriptor)
     if picture is not None:
-        return PictureWriter(descriptor, picture, limits, look or Look())
+        return PictureWriter(descriptor, picture, limits, look or Look(), own_size)
     if decoder == "decord":
         from daemon.decoding.child.decord import DecordWriter
 
         return DecordWriter(descriptor, index, limits)
-    return AvWriter(descriptor, index, limits, look or Look(), on_device=decoder == ON_DEVICE)
+    return AvWriter(descriptor, index, limits, look or Look(), own_size, on_device=decoder == ON_DEVICE)

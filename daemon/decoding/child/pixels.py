@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.transparency import has_alpha, lay_over
-from daemon.frame_look import Look, MaxFrameSize
+from daemon.frame_look import FrameSize, Look
 
 # libswscale's numbers, which PyAV passes through.
 _BICUBIC, _FULL_CHROMA_INTERPOLATION, _FULL_CHROMA_INPUT, _ACCURATE_ROUNDING = 4, 0x2000, 0x4000, 0x40000
@@ -25,6 +25,7 @@ _RANGE_UNSAID, _LIMITED, _FULL = 0, 1, 2
 _PQ, _HLG = 16, 18
 _SDR_CURVE, _SDR_PRIMARIES, _WIDE_PRIMARIES = 1, 1, 9  # BT.709 and BT.2020
 _KNOWN_PRIMARIES = (1, 9, 11, 12)  # BT.709, BT.2020, and the two P3
+_SCALERS_KEPT = 8  # windows of a clip have two sizes, and a clip whose frames change theirs a few more
 _SD_WIDTH, _SD_HEIGHT = 1280, 576  # an unnamed matrix is taken for BT.709 from this width on, or above this height
 
 
@@ -60,19 +61,6 @@ class Orientation:
         return pixels[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """The size that the frames of a clip get, in pixels, once they are upright, square and scaled down."""
-
-    width: int
-    height: int
-
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one RGB frame."""
-        return self.width * self.height * 3
-
-
 def orientation_of(frame: Any) -> Orientation:
     """Return how a decoded frame must be turned."""
     try:
@@ -96,37 +84,37 @@ def shown_size(width: int, height: int, sample_aspect: Fraction | None, turned: 
     return (shown_height, shown_width) if turned else (shown_width, shown_height)
 
 
-def scaled_geometry(
-    width: int,
-    height: int,
-    sample_aspect: Fraction | None,
-    turned: bool,
-    max_size: MaxFrameSize | None,
-    max_pixels: int = 0,
-) -> Geometry:
-    """Return the size of a stored frame once it is shown, no larger than ``max_size`` and, above 0, ``max_pixels``."""
+def upright_size(
+    width: int, height: int, sample_aspect: Fraction | None, turned: bool, max_pixels: int = 0
+) -> FrameSize:
+    """Return the size of a stored frame once it is shown: of ``max_pixels`` at most, where that is above 0."""
     shown_width, shown_height = shown_size(width, height, sample_aspect, turned)
-    scale = Fraction(1)
-    if max_size is not None:
-        scale = min(scale, max_size.width / shown_width, max_size.height / shown_height)
-    pixels = shown_width * shown_height * scale**2
+    pixels = shown_width * shown_height
     if 0 < max_pixels < pixels:
-        scale *= Fraction(float(max_pixels / pixels) ** 0.5)
-        return Geometry(max(1, int(shown_width * scale)), max(1, int(shown_height * scale)))
-    return Geometry(max(1, round(shown_width * scale)), max(1, round(shown_height * scale)))
+        scale = Fraction(float(max_pixels / pixels) ** 0.5)
+        return FrameSize(max(1, int(shown_width * scale)), max(1, int(shown_height * scale)))
+    return FrameSize(max(1, round(shown_width)), max(1, round(shown_height)))
 
 
 class Converter:
     """Writes the frames of one clip. What libswscale worked out is kept: that costs more than a small frame does.
 
-    ``new_scaler`` makes a ``VideoReformatter``.
+    ``new_scaler`` makes a ``VideoReformatter``, one for each size that is written. ``own_size`` is that of the clip's
+    frames: one of that shape fills whatever it is written into, which may stretch it as a model's processor would.
     """
 
-    def __init__(self, new_scaler: Callable[[], Any], look: Look) -> None:
-        self._new_scaler, self._look = new_scaler, look
-        self._scaler = new_scaler()
-        self._to_rgba: Any = None
-        self._to_sdr: Any = None
+    def __init__(self, new_scaler: Callable[[], Any], look: Look, own_size: FrameSize | None = None) -> None:
+        self._new_scaler, self._look, self._own_size = new_scaler, look, own_size
+        self._scalers: dict[tuple[str, int, int], Any] = {}
+
+    def _scaler(self, use: str, width: int = 0, height: int = 0) -> Any:
+        """Return the scaler of this use and size; the one made first goes where a clip has many sizes."""
+        key = (use, width, height)
+        if key not in self._scalers:
+            if len(self._scalers) >= _SCALERS_KEPT:
+                del self._scalers[next(iter(self._scalers))]
+            self._scalers[key] = self._new_scaler()
+        return self._scalers[key]
 
     def write(
         self,
@@ -135,9 +123,9 @@ class Converter:
         sample_aspect: Fraction | None = None,
         orientation: Orientation | None = None,
     ) -> None:
-        """Write a frame into ``out``, ``uint8[H, W, 3]``: whole, with its own aspect, in the middle of black."""
+        """Write a frame into ``out``, ``uint8[H, W, 3]``: whole, and in the middle of black where its shape differs."""
         orientation = orientation or orientation_of(frame)
-        place = _place(shown_size(frame.width, frame.height, sample_aspect, orientation.transpose), out)
+        place = _place(shown_size(frame.width, frame.height, sample_aspect, orientation.transpose), out, self._own_size)
         if place is not out:
             out[...] = 0
         height, width = place.shape[:2]
@@ -148,18 +136,18 @@ class Converter:
     def rgb(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
         """Return a stored frame as ``uint8[height, width, 3]``, not turned."""
         if has_alpha(frame.format):
-            self._to_rgba = self._to_rgba or self._new_scaler()
-            rgba = full_range(self._to_rgba, frame, frame.width, frame.height, "rgba")
+            rgba = full_range(self._scaler("rgba"), frame, frame.width, frame.height, "rgba")
             frame = lay_over(frame, rgba, self._look.background)
         if self._look.tone_map and (frame.color_trc in (_PQ, _HLG) or frame.color_primaries == _WIDE_PRIMARIES):
-            rgb = self._sdr(full_range(self._scaler, frame, width, height, "rgb48le"))
+            wide = full_range(self._scaler("rgb", width, height), frame, width, height, "rgb48le")
+            rgb = self._sdr(wide, self._scaler("sdr", width, height))
         else:
-            rgb = full_range(self._scaler, frame, width, height, "rgb24")
+            rgb = full_range(self._scaler("rgb", width, height), frame, width, height, "rgb24")
         plane = rgb.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
         return rows[:, : width * 3].reshape(height, width, 3)
 
-    def _sdr(self, wide: Any) -> Any:
+    def _sdr(self, wide: Any, scaler: Any) -> Any:
         """Return a scaled frame of HDR or of BT.2020's colours as SDR in BT.709's.
 
         libswscale's colorimetric mapping takes 203 cd/m2, BT.2408's reference white, for SDR's, and what is brighter
@@ -169,8 +157,7 @@ class Converter:
             wide.color_trc = _SDR_CURVE
         if wide.color_primaries not in _KNOWN_PRIMARIES:
             wide.color_primaries = _WIDE_PRIMARIES
-        self._to_sdr = self._to_sdr or self._new_scaler()
-        return self._to_sdr.reformat(
+        return scaler.reformat(
             wide,
             format="rgb24",
             src_color_range=_FULL,
@@ -224,12 +211,18 @@ def write_rgb(frame: Any, out: NDArray[np.uint8], scaler: Any) -> None:
     Converter(lambda: scaler, Look()).write(frame, out)
 
 
-def _place(shown: tuple[Fraction, Fraction], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the part of ``out`` that a frame of this shape fills; all of it where only rounding keeps it away."""
+def _place(shown: tuple[Fraction, Fraction], out: NDArray[np.uint8], own_size: FrameSize | None) -> NDArray[np.uint8]:
+    """Return the part of ``out`` that a frame of this shape fills; all of it where only rounding keeps it away.
+
+    ``out`` stands for frames of ``own_size``, which are stretched to fill it.
+    """
     height, width = out.shape[:2]
-    scale = min(width / shown[0], height / shown[1])
+    own_width, own_height = (width, height) if own_size is None else (own_size.width, own_size.height)
+    scale = min(own_width / shown[0], own_height / shown[1])
     fit_width, fit_height = max(1, round(shown[0] * scale)), max(1, round(shown[1] * scale))
-    if width - fit_width <= 1 and height - fit_height <= 1:
+    if own_width - fit_width <= 1 and own_height - fit_height <= 1:
         return out
+    fit_width = max(1, round(Fraction(fit_width * width, own_width)))
+    fit_height = max(1, round(Fraction(fit_height * height, own_height)))
     left, top = (width - fit_width) // 2, (height - fit_height) // 2
     return out[top : top + fit_height, left : left + fit_width]

@@ -19,18 +19,18 @@ from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pictures.assembly import plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
 from daemon.decoding.child.pictures.heif import read_heif
-from daemon.decoding.child.pixels import Geometry, scaled_geometry
+from daemon.decoding.child.pixels import upright_size
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
-from daemon.frame_look import Look, MaxFrameSize
+from daemon.frame_look import FrameSize, Look
 
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OpenWindow:
     """A window that is being filled: ``pending`` maps each frame still missing to the places that show it."""
 
@@ -39,13 +39,13 @@ class OpenWindow:
     pending: dict[int, list[int]]
 
     @classmethod
-    def open(cls, memory: int, frame_indices: list[int], geometry: Geometry) -> "OpenWindow":
+    def open(cls, memory: int, frame_indices: list[int], size: FrameSize) -> "OpenWindow":
         """Map the memory file (and close its descriptor)."""
         try:
-            mapped = mmap.mmap(memory, len(frame_indices) * geometry.frame_bytes)
+            mapped = mmap.mmap(memory, len(frame_indices) * size.frame_bytes)
         finally:
             os.close(memory)
-        shape = (len(frame_indices), geometry.height, geometry.width, 3)
+        shape = (len(frame_indices), size.height, size.width, 3)
         pending: dict[int, list[int]] = {}
         for place, frame_index in enumerate(frame_indices):
             pending.setdefault(frame_index, []).append(place)
@@ -61,19 +61,19 @@ class OpenWindow:
 
 
 class Session:
-    """One open clip: its decoder, and the windows that are being filled."""
+    """One open clip: its decoder, and the windows that are being filled. ``own_size`` is that of its frames."""
 
     def __init__(
         self,
         descriptor: int,
         decoder: str,
         index: PacketIndex,
-        geometry: Geometry,
+        own_size: FrameSize,
         limits: MediaLimits,
         look: Look | None = None,
     ) -> None:
         self._descriptor, self._decoder, self._index = descriptor, decoder, index
-        self._geometry, self._limits, self._look = geometry, limits, look or Look()
+        self._own_size, self._limits, self._look = own_size, limits, look or Look()
         self._windows: dict[int, OpenWindow] = {}
         self._writer: FrameWriter | None = None
 
@@ -87,14 +87,14 @@ class Session:
         """Whether a graphics card decodes it."""
         return self._writer is not None and self._writer.on_device
 
-    def add(self, window: int, memory: int, frame_indices: list[int]) -> None:
-        """Take a window's memory file; its frames are written as they pass."""
-        self._windows[window] = OpenWindow.open(memory, frame_indices, self._geometry)
+    def add(self, window: int, memory: int, frame_indices: list[int], size: FrameSize | None = None) -> None:
+        """Take a window's memory file; its frames are written as they pass, scaled to ``size``."""
+        self._windows[window] = OpenWindow.open(memory, frame_indices, size or self._own_size)
 
     def fill(self, target: int, wanted: list[int]) -> list[int]:
         """Decode until window ``target`` is complete and return the indices of the frames that it shows."""
         writer = self._writer = self._writer or writer_of(
-            self._descriptor, self._index, self._limits, self._look, self._decoder
+            self._descriptor, self._index, self._limits, self._look, self._decoder, self._own_size
         )
         writer.want(wanted)
         last = max(self._windows[target].pending, default=-1)
@@ -106,16 +106,17 @@ class Session:
         return done.shown
 
     def _write(self, writer: FrameWriter, frame_index: int) -> None:
-        first: NDArray[np.uint8] | None = None
-        shown = -1
-        for window in self._windows.values():
-            for place in window.pending.pop(frame_index, ()):
-                if first is None:
-                    first = window.frames[place]
-                    shown = writer.write(frame_index, first)
-                elif shown >= 0:
-                    np.copyto(window.frames[place], first)
-                window.shown[place] = shown
+        """Write a frame wherever it is due: once for each size, and from there to the other places of that size."""
+        due = [(w, place) for w in self._windows.values() for place in w.pending.pop(frame_index, ())]
+        firsts: dict[tuple[int, ...], tuple[OpenWindow, int]] = {}
+        for window, place in due:
+            firsts.setdefault(window.frames.shape[1:], (window, place))
+        shown = writer.write(frame_index, *(window.frames[place] for window, place in firsts.values()))
+        for window, place in due:
+            window.shown[place] = shown
+            first, at = firsts[window.frames.shape[1:]]
+            if shown >= 0 and (window, place) != (first, at):
+                np.copyto(window.frames[place], first.frames[at])
 
     def park(self) -> None:
         """Let go of the decoder; the next window opens it again."""
@@ -159,18 +160,16 @@ class Sessions:
             session.close()
 
 
-def plan(
-    descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Planned, PacketIndex]:
+def plan(descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> tuple[Planned, PacketIndex]:
     """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
     """
     picture = read_heif(descriptor)
     if picture is not None:
-        return plan_picture(descriptor, picture, limits, max_size)
+        return plan_picture(descriptor, picture, limits)
     try:
-        return _plan(descriptor, limits, max_size, alive)
+        return _plan(descriptor, limits, alive)
     except Poison as poison:
         size_bytes = os.fstat(descriptor).st_size
         if poison.reason in _MAY_BE_TRUNCATED and is_truncated(descriptor, size_bytes):
@@ -180,9 +179,7 @@ def plan(
         raise
 
 
-def _plan(
-    descriptor: int, limits: MediaLimits, max_size: MaxFrameSize | None, alive: Callable[[], None]
-) -> tuple[Planned, PacketIndex]:
+def _plan(descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> tuple[Planned, PacketIndex]:
     packets = PacketReader(descriptor, limits, alive).read()
     found = _first_frame(descriptor, packets.index, limits)
     if found is None and not packets.index.counted:
@@ -194,12 +191,12 @@ def _plan(
     if 0 < limits.shown_pixels < width * height:
         gc.collect()  # as in AvWriter.close
     index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
-    geometry = scaled_geometry(width, height, aspect, turned, max_size, limits.shown_pixels)
+    size = upright_size(width, height, aspect, turned, limits.shown_pixels)
     planned = Planned(
         codec=packets.codec + named,
         container=packets.container,
-        width=geometry.width,
-        height=geometry.height,
+        width=size.width,
+        height=size.height,
         declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
         truncated=packets.truncated,
         failure=packets.failure,

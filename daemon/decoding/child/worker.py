@@ -14,7 +14,6 @@ from dataclasses import replace
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.cage.sandbox import OPTIONAL, confine
 from daemon.decoding.child.hardware import device_files, fact_folders, load_driver
-from daemon.decoding.child.pixels import Geometry
 from daemon.decoding.child.pyav import VERSION, device_fault
 from daemon.decoding.child.session import Session, Sessions, plan
 from daemon.decoding.fields import Data
@@ -36,7 +35,7 @@ from daemon.decoding.protocol import (
     pack,
     receive,
 )
-from daemon.frame_look import ON_DEVICE, MaxFrameSize
+from daemon.frame_look import ON_DEVICE, FrameSize
 
 Reply = tuple[Answer, bytes]
 
@@ -80,12 +79,11 @@ class Worker:
 
     def _plan(self, request: Plan, descriptors: list[int]) -> Reply:
         (descriptor,) = descriptors
-        max_size = MaxFrameSize(request.max_width, request.max_height) if request.max_width else None
         try:
             limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
-            planned, index = plan(descriptor, limits, max_size, lambda: self._send(Alive()))
-            geometry = Geometry(planned.width, planned.height)
-            session = Session(descriptor, self._decoder_of(request), index, geometry, limits, request.look)
+            planned, index = plan(descriptor, limits, lambda: self._send(Alive()))
+            size = FrameSize(planned.width, planned.height)
+            session = Session(descriptor, self._decoder_of(request), index, size, limits, request.look)
             self._sessions.open(request.session, session)
         except BaseException:
             os.close(descriptor)
@@ -102,8 +100,8 @@ class Worker:
         if request.opens:
             self._open(request, block, descriptors.pop(0))
         session = self._sessions.use(request.session)
-        for (window, frame_indices), memory in zip(request.new_windows, descriptors, strict=True):
-            session.add(window, memory, frame_indices)
+        for (window, frame_indices, size), memory in zip(request.new_windows, descriptors, strict=True):
+            session.add(window, memory, frame_indices, size)
         shown = session.fill(request.target, list(request.wanted))
         return Decoded(tuple(shown), (time.perf_counter() - began) * 1000, session.on_device), b""
 
@@ -112,9 +110,9 @@ class Worker:
 
     def _open(self, request: Decode, block: Data, descriptor: int) -> None:
         self._sessions.forget(request.session)
-        geometry, index = Geometry(request.width, request.height), from_block(block)
+        size, index = FrameSize(request.width, request.height), from_block(block)
         limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
-        session = Session(descriptor, self._decoder_of(request), index, geometry, limits, request.look)
+        session = Session(descriptor, self._decoder_of(request), index, size, limits, request.look)
         self._sessions.open(request.session, session)
 
 

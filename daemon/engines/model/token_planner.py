@@ -8,8 +8,9 @@ import numpy as np
 
 from connectors.errors import Poison, Reason
 from daemon.engines.library_errors import sentence
+from daemon.engines.model.frame_size import FrameSizes
 from daemon.engines.model.media_form import MediaForm
-from daemon.frame_look import MaxFrameSize
+from daemon.frame_look import FrameSize, MaxFrameSize, PixelBudget
 from daemon.prompts.prompt import Prompt, PromptEncoder
 
 _NOMINAL_STEP_MS = 1000  # between frames, where nobody says when they are shown
@@ -28,11 +29,24 @@ class PlannedTokens:
 class TokenPlanner(Protocol):
     """Plans the prompt of a window from its shape.
 
-    ``max_model_len`` is None where nothing is known, and ``max_frame_size`` where frames go at native size.
+    ``max_model_len`` is None where nothing is known, and ``max_frame_size``, what the engine makes room for, where that
+    is the model's own say.
     """
 
     max_model_len: int | None
     max_frame_size: MaxFrameSize | None
+
+    def frame_size(self, num_frames: int, own: FrameSize, budget: PixelBudget) -> FrameSize:
+        """Return the size that a window's frames, whose own size is ``own``, are scaled to for the model.
+
+        It may take as long as a window's preprocessing, and any thread may ask. :class:`Poison` where no size is small
+        enough.
+        """
+        ...
+
+    def vision_tokens(self, num_frames: int, size: FrameSize) -> int | None:
+        """Return how many of a prompt's tokens its frames fill; None where nobody knows."""
+        ...
 
     def prompt_tokens(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
@@ -100,11 +114,13 @@ class ModelTokenPlanner:
         max_model_len: int,
         max_frame_size: MaxFrameSize | None,
         encoder_budget: EncoderBudget | None = None,
+        sizes: FrameSizes | None = None,
     ) -> None:
         self.encoder, self.form, self._process = encoder, form, process
         self.encoder_budget = encoder_budget  # None: it is not known, and nothing is refused for it
         self.max_model_len: int | None = max_model_len
         self.max_frame_size = max_frame_size
+        self._sizes = sizes or FrameSizes(None)
         self._plans: dict[tuple[object, ...], PlannedTokens] = {}
         self._times_count: bool | None = False if form.modality == "image" else None
 
@@ -147,6 +163,14 @@ class ModelTokenPlanner:
             detail = f"the model's processor refuses {num_frames} frames of {width} x {height}: {sentence(error)}"
             raise Poison(Reason.ENGINE_REFUSED, detail, origin="prompt") from error
 
+    def frame_size(self, num_frames: int, own: FrameSize, budget: PixelBudget) -> FrameSize:
+        """Return the size that a window's frames are scaled to; see :class:`TokenPlanner`."""
+        return self._sizes.of(num_frames, own, budget)
+
+    def vision_tokens(self, num_frames: int, size: FrameSize) -> int | None:
+        """Return how many of a prompt's tokens its frames fill."""
+        return self._sizes.tokens(num_frames, size)
+
     def prompt_tokens(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
     ) -> int | None:
@@ -175,6 +199,14 @@ class RemoteTokenPlanner:
 
     max_model_len: int | None = None
     max_frame_size: MaxFrameSize | None = None
+    _sizes = FrameSizes(None)
+
+    def frame_size(self, num_frames: int, own: FrameSize, budget: PixelBudget) -> FrameSize:
+        """Return a size of as many pixels as are allowed; the server scales to its own from there."""
+        return self._sizes.of(num_frames, own, budget)
+
+    def vision_tokens(self, num_frames: int, size: FrameSize) -> int | None:
+        return None
 
     def prompt_tokens(
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None

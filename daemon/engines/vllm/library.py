@@ -138,6 +138,28 @@ def counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
     return count
 
 
+def vision_counter(processor: Any, modality: str) -> Callable[[int, Any], int]:
+    """Return the function that counts the tokens that the frames of ``items`` videos or images fill, without a prompt.
+
+    The text about them is the one that vLLM itself measures a model with.
+    """
+    from vllm.multimodal.processing import ProcessorInputs, TimingContext
+
+    def count(items: int, media: Any) -> int:
+        text = processor.dummy_inputs.get_dummy_text({modality: items})
+        ids = processor.info.get_tokenizer().encode(text, add_special_tokens=False)
+        done = processor.apply(ProcessorInputs(ids, processor.info.parse_mm_data(media)), TimingContext(enabled=False))
+        return vision_tokens(done)
+
+    return count
+
+
+def video_settings(processor: Any) -> dict[str, Any]:
+    """Return the keyword arguments that the Hugging Face processor of videos is called with, by the configuration."""
+    merged = processor.info._merge_and_resolve_mm_processor_kwargs({})
+    return {**merged, **(merged.get("videos_kwargs") or {})}
+
+
 def launch(arguments: dict[str, Any], stat_logger: Any) -> Any:
     """Start ``AsyncLLM`` with its processes and return it."""
     from vllm.usage.usage_lib import UsageContext

@@ -8,13 +8,15 @@ from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.library_errors import as_configuration_error
 from daemon.engines.model import checks
-from daemon.engines.model.frame_size import least_frames, max_frame_size
-from daemon.engines.model.media_form import MediaForm
+from daemon.engines.model.frame_size import FrameSizes, least_frames, max_frame_size
+from daemon.engines.model.media_form import MediaForm, black_frames
 from daemon.engines.model.token_planner import EncoderBudget, ModelTokenPlanner
+from daemon.engines.model.video_resize import VideoResize
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
 from daemon.engines.vllm.budget import choose_budget
+from daemon.frame_look import FrameSize
 from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
 
 
@@ -80,13 +82,27 @@ def _planner(settings: VllmSettings, arguments: dict[str, Any], model_config: An
     found = model_config.hf_config.to_dict()
     checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
     hf_processor = processor.info.get_hf_processor()
+    form = MediaForm(modality, least_frames(hf_processor, modality))
     return ModelTokenPlanner(
         _encoder(model_config, processor, modality),
-        MediaForm(modality, least_frames(hf_processor, modality)),
+        form,
         library.counter(processor),
         max_model_len=model_config.max_model_len,
         max_frame_size=max_frame_size(hf_processor, modality),
+        sizes=_sizes(processor, hf_processor, form),
     )
+
+
+def _sizes(processor: Any, hf_processor: Any, form: MediaForm) -> FrameSizes:
+    """Return the rule for the sizes of windows' frames."""
+    counted = library.vision_counter(processor, form.modality)
+
+    def count(num_frames: int, size: FrameSize) -> int:
+        black = black_frames(num_frames, size.height, size.width)
+        return counted(form.items(num_frames), form.window_media(black))
+
+    resize = VideoResize.of(hf_processor, form.modality, library.video_settings(processor))
+    return FrameSizes(resize, form.least_frames, count)
 
 
 def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:

@@ -16,7 +16,7 @@ class Part:
     """A sampler, an engine or a sink that does nothing; ``fault`` is raised as it starts."""
 
     model_id = "none"
-    planner = SimpleNamespace(max_frame_size=None)
+    planner = SimpleNamespace(frame_size=None)
 
     def __init__(self, fault: BaseException | None = None) -> None:
         self.fault = fault
@@ -28,7 +28,7 @@ class Part:
     async def wait_dead(self) -> None:
         await asyncio.Event().wait()
 
-    def scale_down_to(self, size: Any) -> None:
+    def scale_by(self, sizer: Any) -> None:
         return
 
     async def close(self) -> None:

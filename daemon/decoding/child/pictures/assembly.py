@@ -11,43 +11,50 @@ from connectors.errors import Poison, Reason
 from daemon.decoding.child.pictures.heif import HeifPicture, Layer, crop
 from daemon.decoding.child.pictures.items import decode_items
 from daemon.decoding.child.pictures.transparency import lay_pixels_over
-from daemon.decoding.child.pixels import Converter, full_range, scaled_geometry
+from daemon.decoding.child.pixels import Converter, full_range, upright_size
 from daemon.decoding.child.pyav import new_scaler
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, SHOWN, PacketIndex
 from daemon.decoding.protocol import Planned
 from daemon.decoding.timeline import Mended
-from daemon.frame_look import Look, MaxFrameSize
+from daemon.frame_look import FrameSize, Look
 
 _PICTURE_TIME = Fraction(1, 25)
 _MATRIX_UNSAID, _BT601, _LIMITED, _FULL = 2, 5, 1, 2
 
 
-def plan_picture(
-    descriptor: int, picture: HeifPicture, limits: MediaLimits, max_size: MaxFrameSize | None
-) -> tuple[Planned, PacketIndex]:
+def plan_picture(descriptor: int, picture: HeifPicture, limits: MediaLimits) -> tuple[Planned, PacketIndex]:
     """Put a picture together once, for its true size: one frame, on screen as long as FFmpeg shows other pictures."""
     whole = PictureWriter(descriptor, picture, limits, Look()).whole()
-    geometry = scaled_geometry(whole.width, whole.height, None, False, max_size, limits.shown_pixels)
+    size = upright_size(whole.width, whole.height, None, False, limits.shown_pixels)
     once = np.zeros(1, np.int64)
     index = PacketIndex(_PICTURE_TIME, once, once, np.array([KEY | SHOWN], np.uint8), 1, counted=True)
-    return Planned(picture.codec, "heif", geometry.width, geometry.height, 0.0, False, "", 0, **asdict(Mended())), index
+    return Planned(picture.codec, "heif", size.width, size.height, 0.0, False, "", 0, **asdict(Mended())), index
 
 
 class PictureWriter:
     """The one frame of a picture file, put together anew for each window that shows it."""
 
-    def __init__(self, descriptor: int, picture: HeifPicture, limits: MediaLimits, look: Look) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        picture: HeifPicture,
+        limits: MediaLimits,
+        look: Look,
+        own_size: FrameSize | None = None,
+    ) -> None:
         self._descriptor, self._picture, self._limits, self._look = descriptor, picture, limits, look
-        self._converter = Converter(new_scaler, look)
+        self._converter = Converter(new_scaler, look, own_size)
         self.on_device = False
         self.cost_bytes = 0  # it holds nothing between two windows
 
     def want(self, frame_indices: list[int]) -> None:
         """Name the frames that come next: there is but one."""
 
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
-        self._converter.write(self.whole(), out)
+    def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
+        whole = self.whole()
+        for out in outs:
+            self._converter.write(whole, out)
         return frame_index
 
     def close(self) -> None:

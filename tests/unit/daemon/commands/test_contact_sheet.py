@@ -57,3 +57,11 @@ def test_a_long_clip_gives_a_sheet_that_can_be_opened(tmp_path: Path) -> None:
 def test_nothing_to_show_is_no_sheet(tmp_path: Path) -> None:
     assert PictureFolder(tmp_path).finish() is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_of_different_sizes_stand_on_one_sheet(tmp_path: Path) -> None:
+    folder = PictureFolder(tmp_path)
+    paths = [path for size in ((96, 176), (160, 90), (64, 64)) for path in folder.add(noise(2, *size))]
+
+    assert [opened(path).shape[:2] for path in paths[::2]] == [(96, 176), (160, 90), (64, 64)]
+    assert opened(folder.finish()).shape[1] >= 2 * 160

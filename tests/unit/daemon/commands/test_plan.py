@@ -8,8 +8,10 @@ from daemon import __main__ as command_line
 from tests.field.reading import INPUTS
 
 
-def plan_of(name: str, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    arguments = ["captiond", "plan", str(INPUTS / name), "--format", form, "--set", "engine.kind=fake"]
+def plan_of(
+    name: str, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str
+) -> str:
+    arguments = ["captiond", "plan", str(INPUTS / name), "--format", form, "--set", "engine.kind=fake", *more]
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit) as ended:
         command_line.main()
@@ -39,6 +41,19 @@ def test_json_has_it_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     row = json.loads(plan_of("a08_mp4_video_starts_late.mp4", "json", monkeypatch, capsys))
 
     assert (row["media_start_ns"], row["mended"]) == (5_000_000_000, [])
+
+
+def test_each_window_has_its_size_and_its_tokens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bound = ["--set", "frames.max_pixels=1000"]
+    row = json.loads(plan_of("a08_mp4_video_starts_late.mp4", "json", monkeypatch, capsys, *bound))
+
+    for window in row["windows"]:
+        assert 500 < window["width"] * window["height"] <= 1000
+        assert window["vision_tokens"] == window["unbounded_vision_tokens"] == 16 * len(window["frames"])
+    table = plan_of("a08_mp4_video_starts_late.mp4", "table", monkeypatch, capsys, *bound)
+    assert f"{row['windows'][0]['width']} x {row['windows'][0]['height']}" in table
 
 
 @pytest.mark.timeout(60)

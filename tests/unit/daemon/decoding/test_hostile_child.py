@@ -103,7 +103,7 @@ async def ask(said: bytes, started: bytes = pack(READY)) -> ClipTimes:
     child = DecoderProcess(server, DecoderRequest(1 << 30))
     try:
         await child.start()
-        request = Plan(1, "av", **reading(LIMITS, Look()), max_width=0, max_height=0)
+        request = Plan(1, "av", **reading(LIMITS, Look()))
         try:
             answer, block = await child.ask(request, Planned, [], b"", 5.0, lambda: None)
         except Transient:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from daemon.decoding.child.hardware import device_files
 from daemon.decoding.sampler import Sampler
-from daemon.frame_look import ON_DEVICE, MaxFrameSize
+from daemon.engines.model.frame_size import FrameSizes
+from daemon.frame_look import ON_DEVICE
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.repository import ROOT
 from tests.corpus.broken import image
@@ -170,22 +171,23 @@ async def test_narrow_pixels_are_made_square_by_shrinking(tmp_path: Path, sample
 
 
 @pytest.mark.parametrize(
-    ("max_size", "name", "size"),
+    ("max_pixels", "name", "size"),
     [
-        (MaxFrameSize(128, 128), "h264", (128, 72)),
-        (MaxFrameSize(200, 100), "rotated_90", (178, 100)),
-        (MaxFrameSize(4096, 4096), "h264", (256, 144)),
+        (128 * 72, "h264", (128, 72)),
+        (200 * 100, "rotated_90", (188, 106)),
+        (4096 * 4096, "h264", (256, 144)),
     ],
 )
-async def test_frames_shrink_to_the_max_frame_size_and_never_grow(
-    max_size: MaxFrameSize, name: str, size: tuple[int, int], corpus: dict[str, Truth]
+async def test_frames_shrink_to_a_budget_of_pixels_and_never_grow(
+    max_pixels: int, name: str, size: tuple[int, int], corpus: dict[str, Truth]
 ) -> None:
-    async with running(max_size) as sampler:
-        outcome = await sample(sampler, corpus[name].path)
+    async with running(FrameSizes(None).of) as sampler:
+        outcome = await sample(sampler, corpus[name].path, frames=FramePolicy(max_pixels=max_pixels))
 
     assert wrong_frames(outcome, corpus[name]) == []
     assert outcome.plan is not None
-    assert (outcome.plan.width, outcome.plan.height) == size
+    assert (outcome.plan.width, outcome.plan.height) == (256, 144)
+    assert {window.frames.shape[1:3] for window in outcome.windows} == {size[::-1]}  # type: ignore[union-attr]
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from daemon.decoding.child.cursor import FrameCursor
-from daemon.decoding.child.pixels import Geometry
 from daemon.decoding.child.session import Session, plan
 from daemon.decoding.media import MediaLimits
+from daemon.frame_look import FrameSize
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.painted import HEIGHT, WIDTH, read
@@ -49,8 +49,8 @@ def truth(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def session(truth: Truth) -> Iterator[CountingSession]:
     descriptor = os.open(truth.path, os.O_RDONLY)
-    _, index = plan(descriptor, LIMITS, None, lambda: None)
-    opened = CountingSession(descriptor, "av", index, Geometry(WIDTH, HEIGHT), LIMITS)
+    _, index = plan(descriptor, LIMITS, lambda: None)
+    opened = CountingSession(descriptor, "av", index, FrameSize(WIDTH, HEIGHT), LIMITS)
     opened.index_of_clip = index  # type: ignore[attr-defined]
     yield opened
     opened.close()
@@ -132,7 +132,7 @@ def test_a_parked_session_goes_on(session: CountingSession) -> None:
 
 def test_a_plan_reads_no_more_than_one_frame_of_pixels(truth: Truth, tmp_path: Path) -> None:
     descriptor = os.open(truth.path, os.O_RDONLY)
-    answer, index = plan(descriptor, LIMITS, None, lambda: None)
+    answer, index = plan(descriptor, LIMITS, lambda: None)
     os.close(descriptor)
 
     assert (answer.width, answer.height, len(index)) == (WIDTH, HEIGHT, FRAMES)
@@ -141,7 +141,7 @@ def test_a_plan_reads_no_more_than_one_frame_of_pixels(truth: Truth, tmp_path: P
 def test_frames_are_given_back_without_the_collector(truth: Truth) -> None:
     """A frame in a cycle keeps its picture until the collector runs, and the decoder can't use it again."""
     descriptor = os.open(truth.path, os.O_RDONLY)
-    _, index = plan(descriptor, LIMITS, None, lambda: None)
+    _, index = plan(descriptor, LIMITS, lambda: None)
     cursor = FrameCursor(descriptor, index, LIMITS)
 
     def frames() -> int:

@@ -77,7 +77,7 @@ def test_a_card_that_gives_up_leaves_the_clip_to_the_processor(clip: int, monkey
 def plan_without_a_card(clip: int, monkeypatch: pytest.MonkeyPatch, start: Any) -> Any:
     with monkeypatch.context() as patch:
         patch.setattr(cursor_module, "start_decoder", start)
-        return plan(clip, LIMITS, None, lambda: None)
+        return plan(clip, LIMITS, lambda: None)
 
 
 @without_a_card
