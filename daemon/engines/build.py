@@ -104,7 +104,8 @@ def expected_windows(settings: Settings) -> ExpectedWindows:
         _most(one.windows, one.frames) if one.windows.whole else one.frames.frames_in(one.windows.window_ns)
         for one in settings_by_source(settings).values()
     }
-    return ExpectedWindows(tuple(sorted(counts)), most_frames(settings), settings.limits.max_pixels)
+    budgets = frozenset(one.frames.budget for one in settings_by_source(settings).values())
+    return ExpectedWindows(tuple(sorted(counts)), most_frames(settings), settings.limits.max_pixels, budgets)
 
 
 def _most(windows: WindowPolicy, frames: FramePolicy) -> int:

@@ -1,16 +1,18 @@
 """The shapes of the windows that a configuration will ask about, as far as they are known before any clip is.
 
-Frames are taken to be 16:9: as large as the model has a use for, else 1280 x 720, within ``limits.max_pixels``.
+Frames are taken to be 16:9: of 1920 x 1080, within ``limits.max_pixels``, what the model has a use for.
 """
 
 import math
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 
-from daemon.frame_look import MaxFrameSize
+from connectors.errors import Poison
+from daemon.frame_look import FrameSize, FrameSizer, MaxFrameSize, PixelBudget
 
 _ASPECT = 16 / 9
-_NATIVE = MaxFrameSize(1280, 720)  # where frames go at native size, this is the commonest
+_NATIVE = MaxFrameSize(1920, 1080)  # cameras and screens give hardly more
 SMALL = MaxFrameSize(64, 64)
 
 
@@ -41,22 +43,27 @@ class WindowShape:
 class ExpectedWindows:
     """The full windows of a configuration: their distinct numbers of frames, and the most that any window may have.
 
-    ``max_pixels`` is what the sampler takes of a frame at most.
+    ``max_pixels`` is what the sampler takes of a frame at most, and ``budgets`` are what frames may cost.
     """
 
     frame_counts: tuple[int, ...]
     max_frames: int
     max_pixels: int | None = None
+    budgets: frozenset[PixelBudget] = frozenset({PixelBudget()})
 
     def __post_init__(self) -> None:
         if not self.frame_counts or max(self.frame_counts) > self.max_frames:
             raise ValueError(f"no windows are as {self}")
 
-    def shapes(self, max_frame_size: MaxFrameSize | None) -> Iterator[WindowShape]:
-        """Yield the shape of each distinct full window, the largest first."""
+    def shapes(self, max_frame_size: MaxFrameSize | None, sized: FrameSizer) -> list[WindowShape]:
+        """Return the shape of each distinct full window, the largest first; ``sized`` says how large frames are."""
         height, width = _size_of_a_frame(max_frame_size or _NATIVE, self.max_pixels)
-        for count in sorted(set(self.frame_counts), reverse=True):
-            yield WindowShape(count, height, width)
+        found = set()
+        for count, budget in product(self.frame_counts, self.budgets):
+            with suppress(Poison):  # the trial of the prompts says it, with the key
+                size = sized(count, FrameSize(width, height), budget)
+                found.add(WindowShape(count, size.height, size.width))
+        return sorted(found, key=lambda shape: (-shape.num_frames, -shape.size_bytes))
 
 
 def _size_of_a_frame(box: MaxFrameSize, max_pixels: int | None) -> tuple[int, int]:

@@ -50,7 +50,7 @@ def choose_budget(
 
 def _vision_tokens(planner: ModelTokenPlanner, windows: ExpectedWindows) -> Iterator[tuple[int, str]]:
     """Yield how many tokens the frames of each full window fill, as far as the context has room for them."""
-    for shape in windows.shapes(planner.max_frame_size):
+    for shape in windows.shapes(planner.max_frame_size, planner.frame_size):
         try:
             planned = planner.plan(shape.num_frames, shape.height, shape.width, TRIAL)
         except Poison:  # the trial of the prompts says it, with the key

@@ -41,7 +41,7 @@ async def warm_up(engine: Engine, planner: ModelTokenPlanner, windows: ExpectedW
 def _shapes(planner: ModelTokenPlanner, windows: ExpectedWindows) -> Iterator[WindowShape]:
     """Yield what is described: the largest windows that fit, of each number of frames."""
     counts = set[int]()
-    for shape in islice(windows.shapes(planner.max_frame_size), _MOST_SHAPES):
+    for shape in islice(windows.shapes(planner.max_frame_size, planner.frame_size), _MOST_SHAPES):
         counts.add(shape.num_frames)
         yield _fitting(planner, shape)
     if windows.max_frames not in counts:

@@ -73,6 +73,7 @@ async def test_a_struck_child_is_replaced(strike: signal.Signals, reason: Reason
     assert sampler.budget.held_bytes == 0
     assert not [pid for pid in pids if is_running(pid)]
     assert len(pids) >= 5
+    del struck, again
     assert open_files() == before
 
 
@@ -143,6 +144,7 @@ async def test_leaving_early_gives_everything_back(truth: Truth) -> None:
             plan.close()
             assert sampler.budget.held_bytes == 0
 
+    del window  # frames keep the descriptor of their memory file for as long as somebody has them
     assert open_files() == before
 
 
@@ -159,6 +161,7 @@ async def test_cancelled_plans_leave_nothing(truth: Truth) -> None:
         assert sampler.budget.held_bytes == 0
         assert wrong_frames(outcome, truth) == []
 
+    del outcome
     assert open_files() == before
 
 
@@ -244,6 +247,7 @@ async def test_a_fork_server_that_dies_is_started_again(truth: Truth) -> None:
         assert sampler.pool._server.pid not in (None, server)
         assert not old & set(sampler.pool.pids)
 
+    del struck, again
     assert open_files() == before
 
 

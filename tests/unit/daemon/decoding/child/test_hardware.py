@@ -55,14 +55,23 @@ class _GivesUp:
 
 def test_a_card_that_gives_up_leaves_the_clip_to_the_processor(clip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder of PyAV's own stands in for the card's."""
-    start = cursor_module.start_decoder
-    monkeypatch.setattr(cursor_module, "open_on_device", lambda fd, limits, _: open_video(fd, limits))
-    monkeypatch.setattr(cursor_module, "start_decoder", lambda *a: _GivesUp(start(*a), 20))
-    _, index = plan_without_a_card(clip, monkeypatch, start)
+    start, of_the_card = cursor_module.start_decoder, list[Any]()
+
+    def open_on_device(descriptor: int, limits: MediaLimits, _: Any) -> tuple[Any, Any]:
+        opened = open_video(descriptor, limits)
+        of_the_card.append(opened[0])
+        return opened
+
+    def start_decoder(container: Any, *rest: Any) -> Any:
+        decoder = start(container, *rest)
+        return _GivesUp(decoder, 20) if any(container is one for one in of_the_card) else decoder
+
+    monkeypatch.setattr(cursor_module, "open_on_device", open_on_device)
+    monkeypatch.setattr(cursor_module, "start_decoder", start_decoder)
+    index = plan(clip, LIMITS, lambda: None)[1]
     writer = AvWriter(clip, index, LIMITS, Look(), on_device=True)
-    monkeypatch.setattr(cursor_module, "start_decoder", start)  # what is opened from now on is the processor's
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    writer._cursor._decoder = _GivesUp(writer._cursor._decoder, 20)
+    assert writer.on_device
 
     shown = []
     for frame_index in range(0, 60, 5):
@@ -72,12 +81,6 @@ def test_a_card_that_gives_up_leaves_the_clip_to_the_processor(clip: int, monkey
     assert shown == list(range(0, 60, 5))
     assert not writer.on_device
     writer.close()
-
-
-def plan_without_a_card(clip: int, monkeypatch: pytest.MonkeyPatch, start: Any) -> Any:
-    with monkeypatch.context() as patch:
-        patch.setattr(cursor_module, "start_decoder", start)
-        return plan(clip, LIMITS, lambda: None)
 
 
 @without_a_card

@@ -26,7 +26,7 @@ SHARED = {
     "daemon.frame_look",
     "daemon.windows",
 }
-PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD, f"{CHILD}.pictures"}
+PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD, f"{CHILD}.cage", f"{CHILD}.pictures"}
 LIBRARIES = {"PIL", "av", "decord", "numpy"}
 FORBIDDEN = ("asyncio", "pydantic", "yaml", "kafka", "torch", "vllm", "transformers", "multiprocessing")
 UNUSED = {"decord", "httpx", "prometheus_client"}  # at the start: a clip that asks for decord is the first to load it

@@ -65,34 +65,34 @@ async def asked(planner: ModelTokenPlanner, windows: ExpectedWindows) -> list[tu
 
 
 async def test_the_windows_are_those_that_will_come() -> None:
-    assert await asked(planner(), ExpectedWindows((8,), 8)) == [(8, 720, 1280)]
+    assert await asked(planner(), ExpectedWindows((8,), 8)) == [(8, 1080, 1920)]
     small = planner(max_size=MaxFrameSize(640, 640))
     assert await asked(small, ExpectedWindows((8, 4), 8)) == [(8, 360, 640), (4, 360, 640)]
 
 
 async def test_as_many_frames_as_may_come_are_tried_too() -> None:
-    assert await asked(planner(), ExpectedWindows((20,), 64)) == [(20, 720, 1280), (64, 64, 64)]
+    assert await asked(planner(), ExpectedWindows((20,), 64)) == [(20, 1080, 1920), (64, 64, 64)]
 
 
 async def test_a_few_shapes_are_enough() -> None:
     counts = tuple(range(1, 31))
 
-    assert await asked(planner(), ExpectedWindows(counts, 30)) == [(n, 720, 1280) for n in (30, 29, 28, 27)]
+    assert await asked(planner(), ExpectedWindows(counts, 30)) == [(n, 1080, 1920) for n in (30, 29, 28, 27)]
 
 
 async def test_frames_are_halved_until_the_window_fits() -> None:
-    narrow = planner(max_model_len=1000)  # 8 frames of 320 x 180 are 400 tokens
+    narrow = planner(max_model_len=1000)  # 8 frames of 480 x 270 are 960 tokens
     tight = planner(budget=EncoderBudget(500, lambda: 500))
 
-    assert await asked(narrow, ExpectedWindows((8,), 8)) == [(8, 180, 320)]
-    assert await asked(tight, ExpectedWindows((8,), 8)) == [(8, 180, 320)]
-    assert await asked(planner(max_model_len=20), ExpectedWindows((8,), 8)) == [(8, 64, 64)]
+    assert await asked(narrow, ExpectedWindows((8,), 8)) == [(8, 270, 480)]
+    assert await asked(tight, ExpectedWindows((8,), 8)) == [(8, 135, 240)]
+    assert await asked(planner(max_model_len=15), ExpectedWindows((8,), 8)) == [(8, 64, 64)]
 
 
 async def test_a_warm_up_has_a_bound_of_bytes() -> None:
     (shape,) = await asked(planner(max_model_len=10**9), ExpectedWindows((512,), 512))
 
-    assert shape == (512, 180, 320)  # at 640 x 360 they would be 354 MB
+    assert shape == (512, 270, 480)  # at 960 x 540 they would be 796 MB
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_a_batch_holds_the_vision_tokens_of_a_window() -> None:
 
     chosen = choose_budget(VllmSettings(), SCHEDULER, planner(), windows)
 
-    assert chosen.batched_tokens == 16 * 22 * 40
-    assert chosen.arguments == {"max_num_batched_tokens": 16 * 22 * 40}
-    assert "the vision tokens of a window of 16 frames of 1280 x 720" in " ".join(chosen.choices)
+    assert chosen.batched_tokens == 16 * 33 * 60
+    assert chosen.arguments == {"max_num_batched_tokens": 16 * 33 * 60}
+    assert "the vision tokens of a window of 16 frames of 1920 x 1080" in " ".join(chosen.choices)
 
 
 def test_a_batch_that_is_wide_enough_stays_vllms_own() -> None:
