@@ -23,6 +23,7 @@ from daemon.engines.library_errors import sentence
 from daemon.engines.model.media_form import as_images
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner
 from daemon.engines.openai.answer import completion_of
+from daemon.engines.openai.thinking import ServerThinking
 from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
@@ -38,7 +39,10 @@ _WORD_S = 30.0  # a server that is busy puts one word in between within this
 _CONNECT_S = 5.0  # a server that takes no connection within this is away
 _AWAY = frozenset({401, 403, 404, 408, 425, 429, 502, 503, 504})  # says the server about itself, not about the request
 # what only some servers know, sent only where it differs from what every server does by itself
-_EXTRAS: dict[str, Any] = {"min_tokens": 0, "top_k": 0, "repetition_penalty": 1.0, "seed": None, "stop": ()}
+_EXTRAS: dict[str, Any] = {
+    "min_tokens": 0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0,
+    "frequency_penalty": 0.0, "ignore_eos": False, "seed": None, "stop": (),
+}  # fmt: skip
 
 
 @dataclass
@@ -51,6 +55,7 @@ class _Server:
     answered: int = 0
     failures: int = 0
     back_at_s: float = 0.0
+    is_vllm: bool = False
 
 
 class _Away(Exception):
@@ -76,6 +81,7 @@ class RemoteEngine:
         self.progress = 0
         self.waiting_for = ""  # why no server takes requests now; empty while one does
         self._servers: list[_Server] = []
+        self._thinking = ServerThinking(settings.model)
         self._control: ControlTokens | LikelyControlTokens = LikelyControlTokens()
 
     async def start(self) -> None:
@@ -122,7 +128,9 @@ class RemoteEngine:
         try:
             answer = await server.client.get("models", timeout=_CONNECT_S)
             answer.raise_for_status()
-            return {str(model["id"]): _length(model.get("max_model_len")) for model in answer.json()["data"]}
+            models = answer.json()["data"]
+            server.is_vllm = any(model.get("owned_by") == "vllm" for model in models)
+            return {str(model["id"]): _length(model.get("max_model_len")) for model in models}
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -131,12 +139,13 @@ class RemoteEngine:
         if prompt.template != AUTO:
             detail = f"a server knows its own chat template alone; {prompt.template!r} needs engine.kind: vllm"
             raise Poison(Reason.PROMPT, detail, origin="prompt")
-        body = await asyncio.to_thread(self._body, frames, prompt)
+        asked = await self._thinking.of(prompt, next((one.client for one in self._servers if one.is_vllm), None))
+        body = await asyncio.to_thread(self._body, frames, prompt) | asked.in_body()
         begun_s = time.monotonic()
         while True:
             server = await self._next_server()
             try:
-                completion = await self._ask(server, body, prompt, request_id, begun_s)
+                completion = await self._ask(server, body, prompt, request_id, begun_s, is_open=asked.is_open)
             except _Away as why:
                 server.failures += 1
                 pause_s = _BACK_OFF_S[min(server.failures, len(_BACK_OFF_S)) - 1]
@@ -162,7 +171,7 @@ class RemoteEngine:
         self.waiting_for = why
 
     async def _ask(
-        self, server: _Server, body: dict[str, Any], prompt: Prompt, request_id: str, begun_s: float
+        self, server: _Server, body: dict[str, Any], prompt: Prompt, request_id: str, begun_s: float, *, is_open: bool
     ) -> Completion:
         """Send one request to one server; one that is late is the server's fault where that answers nothing at all."""
         asked_s, answered = time.monotonic(), server.answered
@@ -182,7 +191,8 @@ class RemoteEngine:
             server.in_flight -= 1
         _raise_for(answer)
         server.answered += 1
-        return completion_of(answer, prompt, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
+        queue_ms, engine_ms = (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000
+        return completion_of(answer, prompt, queue_ms, engine_ms, is_open=is_open)
 
     async def _has_a_word(self, server: _Server) -> bool:
         """Whether a server says anything to a question without frames; a refusal counts."""
@@ -204,13 +214,12 @@ class RemoteEngine:
         extras = {name: getattr(prompt, name) for name, usual in _EXTRAS.items() if getattr(prompt, name) != usual}
         if prompt.logprobs is not None:
             extras |= {"logprobs": True, "top_logprobs": prompt.logprobs}
+        sampling = {"temperature": prompt.temperature, "top_p": prompt.top_p, **extras}
         return {
             "model": self.model_id,
             "messages": [*system, {"role": "user", "content": [*pictures, {"type": "text", "text": text}]}],
             "max_tokens": prompt.max_tokens,
-            "temperature": prompt.temperature,
-            "top_p": prompt.top_p,
-            **extras,
+            **{name: value for name, value in sampling.items() if name not in prompt.from_model},
         }
 
     async def wait_dead(self) -> None:

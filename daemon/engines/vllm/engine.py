@@ -20,7 +20,8 @@ from daemon.engines.model import checks
 from daemon.engines.model.media_form import black_frames
 from daemon.engines.model.token_planner import Check, ModelTokenPlanner, check_context
 from daemon.engines.vllm import library
-from daemon.engines.vllm.args import cpu_environment, sampling_arguments
+from daemon.engines.vllm.answers import AnswerReader
+from daemon.engines.vllm.args import cpu_environment
 from daemon.engines.vllm.load import LoadedModel, load_model
 from daemon.engines.vllm.output import StepLogger, completion, vision_tokens
 from daemon.engines.vllm.reaper import EngineReaper, kill_marked
@@ -49,6 +50,7 @@ class VllmEngine:
         self._llm: Any = None
         self._launching: asyncio.Future[Any] | None = None
         self._planner: ModelTokenPlanner | None = None
+        self._answers: AnswerReader | None = None
 
     @property
     def planner(self) -> ModelTokenPlanner:
@@ -56,6 +58,13 @@ class VllmEngine:
         if self._planner is None:
             raise RuntimeError("the engine has not started")
         return self._planner
+
+    @property
+    def answers(self) -> AnswerReader:
+        """The reader of the model's answers; only after :meth:`start`."""
+        if self._answers is None:
+            raise RuntimeError("the engine has not started")
+        return self._answers
 
     @property
     def progress(self) -> int:
@@ -70,8 +79,9 @@ class VllmEngine:
             EngineLost: the engine's processes did not come up.
         """
         loaded = await asyncio.to_thread(load_model, self._settings, self._max_frames, debug=self._debug)
-        self._planner = loaded.planner
+        self._planner, self._answers = loaded.planner, loaded.answers
         await asyncio.to_thread(self._check, loaded.planner)
+        await asyncio.to_thread(loaded.answers.prepare)
         self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded))
         self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
         self.slots = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
@@ -119,7 +129,7 @@ class VllmEngine:
         if final is None:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")
         self.statistics.completions += 1
-        return completion(final, prompt_tokens, vision_tokens(rendered), top=prompt.logprobs)
+        return self.answers.read(completion(final, prompt_tokens, vision_tokens(rendered), top=prompt.logprobs), prompt)
 
     async def _render(self, frames: FrameSet, prompt: Prompt) -> Any:
         """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
@@ -130,7 +140,7 @@ class VllmEngine:
         return rendered
 
     def _sampling(self, prompt: Prompt) -> Any:
-        return library.sampling_params(sampling_arguments(prompt, self.planner.encoder.stop(prompt)))
+        return library.sampling_params(self.answers.sampling(prompt))
 
     async def wait_dead(self) -> None:
         """Raise :class:`EngineLost` when the engine's process has died."""

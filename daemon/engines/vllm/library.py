@@ -5,7 +5,7 @@ change between releases, so ``tests/contract/test_vllm_names.py`` looks each of 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from connectors.errors import EngineLost, Poison, Reason, Transient
@@ -59,6 +59,60 @@ def counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
         return len(done["prompt_token_ids"]), vision_tokens(done)
 
     return count
+
+
+def sampling_of(model_config: Any) -> dict[str, Any]:
+    """Return the sampling settings that a model's own ``generation_config.json`` says, as ``vllm serve`` takes them."""
+    found: dict[str, Any] = model_config.get_diff_sampling_param()
+    return found
+
+
+def reasoning_parsers(tokenizer: Any, model_config: Any) -> dict[str, Any]:
+    """Return vLLM's reasoning parsers that can work with a tokenizer, by their names.
+
+    Those that know a pair of marks and nothing else come first; others of the same marks know tool calls too.
+    """
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.reasoning.basic_parsers import BaseThinkingReasoningParser
+
+    found = {}
+    for name in ReasoningParserManager.list_registered():
+        with suppress(Exception):  # a parser says with an error of its own that the tokenizer lacks its tokens
+            found[name] = reasoning_parser(name, tokenizer, model_config)
+    plain = {name: parser for name, parser in found.items() if isinstance(parser, BaseThinkingReasoningParser)}
+    return plain | found
+
+
+def reasoning_parser(name: str, tokenizer: Any, model_config: Any) -> Any:
+    """Return one of vLLM's reasoning parsers, for text that holds reasoning.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    from vllm.reasoning import ReasoningParserManager
+
+    kind = ReasoningParserManager.get_reasoning_parser(name)
+    # some parsers are told by the template's arguments to find nothing; these are asked where there is something
+    thinking = {"enable_thinking": True, "thinking": True}
+    return kind(tokenizer, model_config=model_config, chat_template_kwargs=thinking)
+
+
+def chosen_reasoning_parser(vllm_config: Any) -> str:
+    """Return the name of the reasoning parser that vLLM's arguments name, its plugin loaded; empty for none."""
+    from vllm.reasoning import ReasoningParserManager
+
+    chosen = vllm_config.structured_outputs_config
+    if chosen.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(chosen.reasoning_parser_plugin)
+    return str(chosen.reasoning_parser or "")
+
+
+def extract_reasoning(parser: Any, text: str) -> tuple[str | None, str | None]:
+    """Take a text apart into its reasoning and the answer behind it, with one of vLLM's parsers."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    found: tuple[str | None, str | None] = parser.extract_reasoning(text, ChatCompletionRequest(messages=[], model=""))
+    return found
 
 
 def launch(arguments: dict[str, Any], stat_logger: Any) -> Any:

@@ -12,16 +12,18 @@ from daemon.engines.model.frame_size import least_frames, max_frame_size
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm import library
+from daemon.engines.vllm.answers import AnswerReader
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
 from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model without its weights: its token planner, and the arguments that make its engine."""
+    """A model without its weights: its token planner, the reader of its answers, and what makes its engine."""
 
     arguments: Mapping[str, Any]
     planner: ModelTokenPlanner
+    answers: AnswerReader
 
 
 def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) -> LoadedModel:
@@ -38,7 +40,8 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
     arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
     check_types(settings.args, library.argument_class())
     with as_configuration_error("engine"):
-        model_config = library.argument_class()(**arguments).create_engine_config().model_config
+        vllm_config = library.argument_class()(**arguments).create_engine_config()
+        model_config = vllm_config.model_config
         if not model_config.is_multimodal_model:
             raise ConfigurationError("it takes neither images nor videos", path="engine.model")
         processor = library.processor_of(model_config)
@@ -57,15 +60,19 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
             max_frame_size=max_size,
         )
     limits = media_limits(modality, max_frames, max_size)
-    return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
+    answers = AnswerReader(vllm_config, planner.encoder, processor.info.get_tokenizer())
+    return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner, answers)
 
 
 def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
     """Return the encoder of a model's prompts, with the template and placeholder that vLLM would use itself."""
     tokenizer = processor.info.get_tokenizer()
-    found = library.chat_template_of(model_config, tokenizer)
-    template = ChatTemplate(found[0], parts=found[1]) if found is not None else None
-    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template)
+
+    def template(given: str | None = None) -> ChatTemplate | None:
+        found = library.chat_template_of(model_config, tokenizer, given)
+        return ChatTemplate(found[0], parts=found[1]) if found is not None else None
+
+    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template(), read=template)
 
 
 def _placeholder(model_config: Any, tokenizer: Any, modality: Modality) -> Placeholder:

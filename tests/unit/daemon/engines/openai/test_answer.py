@@ -47,7 +47,10 @@ def test_reasoning_alone_is_said(key: str) -> None:
     answered = read(said({"content": "A dog.", key: "The picture shows"}, "length"))
 
     assert (cut.text, cut.truncated) == ("", True)
-    assert cut.detail == "the model gave its reasoning alone, cut off at generation.max_tokens before the answer"
+    assert cut.detail == (
+        "the model gave its reasoning alone, cut off at generation.max_tokens before the answer: "
+        "raise it, or turn thinking off"
+    )
     assert (ended.truncated, ended.detail) == (False, "the model gave its reasoning alone")
     assert (answered.text, answered.truncated, answered.detail) == ("A dog.", True, "")
 
