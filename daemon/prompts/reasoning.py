@@ -65,7 +65,9 @@ class ReasoningCutter:
             return Answer(text)
         reasoning, answer = self.parse(text)
         if reasoning is None and answer == text:
-            return Answer(text)
+            if self.marks is None:
+                return Answer(text)
+            reasoning, answer = self.marks.parse(text)  # a parser that sees none where there is some
         if answer is None or not answer.strip():
             return Answer("", has_reasoned=True, detail=reasoning_alone(is_cut=is_cut))
         return Answer(text if wanted == "keep" else answer, has_reasoned=True)

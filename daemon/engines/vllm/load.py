@@ -14,7 +14,8 @@ from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm import library
 from daemon.engines.vllm.answers import AnswerReader
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
-from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
+from daemon.prompts.chat_template import ChatTemplate
+from daemon.prompts.prompt import Modality, Placeholder, PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
