@@ -133,14 +133,14 @@ class GenerationSettings(Section):
 
     max_tokens: PositiveInt = Field(256, description="at most so many tokens a caption")
     min_tokens: int = Field(0, ge=0, description="at least so many")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
     top_k: int = Field(0, ge=0, description="0 is off")
     repetition_penalty: PositiveFloat = Field(1.0, description="1 is off")
     min_p: float = Field(0.0, ge=0, le=1, description="0 is off")
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="on tokens that came already; 0 is off")
     frequency_penalty: float = Field(0.0, ge=-2, le=2, description="on tokens by how often they came; 0 is off")
-    stop: tuple[str, ...] = Field((), description="strings that end a caption")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="strings that end a caption")
     ignore_eos: bool = Field(False, description="whether the answer goes on behind its end, up to max_tokens")
     seed: int | None = Field(None, description="for sampling that can be repeated")
     from_model: bool = Field(

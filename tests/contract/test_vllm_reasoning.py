@@ -1,4 +1,4 @@
-"""vLLM's own reasoning parsers over the token ids of a tokenizer, and what a model's files say of thinking and sampling.
+"""vLLM's own reasoning parsers over the token ids of a tokenizer, and what a model's files say of its answers.
 
 No engine runs: a tiny model of random weights never says ``<think>``.
 """
@@ -72,7 +72,7 @@ async def test_a_model_that_thinks_has_its_reasoning_cut_out_and_counted(
     done = of.read(completion(of, f"{begins}It is red.</think>\n\nA red ball.<|im_end|>"), prompt)
 
     marks = len(of._tokenizer.encode(f"{begins}</think>", add_special_tokens=False))
-    assert done.text.strip() == ("A red ball.")
+    assert done.text.strip() == "A red ball."
     assert (done.reasoning_tokens, done.detail) == (len("It is red.") + marks, "")
     assert done.output_tokens == done.reasoning_tokens + len("\n\nA red ball.") + 1
 

@@ -54,16 +54,15 @@ class ServerThinking:
         return self._known[key]
 
     async def _ask(self, prompt: Prompt, client: httpx.AsyncClient) -> AskedTemplate:
-        arguments = dict(prompt.template_args)
-        plain = shown = await self._prompt(client, arguments)
-        if plain is None:
-            return AskedTemplate(arguments)
-        if prompt.reasoning == "off":
+        given = prompt.template_args
+        shown = plain = await self._prompt(client, given)
+        off = dict[str, bool]()
+        if plain is not None and prompt.reasoning == "off":
             for name in THINKING:
-                if name not in arguments and await self._prompt(client, {**arguments, name: False}) != plain:
-                    arguments[name] = False
-            shown = await self._prompt(client, arguments)
-        return AskedTemplate(arguments, THINK.left_open_in((shown or plain).rpartition(_QUESTION)[2]))
+                if name not in given and await self._prompt(client, {**given, name: False}) not in (plain, None):
+                    off[name] = False
+            shown = await self._prompt(client, {**given, **off})
+        return AskedTemplate({**given, **off}, THINK.left_open_in((shown or "").rpartition(_QUESTION)[2]))
 
     async def _prompt(self, client: httpx.AsyncClient, arguments: Mapping[str, Any]) -> str | None:
         """Return how a prompt reads with these arguments; None from a server that does not tell."""
