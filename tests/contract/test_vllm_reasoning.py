@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from connectors.errors import ConfigurationError
+from daemon.commands.check import check
 from daemon.config.engine_settings import VllmSettings
+from daemon.config.file import settings_from
 from daemon.config.settings import GenerationSettings
 from daemon.engines.contract import Completion
 from daemon.engines.vllm import library
@@ -26,7 +28,7 @@ from daemon.prompts.reasoning import THINK, Marks, ReasoningCutter
 from testing import tiny_models
 from testing.tiny_models import QWEN_TEMPLATE, byte_tokenizer
 from tests.contract.vllm_engines import MARKS, settings
-from tests.unit.daemon.prompts.test_chat_template import ALWAYS, QWEN3, QWEN35
+from tests.thinking_templates import ALWAYS, QWEN3, QWEN35
 
 pytestmark = MARKS
 
@@ -245,6 +247,23 @@ async def test_a_template_of_a_file_is_looked_at_as_vllm_does(thinker: Path) -> 
     assert encoder.chat_template(Prompt("What?", chat_template=flat)) == ChatTemplate(flat, parts=False)
     assert encoder.chat_template(Prompt("What?", chat_template=QWEN35)) == ChatTemplate(QWEN35, parts=True)
     assert encoder.encode(Prompt("What?", chat_template=QWEN35, reasoning="keep"), 1)
+
+
+@pytest.mark.parametrize(("template", "is_said"), [(QWEN35, False), (ALWAYS, True)])
+async def test_check_says_that_a_template_has_no_switch(
+    thinker: Path, tmp_path: Path, template: str, is_said: bool
+) -> None:
+    (tmp_path / "mine.jinja").write_text(template)
+    values = {
+        "sources": {"inbox": {"kind": "folder", "path": "inbox"}},
+        "sink": {"kind": "folder", "path": "captions"},
+        "prompt": {"template": "mine.jinja"},
+        "engine": settings(thinker).model_dump(),
+    }
+
+    lines = await asyncio.to_thread(check, settings_from(values, folder=tmp_path))
+
+    assert any("has it think and no switch" in line for line in lines) == is_said
 
 
 async def test_a_parser_that_there_is_none_of_is_refused_before_the_weights_are_loaded(thinker: Path) -> None:

@@ -11,22 +11,10 @@ from daemon.prompts.chat_template import ChatTemplate, is_template_file, read_te
 from daemon.prompts.prompt import Placeholder, Prompt, PromptEncoder
 from daemon.prompts.reasoning import THINK
 from testing.tiny_models import QWEN_TEMPLATE, byte_tokenizer
+from tests.thinking_templates import ALWAYS, QWEN3, QWEN35, SWITCHED
 
 pytest.importorskip("transformers")
 TOKENS = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<think>", "</think>"]
-HEAD, GENERATION = QWEN_TEMPLATE.rsplit("{% if add_generation_prompt %}", 1)
-# as Qwen3's, Qwen3.5's and DeepSeek's: thinking unless told not to, the same with the mark in the prompt, and the
-# other variable, which is off by itself
-QWEN3 = (
-    HEAD + "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
-)
-QWEN35 = QWEN3.replace("{% endif %}{% endif %}", "{% else %}<think>\n{% endif %}{% endif %}")
-SWITCHED = (
-    "{% if not thinking is defined %}{% set thinking = false %}{% endif %}" + HEAD + "{% if add_generation_prompt %}"
-    "<|im_start|>assistant\n{% if thinking %}<think>{% else %}</think>{% endif %}{% endif %}"
-)
-ALWAYS = HEAD + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 CLOSED, OPEN = "<think>\n\n</think>\n\n", "<think>\n"
 
 
