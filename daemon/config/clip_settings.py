@@ -14,6 +14,7 @@ from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.section import Section
 from connectors.validation import first_fault
 from daemon.config.settings import GenerationSettings, PromptSettings, Settings
+from daemon.frame_look import ON_DEVICE
 from daemon.prompts.chat_template import is_template_file, read_template
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.templates import AUTO
@@ -41,7 +42,8 @@ class ClipSettings:
     @cached_property
     def sampler_hash(self) -> str:
         """Name everything that decides which frames the model sees."""
-        return digest(self.windows, self.frames, self.decoder)[:16]
+        decoder = "av" if self.decoder == ON_DEVICE else self.decoder  # whoever decodes, the frames are the same
+        return digest(self.windows, self.frames, decoder)[:16]
 
     def plan_hash(self, model_id: str) -> str:
         """Name everything that decides what window ``i`` is and what is said of it."""
@@ -81,7 +83,7 @@ def settings_by_source(settings: Settings) -> dict[str, ClipSettings]:
         prompt = _under(settings.prompt, source.prompt, f"{path}.prompt", {})
         section = f"{path}.prompt" if "template" in (source.prompt or {}) else "prompt"
         asked = prompt_of(prompt, settings.generation, section)
-        found[name] = ClipSettings(windows.to_policy(), frames.to_policy(), asked, frames.decoder)
+        found[name] = ClipSettings(windows.to_policy(), frames.to_policy(), asked, frames.decodes_with)
     return found
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
 from daemon.config.engine_settings import EngineSettings, VllmSettings
+from daemon.frame_look import ON_DEVICE
 from daemon.prompts.chat_template import RESERVED
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
@@ -86,6 +87,9 @@ class FramesSettings(Section):
     splice_single_frame: Literal["first", "middle", "last"] | None = Field(None, description="show this frame alone")
     snap: Literal["exact", "keyframe"] = Field("exact", description="keyframe: faster, and every caption says so")
     decoder: Literal["av", "decord"] = Field("av", description="PyAV, or decord for parity with NeVA")
+    hwaccel: Literal["none", "auto", "cuda"] = Field(
+        "none", description="decode on a graphics card where that can: auto, whichever there is; cuda, NVIDIA's"
+    )
     background: str = Field(
         "white", pattern=r"^(white|grey|black|#[0-9a-fA-F]{6})$", description="the colour behind transparent pixels"
     )
@@ -99,9 +103,16 @@ class FramesSettings(Section):
             raise ValueError("fps and num_frames contradict each other: keep one of them")
         if self.fps is not None and self.rule == "neva":
             raise ValueError("rule: neva takes num_frames, not fps")
+        if self.hwaccel != "none" and self.decoder == "decord":
+            raise ValueError("hwaccel needs decoder: av, for decord decodes on the processor")
         if self.min_frames > self.max_frames:
             raise ValueError(f"min_frames ({self.min_frames}) is above max_frames ({self.max_frames})")
         return self
+
+    @property
+    def decodes_with(self) -> str:
+        """The decoder, as the sampler names it."""
+        return self.decoder if self.hwaccel == "none" else ON_DEVICE
 
     def to_policy(self) -> FramePolicy:
         """Return the same as the planner takes it."""
