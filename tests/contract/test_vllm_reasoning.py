@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.commands.check import check
 from daemon.config.engine_settings import VllmSettings
 from daemon.config.file import settings_from
@@ -147,6 +147,17 @@ async def test_a_parser_that_is_named_wins_and_one_that_there_is_none_of_is_refu
     with pytest.raises(ConfigurationError, match="'thinker' does not fit the model") as refused:
         reader(QWEN_TEMPLATE, [], named="thinker")
     assert refused.value.path == "engine.args.reasoning_parser"
+
+
+async def test_a_parser_that_fails_fails_its_clip_and_not_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = reader(QWEN3, ["<think>", "</think>"])
+    broken = SimpleNamespace(reasoning_start_str="<think>", reasoning_end_str="</think>")
+    monkeypatch.setattr(library, "reasoning_parsers", lambda *_: {"broken": broken})
+
+    with pytest.raises(Poison, match="the reasoning parser fails on the answer") as refused:
+        of.read(completion(of, "<think>It is.</think>A ball."), ASK)
+    assert refused.value.reason == Reason.ENGINE_REFUSED
+    assert of.read(completion(of, "A ball."), ASK).text == "A ball."
 
 
 async def test_every_parser_for_the_common_marks_cuts_the_same() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-from connectors.errors import ConfigurationError
+from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.vllm import library
@@ -32,7 +32,7 @@ class AnswerReader:
 
     def prepare(self) -> None:
         """Find what the model's files say, which takes seconds; else the first answer waits for it."""
-        _ = self.cutter, self._shows_marks, self._of_model
+        _ = self.cutter, self._shows_marks, self._end_id, self._of_model
 
     def sampling(self, prompt: Prompt) -> dict[str, Any]:
         """Return the arguments of ``SamplingParams`` for a prompt."""
@@ -62,8 +62,7 @@ class AnswerReader:
         parser = self._named() if self._chosen else self._found()
         if parser is None:
             return ReasoningCutter()
-        marks = _marks_of(parser)
-        return ReasoningCutter(marks, partial(library.extract_reasoning, parser))
+        return ReasoningCutter(_marks_of(parser), partial(_parse, parser))
 
     def _named(self) -> Any:
         try:
@@ -97,6 +96,12 @@ class AnswerReader:
         marks, special = self.cutter.marks, self._tokenizer.all_special_tokens
         return marks is None or (marks.start not in special and marks.end not in special)
 
+    @cached_property
+    def _end_id(self) -> int:
+        """The token that ends the reasoning; -1, which none has, where it is none or several."""
+        marks = self.cutter.marks
+        return -1 if marks is None else int(self._tokenizer.get_vocab().get(marks.end, -1))
+
     def _without_specials(self, text: str) -> str:
         """Return a text as it is where special tokens are not asked for."""
         for special in self._tokenizer.all_special_tokens:
@@ -107,12 +112,18 @@ class AnswerReader:
         """Return how many tokens of an answer were spent on its reasoning, the marks included."""
         if not answer:
             return done.output_tokens
-        marks = self.cutter.marks
-        end = None if marks is None else self._tokenizer.get_vocab().get(marks.end)
-        if end is not None and end in done.token_ids:
-            return done.token_ids.index(end) + 1
+        if self._end_id in done.token_ids:
+            return done.token_ids.index(self._end_id) + 1
         behind = self.cutter.parse(done.text)[1] or ""
         return max(0, done.output_tokens - len(self._tokenizer.encode(behind, add_special_tokens=False)))
+
+
+def _parse(parser: Any, text: str) -> tuple[str | None, str | None]:
+    try:
+        return library.extract_reasoning(parser, text)
+    except Exception as error:  # some parsers know streams of tokens alone, and those of plugins raise anything
+        detail = f"the reasoning parser fails on the answer: {sentence(error)}"
+        raise Poison(Reason.ENGINE_REFUSED, detail, origin="engine") from error
 
 
 def _marks_of(parser: Any) -> Marks | None:
