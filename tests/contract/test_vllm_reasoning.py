@@ -34,6 +34,7 @@ pytestmark = MARKS
 
 QWEN = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>"]
 CHANNEL = ["<|channel>", "<channel|>"]
+ADAPTED = ("Qwen3", "Glm47Moe", "NemotronV3", "MiniCPMV")
 ASK = Prompt("What?", reasoning="strip")
 
 
@@ -152,7 +153,7 @@ async def test_a_parser_that_is_named_wins_and_one_that_there_is_none_of_is_refu
 async def test_a_parser_that_fails_fails_its_clip_and_not_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     of = reader(QWEN3, ["<think>", "</think>"])
     broken = SimpleNamespace(reasoning_start_str="<think>", reasoning_end_str="</think>")
-    monkeypatch.setattr(library, "reasoning_parsers", lambda *_: {"broken": broken})
+    monkeypatch.setattr(library, "reasoning_parsers", lambda *_: [broken])
 
     with pytest.raises(Poison, match="the reasoning parser fails on the answer") as refused:
         of.read(completion(of, "<think>It is.</think>A ball."), ASK)
@@ -164,13 +165,13 @@ async def test_every_parser_for_the_common_marks_cuts_the_same() -> None:
     """Whichever of them is found for a model, its captions are the same."""
     of = reader(QWEN3, ["<think>", "</think>"])
     answers = {}
-    for name, parser in library.reasoning_parsers(of._tokenizer, None).items():
+    for parser in library.reasoning_parsers(of._tokenizer, None):
         if (parser.reasoning_start_str, parser.reasoning_end_str) == ("<think>", "</think>"):
             cutter = ReasoningCutter(THINK, partial(library.extract_reasoning, parser))
             cut = cutter.cut("<think>It is.</think>A ball.", "strip", is_open=False, is_cut=False)
-            answers[name] = (cut.text, cutter.cut("It is", "off", is_open=True, is_cut=True).text)
+            answers[type(parser).__name__] = (cut.text, cutter.cut("It is", "off", is_open=True, is_cut=True).text)
 
-    assert {"qwen3", "deepseek_r1", "glm45", "nemotron_v3", "minicpmv"} <= answers.keys()
+    assert {"DeepSeekR1ReasoningParser", *(f"{one}ParserReasoningAdapter" for one in ADAPTED)} <= answers.keys()
     assert answers == dict.fromkeys(answers, ("A ball.", ""))
 
 

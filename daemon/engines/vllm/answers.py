@@ -26,7 +26,8 @@ class AnswerReader:
 
     def __init__(self, vllm_config: Any, encoder: PromptEncoder, tokenizer: Any) -> None:
         self._model_config, self._encoder, self._tokenizer = vllm_config.model_config, encoder, tokenizer
-        self._chosen = library.chosen_reasoning_parser(vllm_config)
+        outputs = vllm_config.structured_outputs_config
+        self._chosen, self._plugin = outputs.reasoning_parser, outputs.reasoning_parser_plugin
         if self._chosen:
             self._named()
 
@@ -66,7 +67,7 @@ class AnswerReader:
 
     def _named(self) -> Any:
         try:
-            return library.reasoning_parser(self._chosen, self._tokenizer, self._model_config)
+            return library.reasoning_parser(self._chosen, self._tokenizer, self._model_config, self._plugin)
         except Exception as error:  # of parsers that come with a plugin too
             message = f"{self._chosen!r} does not fit the model: {sentence(error)}"
             raise ConfigurationError(message, path="engine.args.reasoning_parser") from error
@@ -76,7 +77,7 @@ class AnswerReader:
         own = self._encoder.chat_template(Prompt(""))
         source, vocabulary = own.source if own is not None else "", self._tokenizer.get_vocab()
         in_vocabulary = None
-        for parser in library.reasoning_parsers(self._tokenizer, self._model_config).values():
+        for parser in library.reasoning_parsers(self._tokenizer, self._model_config):
             marks = _marks_of(parser)
             if marks is None:
                 continue
@@ -88,7 +89,7 @@ class AnswerReader:
 
     @cached_property
     def _of_model(self) -> Mapping[str, Any]:
-        return _UNSAID | library.sampling_of(self._model_config)
+        return _UNSAID | dict(self._model_config.get_diff_sampling_param())
 
     @cached_property
     def _shows_marks(self) -> bool:

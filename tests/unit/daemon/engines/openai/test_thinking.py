@@ -39,7 +39,7 @@ class Server:
 
 
 async def asked(server: Server, prompt: Prompt, times: int = 1) -> Any:
-    settings = OpenAISettings(base_urls=("http://one/v1",), model="m")
+    settings = OpenAISettings(base_urls=("http://one/v1",), model="m", media="images")
     engine = RemoteEngine(settings, request_deadline_s=5.0, transport=httpx.MockTransport(server))
     try:
         await engine.start()
