@@ -118,11 +118,15 @@ class CaptionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request, as the engine counted them; 0 where it does not say."""
+    """Tokens of one request, as the engine counted them; 0 where it does not say.
+
+    ``reasoning_tokens`` are those of the ``output_tokens`` that led to the answer and are none of it.
+    """
 
     prompt_tokens: int = 0
     vision_tokens: int = 0
     output_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class ClipTask:
             frames.frames.shape[2],
             frames.frames.shape[1],
         )
-        usage = Usage(done.prompt_tokens, done.vision_tokens, done.output_tokens)
+        usage = Usage(done.prompt_tokens, done.vision_tokens, done.output_tokens, done.reasoning_tokens)
         timing = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
         if done.render_ms:
             timing |= {"render_queue": done.render_queue_ms, "render": done.render_ms}

@@ -40,6 +40,9 @@ class UsageMessage(_Message):
     prompt_tokens: int = 0
     vision_tokens: int = 0
     output_tokens: int = 0
+    reasoning_tokens: int = Field(
+        default=0, description="those of output_tokens in which the model reasoned before it answered"
+    )
 
 
 class FramesMessage(_Message):

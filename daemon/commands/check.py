@@ -20,7 +20,9 @@ from daemon.config.weak_settings import weak_settings
 from daemon.decoding.process import try_cage
 from daemon.engines.build import check_engine
 from daemon.engines.model.checks import count_devices
+from daemon.engines.model.token_planner import ModelTokenPlanner, TokenPlanner
 from daemon.frame_look import FrameSize
+from daemon.prompts.reasoning import THINK
 
 _SECRET = ("password", "secret", "token", "api_key", "api-key", "credential", "authorization", "cookie")
 _NOT_SECRET = ("max_tokens", "min_tokens", "_file")
@@ -106,6 +108,7 @@ def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, s
         return ["The prompts were not put through the model's template: this machine has no device that vLLM knows."]
     planner, lines = try_prompts(settings)
     for name, mine in by_source.items():
+        lines += _about_thinking(name, mine, planner)
         count = fewest_frames(mine)
         place = f"a window of {count} frames of {_PROBE.width} x {_PROBE.height}"
         try:
@@ -118,3 +121,15 @@ def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, s
         if tokens is not None and show_tokens:
             lines.append(f"Source {name}: {tokens} prompt tokens a window of {_PROBE.width} x {_PROBE.height} frames.")
     return lines
+
+
+def _about_thinking(name: str, mine: ClipSettings, planner: TokenPlanner) -> list[str]:
+    """Return a sentence where the model's template has it think although that is to be off."""
+    if not isinstance(planner, ModelTokenPlanner) or mine.prompt.reasoning != "off":
+        return []
+    if not planner.encoder.leaves_open(mine.prompt, THINK):
+        return []
+    return [
+        f"Source {name}: the model's template has it think and no switch for it. The reasoning is cut out of captions, "
+        f"and counts towards generation.max_tokens ({mine.prompt.max_tokens})."
+    ]

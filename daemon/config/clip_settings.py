@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -15,7 +16,9 @@ from connectors.validation import first_fault
 from daemon.config.frame_presets import KEYS as PRESET_KEYS
 from daemon.config.settings import GenerationSettings, PromptSettings, Settings
 from daemon.frame_look import ON_DEVICE
+from daemon.prompts.chat_template import is_template_file, read_template
 from daemon.prompts.prompt import Prompt
+from daemon.prompts.templates import AUTO
 from daemon.windows import FramePolicy, WindowPolicy
 
 _MAX_PROMPT_CHARACTERS = 32_768  # a prompt that comes with a clip obeys prompt.text's own bound
@@ -55,9 +58,20 @@ class ClipSettings:
         return replace(self, prompt=replace(self.prompt, text=text, from_sender=by_sender))
 
 
-def prompt_of(prompt: PromptSettings, generation: GenerationSettings) -> Prompt:
-    """Return the prompt that these sections mean."""
-    return Prompt(prompt.text, prompt.template, prompt.system, **generation.model_dump())
+def prompt_of(prompt: PromptSettings, generation: GenerationSettings, path: str = "prompt") -> Prompt:
+    """Return the prompt that these sections mean; :class:`ConfigurationError` for a template's file that is none."""
+    template, source = prompt.template, None
+    if is_template_file(template):
+        template, source = AUTO, read_template(Path(template), f"{path}.template")
+    return Prompt(
+        prompt.text,
+        template,
+        prompt.system,
+        chat_template=source,
+        template_args=prompt.template_args,
+        from_model=generation.left_to_model,
+        **generation.model_dump(exclude={"from_model"}),
+    )
 
 
 def settings_by_source(settings: Settings) -> dict[str, ClipSettings]:
@@ -68,9 +82,9 @@ def settings_by_source(settings: Settings) -> dict[str, ClipSettings]:
         windows = _under(settings.windows, source.windows, f"{path}.windows", _REPLACED)
         frames = _under(settings.frames, source.frames, f"{path}.frames", _REPLACED)
         prompt = _under(settings.prompt, source.prompt, f"{path}.prompt", {})
-        found[name] = ClipSettings(
-            windows.to_policy(), frames.to_policy(), prompt_of(prompt, settings.generation), frames.decodes_with
-        )
+        section = f"{path}.prompt" if "template" in (source.prompt or {}) else "prompt"
+        asked = prompt_of(prompt, settings.generation, section)
+        found[name] = ClipSettings(windows.to_policy(), frames.to_policy(), asked, frames.decodes_with)
     return found
 
 

@@ -22,6 +22,7 @@ from daemon.config.overrides import set_key
 from daemon.config.settings import Settings
 from daemon.config.yaml_file import read_mapping, texts
 from daemon.config.yaml_file import read_yaml as read_yaml
+from daemon.prompts.chat_template import is_template_file
 
 _VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 _LARGEST = 2**63  # no number of a configuration is near it, and what counts in 64 bits would break
@@ -44,8 +45,23 @@ def settings_from(values: Mapping[str, Any], overrides: Iterable[str] = (), *, f
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise _as_configuration_error(error, merged) from error
-    absolute: Settings = _absolute(settings, folder)
+    absolute: Settings = _with_templates(_absolute(settings, folder), folder)
     return absolute
+
+
+def _with_templates(settings: Settings, folder: Path) -> Settings:
+    """Return the settings with the paths of chat templates absolute; only what they look like says that they are."""
+    changed: dict[str, Any] = {}
+    for name, source in settings.sources.items():
+        template = (source.prompt or {}).get("template")
+        if isinstance(template, str) and is_template_file(template):
+            own = {**source.prompt, "template": str(_absolute(Path(template), folder))}
+            changed[name] = source.model_copy(update={"prompt": own})
+    update: dict[str, Any] = {"sources": {**settings.sources, **changed}} if changed else {}
+    if is_template_file(settings.prompt.template):
+        template = str(_absolute(Path(settings.prompt.template), folder))
+        update["prompt"] = settings.prompt.model_copy(update={"template": template})
+    return settings.model_copy(update=update)
 
 
 def _substituted(value: Any, path: str) -> Any:

@@ -29,19 +29,25 @@ class Planner(Protocol):
 
 
 def check_templates(settings: Settings) -> None:
-    """Raise :class:`ConfigurationError` for the name of a template that there is none of; nothing is loaded for it."""
+    """Raise :class:`ConfigurationError` for a template that there is none of; no model is loaded for it."""
     for name, mine in settings_by_source(settings).items():
-        wanted, path = mine.prompt.template, _Keys(settings, name).of("prompt", "template")
+        wanted, keys = mine.prompt.template, _Keys(settings, name)
+        path = keys.of("prompt", "template")
+        if isinstance(settings.engine, OpenAISettings) and (wanted in templates() or mine.prompt.chat_template):
+            given = repr(wanted) if mine.prompt.chat_template is None else "a file"
+            message = f"a server knows its own chat template alone: write {AUTO}; {given} needs engine.kind: vllm"
+            raise ConfigurationError(message, path=path)
         if wanted == AUTO:
             continue
         if wanted not in templates():
             close = difflib.get_close_matches(wanted, templates(), n=1)
             hint = f"; do you mean {close[0]!r}?" if close else ""
             known = ", ".join([AUTO, *sorted(templates())])
-            raise ConfigurationError(f"there is no template {wanted!r}, but {known}{hint}", path=path)
-        if isinstance(settings.engine, OpenAISettings):
-            message = f"a server knows its own chat template alone: write {AUTO}; {wanted!r} needs engine.kind: vllm"
+            message = f"there is no template {wanted!r}, but {known}{hint}; a file ends with .jinja"
             raise ConfigurationError(message, path=path)
+        if mine.prompt.template_args:
+            message = f"{wanted!r} is a conversation and takes no arguments: they are for chat templates"
+            raise ConfigurationError(message, path=keys.of("prompt", "template_args"))
 
 
 def check_prompts(settings: Settings, planner: Planner) -> None:
@@ -122,6 +128,8 @@ class _Trial:
             return self._key_of_length(keys)
         if self.prompt.system is not None and self._passes(prompt=replace(self.prompt, system=None)):
             return keys.of("prompt", "system")
+        if self.prompt.template_args and self._passes(prompt=replace(self.prompt, template_args={})):
+            return keys.of("prompt", "template_args")
         is_text = self._passes(prompt=replace(self.prompt, text="Describe."))
         return keys.of("prompt", "text" if is_text else "template")
 

@@ -24,8 +24,13 @@ from daemon.config.chosen import AUTO, choose_bytes, choose_clips, choose_decode
 from daemon.config.engine_settings import EngineSettings, VllmSettings
 from daemon.config.frame_presets import Preset, preset_keys
 from daemon.frame_look import ON_DEVICE
+from daemon.prompts.chat_template import RESERVED
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
+# what the model's own file may say as `vllm serve` takes it; the length of a caption is captiond's to bound
+FROM_MODEL = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"
+)  # fmt: skip
 _LONGEST_S = 1e9  # thirty years; its nanoseconds fit 64 bits
 
 
@@ -133,8 +138,17 @@ class PromptSettings(Section):
     """The question to the model."""
 
     text: str = Field("Describe this video.", min_length=1, max_length=32_768, description="the question")
-    template: str = Field("auto", description="auto: the model's own chat template; or one of NeVA's conversations")
+    template: str = Field(
+        "auto", description="auto: the model's own chat template; or a Jinja file, or one of NeVA's conversations"
+    )
+    template_args: dict[str, Any] = Field(default_factory=dict, description="arguments of the chat template")
     system: str | None = Field(None, description="a system message, where the template has one")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if taken := sorted(RESERVED & self.template_args.keys()):
+            raise ValueError(f"template_args can't hold {', '.join(taken)}: every template gets it from captiond")
+        return self
 
 
 class GenerationSettings(Section):
@@ -142,18 +156,33 @@ class GenerationSettings(Section):
 
     max_tokens: PositiveInt = Field(256, description="at most so many tokens a caption")
     min_tokens: int = Field(0, ge=0, description="at least so many")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling")
     top_k: int = Field(0, ge=0, description="0 is off")
     repetition_penalty: PositiveFloat = Field(1.0, description="1 is off")
-    stop: tuple[str, ...] = Field((), description="strings that end a caption")
+    min_p: float = Field(0.0, ge=0, le=1, description="0 is off")
+    presence_penalty: float = Field(0.0, ge=-2, le=2, description="on tokens that came already; 0 is off")
+    frequency_penalty: float = Field(0.0, ge=-2, le=2, description="on tokens by how often they came; 0 is off")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="strings that end a caption")
+    ignore_eos: bool = Field(False, description="whether the answer goes on behind its end, up to max_tokens")
     seed: int | None = Field(None, description="for sampling that can be repeated")
+    from_model: bool = Field(
+        False, description="whether the model's own generation_config.json says how to sample, where no key here does"
+    )
+    reasoning: Literal["off", "strip", "keep"] = Field(
+        "off", description="of models that think: turned off, cut out of the caption, or left in it"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})")
         return self
+
+    @property
+    def left_to_model(self) -> tuple[str, ...]:
+        """The sampling settings that the model's own file decides."""
+        return tuple(name for name in FROM_MODEL if name not in self.model_fields_set) if self.from_model else ()
 
 
 def _vllm_unless_said(values: Any) -> Any:

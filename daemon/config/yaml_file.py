@@ -15,7 +15,9 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from connectors.errors import ConfigurationError
 
 _MAX_VALUES = 100_000  # far above any configuration; anchors that multiply reach it in a few lines
-OPEN_SECTIONS = frozenset({"args", "consumer", "producer"})  # their keys, and so their types, are another program's
+OPEN_SECTIONS = frozenset(
+    {"args", "consumer", "producer", "template_args"}
+)  # their keys, and so their types, are another program's
 _MERGE, _STR = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 _BOOL, _INT, _FLOAT, _DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
 _OLD_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}

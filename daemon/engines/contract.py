@@ -14,7 +14,8 @@ from daemon.windows import FrameSet
 class Completion:
     """One answer. ``truncated`` says that it ended at ``max_tokens``; times are in milliseconds.
 
-    ``detail`` is a word about an answer whose text does not speak for itself.
+    ``detail`` is a word about an answer whose text does not speak for itself. Of the ``output_tokens`` so many as
+    ``reasoning_tokens`` led to the answer and are none of it.
     ``logprobs`` holds one entry for each of the ``output_tokens`` where the prompt asks for them.
     """
 
@@ -28,6 +29,7 @@ class Completion:
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     detail: str = ""
+    reasoning_tokens: int = 0
     render_queue_ms: float = 0.0
     render_ms: float = 0.0
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from connectors.errors import Poison, Reason
+from daemon.prompts.chat_template import ChatTemplate as ChatTemplate
 from daemon.prompts.control_tokens import ControlTokens
+from daemon.prompts.reasoning import Marks, Reasoning
 from daemon.prompts.templates import AUTO, MEDIA_TOKEN, PromptTemplate, templates
 
 Modality = Literal["video", "image"]
@@ -25,6 +27,9 @@ class Prompt:
     come with their log-probabilities, and with those of so many of the likeliest tokens at each step (0 to 20).
 
     With ``from_sender`` the text came with a clip: it is data, and no control token comes out of it.
+
+    ``chat_template`` is the text of one that is taken instead of the model's own, and ``template_args`` are the
+    arguments of either. ``from_model`` names the sampling settings that are left to the model's own file.
     """
 
     text: str
@@ -40,13 +45,45 @@ class Prompt:
     seed: int | None = None
     logprobs: int | None = None
     from_sender: bool = False
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    ignore_eos: bool = False
+    chat_template: str | None = None
+    template_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    reasoning: Reasoning = "off"
+    from_model: tuple[str, ...] = ()
 
     @cached_property
     def hash(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over what is asked and how: messages call it ``prompt_hash``."""
         asked = asdict(self)
         del asked["from_sender"]  # the same question is the same, whoever asks it
+        for name, usual in _UNHASHED.items():
+            if asked[name] == usual:
+                del asked[name]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def wording(self) -> str:
+        """Name everything that decides the prompt's text."""
+        asked = asdict(self)
+        return json.dumps([asked[name] for name in _WORDING], sort_keys=True)
+
+
+# settings that came after the first captions, with the values at which they are no part of the hash: a caption's id
+# stays the same for a configuration that does not use them
+_UNHASHED: Mapping[str, Any] = {
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "ignore_eos": False,
+    "chat_template": None,
+    "template_args": {},
+    "reasoning": "off",
+    "from_model": (),
+}
+_WORDING = ("text", "template", "system", "from_sender", "chat_template", "template_args", "reasoning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +103,11 @@ class Placeholder:
     token_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChatTemplate:
-    """A model's own template. ``parts`` says whether it takes content as a list of typed parts or as one string."""
-
-    source: str
-    parts: bool
-
-
 class PromptEncoder:
     """Turns prompts into one model's token ids, with a placeholder where each video or image goes.
 
-    ``tokenizer`` is a Hugging Face tokenizer. Every :class:`Poison` carries reason ``prompt``.
+    ``tokenizer`` is a Hugging Face tokenizer, ``chat_template`` the model's own, and ``read`` makes one of the text of
+    a file. Every :class:`Poison` carries reason ``prompt``.
     """
 
     def __init__(
@@ -86,9 +116,11 @@ class PromptEncoder:
         placeholder: Placeholder,
         chat_template: ChatTemplate | None,
         table: Mapping[str, PromptTemplate] | None = None,
+        read: Callable[[str], ChatTemplate | None] = lambda source: ChatTemplate(source, parts=True),
     ) -> None:
-        self._tokenizer, self.placeholder, self._chat_template = tokenizer, placeholder, chat_template
-        self._table = table
+        self.tokenizer, self.placeholder, self._chat_template = tokenizer, placeholder, chat_template
+        self._table, self._read = table, read
+        self._from_files: dict[str, ChatTemplate | None] = {}
 
     def encode(self, prompt: Prompt, items: int) -> list[int]:
         """Return the token ids of a prompt about ``items`` videos or images, before the model's processor widens them.
@@ -97,8 +129,7 @@ class PromptEncoder:
             Poison: the prompt does not fit the template, or shows another number of placeholders than ``items``; a
                 sender's text that would give control tokens all the same.
         """
-        if prompt.from_sender:
-            prompt = replace(prompt, text=self._control.broken(prompt.text, also=(MEDIA_TOKEN, self.placeholder.text)))
+        prompt = self._as_data(prompt)
         ids = self._encode(prompt, items)
         if prompt.from_sender and self._control.in_(ids) != self._control.in_(
             self._encode(replace(prompt, text=_HARMLESS), items)
@@ -112,13 +143,19 @@ class PromptEncoder:
             )
         return ids
 
+    def _as_data(self, prompt: Prompt) -> Prompt:
+        """Return the prompt with a sender's text broken where it would give control tokens."""
+        if not prompt.from_sender:
+            return prompt
+        return replace(prompt, text=self._control.broken(prompt.text, also=(MEDIA_TOKEN, self.placeholder.text)))
+
     def _encode(self, prompt: Prompt, items: int) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(self.render(prompt, items), add_special_tokens=False)
+        ids: list[int] = self.tokenizer.encode(self.render(prompt, items), add_special_tokens=False)
         return ids
 
     @cached_property
     def _control(self) -> ControlTokens:
-        return ControlTokens.of(self._tokenizer)
+        return ControlTokens.of(self.tokenizer)
 
     def render(self, prompt: Prompt, items: int) -> str:
         """Return the whole prompt as text, with ``items`` placeholders."""
@@ -129,13 +166,28 @@ class PromptEncoder:
             raise _poison(f"the prompt shows {MEDIA_TOKEN} {text.count(MEDIA_TOKEN)} times; once is needed")
         return text.replace(MEDIA_TOKEN, self.placeholder.text * items)
 
+    def leaves_open(self, prompt: Prompt, marks: Marks) -> bool:
+        """Whether the prompt ends inside the model's reasoning, by what the template writes behind the question."""
+        asked = self._as_data(prompt)
+        return marks.left_open_in(self.render(asked, 1).rpartition(asked.text)[2])
+
+    def chat_template(self, prompt: Prompt) -> ChatTemplate | None:
+        """Return the chat template that a prompt goes through; None for a conversation, and for a model without one."""
+        if prompt.template != AUTO:
+            return None
+        if prompt.chat_template is None:
+            return self._chat_template
+        if prompt.chat_template not in self._from_files:
+            self._from_files[prompt.chat_template] = self._read(prompt.chat_template)
+        return self._from_files[prompt.chat_template]
+
     def stop(self, prompt: Prompt) -> Stop:
         """Return what ends the answer: the prompt's own strings and its template's.
 
         One that is a special token of the model is known by its id, for special tokens are not in the text.
         """
         own = () if prompt.template == AUTO else self._template(prompt.template).stop
-        wanted, special = dict.fromkeys((*prompt.stop, *own)), self._tokenizer.get_added_vocab()
+        wanted, special = dict.fromkeys((*prompt.stop, *own)), self.tokenizer.get_added_vocab()
         return Stop(
             tuple(text for text in wanted if text not in special),
             tuple(special[text] for text in wanted if text in special),
@@ -148,20 +200,24 @@ class PromptEncoder:
         return table[name]
 
     def _render_chat(self, prompt: Prompt, items: int) -> str:
-        if self._chat_template is None:
-            raise _poison("the model has no chat template: prompt.template names a conversation")
-        system = [] if prompt.system is None else [{"role": "system", "content": self._content(prompt.system, 0)}]
-        messages = [*system, {"role": "user", "content": self._content(prompt.text, items)}]
+        template = self.chat_template(prompt)
+        if template is None:
+            raise _poison("the model has no chat template: prompt.template names a conversation or a file")
+        system = []
+        if prompt.system is not None:
+            system = [{"role": "system", "content": self._content(template, prompt.system, 0)}]
+        messages = [*system, {"role": "user", "content": self._content(template, prompt.text, items)}]
+        arguments = template.arguments(prompt.template_args, think=prompt.reasoning != "off")
         try:
-            rendered: str = self._tokenizer.apply_chat_template(
-                messages, chat_template=self._chat_template.source, tokenize=False, add_generation_prompt=True
+            rendered: str = self.tokenizer.apply_chat_template(
+                messages, chat_template=template.source, tokenize=False, add_generation_prompt=True, **arguments
             )
         except Exception as error:  # a template is a program of the model's authors: it may raise anything
             raise _poison(f"the model's chat template refuses the prompt: {error}") from error
         return rendered
 
-    def _content(self, text: str, items: int) -> list[dict[str, str]] | str:
-        if self._chat_template is not None and self._chat_template.parts:
+    def _content(self, template: ChatTemplate, text: str, items: int) -> list[dict[str, str]] | str:
+        if template.parts:
             media: list[dict[str, str]] = [{"type": self.placeholder.modality}] * items
             return [*media, {"type": "text", "text": text}]
         return "\n".join([self.placeholder.text] * items + [text])

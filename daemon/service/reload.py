@@ -49,6 +49,7 @@ class Reloader:
         try:
             fresh = self.read()
             changed = list(differences(self.settings.model_dump(), fresh.model_dump()))
+            changed += [] if changed else list(self._changed_templates(fresh))
             if not changed:
                 return Outcome.UNCHANGED, "The configuration is as it was."
             fixed = [key for key in changed if not is_reloadable(key)]
@@ -63,6 +64,12 @@ class Reloader:
         self.settings = fresh
         self.by_source.update(by_source)
         return Outcome.APPLIED, f"Reloaded: {_listed(changed)} changed; clips in flight keep what they started with."
+
+    def _changed_templates(self, fresh: Settings) -> Iterator[str]:
+        """Yield the key of each chat template whose file holds another text than before."""
+        for name, mine in settings_by_source(fresh).items():
+            if mine.prompt.chat_template != self.by_source[name].prompt.chat_template:
+                yield f"sources.{name}.prompt.template"
 
     def _check(self, fresh: Settings) -> None:
         """Refuse what the running engine can't do."""

@@ -128,6 +128,49 @@ async def test_a_repetition_penalty_reaches_the_sampler(engine: VllmEngine) -> N
     assert len(set(penalised.token_ids)) == len(penalised.token_ids)
 
 
+@pytest.mark.parametrize(
+    ("changes", "repeats"),
+    [({"frequency_penalty": 2.0}, False), ({"presence_penalty": 2.0}, False), ({"presence_penalty": -2.0}, True)],
+)
+async def test_penalties_reach_the_sampler(engine: VllmEngine, changes: dict[str, float], repeats: bool) -> None:
+    plain = await engine.describe(noise(2, 56, 56), LONG, f"clip/0/plain-{changes}")
+    done = await engine.describe(noise(2, 56, 56), replace(LONG, **changes), f"clip/0/{changes}")
+
+    kinds, before = len(set(done.token_ids)), len(set(plain.token_ids))
+    assert kinds <= before if repeats else kinds > before
+
+
+async def test_min_p_reaches_the_sampler(engine: VllmEngine) -> None:
+    greedy = await engine.describe(noise(2, 56, 56), LONG, "clip/0/greedy")
+    hot = replace(LONG, temperature=2.0, seed=1)
+
+    found = [await engine.describe(noise(2, 56, 56), replace(hot, min_p=p), f"clip/0/{p}") for p in (0.0, 1.0)]
+
+    assert found[0].token_ids != greedy.token_ids
+    assert found[1].token_ids == greedy.token_ids  # nothing but the likeliest is left
+
+
+async def test_an_end_that_is_ignored_ends_nothing(engine: VllmEngine) -> None:
+    asked = Prompt(LONG.text, max_tokens=300, repetition_penalty=8.0)  # no token twice: the end comes too
+    ended = await engine.describe(noise(2, 56, 56), asked, "clip/0/ended")
+    ignored = await engine.describe(noise(2, 56, 56), replace(asked, ignore_eos=True), "clip/0/ignored")
+
+    assert (ended.truncated, ignored.truncated, ignored.output_tokens) == (False, True, 300)
+    assert ended.output_tokens < 300
+
+
+async def test_a_chat_template_of_a_file_and_its_arguments_reach_the_model(engine: VllmEngine) -> None:
+    source = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ tone }}:"
+    asked = replace(LONG, chat_template=source, template_args={"tone": "dry"})
+
+    done = await engine.describe(noise(2, 56, 56), asked, "clip/0/template")
+
+    longer = replace(asked, template_args={"tone": "very dry"})
+    assert done.prompt_tokens == 2 * 16 + len("\n\n" + LONG.text + "dry:")
+    assert engine.planner.prompt_tokens(2, 56, 56, asked) == done.prompt_tokens
+    assert engine.planner.prompt_tokens(2, 56, 56, longer) == done.prompt_tokens + len("very ")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def two_devices(llava: Path) -> AsyncIterator[VllmEngine]:
     async with running(llava, tensor_parallel_size=2) as one:
@@ -197,6 +240,8 @@ async def test_a_server_says_what_the_engine_here_says(engine: VllmEngine, llava
 
                 assert there.text == here.text
                 assert (there.prompt_tokens, there.output_tokens) == (here.prompt_tokens, here.output_tokens)
+            prompt = await server._thinking._prompt(server._servers[0].client, {"enable_thinking": False})
+            assert (prompt or "").endswith("Yes?ASSISTANT:")
             asked = replace(LONG, logprobs=3)
             here = await engine.describe(noise(2, 56, 56), asked, "clip/0/here")
             there = await server.describe(noise(2, 56, 56), asked, "clip/0/there")

@@ -22,11 +22,20 @@ ATTRIBUTES = {
         *("output_handler", "renderer", "model_config", "vllm_config", "engine_core", "input_processor"),
     },
     "vllm.v1.engine.input_processor.InputProcessor": {"mm_encoder_cache_size"},
-    "vllm.config.VllmConfig": {"model_config", "scheduler_config", "cache_config", "parallel_config"},
-    "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len", "multimodal_config"},
     "vllm.config.MultiModalConfig": {"mm_processor_cache_gb", "mm_ipc_gpu_memory_gb"},
     "vllm.config.CacheConfig": {"enable_prefix_caching"},
     "vllm.config.SchedulerConfig": {"max_num_seqs", "max_num_batched_tokens"},
+    "vllm.config.VllmConfig": {
+        *("model_config", "scheduler_config", "cache_config", "parallel_config", "structured_outputs_config"),
+    },
+    "vllm.config.ModelConfig": {
+        *("is_multimodal_model", "hf_config", "max_model_len", "multimodal_config", "get_diff_sampling_param"),
+    },
+    "vllm.config.structured_outputs.StructuredOutputsConfig": {"reasoning_parser", "reasoning_parser_plugin"},
+    "vllm.reasoning.ReasoningParserManager": {
+        *("get_reasoning_parser", "import_reasoning_parser", "list_registered"),
+    },
+    "vllm.reasoning.ReasoningParser": {"reasoning_start_str", "reasoning_end_str", "extract_reasoning"},
     "vllm.renderers.base.BaseRenderer": {"render_cmpl", "render_cmpl_async"},
     "vllm.inputs.MultiModalInput": {
         *("type", "prompt_token_ids", "prompt", "mm_kwargs", "mm_hashes", "mm_placeholders"),
@@ -51,6 +60,9 @@ ATTRIBUTES = {
         *("num_running_reqs", "num_waiting_reqs", "num_skipped_waiting_reqs", "kv_cache_usage"),
     },
     "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
+    "vllm.sampling_params.SamplingParams": {
+        *("min_p", "presence_penalty", "frequency_penalty", "ignore_eos", "skip_special_tokens"),
+    },
     "vllm.sampling_params.RequestOutputKind": {"FINAL_ONLY"},
     "vllm.usage.usage_lib.UsageContext": {"OPENAI_API_SERVER"},
     "vllm.multimodal.encoder_budget.MultiModalBudget": {"encoder_cache_size"},
@@ -65,6 +77,7 @@ PARAMETERS = {
     "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
     "vllm.engine.arg_utils.EngineArgs.create_engine_config": {"usage_context"},
     "vllm.multimodal.encoder_budget.MultiModalBudget.__init__": {"enable_cache"},
+    "vllm.reasoning.ReasoningParser.extract_reasoning": {"model_output", "request"},
     "vllm.renderers.hf.resolve_chat_template": {"model_config"},
     "vllm.renderers.hf.resolve_chat_template_content_format": {"model_config"},
     "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats", "engine_idx"},

@@ -135,7 +135,7 @@ class ModelTokenPlanner:
         offsets = tuple(k * _NOMINAL_STEP_MS for k in range(num_frames))
         if offsets_ms is not None and self._writes_times(num_frames, height, width, prompt):
             offsets = offsets_ms
-        key = (num_frames, height, width, prompt.text, prompt.template, prompt.system, prompt.from_sender, offsets)
+        key = (num_frames, height, width, prompt.wording, offsets)
         if key not in self._plans:
             if len(self._plans) >= _CACHED_PLANS:
                 self._plans.clear()

@@ -13,6 +13,7 @@ from connectors.errors import Poison, Reason, Transient
 from connectors.messages.safe_text import clean_line
 from daemon.engines.contract import Completion
 from daemon.prompts.prompt import Prompt
+from daemon.prompts.reasoning import ReasoningCutter, reasoning_alone
 
 _LONGEST = 300  # characters of a server's own words in a detail
 _TEXT = frozenset({"text", "output_text"})
@@ -20,22 +21,24 @@ _REASONING = frozenset({"reasoning", "thinking"})  # parts that lead to an answe
 _GAVE_UP = frozenset({"abort", "error"})  # the server ended the answer, not the model
 
 
-def completion_of(answer: httpx.Response, prompt: Prompt, queue_ms: float, engine_ms: float) -> Completion:
-    """Return what a server's good answer says.
+def completion_of(
+    answer: httpx.Response, prompt: Prompt, queue_ms: float, engine_ms: float, *, is_open: bool = False
+) -> Completion:
+    """Return what a server's good answer says. With ``is_open`` the prompt ended inside the model's reasoning.
 
     Raises:
         Poison: the model refuses, or answers with something else than text.
         Transient: the answer is no chat completion, or the server gave it up.
     """
     try:
-        return _completion(answer.json(), prompt, queue_ms, engine_ms)
+        return _completion(answer.json(), prompt, queue_ms, engine_ms, is_open)
     except (Poison, Transient):
         raise
     except Exception as error:  # no shape of an answer is the program's fault
         raise _transient("the server's answer is no chat completion") from error
 
 
-def _completion(body: Any, prompt: Prompt, queue_ms: float, engine_ms: float) -> Completion:
+def _completion(body: Any, prompt: Prompt, queue_ms: float, engine_ms: float, is_open: bool) -> Completion:
     if body.get("error"):
         raise _transient(f"the server answers with an error: {_said(body['error'])}")
     choice = body["choices"][0]
@@ -47,6 +50,10 @@ def _completion(body: Any, prompt: Prompt, queue_ms: float, engine_ms: float) ->
         _raise_for_silence(message, finish)
     usage = body.get("usage") if isinstance(body.get("usage"), Mapping) else {}
     is_cut = finish in ("length", "content_filter")
+    about = _about(text, has_reasoned=has_reasoned, is_cut=is_cut)
+    if not has_reasoned:  # the server left the reasoning where it was; a whole answer without a mark holds none
+        found = ReasoningCutter().cut(text, prompt.reasoning, is_open=is_open and is_cut, is_cut=is_cut)
+        text, about = found.text, found.detail
     return Completion(
         text,
         is_cut,
@@ -56,7 +63,8 @@ def _completion(body: Any, prompt: Prompt, queue_ms: float, engine_ms: float) ->
         queue_ms,
         engine_ms,
         logprobs=() if prompt.logprobs is None else _logprobs(choice),
-        detail=_about(text, has_reasoned=has_reasoned, is_cut=is_cut),
+        detail=about,
+        reasoning_tokens=_count((usage.get("completion_tokens_details") or {}).get("reasoning_tokens")),
     )
 
 
@@ -96,8 +104,7 @@ def _about(text: str, *, has_reasoned: bool, is_cut: bool) -> str:
     """Return the word about an answer whose text does not speak for itself."""
     if text.strip():
         return ""
-    end = ", cut off at generation.max_tokens before the answer" if is_cut else ""
-    return f"the model gave its reasoning alone{end}" if has_reasoned else ""
+    return reasoning_alone(is_cut=is_cut) if has_reasoned else ""
 
 
 def _count(value: object) -> int:

@@ -24,6 +24,7 @@ from daemon.engines.model.token_planner import Check, RemoteTokenPlanner
 from daemon.engines.openai.answer import completion_of
 from daemon.engines.openai.request import EncodedWindow, as_json, request_body
 from daemon.engines.openai.server import AWAY, Away, Server, connect, is_over_context, models_of, raise_for
+from daemon.engines.openai.thinking import ServerThinking
 from daemon.engines.openai.window_form import VideoRefused, learn_form
 from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
 from daemon.prompts.prompt import Prompt
@@ -55,6 +56,7 @@ class RemoteEngine:
         self.progress = 0
         self.waiting_for = ""  # why no server takes requests now; empty while one does
         self._servers: list[Server] = []
+        self._thinking = ServerThinking(settings.model)
         self._control: ControlTokens | LikelyControlTokens = LikelyControlTokens()
 
     async def start(self) -> None:
@@ -151,7 +153,9 @@ class RemoteEngine:
         server.asked += 1
         try:
             form = await learn_form(server, self._settings)
-            body = await asyncio.to_thread(lambda: as_json(request_body(self.model_id, window, prompt, form)))
+            template = await self._thinking.of(prompt, server.client if server.is_vllm else None)
+            also = template.in_body()
+            body = await asyncio.to_thread(lambda: as_json(request_body(self.model_id, window, prompt, form, also)))
             asked_s = time.monotonic()
             answer = await self._post(server, body, request_id)
             if await self._takes_it_otherwise(server, form, answer):
@@ -160,7 +164,8 @@ class RemoteEngine:
             server.in_flight -= 1
         raise_for(answer)
         server.answered += 1
-        return completion_of(answer, prompt, (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000)
+        queue_ms, engine_ms = (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000
+        return completion_of(answer, prompt, queue_ms, engine_ms, is_open=template.is_open)
 
     async def _takes_it_otherwise(self, server: Server, form: MediaForm, answer: httpx.Response) -> bool:
         """Whether a server refused a video for its form: another one came in its place unseen, and takes images.

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # what only some servers know, sent only where it differs from what every server does by itself
-_EXTRAS: dict[str, Any] = {"min_tokens": 0, "top_k": 0, "repetition_penalty": 1.0, "seed": None, "stop": ()}
+_EXTRAS: dict[str, Any] = {
+    "min_tokens": 0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0,
+    "frequency_penalty": 0.0, "ignore_eos": False, "seed": None, "stop": (),
+}  # fmt: skip
 # what vLLM reads of a video beside its frames; the rest of the metadata is for a video that vLLM reads here
 TIMES = ("fps", "frames_indices", "total_num_frames", "duration", "do_sample_frames")
 _ALL_FRAMES = -1  # vLLM takes the first 32 alone where a request says nothing
@@ -75,14 +78,13 @@ def request_body(
     extras = {name: getattr(prompt, name) for name, usual in _EXTRAS.items() if getattr(prompt, name) != usual}
     if prompt.logprobs is not None:
         extras |= {"logprobs": True, "top_logprobs": prompt.logprobs}
+    sampling = {"temperature": prompt.temperature, "top_p": prompt.top_p, **extras}
     return {
         "model": model,
         "messages": [*system, {"role": "user", "content": [*media, {"type": "text", "text": prompt.text}]}],
         "max_tokens": prompt.max_tokens,
-        "temperature": prompt.temperature,
-        "top_p": prompt.top_p,
         **times,
-        **extras,
+        **{name: value for name, value in sampling.items() if name not in prompt.from_model},
         **also,
     }
 

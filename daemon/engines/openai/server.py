@@ -45,6 +45,7 @@ class Server:
     form: MediaForm | None = None
     said: str = ""  # about the form, in the log and to people
     why_away: str = ""
+    is_vllm: bool = False
     finding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def was_away(self, why: Away, back_off_s: Sequence[float]) -> None:
@@ -81,13 +82,15 @@ async def models_of(server: Server) -> dict[str, Mapping[str, Any]]:
     try:
         answer = await server.client.get("models", timeout=CONNECT_S)
         answer.raise_for_status()
-        return {str(model["id"]): {**model} for model in answer.json()["data"]}
+        models: dict[str, Mapping[str, Any]] = {str(model["id"]): {**model} for model in answer.json()["data"]}
     except httpx.ReadTimeout as error:
         raise Away(f"the server gave no answer within {CONNECT_S:g} s") from error
     except httpx.HTTPError as error:
         raise Away(sentence(error) or type(error).__name__) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Away("the server does not say which models it knows") from error
+    server.is_vllm = any(model.get("owned_by") == "vllm" for model in models.values())
+    return models
 
 
 def raise_for(answer: httpx.Response) -> None:

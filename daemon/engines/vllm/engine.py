@@ -24,7 +24,8 @@ from daemon.engines.rendering.choice import start_rendering
 from daemon.engines.rendering.in_process import Rendering
 from daemon.engines.rendering.job import RenderJob
 from daemon.engines.vllm import library
-from daemon.engines.vllm.args import checked_args, cpu_environment, sampling_arguments
+from daemon.engines.vllm.answers import AnswerReader
+from daemon.engines.vllm.args import checked_args, cpu_environment
 from daemon.engines.vllm.error_log import ErrorLog, may_collect
 from daemon.engines.vllm.load import LoadedModel, load_model
 from daemon.engines.vllm.output import StepLogger, completion, vision_tokens
@@ -66,6 +67,7 @@ class VllmEngine:
         self._llm: Any = None
         self._launching: asyncio.Future[Any] | None = None
         self._planner: ModelTokenPlanner | None = None
+        self._answers: AnswerReader | None = None
         self._rendering: Rendering | None = None
 
     @property
@@ -74,6 +76,13 @@ class VllmEngine:
         if self._planner is None:
             raise RuntimeError("the engine has not started")
         return self._planner
+
+    @property
+    def answers(self) -> AnswerReader:
+        """The reader of the model's answers; only after :meth:`start`."""
+        if self._answers is None:
+            raise RuntimeError("the engine has not started")
+        return self._answers
 
     @property
     def rendering(self) -> RenderingState | None:
@@ -101,8 +110,9 @@ class VllmEngine:
         loaded = await asyncio.to_thread(
             load_model, self._settings, self._max_frames, windows=self._windows, debug=self._debug
         )
-        self._planner = loaded.planner
+        self._planner, self._answers = loaded.planner, loaded.answers
         await asyncio.to_thread(self._check, loaded.planner)
+        await asyncio.to_thread(loaded.answers.prepare)
         errors, kills = ErrorLog(), oom_kills()
         try:
             await self._bring_up(loaded, errors)
@@ -175,6 +185,7 @@ class VllmEngine:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")
         self.statistics.completions += 1
         done = completion(final, planned.prompt_tokens, planned.vision_tokens, top=prompt.logprobs)
+        done = self.answers.read(done, prompt)
         return replace(done, render_queue_ms=window.queue_ms, render_ms=window.render_ms)
 
     def _job(self, frames: FrameSet, prompt: Prompt, request_id: str) -> RenderJob:
@@ -184,7 +195,7 @@ class VllmEngine:
         return RenderJob.of(frames, ids, form, request_id, by_content=library.hashes_media(self._llm.vllm_config))
 
     def _sampling(self, prompt: Prompt) -> Any:
-        return library.sampling_params(sampling_arguments(prompt, self.planner.encoder.stop(prompt)))
+        return library.sampling_params(self.answers.sampling(prompt))
 
     async def wait_dead(self) -> None:
         """Raise :class:`EngineLost` when the engine's process has died, or nothing can be rendered any more."""

@@ -14,21 +14,24 @@ from daemon.engines.model.token_planner import EncoderBudget, ModelTokenPlanner
 from daemon.engines.model.video_resize import VideoResize
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm import library
+from daemon.engines.vllm.answers import AnswerReader
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
 from daemon.engines.vllm.budget import choose_budget
 from daemon.frame_look import FrameSize
-from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
+from daemon.prompts.chat_template import ChatTemplate
+from daemon.prompts.prompt import Modality, Placeholder, PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model without its weights: its token planner, and the arguments that make its engine.
+    """A model without its weights: its token planner, the reader of its answers, and what makes its engine.
 
     ``windows`` are those to warm up with, and ``choices`` sentences about what was chosen where nothing was written.
     """
 
     arguments: Mapping[str, Any]
     planner: ModelTokenPlanner
+    answers: AnswerReader
     windows: ExpectedWindows
     choices: tuple[str, ...] = ()
 
@@ -66,7 +69,8 @@ def load_model(
     planner.encoder_budget = EncoderBudget(
         budget.batched_tokens, lambda: library.encoder_budget(library.configuration_of(arguments))
     )
-    return LoadedModel(arguments, planner, windows, budget.choices)
+    answers = AnswerReader(configuration, planner.encoder, planner.encoder.tokenizer)
+    return LoadedModel(arguments, planner, answers, windows, budget.choices)
 
 
 def _planner(settings: VllmSettings, arguments: dict[str, Any], model_config: Any) -> ModelTokenPlanner:
@@ -108,9 +112,12 @@ def _sizes(processor: Any, hf_processor: Any, form: MediaForm) -> FrameSizes:
 def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
     """Return the encoder of a model's prompts, with the template and placeholder that vLLM would use itself."""
     tokenizer = processor.info.get_tokenizer()
-    found = library.chat_template_of(model_config, tokenizer)
-    template = ChatTemplate(found[0], parts=found[1]) if found is not None else None
-    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template)
+
+    def template(given: str | None = None) -> ChatTemplate | None:
+        found = library.chat_template_of(model_config, tokenizer, given)
+        return ChatTemplate(found[0], parts=found[1]) if found is not None else None
+
+    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template(), read=template)
 
 
 def _placeholder(model_config: Any, tokenizer: Any, modality: Modality) -> Placeholder:

@@ -1,11 +1,14 @@
 """A clip begins at a window that its plan has, whatever position it came with."""
 
+import json
+
 import numpy as np
 import pytest
 
-from connectors.contract import CaptionStatus, Clip, ClipPosition, Delivery
+from connectors.contract import CaptionStatus, Clip, ClipPosition, Delivery, Usage
 from connectors.errors import Poison
 from connectors.media.refused import RefusedMedia
+from connectors.messages.codec import caption_from_json, caption_to_json
 from daemon.clip_task import ClipTask
 from daemon.config.clip_settings import ClipSettings
 from daemon.engines.contract import Completion
@@ -47,3 +50,16 @@ def test_a_window_without_a_text_says_why(answer: Completion, status: CaptionSta
     assert caption.status is status
     assert detail in caption.detail
     assert bool(caption.detail) == bool(detail)
+
+
+def test_the_tokens_of_the_reasoning_are_in_the_message() -> None:
+    clip = Clip("c", "t", RefusedMedia("c", Poison("corrupt", "x")), 0)
+    frames = FrameSet(Window(0, 0, NS_PER_S, (0,), (0,)), np.zeros((1, 4, 4, 3), np.uint8), (0,))
+    cut = Completion("", True, 40, 8, 256, detail="the model gave its reasoning alone", reasoning_tokens=256)
+
+    message = json.loads(caption_to_json(ClipTask(Delivery(clip), SETTINGS, "m").caption(frames, cut)))
+
+    assert message["usage"] == {"prompt_tokens": 40, "vision_tokens": 8, "output_tokens": 256, "reasoning_tokens": 256}
+    assert (message["status"], message["text"], message["detail"]) == ("truncated", "", cut.detail)
+    del message["usage"]["reasoning_tokens"]  # as an earlier version wrote it
+    assert caption_from_json(json.dumps(message).encode()).usage == Usage(40, 8, 256)

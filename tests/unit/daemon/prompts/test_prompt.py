@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from connectors.errors import Poison, Reason
-from daemon.prompts.prompt import ChatTemplate, Placeholder, Prompt, PromptEncoder, Stop
+from daemon.prompts.chat_template import ChatTemplate
+from daemon.prompts.prompt import _UNHASHED, Placeholder, Prompt, PromptEncoder, Stop
 from daemon.prompts.templates import PromptTemplate
 
 IMAGE_ID, VIDEO_ID = 1000, 1001
@@ -62,6 +63,32 @@ def test_the_hash_is_over_every_field() -> None:
     assert re.fullmatch("[0-9a-f]{16}", prompt.hash)
     assert len({one.hash for one in [prompt, *changed]}) == 8
     assert prompt.hash == Prompt("What happens?").hash
+
+
+def test_the_hash_of_what_does_not_use_a_later_setting_is_what_it_was() -> None:
+    v1 = Prompt("Who?", "v1", "Be brief.", max_tokens=9, temperature=0.5, stop=(".",), seed=3, logprobs=2)
+
+    assert Prompt("Describe this video.").hash == "83801910e600d382"
+    assert v1.hash == "fe0f16534e5ab062"
+
+
+def test_the_hash_is_over_every_later_setting_that_is_used() -> None:
+    changes: list[dict[str, Any]] = [
+        {"min_p": 0.1},
+        {"presence_penalty": 0.1},
+        {"frequency_penalty": 0.1},
+        {"ignore_eos": True},
+        {"chat_template": "{{ messages }}"},
+        {"template_args": {"enable_thinking": False}},
+        {"template_args": {"enable_thinking": True}},
+        {"reasoning": "strip"},
+        {"reasoning": "keep"},
+        {"from_model": ("temperature",)},
+        {"from_model": ("temperature", "top_p")},
+    ]
+
+    assert len({replace(Prompt("What?"), **change).hash for change in [{}, *changes]}) == 1 + len(changes)
+    assert {name for change in changes for name in change} == set(_UNHASHED)
 
 
 @pytest.mark.parametrize("parts", [True, False])

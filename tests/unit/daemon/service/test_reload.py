@@ -112,3 +112,23 @@ def test_how_earlier_runs_ended_is_counted(tmp_path: Path) -> None:
             record.end(code)
 
     assert RunRecord(tmp_path).begin() == {"engine_lost": 2, "killed": 1}
+
+
+def test_another_text_in_a_templates_file_takes_effect(tmp_path: Path) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text("{{ messages }}")
+
+    def read() -> Settings:
+        return settings_from({**PLAIN, "prompt": {"template": "mine.jinja"}}, folder=tmp_path)
+
+    running = read()
+    reload = Reloader(running, read, settings_by_source(running), FakeEngine())
+    assert reload.reload()[0] is Outcome.UNCHANGED
+
+    template.write_text("{{ messages }}!")
+    outcome, sentence = reload.reload()
+
+    assert (outcome, reload.by_source["inbox"].prompt.chat_template) == (Outcome.APPLIED, "{{ messages }}!")
+    assert sentence.startswith("Reloaded: sources.inbox.prompt.template changed")
+    template.write_text("{% if %}")
+    assert reload.reload()[0] is Outcome.REFUSED

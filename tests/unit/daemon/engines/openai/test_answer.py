@@ -47,7 +47,10 @@ def test_reasoning_alone_is_said(key: str) -> None:
     answered = read(said({"content": "A dog.", key: "The picture shows"}, "length"))
 
     assert (cut.text, cut.truncated) == ("", True)
-    assert cut.detail == "the model gave its reasoning alone, cut off at generation.max_tokens before the answer"
+    assert cut.detail == (
+        "the model gave its reasoning alone, cut off at generation.max_tokens before the answer: "
+        "raise it, or turn thinking off"
+    )
     assert (ended.truncated, ended.detail) == (False, "the model gave its reasoning alone")
     assert (answered.text, answered.truncated, answered.detail) == ("A dog.", True, "")
 
@@ -123,3 +126,33 @@ def test_log_probabilities_that_nobody_asked_for_harm_nobody(logprobs: Any) -> N
     body["choices"][0]["logprobs"] = logprobs
 
     assert read(body).text == "A dog."
+
+
+@pytest.mark.parametrize("wanted", ["off", "strip", "keep"])
+def test_reasoning_that_a_server_leaves_in_the_text_is_cut_out(wanted: Any) -> None:
+    prompt = Prompt("What?", reasoning=wanted)
+    whole = "It is red.</think>\n\nA red ball."
+
+    done = read(said({"content": whole}), prompt)
+    cut = read(said({"content": "<think>It is"}, "length"), prompt)
+
+    assert done.text.strip() == (whole if wanted == "keep" else "A red ball.")
+    assert (cut.text, cut.truncated) == ("", True)
+    assert "raise it" in cut.detail
+
+
+def test_an_answer_to_a_prompt_that_ended_inside_the_reasoning() -> None:
+    def of(message: Any, finish: str) -> Completion:
+        content = json.dumps(said(message, finish)).encode()
+        return completion_of(httpx.Response(200, content=content), ASK, 0.0, 0.0, is_open=True)
+
+    assert of({"content": "It is"}, "length").text == ""
+    assert of({"content": "A red ball."}, "stop").text == "A red ball."  # of a server that cuts it out by itself
+    assert of({"content": "A red", "reasoning": "It is"}, "length").text == "A red"
+
+
+def test_a_servers_count_of_the_reasoning_is_taken() -> None:
+    usage = {"completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 80}}
+
+    assert read(said({"content": "A ball.", "reasoning": "It is"}, usage=usage)).reasoning_tokens == 80
+    assert read(said({"content": "A ball."}, usage={"completion_tokens_details": None})).reasoning_tokens == 0

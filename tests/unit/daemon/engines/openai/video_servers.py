@@ -46,6 +46,8 @@ class Stub:
         if request.url.path.endswith("/models"):
             self.looks += 1
             return httpx.Response(200, json={"data": [{"id": "shapes", "owned_by": self.owned_by}]})
+        if request.url.path == "/tokenize":
+            return httpx.Response(404)
         body = json.loads(request.content)
         await self.may_answer.wait()
         if self.is_away:
