@@ -1,0 +1,62 @@
+"""The greedy answers of transformers, from the same frames with the same times."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from daemon.engines.model.media_form import TICKS_PER_S, as_images, offsets_ms
+from daemon.prompts.prompt import Prompt
+from daemon.windows import FrameSet
+
+
+def transformers_answers(folder: Path, windows: Sequence[FrameSet], prompt: Prompt) -> list[tuple[int, ...]]:
+    """Return the token ids of the greedy answer about each window, in float32."""
+    import torch
+    from transformers import AutoConfig, AutoProcessor
+
+    processor: Any = AutoProcessor.from_pretrained(folder)
+    model = model_class(AutoConfig.from_pretrained(folder)).from_pretrained(folder, dtype=torch.float32).eval()
+    limits = {"max_new_tokens": prompt.max_tokens, "min_new_tokens": prompt.min_tokens}
+    found = []
+    for window in windows:
+        inputs = inputs_of(processor, window, prompt)
+        with torch.inference_mode():
+            out = model.generate(**inputs, do_sample=False, **limits)
+        found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
+    return found
+
+
+def model_class(config: Any) -> Any:
+    """Return the class of transformers that a model's configuration names."""
+    import transformers
+
+    return getattr(transformers, config.architectures[0])
+
+
+def inputs_of(processor: Any, window: FrameSet, prompt: Prompt) -> Any:
+    """Return what transformers' own processor makes of a window: a video where it takes videos, else images."""
+    takes_videos = getattr(processor, "video_processor", None) is not None
+    parts = [{"type": "video"}] if takes_videos else [{"type": "image"}] * len(window.frames)
+    messages = [{"role": "user", "content": [*parts, {"type": "text", "text": prompt.text}]}]
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if not takes_videos:
+        return processor(text=text, images=as_images(window.frames), return_tensors="pt")
+    return processor(
+        text=text,
+        videos=[window.frames],
+        video_metadata=[metadata_of(window)],
+        do_sample_frames=False,
+        return_tensors="pt",
+    )
+
+
+def metadata_of(window: FrameSet) -> dict[str, Any]:
+    """Return transformers' metadata of a window's frames: milliseconds are the indices of its frames."""
+    offsets = list(offsets_ms(window))
+    total = (window.window.exclusive_end_ns - window.window.start_ns) * TICKS_PER_S // 10**9
+    return {
+        "total_num_frames": max(total, offsets[-1] + 1),
+        "fps": float(TICKS_PER_S),
+        "frames_indices": offsets,
+        "duration": max(total, offsets[-1] + 1) / TICKS_PER_S,
+    }
