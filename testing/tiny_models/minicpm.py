@@ -1,12 +1,12 @@
-"""Tiny models of the MiniCPM-V line: up to 4.5, whose checkpoints carry their own code."""
+"""Tiny models of the MiniCPM-V line: up to 4.5, whose checkpoints carry their own code, and 4.6."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from testing.tiny_models.named import named_tokenizer
-from testing.tiny_models.parts import TEXT, TOWER
+from testing.tiny_models.named import named_tokenizer, turns
+from testing.tiny_models.parts import TEXT, TOWER, save
 
 CODE = Path(__file__).with_name("code")
 # as Qwen3's, which takes text alone: vLLM and captiond write the placeholder into it
@@ -14,6 +14,9 @@ TEXT_TEMPLATE = (
     "{% for message in messages %}{% if message.content is string %}"
     "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+V4_6_TEMPLATE = turns(
+    "<|im_start|>ROLE\n", "<|im_end|>\n", "<|im_start|>assistant\n", image="<|image_pad|>\n", video="<|video_pad|>\n"
 )
 
 
@@ -75,4 +78,36 @@ def build_minicpmv_4_5(folder: Path) -> Path:
     return folder
 
 
-BUILDERS = {"minicpmv_4_5": build_minicpmv_4_5}
+def build_minicpmv_4_6(folder: Path) -> Path:
+    """Write a MiniCPM-V 4.6: a tower of 56 px and patch 14 that merges 4 x 4, and Qwen3.5's language model."""
+    from transformers import (
+        MiniCPMV4_6Config,
+        MiniCPMV4_6ForConditionalGeneration,
+        MiniCPMV4_6ImageProcessor,
+        MiniCPMV4_6Processor,
+        MiniCPMV4_6VideoProcessor,
+        Qwen3_5TextConfig,
+    )
+
+    named = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+    for kind in ("image", "slice", "image_id"):
+        named |= {f"{kind}_start_token": f"<{kind}>", f"{kind}_end_token": f"</{kind}>"}
+    tokenizer = named_tokenizer(named, ["<|im_start|>", "<|im_end|>"], V4_6_TEMPLATE)
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 32}
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
+    text: dict[str, Any] = TEXT | heads | {"linear_value_head_dim": 32, "head_dim": 32, "rope_parameters": rope}
+    config = MiniCPMV4_6Config(
+        text_config=Qwen3_5TextConfig(vocab_size=len(tokenizer), layer_types=["full_attention"] * 2, **text).to_dict(),
+        vision_config=TOWER | {"num_hidden_layers": 2},
+        insert_layer_id=0,
+        image_size=56,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+    )
+    sizes = {"scale_resolution": 112, "patch_size": 14, "max_slice_nums": 4}
+    images, videos = MiniCPMV4_6ImageProcessor(**sizes), MiniCPMV4_6VideoProcessor(**(sizes | {"max_slice_nums": 1}))
+    processor = MiniCPMV4_6Processor(images, videos, tokenizer, chat_template=V4_6_TEMPLATE)
+    return save(folder, MiniCPMV4_6ForConditionalGeneration, config, processor)
+
+
+BUILDERS = {"minicpmv_4_5": build_minicpmv_4_5, "minicpmv_4_6": build_minicpmv_4_6}

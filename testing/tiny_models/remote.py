@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from testing.tiny_models.named import named_tokenizer, turns
-from testing.tiny_models.parts import TEXT
+from testing.tiny_models.parts import QWEN_TEMPLATE, TEXT
 
 CODE = Path(__file__).with_name("code")
 KIMI_TEMPLATE = turns(
@@ -17,6 +17,9 @@ KIMI_TEMPLATE = turns(
     "<|im_end|>",
     "<|im_assistant|>assistant<|im_middle|>",
     image="<|media_start|>image<|media_content|><|media_pad|><|media_end|>",
+)
+MOLMO_TEMPLATE = turns(
+    "<|im_start|>ROLE\n", "<|im_end|>\n", "<|im_start|>assistant\n", image="<|image|>", video="<|video|>"
 )
 
 
@@ -74,4 +77,99 @@ def build_kimi_vl(folder: Path) -> Path:
     return _write(folder, tokenizer, config, "kimi_vl.py", preprocessor_config=images)
 
 
-BUILDERS = {"kimi_vl": build_kimi_vl}
+def build_molmo2(folder: Path) -> Path:
+    """Write a Molmo2: frames of 56 px and patch 14, pooled 2 x 2, each with its time in front."""
+    media = ["<|image|>", "<|video|>", "<im_patch>", "<im_col>", "<im_low>"]
+    ends = ["<im_start>", "<im_end>", "<low_res_im_start>", "<frame_start>", "<frame_end>"]
+    tokenizer = named_tokenizer({}, ["<|im_start|>", "<|im_end|>", *media, *ends], MOLMO_TEMPLATE)
+    ids = tokenizer.convert_tokens_to_ids
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "hidden_size": 64}
+    layers = {"num_hidden_layers": 2, "intermediate_size": 128, "layer_norm_eps": 1e-6}
+    text = TEXT | heads | layers | {
+        "model_type": "molmo2_text",
+        "vocab_size": len(tokenizer),
+        "additional_vocab_size": 0,
+        "hidden_act": "silu",
+        "qkv_bias": False,
+        "use_qk_norm": True,
+        "qk_norm_type": "qwen3",
+        "norm_after": False,
+        "rope_theta": 10000.0,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "rope_scaling_layers": None,
+        "tie_word_embeddings": False,
+    }
+    vit = heads | layers | {
+        "hidden_act": "gelu_pytorch_tanh",
+        "image_default_input_size": [56, 56],
+        "image_patch_size": 14,
+        "image_num_pos": 16,
+    }
+    adapter = heads | {
+        "vit_layers": [-1, -2],
+        "pooling_attention_mask": True,
+        "hidden_act": "silu",
+        "intermediate_size": 128,
+        "text_hidden_size": 64,
+    }
+    names = {"image_patch_id": "<im_patch>", "image_col_id": "<im_col>", "image_low_res_id": "<im_low>"}
+    marks = {
+        "image_start_token_id": "<im_start>",
+        "image_end_token_id": "<im_end>",
+        "low_res_image_start_token_id": "<low_res_im_start>",
+        "frame_start_token_id": "<frame_start>",
+        "frame_end_token_id": "<frame_end>",
+    }
+    config = {
+        "architectures": ["Molmo2ForConditionalGeneration"],
+        "model_type": "molmo2",
+        "text_config": text,
+        "vit_config": vit,
+        "adapter_config": adapter,
+        "tie_word_embeddings": False,
+        "dtype": "float32",
+        "auto_map": {"AutoConfig": "molmo2.Molmo2Config", "AutoProcessor": "molmo2.Molmo2Processor"},
+        **{name: ids(mark) for name, mark in {**names, **marks}.items()},
+    }
+    processor = "molmo2.Molmo2Processor"
+    images = {"AutoImageProcessor": "molmo2.Molmo2ImageProcessor", "AutoProcessor": processor}
+    videos = {"AutoVideoProcessor": "molmo2.Molmo2VideoProcessor", "AutoProcessor": processor}
+    return _write(
+        folder,
+        tokenizer,
+        config,
+        "molmo2.py",
+        preprocessor_config={"image_processor_type": "Molmo2ImageProcessor", "auto_map": images},
+        video_preprocessor_config={"video_processor_type": "Molmo2VideoProcessor", "auto_map": videos},
+    )
+
+
+def build_llava_onevision2(folder: Path) -> Path:
+    """Write a LLaVA-OneVision-2: patches of 14, merged 2 x 2, and the time of each frame in front of it."""
+    vision = [f"<|vision_{end}|>" for end in ("start", "end")]
+    tokenizer = named_tokenizer({}, ["<|im_start|>", "<|im_end|>", *vision, "<|image_pad|>", "<|video_pad|>"], QWEN_TEMPLATE)
+    ids = tokenizer.convert_tokens_to_ids
+    tower = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2}
+    config = {
+        "architectures": ["LlavaOnevision2ForConditionalGeneration"],
+        "model_type": "llava_onevision2",
+        "text_config": TEXT | {"model_type": "qwen3", "vocab_size": len(tokenizer), "head_dim": 32},
+        "vision_config": tower | {"patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 1},
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "dtype": "float32",
+        "auto_map": {"AutoConfig": "processing_llava_onevision2.LlavaOnevision2Config"},
+    }
+    images = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "size": {"shortest_edge": 28 * 28, "longest_edge": 112 * 112},
+        "patch_size": 14,
+        "merge_size": 2,
+        "temporal_patch_size": 1,
+    }
+    shutil.copy(CODE / "llava_onevision2.py", folder / "video_processing_llava_onevision2.py")
+    shutil.copy(CODE / "llava_onevision2.py", folder / "processing_llava_onevision2.py")
+    return _write(folder, tokenizer, config, "llava_onevision2.py", preprocessor_config=images)
+
+
+BUILDERS = {"kimi_vl": build_kimi_vl, "molmo2": build_molmo2, "llava_onevision2": build_llava_onevision2}
