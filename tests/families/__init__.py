@@ -1,1 +1,1 @@
-"""Every family of video models that captiond serves, as a tiny model in the real vLLM: the table of `docs/models.md`."""
+"""Every family of video models as a tiny model in the real vLLM: what is found is the table of `docs/models.md`."""

@@ -125,7 +125,9 @@ class VllmEngine:
         """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
         form = self.planner.form
         ids = self.planner.encoder.encode(prompt, form.items(len(frames.frames)))
-        one = {"prompt_token_ids": ids, "multi_modal_data": form.window_media(frames)}
+        media = form.window_media(frames)
+        arguments = form.processor_arguments(media)
+        one = {"prompt_token_ids": ids, "multi_modal_data": media, "mm_processor_kwargs": arguments}
         (rendered,) = await self._llm.renderer.render_cmpl_async([one])
         return rendered
 

@@ -4,8 +4,9 @@ Whatever of vLLM the daemon uses has its function here, with what it promises. S
 change between releases, so ``tests/contract/test_vllm_names.py`` looks each of them up.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from connectors.errors import EngineLost, Poison, Reason, Transient
@@ -49,16 +50,59 @@ def placeholder_text(model_config: Any, modality: str, number: int) -> str | Non
     return text
 
 
-def counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
-    """Return the function that widens placeholders as the engine will, and counts the tokens: all, and the frames'."""
+def prompt_updates(processor: Any, media: Any) -> Mapping[str, list[list[Any]]]:
+    """Return the rules by which a processor replaces placeholders: for each item of each modality in ``media``.
+
+    Raises:
+        Exception: the processor's own, for it is a model's code.
+    """
+    from vllm.multimodal.processing import ProcessorInputs, TimingContext
+
+    inputs = ProcessorInputs([], processor.info.parse_mm_data(media))
+    done = processor._apply_hf_processor(inputs, TimingContext(enabled=False))
+    return {modality: [list(rules) for rules in items] for modality, items in done.prompt_updates.items()}
+
+
+def is_found_by_tokens(rules: Sequence[Any]) -> bool:
+    """Whether these rules replace tokens of the prompt; others insert at a place, and need nothing in it."""
+    return all(rule.mode == "replace" and isinstance(rule.target, list) for rule in rules)
+
+
+def items_found(processor: Any, modality: str, rules: Sequence[Sequence[Any]], ids: list[int], *, as_text: bool) -> int:
+    """Return how many of the items, each with its rules, a processor finds in a prompt, by its tokens or by its text.
+
+    vLLM looks for tokens first, and where not all are there for their text.
+    """
+    from vllm.multimodal.processing import PromptUpdateDetails
+
+    nothing = PromptUpdateDetails.from_seq([])
+    bound = [[replace(rule, item_idx=index, content=nothing) for rule in one] for index, one in enumerate(rules)]
+    match = processor._apply_prompt_updates_via_text if as_text else processor._apply_token_matches
+    _, found = match(ids, {modality: bound})
+    return sum(rule is not None for rule in found[modality])
+
+
+def counter(
+    processor: Any, arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+) -> Callable[[list[int], Any], tuple[int, int]]:
+    """Return the function that widens placeholders as the engine will, and counts the tokens: all, and the frames'.
+
+    ``arguments(media)`` are what the processor is given beside the media.
+    """
     from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
     def count(ids: list[int], media: Any) -> tuple[int, int]:
         items = processor.info.parse_mm_data(media)
-        done = processor.apply(ProcessorInputs(ids, items), TimingContext(enabled=False))
+        inputs = ProcessorInputs(ids, items, hf_processor_mm_kwargs=arguments(media))
+        done = processor.apply(inputs, TimingContext(enabled=False))
         return len(done["prompt_token_ids"]), vision_tokens(done)
 
     return count
+
+
+def takes_timestamps(processor: Any) -> bool:
+    """Whether a processor reads the times of frames from its argument ``timestamps``, and not from their metadata."""
+    return "timestamps" in type(processor)._get_prompt_updates.__code__.co_consts
 
 
 def launch(arguments: dict[str, Any], stat_logger: Any) -> Any:

@@ -13,7 +13,8 @@ from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
-from daemon.prompts.prompt import ChatTemplate, Modality, Placeholder, PromptEncoder
+from daemon.engines.vllm.placeholder import placeholder_of
+from daemon.prompts.prompt import ChatTemplate, Modality, PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,11 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
         checks.check_parallel(settings, model_config.hf_config.to_dict())
         hf_processor = processor.info.get_hf_processor()
         max_size = max_frame_size(hf_processor, modality)
+        form = MediaForm(modality, least_frames(hf_processor, modality), library.takes_timestamps(processor))
         planner = ModelTokenPlanner(
-            _encoder(model_config, processor, modality),
-            MediaForm(modality, least_frames(hf_processor, modality)),
-            library.counter(processor),
+            _encoder(model_config, processor, form),
+            form,
+            library.counter(processor, form.processor_arguments),
             max_model_len=model_config.max_model_len,
             max_frame_size=max_size,
         )
@@ -60,27 +62,9 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
     return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
 
 
-def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
+def _encoder(model_config: Any, processor: Any, form: MediaForm) -> PromptEncoder:
     """Return the encoder of a model's prompts, with the template and placeholder that vLLM would use itself."""
     tokenizer = processor.info.get_tokenizer()
     found = library.chat_template_of(model_config, tokenizer)
     template = ChatTemplate(found[0], parts=found[1]) if found is not None else None
-    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template)
-
-
-def _placeholder(model_config: Any, tokenizer: Any, modality: Modality) -> Placeholder:
-    """Return what stands for a video or an image: the token of the model's configuration, in its class's wording.
-
-    A checkpoint may give the class's token another name in its vocabulary; then the name in the vocabulary counts.
-    """
-    found = [getattr(model_config.hf_config, f"{modality}_token_{word}", None) for word in ("id", "index")]
-    token_id = next((value for value in found if isinstance(value, int)), None)
-    text = library.placeholder_text(model_config, modality, 1)
-    ids = tokenizer.encode(text, add_special_tokens=False) if text else []
-    if token_id is None and len(ids) == 1:
-        token_id = ids[0]
-    if token_id is None:
-        raise ConfigurationError(f"its configuration names no {modality} token", path="engine.model")
-    if not text or token_id not in ids:
-        text = str(tokenizer.convert_ids_to_tokens(token_id))
-    return Placeholder(modality, text, token_id)
+    return PromptEncoder(tokenizer, placeholder_of(model_config, processor, form), template)
