@@ -10,12 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from testing.tiny_models import glm, llava, qwen, text
+from testing.tiny_models import glm, internvl, llava, qwen, text
 from testing.tiny_models.parts import IMAGE_TEMPLATE, QWEN_TEMPLATE, byte_tokenizer
 
 __all__ = ["BUILDERS", "IMAGE_TEMPLATE", "QWEN_TEMPLATE", "build", "byte_tokenizer", "edit_config"]
 
-BUILDERS: dict[str, Callable[[Path], Path]] = {**glm.BUILDERS, **llava.BUILDERS, **qwen.BUILDERS, **text.BUILDERS}
+BUILDERS: dict[str, Callable[[Path], Path]] = {
+    **glm.BUILDERS,
+    **internvl.BUILDERS,
+    **llava.BUILDERS,
+    **qwen.BUILDERS,
+    **text.BUILDERS,
+}
 
 
 def build(name: str, parent: Path) -> Path:

@@ -9,6 +9,7 @@ import pytest
 from daemon.engines.model.media_form import offsets_ms
 from daemon.prompts.prompt import Prompt
 from tests.families.started import Started
+from tests.families.table import architecture_of
 from tests.families.windows import ASKED, SHAPES, Shape
 
 PROMPT = Prompt("Say in detail what happens here, frame by frame.", system="Be brief.", max_tokens=4)
@@ -21,6 +22,7 @@ class FamilySuite:
     @pytest.fixture(autouse=True)
     def of_a_family(self, started: Started, record_property: Any) -> None:
         record_property("family", started.family.name)
+        record_property("architecture", architecture_of(started.folder))
 
     async def test_loads(self, started: Started) -> None:
         family = started.family

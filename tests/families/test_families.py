@@ -36,7 +36,7 @@ def engine(started: Started) -> VllmEngine:
     return started.engine
 
 
-class TestFamilies(FamilySuite):
+class TestFamily(FamilySuite):
     pass
 
 
