@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from testing.tiny_models import glm, internvl, llava, qwen, text
+from testing.tiny_models import glm, internvl, keye, llava, qwen, text
 from testing.tiny_models.parts import IMAGE_TEMPLATE, QWEN_TEMPLATE, byte_tokenizer
 
 __all__ = ["BUILDERS", "IMAGE_TEMPLATE", "QWEN_TEMPLATE", "build", "byte_tokenizer", "edit_config"]
@@ -18,6 +18,7 @@ __all__ = ["BUILDERS", "IMAGE_TEMPLATE", "QWEN_TEMPLATE", "build", "byte_tokeniz
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     **glm.BUILDERS,
     **internvl.BUILDERS,
+    **keye.BUILDERS,
     **llava.BUILDERS,
     **qwen.BUILDERS,
     **text.BUILDERS,

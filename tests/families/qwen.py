@@ -8,4 +8,12 @@ FAMILIES = (
     Family("Qwen3.5, Qwen3.6", "qwen3_5", "video"),
     Family("GLM-4.1V, GLM-4.5V", "glm4_1v", "video", in_ci=True),
     Family("GLM-4.6V", "glm4_6v", "video"),
+    Family(
+        "Keye-VL 1.5",
+        "keye_vl1_5",
+        "video",
+        reference=None,
+        no_reference="transformers has no such class",
+        args={"trust-remote-code": True, "load-format": "dummy"},
+    ),
 )
