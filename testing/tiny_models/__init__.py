@@ -10,12 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from testing.tiny_models import llava, qwen, text
+from testing.tiny_models import glm, internvl, keye, llava, qwen, text
 from testing.tiny_models.parts import IMAGE_TEMPLATE, QWEN_TEMPLATE, byte_tokenizer
 
 __all__ = ["BUILDERS", "IMAGE_TEMPLATE", "QWEN_TEMPLATE", "build", "byte_tokenizer", "edit_config"]
 
-BUILDERS: dict[str, Callable[[Path], Path]] = {**llava.BUILDERS, **qwen.BUILDERS, **text.BUILDERS}
+BUILDERS: dict[str, Callable[[Path], Path]] = {
+    **glm.BUILDERS,
+    **internvl.BUILDERS,
+    **keye.BUILDERS,
+    **llava.BUILDERS,
+    **qwen.BUILDERS,
+    **text.BUILDERS,
+}
 
 
 def build(name: str, parent: Path) -> Path:

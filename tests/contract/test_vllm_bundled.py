@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 import neva
-from daemon.engines.model.media_form import as_images
 from daemon.engines.vllm.engine import VllmEngine
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
@@ -18,6 +16,10 @@ from neva.shapes.scenes import caption_of, random_scene, write_clip
 from tests.contract.vllm_engines import MARKS, running
 from tests.corpus.sampling import clip_of
 from tests.corpus.sampling import running as sampling
+from tests.families.reference import transformers_answers
+from tests.families.registry import BY_MODEL
+from tests.families.started import Started
+from tests.families.suite import FamilySuite
 
 pytestmark = MARKS
 
@@ -45,9 +47,23 @@ async def windows(tmp_path_factory: pytest.TempPathFactory) -> list[FrameSet]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def said(windows: list[FrameSet]) -> AsyncIterator[list[tuple[str, tuple[int, ...]]]]:
-    async with running(FOLDER, args={"max-num-seqs": 16}) as engine:
-        yield await answers(engine, windows)
+async def engine() -> AsyncIterator[VllmEngine]:
+    async with running(FOLDER, args={"max-num-seqs": 16}) as one:
+        yield one
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def said(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str, tuple[int, ...]]]:
+    return await answers(engine, windows)
+
+
+@pytest.fixture
+def started(engine: VllmEngine) -> Started:
+    return Started(BY_MODEL["bundled"], FOLDER, engine.planner, engine)
+
+
+class TestBundledFamily(FamilySuite):
+    pass
 
 
 async def answers(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str, tuple[int, ...]]]:
@@ -59,7 +75,7 @@ async def answers(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str
 async def test_says_what_transformers_says_token_for_token(
     said: list[tuple[str, tuple[int, ...]]], windows: list[FrameSet]
 ) -> None:
-    expected = await asyncio.to_thread(transformers_answers, windows)
+    expected = await asyncio.to_thread(transformers_answers, FOLDER, windows, ASK)
 
     assert [ids for _, ids in said] == expected
 
@@ -73,23 +89,3 @@ async def test_held_out_clips_are_captioned_to_the_word(said: list[tuple[str, tu
 async def test_two_devices_say_what_one_says(said: list[tuple[str, tuple[int, ...]]], windows: list[FrameSet]) -> None:
     async with running(FOLDER, tensor_parallel_size=2) as engine:
         assert await answers(engine, windows[:20]) == said[:20]
-
-
-def transformers_answers(windows: list[FrameSet]) -> list[tuple[int, ...]]:
-    """Return transformers' greedy answers in float32."""
-    import torch
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
-
-    processor: Any = AutoProcessor.from_pretrained(FOLDER)
-    model = LlavaForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32).eval()
-    found = []
-    for window in windows:
-        content = [{"type": "image"}] * len(window.frames) + [{"type": "text", "text": ASK.text}]
-        text = processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        inputs = processor(text=text, images=as_images(window.frames), return_tensors="pt")
-        with torch.inference_mode():
-            out = model.generate(**inputs, do_sample=False, max_new_tokens=ASK.max_tokens)
-        found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
-    return found

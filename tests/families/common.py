@@ -3,6 +3,8 @@
 from tests.families.family import Family
 
 FAMILIES = (
-    Family("LLaVA", "llava", "image", in_ci=True),
+    Family("bundled (a LLaVA)", "bundled", "image", in_ci=True, started_by="tests/contract/test_vllm_bundled.py"),
+    Family("LLaVA", "llava", "image", in_ci=True, started_by="tests/contract/test_vllm_llava.py"),
     Family("LLaVA-OneVision", "llava_onevision", "video", in_ci=True),
+    Family("LLaVA-NeXT-Video", "llava_next_video", "video"),
 )

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.engines.model.media_form import TICKS_PER_S, as_images, offsets_ms
+from daemon.engines.model.frame_size import least_frames
+from daemon.engines.model.media_form import MediaForm, as_images
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -41,22 +42,6 @@ def inputs_of(processor: Any, window: FrameSet, prompt: Prompt) -> Any:
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     if not takes_videos:
         return processor(text=text, images=as_images(window.frames), return_tensors="pt")
-    return processor(
-        text=text,
-        videos=[window.frames],
-        video_metadata=[metadata_of(window)],
-        do_sample_frames=False,
-        return_tensors="pt",
-    )
-
-
-def metadata_of(window: FrameSet) -> dict[str, Any]:
-    """Return transformers' metadata of a window's frames: milliseconds are the indices of its frames."""
-    offsets = list(offsets_ms(window))
-    total = (window.window.exclusive_end_ns - window.window.start_ns) * TICKS_PER_S // 10**9
-    return {
-        "total_num_frames": max(total, offsets[-1] + 1),
-        "fps": float(TICKS_PER_S),
-        "frames_indices": offsets,
-        "duration": max(total, offsets[-1] + 1) / TICKS_PER_S,
-    }
+    ((frames, metadata),) = MediaForm("video", least_frames(processor, "video")).window_media(window)["video"]
+    del metadata["do_sample_frames"]
+    return processor(text=text, videos=[frames], video_metadata=[metadata], do_sample_frames=False, return_tensors="pt")

@@ -1,6 +1,7 @@
 """All families of the table, group by group."""
 
-from tests.families import common, qwen
+from tests.families import common, internvl, qwen
 from tests.families.family import Family
 
-FAMILIES: tuple[Family, ...] = (*qwen.FAMILIES, *common.FAMILIES)
+FAMILIES: tuple[Family, ...] = (*qwen.FAMILIES, *internvl.FAMILIES, *common.FAMILIES)
+BY_MODEL = {one.model: one for one in FAMILIES}

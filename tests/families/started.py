@@ -1,0 +1,75 @@
+"""A family's tiny model, loaded and started as far as it goes."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors.errors import ConfigurationError, EngineLost
+from daemon.engines.model.token_planner import ModelTokenPlanner
+from daemon.engines.vllm.engine import VllmEngine
+from daemon.engines.vllm.load import load_model
+from testing import tiny_models
+from tests.contract.vllm_engines import running, settings
+from tests.families.family import Family
+
+_ERROR = re.compile(r"\b(?:\w+\.)*\w*(?:Error|Exception)\b: .+")
+
+
+@dataclass(frozen=True)
+class Started:
+    """What came of a family's tiny model: its planner where it loads, its engine where it runs, else what was said."""
+
+    family: Family
+    folder: Path
+    planner: ModelTokenPlanner | None = None
+    engine: VllmEngine | None = None
+    error: str = ""
+
+
+@asynccontextmanager
+async def starting(family: Family, parent: Path) -> AsyncIterator[Started]:
+    """Build, load and start a family's tiny model, and stop it when the block ends."""
+    folder = tiny_models.build(family.model, parent)
+    changes = {"args": dict(family.args), "max_model_len": family.max_model_len}
+    try:
+        planner = load_model(settings(folder, **changes), family.max_frames).planner
+    except ConfigurationError as error:
+        yield Started(family, folder, error=str(error))
+        return
+    with _errors_kept() as said:
+        engine = running(folder, max_frames=family.max_frames, **changes)
+        try:
+            one = await engine.__aenter__()
+        except (ConfigurationError, EngineLost) as error:
+            yield Started(family, folder, planner, error=_cause(said) or str(error))
+            return
+    try:
+        yield Started(family, folder, planner, one)
+    finally:
+        await engine.__aexit__(None, None, None)
+
+
+@contextmanager
+def _errors_kept() -> Iterator[Path]:
+    """Send what this process and its children say on standard error to a file until the block ends."""
+    sys.stderr.flush()
+    with tempfile.NamedTemporaryFile(prefix="captiond-family-", suffix=".log") as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield Path(file.name)
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _cause(said: Path) -> str:
+    """Return the first error of a log: those that follow only say that the engine is gone."""
+    found = _ERROR.search(said.read_text(errors="replace"))
+    return found.group() if found else ""
