@@ -10,18 +10,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from testing.tiny_models import glm, internvl, keye, llava, qwen, text
+from testing.tiny_models import (
+    glm,
+    google,
+    internvl,
+    keye,
+    llava,
+    minicpm,
+    qwen,
+    remote,
+    text,
+    tiles,
+    video_llama,
+)
 from testing.tiny_models.parts import IMAGE_TEMPLATE, QWEN_TEMPLATE, byte_tokenizer
 
 __all__ = ["BUILDERS", "IMAGE_TEMPLATE", "QWEN_TEMPLATE", "build", "byte_tokenizer", "edit_config"]
 
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     **glm.BUILDERS,
+    **google.BUILDERS,
     **internvl.BUILDERS,
     **keye.BUILDERS,
     **llava.BUILDERS,
+    **minicpm.BUILDERS,
     **qwen.BUILDERS,
+    **remote.BUILDERS,
     **text.BUILDERS,
+    **tiles.BUILDERS,
+    **video_llama.BUILDERS,
 }
 
 

@@ -31,7 +31,9 @@ def build_gemma3(folder: Path) -> Path:
     ids = tokenizer.convert_tokens_to_ids
     text: dict[str, Any] = TEXT | {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 512}
     config = Gemma3Config(
-        text_config=Gemma3TextConfig(vocab_size=len(tokenizer), **text, layer_types=["sliding_attention", "full_attention"]),
+        text_config=Gemma3TextConfig(
+            vocab_size=len(tokenizer), **text, layer_types=["sliding_attention", "full_attention"]
+        ),
         vision_config=SiglipVisionConfig(**TOWER, vision_use_head=False),
         mm_tokens_per_image=4,
         boi_token_index=ids("<start_of_image>"),
@@ -70,7 +72,9 @@ def build_gemma4(folder: Path) -> Path:
     heads = {"head_dim": 32, "global_head_dim": 32, "layer_types": layers, "hidden_size_per_layer_input": 0}
     sizes = {name: TOWER[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers")}
     config = Gemma4Config(
-        text_config=Gemma4TextConfig(vocab_size=len(tokenizer), **TEXT, **heads, vocab_size_per_layer_input=len(tokenizer)),
+        text_config=Gemma4TextConfig(
+            vocab_size=len(tokenizer), **TEXT, **heads, vocab_size_per_layer_input=len(tokenizer)
+        ),
         vision_config=Gemma4VisionConfig(**sizes, num_attention_heads=2, num_key_value_heads=2, head_dim=32),
         audio_config=None,
         boi_token_id=ids("<|image>"),
@@ -88,7 +92,7 @@ def build_gemma4(folder: Path) -> Path:
         Gemma4VideoProcessor(),
         chat_template=GEMMA4_TEMPLATE,
     )
-    return save(folder, Gemma4ForConditionalGeneration, config, processor)
+    return save(folder, Gemma4ForConditionalGeneration, config, processor, own_tower=True)
 
 
 BUILDERS = {"gemma3": build_gemma3, "gemma4": build_gemma4}

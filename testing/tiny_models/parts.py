@@ -58,8 +58,11 @@ def byte_tokenizer(extra_tokens: list[str], template: str) -> Any:
     return fast
 
 
-def save(folder: Path, kind: Any, config: Any, processor: Any) -> Path:
-    """Write a model of random weights and its processor as Hugging Face does, with the tensor names that vLLM loads."""
+def save(folder: Path, kind: Any, config: Any, processor: Any, *, own_tower: bool = False) -> Path:
+    """Write a model of random weights and its processor as Hugging Face does, with the tensor names that vLLM loads.
+
+    With ``own_tower`` the vision tower is the family's, not CLIP's or SigLIP's, and its tensors keep their names.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -68,6 +71,8 @@ def save(folder: Path, kind: Any, config: Any, processor: Any) -> Path:
     model.generation_config.pad_token_id = 258
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    if own_tower:
+        return folder
     weights = folder / "model.safetensors"
     renamed = {
         name.replace("vision_tower.embeddings", "vision_tower.vision_model.embeddings")

@@ -21,6 +21,9 @@ KIMI_TEMPLATE = turns(
 MOLMO_TEMPLATE = turns(
     "<|im_start|>ROLE\n", "<|im_end|>\n", "<|im_start|>assistant\n", image="<|image|>", video="<|video|>"
 )
+NEMOTRON_TEMPLATE = turns(
+    "<SPECIAL_10>ROLE\n", "\n<SPECIAL_11>", "<SPECIAL_10>assistant\n", image="<image>\n", video="<video>\n"
+)
 
 
 def _write(folder: Path, tokenizer: Any, config: dict[str, Any], code: str, **files: dict[str, Any]) -> Path:
@@ -85,26 +88,35 @@ def build_molmo2(folder: Path) -> Path:
     ids = tokenizer.convert_tokens_to_ids
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "hidden_size": 64}
     layers = {"num_hidden_layers": 2, "intermediate_size": 128, "layer_norm_eps": 1e-6}
-    text = TEXT | heads | layers | {
-        "model_type": "molmo2_text",
-        "vocab_size": len(tokenizer),
-        "additional_vocab_size": 0,
-        "hidden_act": "silu",
-        "qkv_bias": False,
-        "use_qk_norm": True,
-        "qk_norm_type": "qwen3",
-        "norm_after": False,
-        "rope_theta": 10000.0,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-        "rope_scaling_layers": None,
-        "tie_word_embeddings": False,
-    }
-    vit = heads | layers | {
-        "hidden_act": "gelu_pytorch_tanh",
-        "image_default_input_size": [56, 56],
-        "image_patch_size": 14,
-        "image_num_pos": 16,
-    }
+    text = (
+        TEXT
+        | heads
+        | layers
+        | {
+            "model_type": "molmo2_text",
+            "vocab_size": len(tokenizer),
+            "additional_vocab_size": 0,
+            "hidden_act": "silu",
+            "qkv_bias": False,
+            "use_qk_norm": True,
+            "qk_norm_type": "qwen3",
+            "norm_after": False,
+            "rope_theta": 10000.0,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "rope_scaling_layers": None,
+            "tie_word_embeddings": False,
+        }
+    )
+    vit = (
+        heads
+        | layers
+        | {
+            "hidden_act": "gelu_pytorch_tanh",
+            "image_default_input_size": [56, 56],
+            "image_patch_size": 14,
+            "image_num_pos": 16,
+        }
+    )
     adapter = heads | {
         "vit_layers": [-1, -2],
         "pooling_attention_mask": True,
@@ -147,7 +159,9 @@ def build_molmo2(folder: Path) -> Path:
 def build_llava_onevision2(folder: Path) -> Path:
     """Write a LLaVA-OneVision-2: patches of 14, merged 2 x 2, and the time of each frame in front of it."""
     vision = [f"<|vision_{end}|>" for end in ("start", "end")]
-    tokenizer = named_tokenizer({}, ["<|im_start|>", "<|im_end|>", *vision, "<|image_pad|>", "<|video_pad|>"], QWEN_TEMPLATE)
+    tokenizer = named_tokenizer(
+        {}, ["<|im_start|>", "<|im_end|>", *vision, "<|image_pad|>", "<|video_pad|>"], QWEN_TEMPLATE
+    )
     ids = tokenizer.convert_tokens_to_ids
     tower = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2}
     config = {
@@ -172,4 +186,50 @@ def build_llava_onevision2(folder: Path) -> Path:
     return _write(folder, tokenizer, config, "llava_onevision2.py", preprocessor_config=images)
 
 
-BUILDERS = {"kimi_vl": build_kimi_vl, "molmo2": build_molmo2, "llava_onevision2": build_llava_onevision2}
+def build_nemotron_vl(folder: Path) -> Path:
+    """Write a Nemotron Nano VL v2: RADIO's smallest tower, 64 px and patch 16, and a Mamba beside the attention."""
+    tokenizer = named_tokenizer({}, ["<SPECIAL_10>", "<SPECIAL_11>", "<img>", "</img>", "<image>"], NEMOTRON_TEMPLATE)
+    language = TEXT | {
+        "model_type": "nemotron_h",
+        "architectures": ["NemotronHForCausalLM"],
+        "vocab_size": len(tokenizer),
+        "head_dim": 32,
+        "layers_block_type": ["linear_attention", "full_attention", "mlp"],
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 32,
+        "n_groups": 1,
+        "ssm_state_size": 32,
+        "dtype": "float32",
+    }
+    config = {
+        "architectures": ["NemotronH_Nano_VL_V2"],
+        "model_type": "NemotronH_Nano_VL_V2",
+        "llm_config": {key: value for key, value in language.items() if key != "num_hidden_layers"},
+        "vision_config": {
+            "args": {"model": "vit_small_patch16_224"},
+            "preferred_resolution": [64, 64],
+            "patch_size": 16,
+        },
+        "force_image_size": 64,
+        "patch_size": 16,
+        "downsample_ratio": 0.5,
+        "ps_version": "v2",
+        "image_tag_type": "internvl",
+        "template": "",
+        "use_thumbnail": True,
+        "norm_mean": [0.48, 0.46, 0.41],
+        "norm_std": [0.27, 0.26, 0.28],
+        "vit_hidden_size": 384,
+        "projector_hidden_size": 128,
+        "dtype": "float32",
+        "auto_map": {"AutoConfig": "nemotron_vl.NemotronHNanoVLConfig"},
+    }
+    return _write(folder, tokenizer, config, "nemotron_vl.py")
+
+
+BUILDERS = {
+    "kimi_vl": build_kimi_vl,
+    "molmo2": build_molmo2,
+    "llava_onevision2": build_llava_onevision2,
+    "nemotron_vl": build_nemotron_vl,
+}

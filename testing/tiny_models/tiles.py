@@ -8,7 +8,9 @@ from testing.tiny_models.parts import TEXT, TOWER, save
 INTERNVL_TEMPLATE = turns(
     "<|im_start|>ROLE\n", "<|im_end|>\n", "<|im_start|>assistant\n", image="<IMG_CONTEXT>\n", video="<video>\n"
 )
-SMOLVLM_TEMPLATE = turns("ROLE: ", "<end_of_utterance>\n", "Assistant:", "<|im_start|>", image="<image>", video="<video>")
+SMOLVLM_TEMPLATE = turns(
+    "ROLE: ", "<end_of_utterance>\n", "Assistant:", "<|im_start|>", image="<image>", video="<video>"
+)
 
 
 def build_internvl_hf(folder: Path) -> Path:
@@ -41,11 +43,11 @@ def build_internvl_hf(folder: Path) -> Path:
     processor = InternVLProcessor(
         images, tokenizer, InternVLVideoProcessor(size=size), image_seq_length=4, chat_template=INTERNVL_TEMPLATE
     )
-    return save(folder, InternVLForConditionalGeneration, config, processor)
+    return save(folder, InternVLForConditionalGeneration, config, processor, own_tower=True)
 
 
 def build_smolvlm2(folder: Path) -> Path:
-    """Write a SmolVLM2: SigLIP tower of 56 px and patch 14, 4 tokens a tile, frames cut into tiles as its images are."""
+    """Write a SmolVLM2: SigLIP tower of 56 px and patch 14, 4 tokens a tile, and frames cut into tiles."""
     from transformers import (
         LlamaConfig,
         SmolVLMConfig,
@@ -77,4 +79,6 @@ def build_smolvlm2(folder: Path) -> Path:
         SmolVLMImageProcessor(**edges), tokenizer, videos, image_seq_len=4, chat_template=SMOLVLM_TEMPLATE
     )
     return save(folder, SmolVLMForConditionalGeneration, config, processor)
+
+
 BUILDERS = {"internvl_hf": build_internvl_hf, "smolvlm2": build_smolvlm2}

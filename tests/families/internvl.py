@@ -45,4 +45,5 @@ FAMILIES = (
         reference=twin_answers,
         args={"trust-remote-code": True},
     ),
+    Family("InternVL3, 3.5 (-HF)", "internvl_hf", "video"),
 )

@@ -10,8 +10,13 @@ from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 
-def transformers_answers(folder: Path, windows: Sequence[FrameSet], prompt: Prompt) -> list[tuple[int, ...]]:
-    """Return the token ids of the greedy answer about each window, in float32."""
+def transformers_answers(
+    folder: Path, windows: Sequence[FrameSet], prompt: Prompt, *, as_video: bool = True
+) -> list[tuple[int, ...]]:
+    """Return the token ids of the greedy answer about each window, in float32.
+
+    With ``as_video`` windows go as videos where transformers' processor takes them.
+    """
     import torch
     from transformers import AutoConfig, AutoProcessor
 
@@ -20,7 +25,7 @@ def transformers_answers(folder: Path, windows: Sequence[FrameSet], prompt: Prom
     limits = {"max_new_tokens": prompt.max_tokens, "min_new_tokens": prompt.min_tokens}
     found = []
     for window in windows:
-        inputs = inputs_of(processor, window, prompt)
+        inputs = inputs_of(processor, window, prompt, as_video=as_video)
         with torch.inference_mode():
             out = model.generate(**inputs, do_sample=False, **limits)
         found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
@@ -34,9 +39,14 @@ def model_class(config: Any) -> Any:
     return getattr(transformers, config.architectures[0])
 
 
-def inputs_of(processor: Any, window: FrameSet, prompt: Prompt) -> Any:
+def image_answers(folder: Path, windows: Sequence[FrameSet], prompt: Prompt) -> list[tuple[int, ...]]:
+    """Return the answers of a model whose windows go as images, though transformers would take them as videos."""
+    return transformers_answers(folder, windows, prompt, as_video=False)
+
+
+def inputs_of(processor: Any, window: FrameSet, prompt: Prompt, *, as_video: bool = True) -> Any:
     """Return what transformers' own processor makes of a window: a video where it takes videos, else images."""
-    takes_videos = getattr(processor, "video_processor", None) is not None
+    takes_videos = as_video and getattr(processor, "video_processor", None) is not None
     parts = [{"type": "video"}] if takes_videos else [{"type": "image"}] * len(window.frames)
     messages = [{"role": "user", "content": [*parts, {"type": "text", "text": prompt.text}]}]
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -56,17 +56,21 @@ async def starting(family: Family, parent: Path) -> AsyncIterator[Started]:
 
 @contextmanager
 def _errors_kept() -> Iterator[Path]:
-    """Send what this process and its children say on standard error to a file until the block ends."""
-    sys.stderr.flush()
-    with tempfile.NamedTemporaryFile(prefix="captiond-family-", suffix=".log") as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
+    """Send what this process and its children say to a file until the block ends; vLLM logs on standard output."""
+    streams = {1: sys.stdout, 2: sys.stderr}
+    for stream in streams.values():
+        stream.flush()
+    with tempfile.NamedTemporaryFile("a", prefix="captiond-family-", suffix=".log") as file:
+        kept = {number: os.dup(number) for number in streams}
+        for number in streams:
+            os.dup2(file.fileno(), number)
         try:
             yield Path(file.name)
         finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            for number, stream in streams.items():
+                stream.flush()
+                os.dup2(kept[number], number)
+                os.close(kept[number])
 
 
 def _cause(said: Path) -> str:

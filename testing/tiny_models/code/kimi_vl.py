@@ -10,7 +10,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 
 class KimiVLImageProcessor(BaseImageProcessor):
-    model_input_names = ["pixel_values", "image_grid_hws"]
+    model_input_names = ["pixel_values", "image_grid_hws"]  # noqa: RUF012  as transformers names it
 
     def __init__(self, patch_size=14, in_token_limit=4096, merge_kernel_size=(2, 2), **kwargs):
         super().__init__(**kwargs)
@@ -20,7 +20,9 @@ class KimiVLImageProcessor(BaseImageProcessor):
     def preprocess(self, images, return_tensors=None, **kwargs):
         done = [self._patches(image) for image in images]
         pixels = torch.cat([patches for patches, _ in done])
-        return BatchFeature({"pixel_values": pixels, "image_grid_hws": np.array([grid for _, grid in done])}, return_tensors)
+        return BatchFeature(
+            {"pixel_values": pixels, "image_grid_hws": np.array([grid for _, grid in done])}, return_tensors
+        )
 
     def _patches(self, image):
         width, height = image.size
@@ -38,7 +40,7 @@ class KimiVLImageProcessor(BaseImageProcessor):
 
 class KimiVLProcessor(ProcessorMixin):
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
-        self.image_token = "<|media_pad|>"
+        self.image_token = "<|media_pad|>"  # noqa: S105
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     def __call__(self, images=None, text=None, return_tensors=None, **kwargs):

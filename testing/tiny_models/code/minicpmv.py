@@ -22,7 +22,7 @@ class MiniCPMVConfig(Qwen3Config):
 class MiniCPMVImageProcessor(BaseImageProcessor):
     """Scales an image to about ``scale_resolution`` squared pixels, and cuts large ones into slices beside it."""
 
-    model_input_names = ["pixel_values"]
+    model_input_names = ["pixel_values"]  # noqa: RUF012  as transformers names it
 
     def __init__(self, max_slice_nums=9, scale_resolution=448, patch_size=14, image_feature_size=64, **kwargs):
         super().__init__(**kwargs)
@@ -38,7 +38,9 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
             return None
         wanted = math.log(width / height)
         counts = [count for count in (multiple - 1, multiple, multiple + 1) if 1 < count <= limit]
-        grids = [(columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0]
+        grids = [
+            (columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0
+        ]
         return min(grids, key=lambda grid: abs(wanted - math.log(grid[0] / grid[1])))
 
     def get_slice_image_placeholder(self, image_size, image_idx=0, max_slice_nums=None, use_image_id=True):
@@ -57,7 +59,9 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
             slices = [one for image in many for one in self._slices(image, max_slice_nums)]
             pixels.append([self._patches(one) for one in slices])
             sizes.append([image.size for image in many])
-            grids.append(torch.tensor([(one.height // self.patch_size, one.width // self.patch_size) for one in slices]))
+            grids.append(
+                torch.tensor([(one.height // self.patch_size, one.width // self.patch_size) for one in slices])
+            )
         return BatchFeature({"pixel_values": pixels, "image_sizes": sizes, "tgt_sizes": grids})
 
     def _slices(self, image, max_slice_nums):

@@ -38,7 +38,7 @@ class Molmo2Config(PretrainedConfig):
 class Molmo2ImageProcessor(BaseImageProcessor):
     """Says the sizes alone: windows go as videos."""
 
-    model_input_names = ["pixel_values"]
+    model_input_names = ["pixel_values"]  # noqa: RUF012  as transformers names it
 
     def __init__(self, size=None, patch_size=14, pooling_size=(2, 2), max_crops=8, overlap_margins=(1, 1), **kwargs):
         super().__init__(**kwargs)
@@ -48,7 +48,7 @@ class Molmo2ImageProcessor(BaseImageProcessor):
 
 
 class Molmo2VideoProcessor(BaseVideoProcessor):
-    model_input_names = ["pixel_values_videos"]
+    model_input_names = ["pixel_values_videos"]  # noqa: RUF012  as transformers names it
     size = {"height": 56, "width": 56}  # noqa: RUF012  as transformers names it
     patch_size = 14
     pooling_size = [2, 2]  # noqa: RUF012
@@ -61,7 +61,9 @@ class Molmo2VideoProcessor(BaseVideoProcessor):
         """Return the patches of each frame, and which of them each place in the prompt pools."""
         height, width, patch = self.size["height"], self.size["width"], self.patch_size
         rows, columns = height // patch, width // patch
-        many = [Image.fromarray(np.asarray(frame)).resize((width, height), Image.Resampling.BILINEAR) for frame in frames]
+        many = [
+            Image.fromarray(np.asarray(frame)).resize((width, height), Image.Resampling.BILINEAR) for frame in frames
+        ]
         pixels = torch.from_numpy(np.stack([np.asarray(one, np.float32) for one in many]) / 127.5 - 1)
         cut = pixels.reshape(len(many), rows, patch, columns, patch, 3).permute(0, 1, 3, 2, 4, 5)
         pool_rows, pool_columns = self.pooling_size
