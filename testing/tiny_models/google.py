@@ -75,7 +75,9 @@ def build_gemma4(folder: Path) -> Path:
         text_config=Gemma4TextConfig(
             vocab_size=len(tokenizer), **TEXT, **heads, vocab_size_per_layer_input=len(tokenizer)
         ),
-        vision_config=Gemma4VisionConfig(**sizes, num_attention_heads=2, num_key_value_heads=2, head_dim=32),
+        vision_config=Gemma4VisionConfig(
+            **sizes, num_attention_heads=2, num_key_value_heads=2, head_dim=32, default_output_length=280
+        ),
         audio_config=None,
         boi_token_id=ids("<|image>"),
         eoi_token_id=ids("<image|>"),

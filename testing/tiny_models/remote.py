@@ -26,7 +26,7 @@ NEMOTRON_TEMPLATE = turns(
 )
 
 
-def _write(folder: Path, tokenizer: Any, config: dict[str, Any], code: str, **files: dict[str, Any]) -> Path:
+def write(folder: Path, tokenizer: Any, config: dict[str, Any], code: str, **files: dict[str, Any]) -> Path:
     """Write a checkpoint's folder with its own code, and with weights that are not read."""
     import torch
     from safetensors.torch import save_file
@@ -77,7 +77,7 @@ def build_kimi_vl(folder: Path) -> Path:
     }
     auto = {"AutoImageProcessor": "kimi_vl.KimiVLImageProcessor", "AutoProcessor": "kimi_vl.KimiVLProcessor"}
     images = {"image_processor_type": "KimiVLImageProcessor", "patch_size": 14, "in_token_limit": 64, "auto_map": auto}
-    return _write(folder, tokenizer, config, "kimi_vl.py", preprocessor_config=images)
+    return write(folder, tokenizer, config, "kimi_vl.py", preprocessor_config=images)
 
 
 def build_molmo2(folder: Path) -> Path:
@@ -146,7 +146,7 @@ def build_molmo2(folder: Path) -> Path:
     processor = "molmo2.Molmo2Processor"
     images = {"AutoImageProcessor": "molmo2.Molmo2ImageProcessor", "AutoProcessor": processor}
     videos = {"AutoVideoProcessor": "molmo2.Molmo2VideoProcessor", "AutoProcessor": processor}
-    return _write(
+    return write(
         folder,
         tokenizer,
         config,
@@ -183,7 +183,7 @@ def build_llava_onevision2(folder: Path) -> Path:
     }
     shutil.copy(CODE / "llava_onevision2.py", folder / "video_processing_llava_onevision2.py")
     shutil.copy(CODE / "llava_onevision2.py", folder / "processing_llava_onevision2.py")
-    return _write(folder, tokenizer, config, "llava_onevision2.py", preprocessor_config=images)
+    return write(folder, tokenizer, config, "llava_onevision2.py", preprocessor_config=images)
 
 
 def build_nemotron_vl(folder: Path) -> Path:
@@ -224,7 +224,7 @@ def build_nemotron_vl(folder: Path) -> Path:
         "dtype": "float32",
         "auto_map": {"AutoConfig": "nemotron_vl.NemotronHNanoVLConfig"},
     }
-    return _write(folder, tokenizer, config, "nemotron_vl.py")
+    return write(folder, tokenizer, config, "nemotron_vl.py")
 
 
 BUILDERS = {

@@ -27,7 +27,7 @@ class Family:
         cpu_refuses: A regular expression of what vLLM's build for the CPU says where it can't run the class.
         load_refuses: A regular expression of captiond's refusal, where it can't serve the models.
         started_by: The test module that starts it, where that is not the module of all families.
-        max_frames: The most frames of a window that are tried.
+        max_frames: The most frames of a window that the engine is asked about.
         args: ``engine.args`` that the tiny model needs.
     """
 

@@ -48,10 +48,10 @@ class FamilySuite:
         planner, window = _loaded(started).planner, shape.window()
         assert planner is not None
         planned = planner.plan(shape.num_frames, shape.height, shape.width, PROMPT, offsets_ms(window))
-        if started.engine is not None:
+        if started.engine is not None and shape.num_frames <= started.family.max_frames:
             done = await started.engine.describe(window, PROMPT, f"clip/0/{shape}")
             counted = done.prompt_tokens, done.vision_tokens
-        else:  # no engine of the class is to be had here: its own processor counts the real frames
+        else:  # no engine is to be had here, or not in a bearable time: its own processor counts the real frames
             ids = planner.encoder.encode(PROMPT, planner.form.items(shape.num_frames))
             counted = await asyncio.to_thread(planner._process, ids, planner.form.window_media(window))
 

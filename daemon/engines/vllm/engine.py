@@ -49,6 +49,7 @@ class VllmEngine:
         self._llm: Any = None
         self._launching: asyncio.Future[Any] | None = None
         self._planner: ModelTokenPlanner | None = None
+        self._adapter: Any = None
 
     @property
     def planner(self) -> ModelTokenPlanner:
@@ -71,6 +72,7 @@ class VllmEngine:
         """
         loaded = await asyncio.to_thread(load_model, self._settings, self._max_frames, debug=self._debug)
         self._planner = loaded.planner
+        self._adapter = library.adapter_of(loaded.arguments, loaded.planner.form.modality)
         await asyncio.to_thread(self._check, loaded.planner)
         self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded))
         self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
@@ -114,7 +116,9 @@ class VllmEngine:
             prompt_tokens = len(rendered["prompt_token_ids"])
             check_context(prompt_tokens, prompt.max_tokens, self._llm.model_config.max_model_len)
             final = None
-            async for output in self._llm.generate(rendered, self._sampling(prompt), request_id):
+            async for output in self._llm.generate(
+                rendered, self._sampling(prompt), request_id, lora_request=self._adapter
+            ):
                 final = output
         if final is None:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")

@@ -119,6 +119,16 @@ def sampling_params(arguments: dict[str, Any]) -> Any:
     return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
 
 
+def adapter_of(arguments: Mapping[str, Any], modality: str) -> Any:
+    """Return the ``LoRARequest`` for requests with such media, numbered as vLLM does; None without an adapter."""
+    from vllm.lora.request import LoRARequest
+
+    adapters = arguments.get("default_mm_loras") or {}
+    if modality not in adapters:
+        return None
+    return LoRARequest(modality, sorted(adapters).index(modality) + 1, adapters[modality])
+
+
 @contextmanager
 def translated(is_dead: Callable[[], bool]) -> Iterator[None]:
     """Translate vLLM's errors into ours, once. ``is_dead`` says whether the engine has died."""

@@ -12,6 +12,7 @@ from daemon.engines.model.frame_size import least_frames, max_frame_size
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm import library
+from daemon.engines.vllm.adapters import check_adapter, own_adapter
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
 from daemon.engines.vllm.placeholder import placeholder_of
 from daemon.prompts.prompt import ChatTemplate, Modality, PromptEncoder
@@ -36,7 +37,9 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
     checks.check_structure(settings)
     config = checks.local_config(model)
     set_environment(local_model=config is not None, debug=debug)
-    arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
+    arguments = own_adapter(model, config) | engine_args(
+        settings, model, dtype=checks.resolve_dtype(settings, model, config)
+    )
     check_types(settings.args, library.argument_class())
     with as_configuration_error("engine"):
         model_config = library.argument_class()(**arguments).create_engine_config().model_config
@@ -48,6 +51,7 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
         if modality not in supported:
             raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
         checks.check_parallel(settings, model_config.hf_config.to_dict())
+        check_adapter(model_config.hf_config, arguments, modality)
         hf_processor = processor.info.get_hf_processor()
         max_size = max_frame_size(hf_processor, modality)
         form = MediaForm(modality, least_frames(hf_processor, modality), library.takes_timestamps(processor))
@@ -58,7 +62,7 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
             max_model_len=model_config.max_model_len,
             max_frame_size=max_size,
         )
-    limits = media_limits(modality, max_frames, max_size)
+    limits = dict.fromkeys(supported, 0) | media_limits(modality, max_frames, max_size)
     return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
 
 
