@@ -1,4 +1,4 @@
-"""The adapter by which a checkpoint sees: switched on where it lies in the model's folder, else the model is refused."""
+"""The adapter by which a checkpoint sees: switched on where it lies in the folder, else the model is refused."""
 
 from pathlib import Path
 from types import SimpleNamespace
