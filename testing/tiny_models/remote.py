@@ -199,7 +199,7 @@ def build_nemotron_vl(folder: Path) -> Path:
         "mamba_head_dim": 32,
         "n_groups": 1,
         "ssm_state_size": 32,
-        "dtype": "float32",
+        "dtype": "bfloat16",
     }
     config = {
         "architectures": ["NemotronH_Nano_VL_V2"],
@@ -221,7 +221,7 @@ def build_nemotron_vl(folder: Path) -> Path:
         "norm_std": [0.27, 0.26, 0.28],
         "vit_hidden_size": 384,
         "projector_hidden_size": 128,
-        "dtype": "float32",
+        "dtype": "bfloat16",
         "auto_map": {"AutoConfig": "nemotron_vl.NemotronHNanoVLConfig"},
     }
     return write(folder, tokenizer, config, "nemotron_vl.py")

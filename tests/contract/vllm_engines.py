@@ -33,8 +33,8 @@ MAX_FRAMES = 8
 def settings(model: Path, **changes: Any) -> VllmSettings:
     """Return what makes a tiny model start fast and compute exactly."""
     args = {"enforce-eager": True, "max-num-seqs": 4, **changes.pop("args", {})}
-    fitted = {"max_model_len": MAX_MODEL_LEN, **changes}
-    return VllmSettings(model=str(model), dtype="float32", args=args, **fitted)
+    fitted = {"dtype": "float32", "max_model_len": MAX_MODEL_LEN, **changes}
+    return VllmSettings(model=str(model), args=args, **fitted)
 
 
 @asynccontextmanager

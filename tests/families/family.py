@@ -28,6 +28,7 @@ class Family:
         load_refuses: A regular expression of captiond's refusal, where it can't serve the models.
         started_by: The test module that starts it, where that is not the module of all families.
         max_frames: The most frames of a window that the engine is asked about.
+        dtype: The precision it is loaded in; answers are compared in float32.
         args: ``engine.args`` that the tiny model needs.
     """
 
@@ -42,4 +43,5 @@ class Family:
     started_by: str = ""
     max_frames: int = 8
     max_model_len: int = 1024
+    dtype: str = "float32"
     args: Mapping[str, Any] = field(default_factory=dict)

@@ -35,7 +35,7 @@ class Started:
 async def starting(family: Family, parent: Path) -> AsyncIterator[Started]:
     """Build, load and start a family's tiny model, and stop it when the block ends."""
     folder = tiny_models.build(family.model, parent)
-    changes = {"args": dict(family.args), "max_model_len": family.max_model_len}
+    changes = {"args": dict(family.args), "max_model_len": family.max_model_len, "dtype": family.dtype}
     try:
         planner = load_model(settings(folder, **changes), family.max_frames).planner
     except ConfigurationError as error:
