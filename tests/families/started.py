@@ -56,17 +56,21 @@ async def starting(family: Family, parent: Path) -> AsyncIterator[Started]:
 
 @contextmanager
 def _errors_kept() -> Iterator[Path]:
-    """Send what this process and its children say on standard error to a file until the block ends."""
+    """Send what this process and its children print to a file until the block ends: vLLM logs to standard output."""
+    sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.NamedTemporaryFile(prefix="captiond-family-", suffix=".log") as file:
-        kept = os.dup(2)
-        os.dup2(file.fileno(), 2)
+        kept = {stream: os.dup(stream) for stream in (1, 2)}
+        for stream in kept:
+            os.dup2(file.fileno(), stream)
         try:
             yield Path(file.name)
         finally:
+            sys.stdout.flush()
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            for stream, before in kept.items():
+                os.dup2(before, stream)
+                os.close(before)
 
 
 def _cause(said: Path) -> str:
