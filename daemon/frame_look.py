@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+ON_DEVICE = "av-device"  # the name of the decoder that is PyAV, with the graphics card where that can
+
 
 @dataclass(frozen=True, slots=True)
 class MaxFrameSize:

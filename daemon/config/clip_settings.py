@@ -13,6 +13,7 @@ from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.section import Section
 from connectors.validation import first_fault
 from daemon.config.settings import GenerationSettings, PromptSettings, Settings
+from daemon.frame_look import ON_DEVICE
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, WindowPolicy
 
@@ -38,7 +39,8 @@ class ClipSettings:
     @cached_property
     def sampler_hash(self) -> str:
         """Name everything that decides which frames the model sees."""
-        return digest(self.windows, self.frames, self.decoder)[:16]
+        decoder = "av" if self.decoder == ON_DEVICE else self.decoder  # whoever decodes, the frames are the same
+        return digest(self.windows, self.frames, decoder)[:16]
 
     def plan_hash(self, model_id: str) -> str:
         """Name everything that decides what window ``i`` is and what is said of it."""
@@ -66,7 +68,7 @@ def settings_by_source(settings: Settings) -> dict[str, ClipSettings]:
         frames = _under(settings.frames, source.frames, f"{path}.frames", _REPLACED)
         prompt = _under(settings.prompt, source.prompt, f"{path}.prompt", {})
         found[name] = ClipSettings(
-            windows.to_policy(), frames.to_policy(), prompt_of(prompt, settings.generation), frames.decoder
+            windows.to_policy(), frames.to_policy(), prompt_of(prompt, settings.generation), frames.decodes_with
         )
     return found
 

@@ -20,6 +20,7 @@ from pydantic import (
 from connectors.section import Bytes, Section
 from connectors.settings import SinkSettings, SourceSettings
 from daemon.config.engine_settings import EngineSettings, VllmSettings
+from daemon.frame_look import ON_DEVICE
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
 
 _LONGEST_S = 1e9  # thirty years; its nanoseconds fit 64 bits
@@ -81,6 +82,9 @@ class FramesSettings(Section):
     splice_single_frame: Literal["first", "middle", "last"] | None = Field(None, description="show this frame alone")
     snap: Literal["exact", "keyframe"] = Field("exact", description="keyframe: faster, and every caption says so")
     decoder: Literal["av", "decord"] = Field("av", description="PyAV, or decord for parity with NeVA")
+    hwaccel: Literal["none", "auto", "cuda"] = Field(
+        "none", description="decode on a graphics card where that can: auto, whichever there is; cuda, NVIDIA's"
+    )
     background: str = Field(
         "white", pattern=r"^(white|grey|black|#[0-9a-fA-F]{6})$", description="the colour behind transparent pixels"
     )
@@ -94,9 +98,16 @@ class FramesSettings(Section):
             raise ValueError("fps and num_frames contradict each other: keep one of them")
         if self.fps is not None and self.rule == "neva":
             raise ValueError("rule: neva takes num_frames, not fps")
+        if self.hwaccel != "none" and self.decoder == "decord":
+            raise ValueError("hwaccel needs decoder: av, for decord decodes on the processor")
         if self.min_frames > self.max_frames:
             raise ValueError(f"min_frames ({self.min_frames}) is above max_frames ({self.max_frames})")
         return self
+
+    @property
+    def decodes_with(self) -> str:
+        """The decoder, as the sampler names it."""
+        return self.decoder if self.hwaccel == "none" else ON_DEVICE
 
     def to_policy(self) -> FramePolicy:
         """Return the same as the planner takes it."""

@@ -33,6 +33,7 @@ class DecoderRequest:
     memory_bytes: int
     required: bool = True
     decord: bool = False  # decord can't be loaded behind the cage, and few need it
+    on_device: bool = False  # a graphics card decodes, and the cage is wider by what that needs
 
 
 @dataclass(frozen=True, slots=True)

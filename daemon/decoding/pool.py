@@ -11,6 +11,7 @@ from daemon.decoding.fields import Data
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess, Expected
 from daemon.decoding.protocol import MAX_SMALL_INDEX_BYTES, Answer, Decode, Forget, Index, Plan, SendIndex
+from daemon.frame_look import ON_DEVICE
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
 _CHILDREN_A_SLOT = 4  # of other sources, kept for their next window; an idle one holds some 20 MB
@@ -70,6 +71,7 @@ class DecoderPool:
         self._tasks: set[asyncio.Task[tuple[Answer, Data]]] = set()
         self.progress = 0  # rises with every answer and every sign of life
         self.missing_layers: dict[str, str] = {}  # of the cage, where ``best`` goes on without them
+        self.device_fault = ""  # why no graphics card decodes, where one was asked for
 
     @property
     def pids(self) -> list[int]:
@@ -190,7 +192,8 @@ class DecoderPool:
             await child.end()
         while len(children) >= _CHILDREN_A_SLOT:
             await children.pop(next(iter(children))).end()
-        request = DecoderRequest(self._memory_bytes, self._required, decord=sender.decoder == "decord")
+        wants_decord, on_device = sender.decoder == "decord", sender.decoder == ON_DEVICE
+        request = DecoderRequest(self._memory_bytes, self._required, wants_decord, on_device)
         child = DecoderProcess(self._server, request)
         try:
             await child.start()
@@ -201,5 +204,8 @@ class DecoderPool:
         if missing:
             self.missing_layers |= missing
             log.warning("A decoder runs without: %s.", ", ".join(sorted(missing)))
+        if child.device_fault and not self.device_fault:
+            self.device_fault = child.device_fault
+            log.warning("No graphics card decodes, the processor does: %s.", child.device_fault)
         children[sender] = child
         return child

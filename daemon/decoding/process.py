@@ -44,6 +44,7 @@ class DecoderProcess:
         self.failed = False
         self.layers: dict[str, str] = {}  # of the cage, each with the reason where it is missing
         self.decoder = ""
+        self.device_fault = ""  # why no graphics card decodes, where one was asked for
         self.clips = 0  # opened in it so far
 
     @property
@@ -81,6 +82,7 @@ class DecoderProcess:
             await self.end()
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler")
         self.layers, self.decoder = dict(zip(ready.layers, ready.missing, strict=False)), ready.decoder
+        self.device_fault = ready.device_fault
         if not ready.confined:
             await self.end()
             raise ConfigurationError(unconfined(self.missing_layers), path="limits.sandbox")

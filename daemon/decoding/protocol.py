@@ -19,7 +19,7 @@ from connectors.errors import Reason
 from daemon.decoding.fields import TRUTH, Choice, Clean, Data, Real, Text, Texts, Whole, Wholes, decode, encode
 from daemon.decoding.media import MAX_FRAMES, MediaLimits
 from daemon.decoding.timeline import Mended
-from daemon.frame_look import Look
+from daemon.frame_look import ON_DEVICE, Look
 
 PREFIX = struct.Struct("<BIQ")  # number of the kind, bytes of the fields, bytes of the block
 MAX_ANSWER_BYTES = 64 * 2**10  # the fields of what a child says
@@ -32,7 +32,7 @@ MAX_SECONDS = 1e12
 MAX_FRAMES_A_WINDOW = 4096  # the most that frames.num_frames and frames.max_frames allow
 
 _Session = Annotated[int, Whole(1, 2**62)]
-_Decoder = Annotated[str, Choice(("av", "decord"))]
+_Decoder = Annotated[str, Choice(("av", "decord", ON_DEVICE))]
 _Side = Annotated[int, Whole(1, 2**31 - 1)]
 _MaxSide = Annotated[int, Whole(0, 2**31 - 1)]
 _MaxPixels = Annotated[int, Whole(1, 2**62)]
@@ -132,13 +132,15 @@ class Forget:
 class Ready:
     """The cage is closed. ``missing`` has a reason for each of the layers, empty where that is there.
 
-    Without ``confined`` the machine lacks a layer that is required, and the child ends.
+    Without ``confined`` the machine lacks a layer that is required, and the child ends. ``device_fault`` says why no
+    graphics card decodes; nothing where one does, or none was asked for.
     """
 
     layers: _Layers
     missing: _Layers
     decoder: _Name
     confined: _Truth
+    device_fault: _Name = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class Decoded:
 
     shown: Annotated[tuple[int, ...], Wholes(-1, MAX_FRAMES, MAX_FRAMES_A_WINDOW)]
     decode_ms: Annotated[float, Real(0, 1e12)]
+    on_device: _Truth = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex, reading
 from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
-from daemon.frame_look import Look, MaxFrameSize
+from daemon.frame_look import ON_DEVICE, Look, MaxFrameSize
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
@@ -50,6 +50,7 @@ class Sampler:
         both_bytes = frame_bytes or limits.in_flight_bytes
         self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
+        self.windows_for_device: dict[str, int] = {}  # where a graphics card was asked for: by what decoded them
         required = limits.sandbox == "required"
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
         self._media_limits = MediaLimits(
@@ -253,6 +254,9 @@ class Sampler:
             plan.media.check_unchanged()
             raise
         plan.media.check_unchanged()
+        if plan.session.sender.decoder == ON_DEVICE:
+            by = "device" if decoded.on_device else "processor"
+            self.windows_for_device[by] = self.windows_for_device.get(by, 0) + 1
         try:
             shown = read_shown(decoded, plan.windows[at], len(plan.pts_ns))
         except Transient:

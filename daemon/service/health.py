@@ -195,6 +195,7 @@ class Health:
             },
             "captiond_in_flight_bytes_limit": {(): self._limit_bytes},
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
+            "captiond_hwaccel_windows_total": {(by,): n for by, n in self.sampler.windows_for_device.items()},
             "captiond_sandbox_missing": {(layer,): 1.0 for layer in self.sampler.pool.missing_layers},
             "captiond_source_lag": self._lags(),
             "captiond_source_events_total": self._events(),

@@ -59,6 +59,13 @@ TABLE: tuple[Row, ...] = (
     Row("captiond_in_flight_bytes", "gauge", ("kind",), "Bytes held: encoded clips, and frames.", read=True),
     Row("captiond_in_flight_bytes_limit", "gauge", (), "limits.in_flight_bytes.", read=True),
     Row("captiond_decoders", "gauge", (), "Decoding processes that run.", read=True),
+    Row(
+        "captiond_hwaccel_windows_total",
+        "counter",
+        ("by",),
+        "Windows with frames.hwaccel, by what decoded them: device or processor.",
+        read=True,
+    ),
     Row("captiond_sandbox_missing", "gauge", ("layer",), "Layers of the decoders' cage that are not there.", read=True),
     Row(
         "captiond_source_lag",

@@ -15,7 +15,8 @@ from connectors.errors import Poison, Reason
 from connectors.media.protocols import Media
 from connectors.prompt_file.media_shelf import MediaShelf
 from daemon.config.settings import LimitsSettings
-from daemon.decoding.child.session import FrameWriter, plan, writer_of
+from daemon.decoding.child.frame_writer import FrameWriter, writer_of
+from daemon.decoding.child.session import plan
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.windows import plan_windows

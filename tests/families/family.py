@@ -26,6 +26,8 @@ class Family:
         no_reference: Why there is none.
         cpu_refuses: A regular expression of what vLLM's build for the CPU says where it can't run the class.
         load_refuses: A regular expression of captiond's refusal, where it can't serve the models.
+        differs: In what vLLM's answers differ from the reference's, where they do: the tests see that they still do.
+        batch_fault: What vLLM does wrong with videos of different counts of frames at once, where it ends its engine.
         started_by: The test module that starts it, where that is not the module of all families.
         max_frames: The most frames of a window that the engine is asked about.
         dtype: The precision it is loaded in; answers are compared in float32.
@@ -40,6 +42,8 @@ class Family:
     no_reference: str = ""
     cpu_refuses: str = ""
     load_refuses: str = ""
+    differs: str = ""
+    batch_fault: str = ""
     started_by: str = ""
     max_frames: int = 8
     max_model_len: int = 1024

@@ -1,6 +1,7 @@
 """The greedy answers of transformers, from the same frames with the same times."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ def transformers_answers(
             out = model.generate(**inputs, do_sample=False, **limits)
         found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
     return found
+
+
+def whole_second_answers(folder: Path, windows: Sequence[FrameSet], prompt: Prompt) -> list[tuple[int, ...]]:
+    """Return transformers' answers about windows whose frames come at whole seconds, which is what vLLM writes."""
+    second = 1_000_000_000
+
+    def floored(window: FrameSet) -> FrameSet:
+        start = window.window.start_ns
+        return replace(window, pts_ns=tuple(start + (at - start) // second * second for at in window.pts_ns))
+
+    return transformers_answers(folder, [floored(window) for window in windows], prompt)
 
 
 def model_class(config: Any) -> Any:

@@ -56,21 +56,21 @@ async def starting(family: Family, parent: Path) -> AsyncIterator[Started]:
 
 @contextmanager
 def _errors_kept() -> Iterator[Path]:
-    """Send what this process and its children say to a file until the block ends; vLLM logs on standard output."""
-    streams = {1: sys.stdout, 2: sys.stderr}
-    for stream in streams.values():
-        stream.flush()
-    with tempfile.NamedTemporaryFile("a", prefix="captiond-family-", suffix=".log") as file:
-        kept = {number: os.dup(number) for number in streams}
-        for number in streams:
-            os.dup2(file.fileno(), number)
+    """Send what this process and its children print to a file until the block ends: vLLM logs to standard output."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.NamedTemporaryFile(prefix="captiond-family-", suffix=".log") as file:
+        kept = {stream: os.dup(stream) for stream in (1, 2)}
+        for stream in kept:
+            os.dup2(file.fileno(), stream)
         try:
             yield Path(file.name)
         finally:
-            for number, stream in streams.items():
-                stream.flush()
-                os.dup2(kept[number], number)
-                os.close(kept[number])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, before in kept.items():
+                os.dup2(before, stream)
+                os.close(before)
 
 
 def _cause(said: Path) -> str:

@@ -11,10 +11,10 @@ from tests.families.family import Family
 DOCUMENT = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- begin of the table that `make families` writes -->", "<!-- end of the table -->"
 HEAD = (
-    "| family | class | goes as | loads | plan = engine | runs on the CPU | text = transformers' | in each test run |",
-    "|---|---|---|---|---|---|---|---|",
+    "| family | class | goes as | loads | plan = engine | runs on CPU | text = transformers' | mixed batches | CI |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
-COLUMNS = ("test_loads", "test_plans", "test_runs", "test_says")
+COLUMNS = ("test_loads", "test_plans", "test_runs", "test_says", "test_batches")
 
 
 @dataclass

@@ -16,8 +16,8 @@ from tests.pipeline.test_stops import PROMPT_S, Running
 
 pytestmark = pytest.mark.timeout(120)
 
-DESCRIPTORS = 1024  # of the daemon, as a shell's default has it
-FLOOD = 1500
+DESCRIPTORS = 256  # of the daemon: fewer than a flood takes, more than clips do
+FLOOD = 400
 CALLERS = 64
 
 

@@ -5,7 +5,14 @@ from collections.abc import Collection
 from typing import Any
 
 from daemon.decoding.child.pixels import Orientation, orientation_of
-from daemon.decoding.child.pyav import decode_packet, open_video, packets_of, sample_aspect_of, start_decoder
+from daemon.decoding.child.pyav import (
+    decode_packet,
+    open_on_device,
+    open_video,
+    packets_of,
+    sample_aspect_of,
+    start_decoder,
+)
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 
@@ -31,8 +38,11 @@ class FrameCursor:
     :meth:`get` is cheapest in rising order: what lies between two frames is decoded only where the second needs it.
     """
 
-    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits, threads: int = 1) -> None:
+    def __init__(
+        self, descriptor: int, index: PacketIndex, limits: MediaLimits, threads: int = 1, *, on_device: bool = False
+    ) -> None:
         self._descriptor, self._index, self._limits, self._threads = descriptor, index, limits, threads
+        self.on_device = on_device  # whether a graphics card decodes; False again where it can't
         self._wanted: frozenset[int] = frozenset()
         self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
         self._may_seek = not index.counted
@@ -106,6 +116,11 @@ class FrameCursor:
     def _open(self) -> None:
         self._forget()
         self._container, self._stream = open_video(self._descriptor, self._limits)
+        if self.on_device:
+            on_device = open_on_device(self._descriptor, self._limits, self._stream)
+            self._container.close()
+            self._container, self._stream = on_device or open_video(self._descriptor, self._limits)
+            self.on_device = on_device is not None
         self._decoder = start_decoder(self._container, self._stream, self._limits, self._threads)
         self._careful = self._careful or self._stream.codec.canonical_name not in _SKIPPING_CODECS
         self._packets = packets_of(self._container, self._stream)

@@ -32,6 +32,7 @@ class DecordWriter:
     """Frames through decord, scaled once like the others."""
 
     cost_bytes = 0
+    on_device = False
 
     def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits) -> None:
         self._media = _whole(descriptor)  # by its path it can't be opened again: the cage lets nothing be opened

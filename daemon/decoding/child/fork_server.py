@@ -52,7 +52,13 @@ def _become_a_decoder(channel: int, server: int, request: dict[str, Any]) -> NoR
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     try:
-        work(channel, server, memory_bytes=request["memory_bytes"], required=request["required"])
+        work(
+            channel,
+            server,
+            memory_bytes=request["memory_bytes"],
+            required=request["required"],
+            on_device=request["on_device"],
+        )
     except BaseException:
         traceback.print_exc()
     finally:

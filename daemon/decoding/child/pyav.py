@@ -16,6 +16,7 @@ import av
 import av.logging
 import av.sidedata.sidedata
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from daemon.decoding.child.containers import (
     is_known,
     other_container,
 )
+from daemon.decoding.child.hardware import is_decoded
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 
 av.logging.set_level(av.logging.PANIC)
@@ -67,7 +69,7 @@ def import_the_library() -> None:
             importlib.import_module(found.name)
 
 
-def open_container(descriptor: int, limits: MediaLimits, **more_options: str) -> Any:
+def open_container(descriptor: int, limits: MediaLimits, hwaccel: Any = None, **more_options: str) -> Any:
     """Open a clip for reading from its start, with the allowed containers and no protocol but the descriptor."""
     head = os.pread(descriptor, HEAD_BYTES, 0)
     refuse_playlists(head)
@@ -81,7 +83,9 @@ def open_container(descriptor: int, limits: MediaLimits, **more_options: str) ->
         **more_options,
     }
     try:
-        return av.open("fd:", mode="r", format=format_of(head), options=options, metadata_errors="replace")
+        return av.open(
+            "fd:", mode="r", format=format_of(head), options=options, metadata_errors="replace", hwaccel=hwaccel
+        )
     except MemoryError:
         raise Poison(Reason.OVER_BUDGET, "opening it takes more memory than a decoder has") from None
     except Exception as error:
@@ -114,6 +118,30 @@ def open_video(descriptor: int, limits: MediaLimits) -> tuple[Any, Any]:
         container.close()
         raise
     return container, streams[0]
+
+
+def open_on_device(descriptor: int, limits: MediaLimits, stream: Any) -> tuple[Any, Any] | None:
+    """Return a clip's container and stream once more, with a decoder on the graphics card; None where it can't."""
+    if not is_decoded(stream.codec.canonical_name, stream.codec_context.pix_fmt):
+        return None
+    try:
+        container = open_container(descriptor, limits, hwaccel=HWAccel("cuda"))
+    except Poison:  # it was opened a moment ago: it is the card that can't
+        return None
+    mine = container.streams[stream.index]
+    if mine.codec_context.is_hwaccel:
+        return container, mine
+    container.close()
+    return None
+
+
+def device_fault() -> str:
+    """Return why the graphics card decodes nothing, tried on a decoder that has no clip; nothing where it does."""
+    try:
+        av.CodecContext.create("h264", "r", hwaccel=HWAccel("cuda", allow_software_fallback=False))
+    except Exception as error:
+        return explain(error)
+    return ""
 
 
 def first_video(container: Any) -> Any:

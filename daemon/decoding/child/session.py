@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,64 +14,20 @@ from numpy.typing import NDArray
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.containers import BEGIN_ANYWHERE
 from daemon.decoding.child.cursor import FrameCursor
+from daemon.decoding.child.frame_writer import FrameWriter, writer_of
 from daemon.decoding.child.packets import PacketReader
-from daemon.decoding.child.pictures.assembly import PictureWriter, plan_picture
+from daemon.decoding.child.pictures.assembly import plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
 from daemon.decoding.child.pictures.heif import read_heif
-from daemon.decoding.child.pixels import Converter, Geometry, scaled_geometry
-from daemon.decoding.child.pyav import new_scaler
+from daemon.decoding.child.pixels import Geometry, scaled_geometry
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
 from daemon.frame_look import Look, MaxFrameSize
 
-_FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
-_LARGE_BYTES = 2**24  # what a decoder held of so much is not left to the collector's own time
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
-
-
-class FrameWriter(Protocol):
-    """Writes the frames of a clip by their index."""
-
-    cost_bytes: int
-
-    def want(self, frame_indices: list[int]) -> None:
-        """Name the frames that come next."""
-        ...
-
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
-        """Write frame ``frame_index`` into ``uint8[H, W, 3]``; return the index of the one written, -1 for none."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the decoder."""
-        ...
-
-
-class AvWriter:
-    """Frames through PyAV: exact, forward, each group of pictures once."""
-
-    def __init__(self, descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None) -> None:
-        self._cursor = FrameCursor(descriptor, index, limits)
-        self._converter = Converter(new_scaler, look or Look())
-        self._frames_held = min(_FRAMES_HELD, len(index))
-        self.cost_bytes = 0
-        self.want = self._cursor.want
-
-    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
-        shown = self._cursor.get(frame_index)
-        if shown is None:
-            return -1
-        self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
-        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1]))
-        return shown[0]
-
-    def close(self) -> None:
-        self._cursor.close()
-        if self.cost_bytes > _LARGE_BYTES:
-            gc.collect()  # PyAV's streams and containers hold each other, and a decoder its picture
 
 
 @dataclass(slots=True)
@@ -127,6 +82,11 @@ class Session:
         """The bytes that its decoder is taken to hold."""
         return self._writer.cost_bytes if self._writer is not None else 0
 
+    @property
+    def on_device(self) -> bool:
+        """Whether a graphics card decodes it."""
+        return self._writer is not None and self._writer.on_device
+
     def add(self, window: int, memory: int, frame_indices: list[int]) -> None:
         """Take a window's memory file; its frames are written as they pass."""
         self._windows[window] = OpenWindow.open(memory, frame_indices, self._geometry)
@@ -168,20 +128,6 @@ class Session:
         self.park()
         self._windows.clear()
         os.close(self._descriptor)
-
-
-def writer_of(
-    descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None, decoder: str = "av"
-) -> FrameWriter:
-    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder."""
-    picture = read_heif(descriptor)
-    if picture is not None:
-        return PictureWriter(descriptor, picture, limits, look or Look())
-    if decoder == "decord":
-        from daemon.decoding.child.decord import DecordWriter
-
-        return DecordWriter(descriptor, index, limits)
-    return AvWriter(descriptor, index, limits, look)
 
 
 class Sessions:

@@ -12,9 +12,10 @@ import time
 from dataclasses import replace
 
 from connectors.errors import Poison, Reason
+from daemon.decoding.child.cage.sandbox import OPTIONAL, confine
+from daemon.decoding.child.hardware import device_files, fact_folders, load_driver
 from daemon.decoding.child.pixels import Geometry
-from daemon.decoding.child.pyav import VERSION
-from daemon.decoding.child.sandbox import OPTIONAL, confine
+from daemon.decoding.child.pyav import VERSION, device_fault
 from daemon.decoding.child.session import Session, Sessions, plan
 from daemon.decoding.fields import Data
 from daemon.decoding.index_block import from_block, to_block
@@ -35,7 +36,7 @@ from daemon.decoding.protocol import (
     pack,
     receive,
 )
-from daemon.frame_look import MaxFrameSize
+from daemon.frame_look import ON_DEVICE, MaxFrameSize
 
 Reply = tuple[Answer, bytes]
 
@@ -43,8 +44,8 @@ Reply = tuple[Answer, bytes]
 class Worker:
     """Answers requests on a socket."""
 
-    def __init__(self, connection: socket.socket, memory_bytes: int) -> None:
-        self._connection = connection
+    def __init__(self, connection: socket.socket, memory_bytes: int, *, has_device: bool = False) -> None:
+        self._connection, self._has_device = connection, has_device
         self._sessions = Sessions(memory_bytes)
         self._indices: dict[int, bytes] = {}  # of sessions, until the parent has room for them
 
@@ -84,7 +85,7 @@ class Worker:
             limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
             planned, index = plan(descriptor, limits, max_size, lambda: self._send(Alive()))
             geometry = Geometry(planned.width, planned.height)
-            session = Session(descriptor, request.decoder, index, geometry, limits, request.look)
+            session = Session(descriptor, self._decoder_of(request), index, geometry, limits, request.look)
             self._sessions.open(request.session, session)
         except BaseException:
             os.close(descriptor)
@@ -104,24 +105,35 @@ class Worker:
         for (window, frame_indices), memory in zip(request.new_windows, descriptors, strict=True):
             session.add(window, memory, frame_indices)
         shown = session.fill(request.target, list(request.wanted))
-        return Decoded(tuple(shown), (time.perf_counter() - began) * 1000), b""
+        return Decoded(tuple(shown), (time.perf_counter() - began) * 1000, session.on_device), b""
+
+    def _decoder_of(self, request: Plan | Decode) -> str:
+        return "av" if request.decoder == ON_DEVICE and not self._has_device else request.decoder
 
     def _open(self, request: Decode, block: Data, descriptor: int) -> None:
         self._sessions.forget(request.session)
         geometry, index = Geometry(request.width, request.height), from_block(block)
         limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
-        session = Session(descriptor, request.decoder, index, geometry, limits, request.look)
+        session = Session(descriptor, self._decoder_of(request), index, geometry, limits, request.look)
         self._sessions.open(request.session, session)
 
 
-def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool) -> None:
-    """Close the cage, then serve the daemon on a socket. ``parent`` is the process whose death ends this one."""
+def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool, on_device: bool) -> None:
+    """Close the cage, then serve the daemon on a socket. ``parent`` is the process whose death ends this one.
+
+    With ``on_device`` a graphics card decodes where there is one: its driver is loaded first, and the cage is wider.
+    """
     connection = socket.socket(fileno=descriptor)
-    layers = confine(memory_bytes, parent)
+    fault, devices = "", device_files() if on_device else []
+    if on_device:
+        fault = load_driver() if devices else "there is no card of NVIDIA's"
+    layers = confine(memory_bytes, parent, *((devices, fact_folders()) if devices and not fault else ()))
+    if on_device and not fault:
+        fault = device_fault()
     whole = all(name in OPTIONAL or not reason for name, reason in layers.items())
     with contextlib.suppress(EOFError, ConnectionError):
         confined = whole or not required
-        connection.sendall(pack(Ready(tuple(layers), tuple(layers.values()), VERSION, confined)))
+        connection.sendall(pack(Ready(tuple(layers), tuple(layers.values()), VERSION, confined, fault)))
         if not confined:
             return
-        Worker(connection, memory_bytes).serve()
+        Worker(connection, memory_bytes, has_device=on_device and not fault).serve()

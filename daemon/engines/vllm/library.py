@@ -7,6 +7,7 @@ change between releases, so ``tests/contract/test_vllm_names.py`` looks each of 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from connectors.errors import EngineLost, Poison, Reason, Transient
@@ -50,15 +51,19 @@ def placeholder_text(model_config: Any, modality: str, number: int) -> str | Non
     return text
 
 
-def prompt_updates(processor: Any, media: Any) -> Mapping[str, list[list[Any]]]:
+def prompt_updates(
+    processor: Any, media: Any, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> Mapping[str, list[list[Any]]]:
     """Return the rules by which a processor replaces placeholders: for each item of each modality in ``media``.
+
+    ``arguments`` are what it is given beside the media.
 
     Raises:
         Exception: the processor's own, for it is a model's code.
     """
     from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
-    inputs = ProcessorInputs([], processor.info.parse_mm_data(media))
+    inputs = ProcessorInputs([], processor.info.parse_mm_data(media), hf_processor_mm_kwargs=arguments)
     done = processor._apply_hf_processor(inputs, TimingContext(enabled=False))
     return {modality: [list(rules) for rules in items] for modality, items in done.prompt_updates.items()}
 

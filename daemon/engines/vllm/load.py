@@ -8,12 +8,13 @@ from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.library_errors import as_configuration_error
 from daemon.engines.model import checks
-from daemon.engines.model.frame_size import least_frames, max_frame_size
+from daemon.engines.model.frame_size import max_frame_size
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm import library
 from daemon.engines.vllm.adapters import check_adapter, own_adapter
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
+from daemon.engines.vllm.form import form_of
 from daemon.engines.vllm.placeholder import placeholder_of
 from daemon.prompts.prompt import ChatTemplate, Modality, PromptEncoder
 
@@ -54,7 +55,7 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
         check_adapter(model_config.hf_config, arguments, modality)
         hf_processor = processor.info.get_hf_processor()
         max_size = max_frame_size(hf_processor, modality)
-        form = MediaForm(modality, least_frames(hf_processor, modality), library.takes_timestamps(processor))
+        form = form_of(processor, modality, max_frames)
         planner = ModelTokenPlanner(
             _encoder(model_config, processor, form),
             form,

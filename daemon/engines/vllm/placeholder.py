@@ -9,15 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from daemon.engines.library_errors import sentence
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.vllm import library
+from daemon.engines.vllm.form import ELSE
 from daemon.prompts.control_tokens import ControlTokens
 from daemon.prompts.prompt import Modality, Placeholder
 
 _REMEMBERED = 256  # prompts whose placeholders are counted already: many windows share one
-ELSE = "docs/models.md names the families that captiond serves"
-
 _Targets = Callable[[int], list[list[int]]]  # the token sequences that stand for the n-th item, counted from 0
 
 
@@ -36,12 +34,7 @@ def placeholder_of(model_config: Any, processor: Any, form: MediaForm) -> Placeh
 
 def _rules(processor: Any, form: MediaForm) -> list[list[Any]]:
     """Return what the processor would replace for each item: of one video, or of two images, which may differ."""
-    try:
-        rules = library.prompt_updates(processor, form.sample(2))
-    except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError) as error:  # a model's own
-        message = f"vLLM's processor for it takes no {form.modality} of two frames: {sentence(error)}; {ELSE}"
-        raise ConfigurationError(message, path="engine.model") from error
-    found = rules.get(form.modality, [])
+    found = library.prompt_updates(processor, form.sample(2)).get(form.modality, [])
     if not found or not all(found):
         message = f"vLLM's processor for it says nothing of where a {form.modality} goes in a prompt; {ELSE}"
         raise ConfigurationError(message, path="engine.model")

@@ -51,5 +51,6 @@ class Parts:
             budget=SimpleNamespace(held_bytes=200),
             index_budget=SimpleNamespace(held_bytes=30),
             pool=SimpleNamespace(pids=[1, 2], progress=0, missing_layers={}),
+            windows_for_device={"device": 3, "processor": 1},
         )
         self.health = Health(self.engine, sampler, self.sink, [self.route], self.metrics, 1000, clock=self.clock)

@@ -40,6 +40,7 @@ class PictureWriter:
     def __init__(self, descriptor: int, picture: HeifPicture, limits: MediaLimits, look: Look) -> None:
         self._descriptor, self._picture, self._limits, self._look = descriptor, picture, limits, look
         self._converter = Converter(new_scaler, look)
+        self.on_device = False
         self.cost_bytes = 0  # it holds nothing between two windows
 
     def want(self, frame_indices: list[int]) -> None:

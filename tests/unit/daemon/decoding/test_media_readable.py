@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from daemon.decoding.child.hardware import device_files
 from daemon.decoding.sampler import Sampler
-from daemon.frame_look import MaxFrameSize
+from daemon.frame_look import ON_DEVICE, MaxFrameSize
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.repository import ROOT
 from tests.corpus.broken import image
@@ -222,6 +223,31 @@ def _ffprobe_times_ns(path: Path) -> list[int | None]:
     out = subprocess.run([*command, "-of", "json", str(path)], capture_output=True, check=True, text=True).stdout
     times = [frame.get("best_effort_timestamp_time") for frame in json.loads(out)["frames"]]
     return [round(Fraction(time) * NS_PER_S) if time is not None else None for time in times]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def asking_for_a_card() -> AsyncIterator[Sampler]:
+    async with running() as started:
+        yield started
+
+
+@pytest.mark.skipif(bool(device_files()), reason="this machine has a graphics card")
+@pytest.mark.parametrize("name", READABLE)
+async def test_a_graphics_card_that_is_not_there_changes_no_frame(
+    name: str, corpus: dict[str, Truth], sampler: Sampler, asking_for_a_card: Sampler
+) -> None:
+    counted = asking_for_a_card.windows_for_device.get("processor", 0)
+
+    by_processor = await sample(sampler, corpus[name].path)
+    by_either = await sample(asking_for_a_card, corpus[name].path, decoder=ON_DEVICE)
+
+    assert len(by_either.windows) == len(by_processor.windows) > 0
+    for ours, theirs in zip(by_processor.windows, by_either.windows, strict=True):
+        assert isinstance(ours, FrameSet)
+        assert isinstance(theirs, FrameSet)
+        assert np.array_equal(ours.frames, theirs.frames)
+    assert asking_for_a_card.windows_for_device == {"processor": counted + len(by_either.windows)}
+    assert asking_for_a_card.pool.device_fault == "there is no card of NVIDIA's"
 
 
 # Not open groups: decord itself miscounts after a seek into one.

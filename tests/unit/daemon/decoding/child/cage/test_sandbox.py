@@ -10,7 +10,10 @@ import pytest
 from testing.repository import ROOT
 from tests.probe import deeds
 
-IMPORT = "import os, sys\nfrom daemon.decoding.child import fork_server, sandbox\nfork_server.import_everything()\n"
+IMPORT = (
+    "import os, sys\nfrom daemon.decoding.child import fork_server\n"
+    "from daemon.decoding.child.cage import sandbox\nfork_server.import_everything()\n"
+)
 CONFINE = IMPORT + "layers = sandbox.confine(4 * 2**30, os.getppid())\nmissing = [n for n in layers if layers[n]]\n"
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 

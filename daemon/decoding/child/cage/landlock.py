@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every processor
 _ASK_VERSION, _PATH_BENEATH = 1, 1
-_READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
+_WRITE_FILE, _READ_FILE, _READ_FOLDER, _CONTROL_DEVICE = 1 << 1, 1 << 2, 1 << 3, 1 << 15
+_USE_DEVICE = _READ_FILE | _WRITE_FILE
+_OF_FILES = _USE_DEVICE | _CONTROL_DEVICE  # the rights that a rule about a single file may give
 _TCP_BIND_AND_CONNECT, _ABSTRACT_SOCKETS_AND_SIGNALS = 3, 3
 # how many rights over files each version knows: 2 adds linking between folders, 3 truncation, 5 devices
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _NEWEST_FILE_RIGHTS = 16
-_NETWORK_SINCE, _SCOPES_SINCE = 4, 6
+_NETWORK_SINCE, _CONTROL_SINCE, _SCOPES_SINCE = 4, 5, 6
 
 
 def version() -> int:
@@ -21,8 +23,8 @@ def version() -> int:
     return max(int(libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)), 0)
 
 
-def restrict(readable: Iterable[str]) -> int:
-    """Allow reading beneath the given folders and nothing else that the kernel can refuse; return the version.
+def restrict(readable: Iterable[str], devices: Iterable[str] = ()) -> int:
+    """Allow reading beneath the given folders, all use of the given devices, and nothing else; return the version.
 
     The process must not be able to gain privileges (``PR_SET_NO_NEW_PRIVS``). Descriptors that are open stay usable.
     :class:`OSError` where the kernel has no Landlock.
@@ -34,7 +36,9 @@ def restrict(readable: Iterable[str]) -> int:
     ruleset = _checked(libc.syscall(_CREATE_RULESET, *_attributes(known), 0), "landlock_create_ruleset")
     try:
         for folder in readable:
-            _allow_reading(libc, ruleset, folder)
+            _allow(libc, ruleset, folder, _READ_FILE | _READ_FOLDER)
+        for device in devices:
+            _allow(libc, ruleset, device, _USE_DEVICE | (_CONTROL_DEVICE if known >= _CONTROL_SINCE else 0))
         _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:
         os.close(ruleset)
@@ -50,13 +54,14 @@ def _attributes(known: int) -> tuple[bytes, int]:
     return packed, len(packed)
 
 
-def _allow_reading(libc: ctypes.CDLL, ruleset: int, folder: str) -> None:
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
     try:
-        descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # a folder that is not there needs no rule
+        return  # what is not there needs no rule
     try:
-        rule = struct.pack("=Qi", _READ_FILE | _READ_FOLDER, descriptor)
+        rights &= _OF_FILES if not os.path.isdir(path) else rights
+        rule = struct.pack("=Qi", rights, descriptor)
         _checked(libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0), "landlock_add_rule")
     finally:
         os.close(descriptor)

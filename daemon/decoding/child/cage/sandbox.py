@@ -18,12 +18,12 @@ import signal
 import site
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from daemon.decoding.child.landlock import restrict
-from daemon.decoding.child.seccomp import filter_system_calls
+from daemon.decoding.child.cage.landlock import restrict
+from daemon.decoding.child.cage.seccomp import filter_system_calls
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION = 0x20080522
@@ -35,21 +35,23 @@ OPTIONAL = frozenset({"oom_score_adj"})
 """Layers that make the machine kinder and hold nothing in: some containers refuse them."""
 
 
-def confine(memory_bytes: int, parent: int) -> dict[str, str]:
+def confine(memory_bytes: int, parent: int, devices: Sequence[str] = (), facts: Sequence[str] = ()) -> dict[str, str]:
     """Confine this process for good and return every layer, with the reason where it could not be had, else nothing.
 
-    ``memory_bytes`` bounds its address space; ``parent`` is the process whose death ends it.
+    ``memory_bytes`` bounds its address space; ``parent`` is the process whose death ends it. ``devices`` are files that
+    the driver of a graphics card uses, and ``facts`` what it reads: the cage is as much wider, and the address space,
+    of which such drivers reserve more than any machine has, is not bounded but what is written of it.
     """
     layers: dict[str, Callable[[], object]] = {
         "one_thread": _confirm_one_thread,
         "oom_score_adj": lambda: Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE)),
-        "rlimits": lambda: _limit(memory_bytes),
+        "rlimits": lambda: _limit(memory_bytes, resource.RLIMIT_DATA if devices else resource.RLIMIT_AS),
         "parent_death_signal": lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
         "not_dumpable": lambda: _prctl(_PR_SET_DUMPABLE, 0),
         "no_capabilities": _drop_capabilities,
         "no_new_privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
-        "landlock": lambda: restrict(library_folders()),
-        "seccomp": filter_system_calls,
+        "landlock": lambda: restrict([*library_folders(), *facts], devices),
+        "seccomp": lambda: filter_system_calls(devices=bool(devices)),
     }
     outcome = dict.fromkeys(layers, "")
     for name, layer in layers.items():
@@ -64,7 +66,7 @@ def confine(memory_bytes: int, parent: int) -> dict[str, str]:
 
 def library_folders() -> list[str]:
     """Return the folders that Python's modules are read from; the daemon's own packages and nothing beside them."""
-    ours = Path(__file__).resolve().parents[3]
+    ours = Path(__file__).resolve().parents[4]
     paths = sysconfig.get_paths()
     folders = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], *site.getsitepackages()}
     return sorted({*folders, *(str(ours / name) for name in ("daemon", "connectors")), f"{sys.base_prefix}/lib"})
@@ -76,8 +78,8 @@ def _confirm_one_thread() -> None:
         raise OSError(0, f"{threads} threads run before the cage is closed")
 
 
-def _limit(memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+def _limit(memory_bytes: int, kind: int) -> None:
+    resource.setrlimit(kind, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))

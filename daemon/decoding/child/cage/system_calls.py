@@ -80,6 +80,17 @@ ALLOWED = {
 }
 """Calls that are allowed whatever their arguments are."""
 
+ALLOWED_WITH_DEVICES = {
+    "eventfd2": Numbers(290, 19),
+    "pipe2": Numbers(293, 59),
+    "sched_getparam": Numbers(143, 121),
+    "sched_getscheduler": Numbers(145, 120),
+    "sched_get_priority_max": Numbers(146, 125),
+    "sched_get_priority_min": Numbers(147, 126),
+    "get_mempolicy": Numbers(239, 236),
+}
+"""Calls that the driver of a graphics card makes beside these."""
+
 CONDITIONAL = {
     "mmap": Numbers(9, 222),
     "mprotect": Numbers(10, 226),
@@ -89,8 +100,9 @@ CONDITIONAL = {
     "prlimit64": Numbers(302, 261),
     "clone": Numbers(56, 220),
     "clone3": Numbers(435, 435),
+    "ioctl": Numbers(16, 29),
 }
-"""Calls that :mod:`daemon.decoding.child.seccomp` allows with some arguments only."""
+"""Calls that :mod:`daemon.decoding.child.cage.seccomp` allows with some arguments only."""
 
 AUDIT_ARCHITECTURE = Numbers(0xC000003E, 0xC00000B7)
 """The kernel's names of the processors in a filter's data (``AUDIT_ARCH_*``)."""

@@ -1,0 +1,1 @@
+"""The cage that a decoding child closes around itself. Imports nothing of ours."""

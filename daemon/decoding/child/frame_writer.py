@@ -1,0 +1,97 @@
+"""The writers of a clip's frames: PyAV's, on a graphics card where that can, decord's, and a picture's."""
+
+import gc
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.decoding.child.cursor import FrameCursor
+from daemon.decoding.child.pictures.assembly import PictureWriter
+from daemon.decoding.child.pictures.heif import read_heif
+from daemon.decoding.child.pixels import Converter
+from daemon.decoding.child.pyav import new_scaler
+from daemon.decoding.media import MediaLimits
+from daemon.decoding.packet_index import PacketIndex
+from daemon.frame_look import ON_DEVICE, Look
+
+_FRAMES_HELD = 24  # a decoder holds up to so many frames: 16 references, a few being reordered, a few shown
+_LARGE_BYTES = 2**24  # what a decoder held of so much is not left to the collector's own time
+
+
+class FrameWriter(Protocol):
+    """Writes the frames of a clip by their index."""
+
+    cost_bytes: int
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a graphics card decodes."""
+        ...
+
+    def want(self, frame_indices: list[int]) -> None:
+        """Name the frames that come next."""
+        ...
+
+    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
+        """Write frame ``frame_index`` into ``uint8[H, W, 3]``; return the index of the one written, -1 for none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the decoder."""
+        ...
+
+
+class AvWriter:
+    """Frames through PyAV: exact, forward, each group of pictures once."""
+
+    def __init__(
+        self, descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look, *, on_device: bool = False
+    ) -> None:
+        self._descriptor, self._index, self._limits = descriptor, index, limits
+        self._cursor = FrameCursor(descriptor, index, limits, on_device=on_device)
+        self._converter = Converter(new_scaler, look)
+        self._frames_held = min(_FRAMES_HELD, len(index))
+        self.cost_bytes = 0
+        self._wanted: list[int] = []
+
+    @property
+    def on_device(self) -> bool:
+        return self._cursor.on_device
+
+    def want(self, frame_indices: list[int]) -> None:
+        self._wanted = frame_indices
+        self._cursor.want(frame_indices)
+
+    def write(self, frame_index: int, out: NDArray[np.uint8]) -> int:
+        shown = self._cursor.get(frame_index)
+        if self.on_device and (shown is None or shown[0] != frame_index):
+            # whatever the card could not do, the processor may: the rest of the clip is its own
+            self._cursor.close()
+            self._cursor = FrameCursor(self._descriptor, self._index, self._limits)
+            self._cursor.want(self._wanted)
+            shown = self._cursor.get(frame_index)
+        if shown is None:
+            return -1
+        self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
+        self._converter.write(shown[1], out, self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1]))
+        return shown[0]
+
+    def close(self) -> None:
+        self._cursor.close()
+        if self.cost_bytes > _LARGE_BYTES:
+            gc.collect()  # PyAV's streams and containers hold each other, and a decoder its picture
+
+
+def writer_of(
+    descriptor: int, index: PacketIndex, limits: MediaLimits, look: Look | None = None, decoder: str = "av"
+) -> FrameWriter:
+    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder."""
+    picture = read_heif(descriptor)
+    if picture is not None:
+        return PictureWriter(descriptor, picture, limits, look or Look())
+    if decoder == "decord":
+        from daemon.decoding.child.decord import DecordWriter
+
+        return DecordWriter(descriptor, index, limits)
+    return AvWriter(descriptor, index, limits, look or Look(), on_device=decoder == ON_DEVICE)

@@ -1,0 +1,96 @@
+"""Every name of vLLM that is used here exists, in the release that is installed and in the newest one.
+
+Most of them are not part of what vLLM promises. Imports are read from the one file that has them; attributes and
+parameters, which no import names, stand in the tables below, beside where they are used.
+"""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from daemon.engines.vllm.output import StepLogger
+from testing.repository import ROOT
+from tests.contract.vllm_sources import Sources, installed, newest
+
+LIBRARY = ROOT / "daemon" / "engines" / "vllm" / "library.py"
+
+ATTRIBUTES = {
+    "vllm.v1.engine.async_llm.AsyncLLM": {
+        *("from_engine_args", "generate", "shutdown", "errored"),
+        *("output_handler", "renderer", "model_config", "vllm_config"),
+    },
+    "vllm.config.VllmConfig": {"model_config", "scheduler_config"},
+    "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len"},
+    "vllm.config.SchedulerConfig": {"max_num_seqs"},
+    "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt"},
+    "vllm.renderers.base.BaseRenderer": {"render_cmpl_async"},
+    "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "info"},
+    "vllm.multimodal.processing.BaseProcessingInfo": {
+        *("get_hf_processor", "get_tokenizer", "parse_mm_data", "supported_mm_limits"),
+    },
+    "vllm.multimodal.inputs.PlaceholderRange": {"get_num_embeds"},
+    "vllm.outputs.RequestOutput": {"outputs", "metrics", "prompt_token_ids"},
+    "vllm.outputs.CompletionOutput": {"text", "token_ids", "logprobs", "finish_reason"},
+    "vllm.v1.metrics.stats.RequestStateStats": {"queued_ts", "scheduled_ts", "last_token_ts"},
+    "vllm.v1.metrics.stats.SchedulerStats": {"num_running_reqs", "num_waiting_reqs", "kv_cache_usage"},
+    "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
+    "vllm.sampling_params.RequestOutputKind": {"FINAL_ONLY"},
+}
+
+PARAMETERS = {
+    "vllm.v1.engine.async_llm.AsyncLLM.from_engine_args": {"stat_loggers"},
+    "vllm.v1.engine.async_llm.AsyncLLM.generate": {"prompt", "sampling_params", "request_id"},
+    "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
+    "vllm.renderers.hf.resolve_chat_template": {"model_config"},
+    "vllm.renderers.hf.resolve_chat_template_content_format": {"model_config"},
+    "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats"},
+}
+
+
+def imported() -> Iterator[str]:
+    """Yield the path of each name that the library file imports of vLLM."""
+    for node in ast.walk(ast.parse(LIBRARY.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vllm":
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.split(".")[0] == "vllm")
+
+
+@pytest.fixture(scope="module", params=["installed", "newest"])
+def sources(request: pytest.FixtureRequest) -> Sources:
+    if request.param == "installed":
+        return installed()
+    found = newest()
+    if found is None:
+        pytest.skip("python -m tests.contract.vllm_sources fetches the newest wheel")
+    return found
+
+
+def test_every_import_is_there(sources: Sources) -> None:
+    wanted = set(imported())
+
+    assert len(wanted) > 10
+    assert {path for path in wanted if sources.find(path) is None} == set()
+
+
+@pytest.mark.parametrize("path", ATTRIBUTES)
+def test_every_attribute_is_there(sources: Sources, path: str) -> None:
+    assert ATTRIBUTES[path] - sources.attributes(path) == set()
+
+
+@pytest.mark.parametrize("path", PARAMETERS)
+def test_every_parameter_is_there(sources: Sources, path: str) -> None:
+    assert PARAMETERS[path] - sources.parameters(path) == set()
+
+
+def test_the_logger_of_steps_has_every_method_that_is_called(sources: Sources) -> None:
+    base = "vllm.v1.metrics.loggers.StatLoggerBase"
+
+    assert {name for name in sources.attributes(base) if not name.startswith("_")} - set(dir(StepLogger)) == set()
+
+
+def test_what_is_not_there_is_noticed(sources: Sources) -> None:
+    assert sources.find("vllm.outputs.NoSuchOutput") is None
+    assert "no_such_attribute" not in sources.attributes("vllm.outputs.RequestOutput")
+    assert sources.parameters("vllm.renderers.hf.no_such_function") == set()
