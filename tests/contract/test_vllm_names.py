@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from daemon.engines.vllm.adapters import RANKS
 from daemon.engines.vllm.output import StepLogger
 from testing.repository import ROOT
 from tests.contract.vllm_sources import Sources, installed, newest
@@ -24,6 +25,8 @@ ATTRIBUTES = {
     "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len"},
     "vllm.config.SchedulerConfig": {"max_num_seqs"},
     "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt"},
+    "vllm.engine.arg_utils.EngineArgs": {"enable_lora", "max_lora_rank", "default_mm_loras"},
+    "vllm.lora.request.LoRARequest": {"lora_name", "lora_int_id", "lora_path"},
     "vllm.renderers.base.BaseRenderer": {"render_cmpl_async"},
     "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "info"},
     "vllm.multimodal.processing.BaseProcessingInfo": {
@@ -40,7 +43,7 @@ ATTRIBUTES = {
 
 PARAMETERS = {
     "vllm.v1.engine.async_llm.AsyncLLM.from_engine_args": {"stat_loggers"},
-    "vllm.v1.engine.async_llm.AsyncLLM.generate": {"prompt", "sampling_params", "request_id"},
+    "vllm.v1.engine.async_llm.AsyncLLM.generate": {"prompt", "sampling_params", "request_id", "lora_request"},
     "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
     "vllm.renderers.hf.resolve_chat_template": {"model_config"},
     "vllm.renderers.hf.resolve_chat_template_content_format": {"model_config"},
@@ -88,6 +91,13 @@ def test_the_logger_of_steps_has_every_method_that_is_called(sources: Sources) -
     base = "vllm.v1.metrics.loggers.StatLoggerBase"
 
     assert {name for name in sources.attributes(base) if not name.startswith("_")} - set(dir(StepLogger)) == set()
+
+
+def test_the_ranks_of_adapters_are_those_that_vllm_makes_room_for(sources: Sources) -> None:
+    found = sources.names("vllm.config.lora")["MaxLoRARanks"]
+
+    assert isinstance(found, ast.Assign)
+    assert ast.unparse(found.value) == f"Literal[{', '.join(map(str, RANKS))}]"
 
 
 def test_what_is_not_there_is_noticed(sources: Sources) -> None:

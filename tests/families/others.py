@@ -35,5 +35,5 @@ FAMILIES = (
     Family("Nemotron Nano VL v2", "nemotron_vl", "video", dtype="bfloat16", **_OWN_CODE),  # fixed in vLLM's class
     Family("Molmo2", "molmo2", "video", **_OWN_CODE),
     Family("LLaVA-OneVision-2", "llava_onevision2", "video", **_OWN_CODE),
-    Family("Video-LLaMA3", "video_llama3", "video", load_refuses="takes no video of two frames"),
+    Family("Video-LLaMA3", "video_llama3", "video", load_refuses="takes no window of several frames"),
 )

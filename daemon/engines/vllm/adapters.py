@@ -13,7 +13,7 @@ from daemon.prompts.prompt import Modality
 
 _SETTING = "vision_lora"
 _FOLDER = "vision-lora"  # where a checkpoint has it
-_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for
 ARGUMENT = "default_mm_loras"  # vLLM's name: an adapter for each form of media
 
 
@@ -23,7 +23,7 @@ def own_adapter(model: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     setting = (config or {}).get(_SETTING)
     if not isinstance(setting, Mapping) or not folder.is_dir():
         return {}
-    rank = next((rank for rank in _RANKS if rank >= int(setting.get("r", 0))), _RANKS[-1])
+    rank = next((rank for rank in RANKS if rank >= int(setting.get("r", 0))), RANKS[-1])
     return {"enable_lora": True, "max_lora_rank": rank, ARGUMENT: dict.fromkeys(("image", "video"), str(folder))}
 
 
