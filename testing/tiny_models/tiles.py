@@ -1,6 +1,9 @@
 """Tiny models of families that cut images into tiles: InternVL as transformers writes it, SmolVLM2."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from testing.tiny_models.named import named_tokenizer, turns
 from testing.tiny_models.parts import TEXT, TOWER, save
@@ -46,6 +49,18 @@ def build_internvl_hf(folder: Path) -> Path:
     return save(folder, InternVLForConditionalGeneration, config, processor, own_tower=True)
 
 
+@dataclass
+class SmolVLMFiles:
+    """What a ``SmolVLMProcessor`` writes; it can't be made where the package ``num2words`` is not installed."""
+
+    tokenizer: Any
+    config: dict[str, Any]
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        (folder / "processor_config.json").write_text(json.dumps(self.config))
+
+
 def build_smolvlm2(folder: Path) -> Path:
     """Write a SmolVLM2: SigLIP tower of 56 px and patch 14, 4 tokens a tile, and frames cut into tiles."""
     from transformers import (
@@ -53,7 +68,6 @@ def build_smolvlm2(folder: Path) -> Path:
         SmolVLMConfig,
         SmolVLMForConditionalGeneration,
         SmolVLMImageProcessor,
-        SmolVLMProcessor,
         SmolVLMVideoProcessor,
     )
     from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
@@ -75,9 +89,8 @@ def build_smolvlm2(folder: Path) -> Path:
     )
     edges = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
     videos = SmolVLMVideoProcessor(**edges, num_frames=8, fps=1)
-    processor = SmolVLMProcessor(
-        SmolVLMImageProcessor(**edges), tokenizer, videos, image_seq_len=4, chat_template=SMOLVLM_TEMPLATE
-    )
+    parts = {"image_processor": SmolVLMImageProcessor(**edges).to_dict(), "video_processor": videos.to_dict()}
+    processor = SmolVLMFiles(tokenizer, {**parts, "image_seq_len": 4, "processor_class": "SmolVLMProcessor"})
     return save(folder, SmolVLMForConditionalGeneration, config, processor)
 
 
