@@ -8,6 +8,7 @@ import pytest
 
 from daemon.engines.model.media_form import offsets_ms
 from daemon.prompts.prompt import Prompt
+from daemon.windows import FrameSet
 from tests.families.started import Started
 from tests.families.table import architecture_of
 from tests.families.windows import ASKED, SHAPES, Shape
@@ -63,7 +64,7 @@ class FamilySuite:
             pytest.skip(family.no_reference)
         if started.engine is None:
             pytest.skip("there is no engine to ask")
-        windows = [shape.window(seed) for seed, shape in enumerate(ASKED)]
+        windows = _windows(started)
         expected = await asyncio.to_thread(family.reference, started.folder, windows, LONG)
 
         done = [await started.engine.describe(one, LONG, f"clip/{i}/says") for i, one in enumerate(windows)]
@@ -80,12 +81,17 @@ class FamilySuite:
             pytest.skip("there is no engine to ask")
         if started.family.batch_fault:
             pytest.skip(started.family.batch_fault)
-        engine, windows = started.engine, [shape.window(seed) for seed, shape in enumerate(ASKED)]
+        engine, windows = started.engine, _windows(started)
         assert engine is not None
 
         done = await asyncio.gather(*(engine.describe(one, LONG, f"clip/{i}/batch") for i, one in enumerate(windows)))
 
         assert [one.output_tokens for one in done] == [LONG.max_tokens] * len(windows)
+
+
+def _windows(started: Started) -> list[FrameSet]:
+    """Return the windows whose answers are asked for, as far as the family can have them here."""
+    return [one.window(seed) for seed, one in enumerate(ASKED) if one.num_frames <= started.family.max_frames]
 
 
 def _loaded(started: Started) -> Started:
