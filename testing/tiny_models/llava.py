@@ -71,7 +71,7 @@ def build_llava_onevision(folder: Path) -> Path:
 
 
 def build_llava_next_video(folder: Path) -> Path:
-    """Write a LLaVA-NeXT-Video: CLIP tower of 56 px and patch 14, pooled to 2 x 2 tokens a frame, Llama."""
+    """Write a LLaVA-NeXT-Video: CLIP tower of 56 px and patch 7, pooled to 4 x 4 tokens a frame, Llama."""
     from transformers import (
         CLIPVisionConfig,
         LlamaConfig,
@@ -84,20 +84,20 @@ def build_llava_next_video(folder: Path) -> Path:
 
     tokenizer = byte_tokenizer(["<image>", "<video>"], IMAGE_TEMPLATE)
     config = LlavaNextVideoConfig(
-        vision_config=CLIPVisionConfig(**TOWER),
+        vision_config=CLIPVisionConfig(**(TOWER | {"patch_size": 7})),
         text_config=LlamaConfig(vocab_size=len(tokenizer), **TEXT),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=[[56, 56], [56, 112], [112, 56]],
-        image_seq_length=16,
-        video_seq_length=4,
+        image_seq_length=64,
+        video_seq_length=16,
     )
     size, crop = {"shortest_edge": 56}, {"height": 56, "width": 56}
     processor = LlavaNextVideoProcessor(
         LlavaNextVideoVideoProcessor(size=size, crop_size=crop),
         LlavaNextImageProcessor(size=size, crop_size=crop, image_grid_pinpoints=config.image_grid_pinpoints),
         tokenizer,
-        patch_size=14,
+        patch_size=7,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=IMAGE_TEMPLATE,

@@ -6,6 +6,9 @@ from typing import Any
 
 from testing.tiny_models.parts import QWEN_TEMPLATE, QWEN_VISION, TEXT, byte_tokenizer, save
 
+# Qwen3-VL's images are normalised as its videos are; vLLM takes the image processor's figures for both
+_HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+
 
 def _qwen_tokenizer(more: list[str] | None = None) -> Any:
     tokens = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
@@ -60,7 +63,7 @@ def build_qwen3_vl(folder: Path) -> Path:
     pixels = {"shortest_edge": 32 * 32, "longest_edge": 8 * 128 * 128}
     sizes = {"patch_size": 16, "merge_size": 2, "size": pixels}
     processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(**sizes), tokenizer, Qwen3VLVideoProcessor(**sizes), chat_template=QWEN_TEMPLATE
+        Qwen2VLImageProcessor(**sizes, **_HALF), tokenizer, Qwen3VLVideoProcessor(**sizes), chat_template=QWEN_TEMPLATE
     )
     return save(folder, Qwen3VLForConditionalGeneration, config, processor)
 
@@ -100,7 +103,7 @@ def build_qwen3_5(folder: Path) -> Path:
     template = QWEN_TEMPLATE.replace("assistant\n{% endif %}", f"assistant\n{thinking}{{% endif %}}")
     tokenizer.chat_template = template
     processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(**sizes), tokenizer, Qwen3VLVideoProcessor(**sizes), chat_template=template
+        Qwen2VLImageProcessor(**sizes, **_HALF), tokenizer, Qwen3VLVideoProcessor(**sizes), chat_template=template
     )
     return save(folder, Qwen3_5ForConditionalGeneration, config, processor)
 

@@ -28,7 +28,15 @@ ATTRIBUTES = {
     "vllm.engine.arg_utils.EngineArgs": {"enable_lora", "max_lora_rank", "default_mm_loras"},
     "vllm.lora.request.LoRARequest": {"lora_name", "lora_int_id", "lora_path"},
     "vllm.renderers.base.BaseRenderer": {"render_cmpl_async"},
-    "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "info"},
+    "vllm.multimodal.processing.BaseMultiModalProcessor": {
+        *("apply", "info", "_apply_hf_processor", "_get_prompt_updates"),
+        *("_apply_token_matches", "_apply_prompt_updates_via_text"),
+    },
+    "vllm.multimodal.processing.PromptUpdateDetails": {"from_seq"},
+    "vllm.multimodal.processing.processor.MultiModalProcessingResult": {"prompt_updates"},
+    "vllm.multimodal.processing.processor.ResolvedPromptUpdate": {
+        *("mode", "target", "item_idx", "content", "with_target"),
+    },
     "vllm.multimodal.processing.BaseProcessingInfo": {
         *("get_hf_processor", "get_tokenizer", "parse_mm_data", "supported_mm_limits"),
     },

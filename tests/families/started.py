@@ -14,7 +14,7 @@ from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm.engine import VllmEngine
 from daemon.engines.vllm.load import load_model
 from testing import tiny_models
-from tests.contract.vllm_engines import running, settings
+from tests.contract.vllm_engines import collect_quietly, running, settings
 from tests.families.family import Family
 
 _ERROR = re.compile(r"\b(?:\w+\.)*\w*(?:Error|Exception)\b: .+")
@@ -41,17 +41,20 @@ async def starting(family: Family, parent: Path) -> AsyncIterator[Started]:
     except ConfigurationError as error:
         yield Started(family, folder, error=str(error))
         return
+    running_engine, error = running(folder, max_frames=family.max_frames, **changes), ""
+    engine: VllmEngine | None = None
     with _errors_kept() as said:
-        engine = running(folder, max_frames=family.max_frames, **changes)
         try:
-            one = await engine.__aenter__()
-        except (ConfigurationError, EngineLost) as error:
-            yield Started(family, folder, planner, error=_cause(said) or str(error))
-            return
+            engine = await running_engine.__aenter__()
+        except (ConfigurationError, EngineLost) as fault:
+            error = _cause(said) or str(fault)
+    collect_quietly()  # what an engine that did not start left behind
     try:
-        yield Started(family, folder, planner, one)
+        yield Started(family, folder, planner, engine, error)
     finally:
-        await engine.__aexit__(None, None, None)
+        if engine is not None:
+            del engine
+            await running_engine.__aexit__(None, None, None)
 
 
 @contextmanager

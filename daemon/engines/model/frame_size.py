@@ -39,3 +39,14 @@ def least_frames(processor: Any, modality: Modality) -> int:
     """Return how many frames a video must have: models that merge frames in pairs may refuse a single one."""
     part = getattr(processor, "video_processor", None)
     return int(getattr(part, "temporal_patch_size", None) or 1) if modality == "video" else 1
+
+
+def normalises_unalike(processor: Any) -> bool:
+    """Whether a Hugging Face processor shifts and scales the colours of videos otherwise than those of images."""
+    image, video = (getattr(processor, f"{name}_processor", None) for name in ("image", "video"))
+    if image is None or video is None:
+        return False
+    return any(
+        list(getattr(image, name, None) or ()) != list(getattr(video, name, None) or ())
+        for name in ("image_mean", "image_std")
+    )

@@ -8,7 +8,7 @@ from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.library_errors import as_configuration_error
 from daemon.engines.model import checks
-from daemon.engines.model.frame_size import max_frame_size
+from daemon.engines.model.frame_size import max_frame_size, normalises_unalike
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm import library
@@ -63,6 +63,9 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
             max_model_len=model_config.max_model_len,
             max_frame_size=max_size,
         )
+    if modality == "video" and normalises_unalike(hf_processor):
+        # on the device vLLM takes the image processor's figures for videos too (as of 0.33)
+        arguments.setdefault("mm_device_do_normalize", False)
     limits = dict.fromkeys(supported, 0) | media_limits(modality, max_frames, max_size)
     return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
 
