@@ -96,11 +96,29 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """The text that stands for one video or one image in a model's prompt, and the token that its frames replace."""
+    """What stands for one video or one image in a model's prompt, and how it is found again among the prompt's tokens.
+
+    Attributes:
+        modality: What it stands for.
+        text_of: Returns the text for the n-th video or image, counted from 1: some models number theirs.
+        shown: Returns how many are found in a prompt's tokens, as the model's own processor finds them; told how many
+            are expected, it looks for more.
+        respells: Whether the processor may write the prompt out as text and read it again, to find them.
+    """
 
     modality: Modality
-    text: str
-    token_id: int
+    text_of: Callable[[int], str]
+    shown: Callable[[list[int], int], int]
+    respells: bool = False
+
+    @classmethod
+    def of_token(cls, modality: Modality, text: str, token_id: int) -> "Placeholder":
+        """Return one that is a single token, the same for each video or image."""
+        return cls(modality, lambda _: text, lambda ids, _: ids.count(token_id))
+
+    def texts(self, items: int) -> list[str]:
+        """Return the texts of so many videos or images, in order."""
+        return [self.text_of(number) for number in range(1, items + 1)]
 
 
 class PromptEncoder:
@@ -129,25 +147,32 @@ class PromptEncoder:
             Poison: the prompt does not fit the template, or shows another number of placeholders than ``items``; a
                 sender's text that would give control tokens all the same.
         """
-        prompt = self._as_data(prompt)
+        prompt = self._as_data(prompt, items)
         ids = self._encode(prompt, items)
-        if prompt.from_sender and self._control.in_(ids) != self._control.in_(
-            self._encode(replace(prompt, text=_HARMLESS), items)
-        ):
+        if prompt.from_sender and not self._keeps_control_tokens(prompt, ids, items):
             raise _poison("the prompt that came with the clip would give control tokens")
-        shown = ids.count(self.placeholder.token_id)
+        shown = self.placeholder.shown(ids, items)
         if shown != items:
             raise _poison(
                 f"the prompt shows {shown} placeholders for {items} {self.placeholder.modality} inputs; "
-                f"it must not hold the model's own {self.placeholder.text}"
+                f"it must not hold the model's own {self.placeholder.text_of(1)}"
             )
         return ids
 
-    def _as_data(self, prompt: Prompt) -> Prompt:
+    def _as_data(self, prompt: Prompt, items: int) -> Prompt:
         """Return the prompt with a sender's text broken where it would give control tokens."""
         if not prompt.from_sender:
             return prompt
-        return replace(prompt, text=self._control.broken(prompt.text, also=(MEDIA_TOKEN, self.placeholder.text)))
+        also = {MEDIA_TOKEN, *self.placeholder.texts(items)}
+        return replace(prompt, text=self._control.broken(prompt.text, also=sorted(also)))
+
+    def _keeps_control_tokens(self, prompt: Prompt, ids: list[int], items: int) -> bool:
+        """Whether a sender's prompt gives the control tokens of a harmless one, however the processor reads it."""
+        expected = self._control.in_(self._encode(replace(prompt, text=_HARMLESS), items))
+        readings = [ids]
+        if self.placeholder.respells:
+            readings.append(self.tokenizer.encode(self.tokenizer.decode(ids), add_special_tokens=False))
+        return all(self._control.in_(reading) == expected for reading in readings)
 
     def _encode(self, prompt: Prompt, items: int) -> list[int]:
         ids: list[int] = self.tokenizer.encode(self.render(prompt, items), add_special_tokens=False)
@@ -164,11 +189,11 @@ class PromptEncoder:
         text = self._template(prompt.template).render(prompt.text, prompt.system)
         if text.count(MEDIA_TOKEN) != 1:
             raise _poison(f"the prompt shows {MEDIA_TOKEN} {text.count(MEDIA_TOKEN)} times; once is needed")
-        return text.replace(MEDIA_TOKEN, self.placeholder.text * items)
+        return text.replace(MEDIA_TOKEN, "".join(self.placeholder.texts(items)))
 
     def leaves_open(self, prompt: Prompt, marks: Marks) -> bool:
         """Whether the prompt ends inside the model's reasoning, by what the template writes behind the question."""
-        asked = self._as_data(prompt)
+        asked = self._as_data(prompt, 1)
         return marks.left_open_in(self.render(asked, 1).rpartition(asked.text)[2])
 
     def chat_template(self, prompt: Prompt) -> ChatTemplate | None:
@@ -220,7 +245,7 @@ class PromptEncoder:
         if template.parts:
             media: list[dict[str, str]] = [{"type": self.placeholder.modality}] * items
             return [*media, {"type": "text", "text": text}]
-        return "\n".join([self.placeholder.text] * items + [text])
+        return "\n".join([*self.placeholder.texts(items), text])
 
 
 def _poison(detail: str) -> Poison:

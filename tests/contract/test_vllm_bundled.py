@@ -6,14 +6,12 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 import neva
 from connectors.errors import Reason, Transient
-from daemon.engines.model.media_form import as_images
 from daemon.engines.vllm.engine import VllmEngine
 from daemon.engines.vllm.reaper import marked_processes
 from daemon.prompts.prompt import Prompt
@@ -22,6 +20,10 @@ from neva.shapes.scenes import caption_of, random_scene, write_clip
 from tests.contract.vllm_engines import MARKS, running
 from tests.corpus.sampling import clip_of
 from tests.corpus.sampling import running as sampling
+from tests.families.reference import transformers_answers
+from tests.families.registry import BY_MODEL
+from tests.families.started import Started
+from tests.families.suite import FamilySuite
 
 pytestmark = MARKS
 
@@ -63,6 +65,17 @@ async def said(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str, t
     assert engine.rendering.processes == 1
     return await answers(engine, windows)
 
+    return await answers(engine, windows)
+
+
+@pytest.fixture
+def started(engine: VllmEngine) -> Started:
+    return Started(BY_MODEL["bundled"], FOLDER, engine.planner, engine)
+
+
+class TestBundledFamily(FamilySuite):
+    pass
+
 
 async def answers(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str, tuple[int, ...]]]:
     """Return the text and the token ids of each window's greedy answer."""
@@ -73,7 +86,7 @@ async def answers(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str
 async def test_says_what_transformers_says_token_for_token(
     said: list[tuple[str, tuple[int, ...]]], windows: list[FrameSet]
 ) -> None:
-    expected = await asyncio.to_thread(transformers_answers, windows)
+    expected = await asyncio.to_thread(transformers_answers, FOLDER, windows, ASK)
 
     assert [ids for _, ids in said] == expected
 
@@ -118,23 +131,3 @@ async def test_two_devices_say_what_one_says(said: list[tuple[str, tuple[int, ..
 
 def is_renderer(pid: int) -> bool:
     return b"daemon.engines.rendering.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def transformers_answers(windows: list[FrameSet]) -> list[tuple[int, ...]]:
-    """Return transformers' greedy answers in float32."""
-    import torch
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
-
-    processor: Any = AutoProcessor.from_pretrained(FOLDER)
-    model = LlavaForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32).eval()
-    found = []
-    for window in windows:
-        content = [{"type": "image"}] * len(window.frames) + [{"type": "text", "text": ASK.text}]
-        text = processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        inputs = processor(text=text, images=as_images(window.frames), return_tensors="pt")
-        with torch.inference_mode():
-            out = model.generate(**inputs, do_sample=False, max_new_tokens=ASK.max_tokens)
-        found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
-    return found

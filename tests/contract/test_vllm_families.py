@@ -1,68 +1,23 @@
-"""Tiny models that take videos, in the real vLLM: the contract, and tokens planned as they are counted."""
+"""Models planned and refused from their configuration and processor: the real vLLM, and no engine."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.commands.one_shot import SOURCE
 from daemon.commands.plan import plan
 from daemon.config.file import settings_from
-from daemon.engines.vllm.engine import VllmEngine
 from daemon.engines.vllm.load import load_model
 from daemon.prompts.prompt import Prompt
 from testing import tiny_models
 from testing.load import write_load_clip
-from tests.contract.engine_contract import ASK, EngineContract
-from tests.contract.vllm_engines import MARKS, MAX_MODEL_LEN, running, settings
-from tests.windows_of_noise import noise
+from tests.contract.engine_contract import ASK
+from tests.contract.vllm_engines import MARKS, MAX_MODEL_LEN, settings
 
 pytestmark = MARKS
-
-SHAPES = [(1, 56, 56), (2, 120, 160), (5, 160, 90), (8, 64, 112)]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["llava_onevision", "qwen2_5_vl"])
-async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
-    async with running(tiny_models.build(request.param, tmp_path_factory.mktemp("models"))) as one:
-        yield one
-
-
-class TestTinyVideoModels(EngineContract):
-    shape = (4, 56, 84)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-async def test_tokens_are_planned_as_they_are_counted(engine: VllmEngine, shape: tuple[int, int, int]) -> None:
-    prompt = Prompt("Say in detail what happens here, frame by frame.", system="Be brief.", max_tokens=4)
-
-    done = await engine.describe(noise(*shape), prompt, f"clip/0/{shape}")
-
-    planned = engine.planner.plan(*shape, prompt)
-    assert (done.prompt_tokens, done.vision_tokens) == (planned.prompt_tokens, planned.vision_tokens)
-
-
-async def test_frames_go_as_one_video(engine: VllmEngine) -> None:
-    assert engine.planner.encoder.placeholder.modality == "video"
-
-
-async def test_names_the_size_that_frames_are_scaled_down_to(engine: VllmEngine) -> None:
-    largest = engine.planner.max_frame_size
-
-    assert largest is not None
-    assert 56 <= largest.width <= 512
-
-
-async def test_later_windows_of_a_clip_are_planned_too(engine: VllmEngine) -> None:
-    window = noise(4, 56, 56, index=360)  # an hour into a film
-
-    done = await engine.describe(window, ASK, "clip/360/0")
-
-    assert done.prompt_tokens == engine.planner.prompt_tokens(4, 56, 56, ASK)
 
 
 def test_a_model_that_writes_times_into_its_prompt_is_planned_with_them(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ import pytest_asyncio
 from connectors.errors import EngineLost, Poison, Reason
 from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.guard import GuardedEngine
-from daemon.engines.model.media_form import as_images
 from daemon.engines.openai.engine import RemoteEngine
 from daemon.engines.vllm.engine import VllmEngine
 from daemon.engines.vllm.reaper import marked_processes
@@ -23,6 +21,10 @@ from daemon.prompts.prompt import Prompt
 from testing import tiny_models
 from tests.contract.engine_contract import ASK, EngineContract
 from tests.contract.vllm_engines import MARKS, collect_quietly, running, serving, settings
+from tests.families.reference import transformers_answers
+from tests.families.registry import BY_MODEL
+from tests.families.started import Started
+from tests.families.suite import FamilySuite
 from tests.windows_of_noise import noise
 
 pytestmark = MARKS
@@ -50,7 +52,16 @@ async def answers(engine: VllmEngine) -> list[tuple[int, ...]]:
     return [one.token_ids for one in done]
 
 
+@pytest.fixture
+def started(engine: VllmEngine, llava: Path) -> Started:
+    return Started(BY_MODEL["llava"], llava, engine.planner, engine)
+
+
 class TestTinyLlava(EngineContract):
+    pass
+
+
+class TestLlavaFamily(FamilySuite):
     pass
 
 
@@ -63,30 +74,10 @@ async def test_every_frame_is_sixteen_tokens_and_planned(engine: VllmEngine, sha
 
 
 async def test_says_what_transformers_says_token_for_token(engine: VllmEngine, llava: Path) -> None:
-    expected = await asyncio.to_thread(transformers_answers, llava)
+    windows = [noise(*shape, seed=i) for i, shape in enumerate(SHAPES)]
+    expected = await asyncio.to_thread(transformers_answers, llava, windows, LONG)
 
     assert await answers(engine) == expected
-
-
-def transformers_answers(folder: Path) -> list[tuple[int, ...]]:
-    """Return transformers' greedy answers to the prompts of :func:`answers`."""
-    import torch
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
-
-    processor: Any = AutoProcessor.from_pretrained(folder)
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    found = []
-    for seed, shape in enumerate(SHAPES):
-        content = [{"type": "image"}] * shape[0] + [{"type": "text", "text": LONG.text}]
-        text = processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        inputs = processor(text=text, images=as_images(noise(*shape, seed=seed).frames), return_tensors="pt")
-        limits = {"max_new_tokens": LONG.max_tokens, "min_new_tokens": LONG.min_tokens}
-        with torch.inference_mode():
-            out = model.generate(**inputs, do_sample=False, **limits)
-        found.append(tuple(out[0, inputs["input_ids"].shape[1] :].tolist()))
-    return found
 
 
 async def test_a_prompt_with_the_models_own_placeholder_is_refused(engine: VllmEngine) -> None:
@@ -107,7 +98,7 @@ async def test_a_stop_string_ends_the_answer(engine: VllmEngine) -> None:
 
 
 async def test_a_special_token_ends_the_answer_though_its_text_does_not_show_it(engine: VllmEngine) -> None:
-    tokenizer = engine.planner.encoder._tokenizer
+    tokenizer = engine.planner.encoder.tokenizer
     asked = replace(LONG, min_tokens=0, repetition_penalty=8.0, max_tokens=300)  # no token twice: specials come too
     whole = await engine.describe(noise(2, 56, 56), asked, "clip/0/special")
     special = next(token for token in whole.token_ids if token in tokenizer.get_added_vocab().values())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from daemon.engines.openai.request import TIMES
+from daemon.engines.vllm.adapters import RANKS
 from daemon.engines.vllm.output import StepLogger
 from testing.repository import ROOT
 from tests.contract.vllm_sources import Sources, installed, newest
@@ -46,8 +47,18 @@ ATTRIBUTES = {
     "vllm.v1.engine.core_client.DPLBAsyncMPClient": {"engine_ranks_managed", "engine_inflight"},
     "vllm.config.ParallelConfig": {"tensor_parallel_size"},
     "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt", "mm_encoder_only"},
-    "vllm.multimodal.processing.BaseMultiModalProcessor": {"apply", "dummy_inputs", "info"},
     "vllm.multimodal.processing.BaseDummyInputsBuilder": {"get_dummy_text"},
+    "vllm.engine.arg_utils.EngineArgs": {"enable_lora", "max_lora_rank", "default_mm_loras"},
+    "vllm.lora.request.LoRARequest": {"lora_name", "lora_int_id", "lora_path"},
+    "vllm.multimodal.processing.BaseMultiModalProcessor": {
+        *("apply", "info", "dummy_inputs", "_apply_hf_processor", "_get_prompt_updates"),
+        *("_apply_token_matches", "_apply_prompt_updates_via_text"),
+    },
+    "vllm.multimodal.processing.PromptUpdateDetails": {"from_seq"},
+    "vllm.multimodal.processing.processor.MultiModalProcessingResult": {"prompt_updates"},
+    "vllm.multimodal.processing.processor.ResolvedPromptUpdate": {
+        *("mode", "target", "item_idx", "content", "with_target"),
+    },
     "vllm.multimodal.processing.BaseProcessingInfo": {
         *("get_hf_processor", "get_tokenizer", "parse_mm_data", "supported_mm_limits"),
         "_merge_and_resolve_mm_processor_kwargs",
@@ -73,7 +84,7 @@ ATTRIBUTES = {
 
 PARAMETERS = {
     "vllm.v1.engine.async_llm.AsyncLLM.from_engine_args": {"stat_loggers", "usage_context"},
-    "vllm.v1.engine.async_llm.AsyncLLM.generate": {"prompt", "sampling_params", "request_id"},
+    "vllm.v1.engine.async_llm.AsyncLLM.generate": {"prompt", "sampling_params", "request_id", "lora_request"},
     "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
     "vllm.engine.arg_utils.EngineArgs.create_engine_config": {"usage_context"},
     "vllm.multimodal.encoder_budget.MultiModalBudget.__init__": {"enable_cache"},
@@ -130,6 +141,13 @@ def test_the_logger_of_steps_has_every_method_that_is_called(sources: Sources) -
     base = "vllm.v1.metrics.loggers.StatLoggerBase"
 
     assert {name for name in sources.attributes(base) if not name.startswith("_")} - set(dir(StepLogger)) == set()
+
+
+def test_the_ranks_of_adapters_are_those_that_vllm_makes_room_for(sources: Sources) -> None:
+    found = sources.names("vllm.config.lora")["MaxLoRARanks"]
+
+    assert isinstance(found, ast.Assign)
+    assert ast.unparse(found.value) == f"Literal[{', '.join(map(str, RANKS))}]"
 
 
 def test_a_server_reads_what_a_request_says_of_a_video(sources: Sources) -> None:

@@ -33,13 +33,14 @@ MAX_FRAMES = 8
 def settings(model: Path, **changes: Any) -> VllmSettings:
     """Return what makes a tiny model start fast and compute exactly."""
     args = {"enforce-eager": True, "max-num-seqs": 4, **changes.pop("args", {})}
-    return VllmSettings(model=str(model), dtype="float32", max_model_len=MAX_MODEL_LEN, args=args, **changes)
+    fitted = {"dtype": "float32", "max_model_len": MAX_MODEL_LEN, **changes}
+    return VllmSettings(model=str(model), args=args, **fitted)
 
 
 @asynccontextmanager
-async def running(model: Path, **changes: Any) -> AsyncIterator[VllmEngine]:
+async def running(model: Path, *, max_frames: int = MAX_FRAMES, **changes: Any) -> AsyncIterator[VllmEngine]:
     """Run a tiny model until the block ends."""
-    engine = VllmEngine(settings(model, **changes), max_frames=MAX_FRAMES)
+    engine = VllmEngine(settings(model, **changes), max_frames=max_frames)
     try:
         await engine.start()
         yield engine

@@ -177,3 +177,14 @@ def _candidates(own: FrameSize, kept: FrameSize) -> Iterator[FrameSize]:
         if kept.pixels <= larger.pixels < own.pixels:
             yield larger
     yield own
+
+
+def normalises_unalike(processor: Any) -> bool:
+    """Whether a Hugging Face processor shifts and scales the colours of videos otherwise than those of images."""
+    image, video = (getattr(processor, f"{name}_processor", None) for name in ("image", "video"))
+    if image is None or video is None:
+        return False
+    return any(
+        list(getattr(image, name, None) or ()) != list(getattr(video, name, None) or ())
+        for name in ("image_mean", "image_std")
+    )

@@ -23,8 +23,24 @@ def offsets_ms(frame_set: FrameSet) -> tuple[int, ...]:
 
 
 def offsets_from(start_ns: int, pts_ns: Iterable[int]) -> tuple[int, ...]:
-    """Return time stamps in milliseconds from ``start_ns``; a frame that was on screen before counts from there."""
-    return tuple(max(0, round((at_ns - start_ns) / _NS_PER_TICK)) for at_ns in pts_ns)
+    """Return time stamps in milliseconds from ``start_ns``; a frame that was on screen before counts from there.
+
+    They rise strictly: where sampling outruns the clip, a frame that is shown again comes a millisecond later.
+    """
+    return rising(max(0, round((at_ns - start_ns) / _NS_PER_TICK)) for at_ns in pts_ns)
+
+
+def rising(offsets: Iterable[int]) -> tuple[int, ...]:
+    """Return the times with those that do not pass the one before put a millisecond behind it.
+
+    Processors take the same time for the same frame: some leave it out of the times that they write, but not of the
+    pixels, and the window's end is then never seen.
+    """
+    risen, last = list[int](), -1
+    for at in offsets:
+        last = max(at, last + 1)
+        risen.append(last)
+    return tuple(risen)
 
 
 def video_metadata(offsets: tuple[int, ...], length_ms: int) -> dict[str, Any]:
@@ -56,10 +72,12 @@ class MediaForm:
     """The form in which a model takes a window: as one video, or as an image a frame.
 
     A video of fewer than ``least_frames`` frames is refused by some models' processors; its last frame is repeated.
+    With ``takes_timestamps`` the processor is told the frames' times as an argument, beside their metadata.
     """
 
     modality: Modality
     least_frames: int = 1
+    takes_timestamps: bool = False
 
     def items(self, num_frames: int) -> int:
         """Return how many placeholders a window of ``num_frames`` needs."""
@@ -72,7 +90,18 @@ class MediaForm:
         missing = max(0, self.least_frames - len(frames))
         # always a copy: processors make tensors of the frames, and torch warns of arrays that are read-only
         shown = np.concatenate([frames, *[frames[-1:]] * missing])
-        return {"video": [(shown, video_metadata(offsets + offsets[-1:] * missing, length_ms))]}
+        return {"video": [(shown, video_metadata(rising(offsets + offsets[-1:] * missing), length_ms))]}
+
+    def processor_arguments(self, media: dict[str, Any]) -> dict[str, Any]:
+        """Return vLLM's ``mm_processor_kwargs`` for what :meth:`media` returned."""
+        if not self.takes_timestamps:
+            return {}
+        metadata = [one for _, one in media.get("video", ())]
+        return {"timestamps": [[at / one["fps"] for at in one["frames_indices"]] for one in metadata]}
+
+    def sample(self, num_frames: int) -> dict[str, Any]:
+        """Return vLLM's ``multi_modal_data`` for so many small black frames, to see what a processor makes of them."""
+        return self.window_media(black_frames(num_frames))
 
     def window_media(self, frames: FrameSet) -> dict[str, Any]:
         """Return vLLM's ``multi_modal_data`` for a window."""

@@ -34,6 +34,8 @@ class RenderJob:
         """Return what vLLM's renderer takes, for pixels of ``shape``."""
         media = self.form.window_media(FrameSet(self.window, pixels.reshape(self.shape), self.pts_ns))
         request: dict[str, Any] = {"prompt_token_ids": self.ids, "multi_modal_data": media}
+        if arguments := self.form.processor_arguments(media):
+            request["mm_processor_kwargs"] = arguments
         if not self.by_content:
             named = {kind: [f"{self.name}/{kind}/{at}" for at in range(len(items))] for kind, items in media.items()}
             request["multi_modal_uuids"] = named

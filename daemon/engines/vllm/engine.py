@@ -68,6 +68,7 @@ class VllmEngine:
         self._launching: asyncio.Future[Any] | None = None
         self._planner: ModelTokenPlanner | None = None
         self._answers: AnswerReader | None = None
+        self._adapter: Any = None
         self._rendering: Rendering | None = None
 
     @property
@@ -111,6 +112,7 @@ class VllmEngine:
             load_model, self._settings, self._max_frames, windows=self._windows, debug=self._debug
         )
         self._planner, self._answers = loaded.planner, loaded.answers
+        self._adapter = library.adapter_of(loaded.arguments, loaded.planner.form.modality)
         await asyncio.to_thread(self._check, loaded.planner)
         await asyncio.to_thread(loaded.answers.prepare)
         errors, kills = ErrorLog(), oom_kills()
@@ -179,7 +181,9 @@ class VllmEngine:
                 self.planner.check_planned(planned, len(frames.frames), prompt)
                 await rendered(_COPIES * window.size_bytes)
             final = None
-            async for output in self._llm.generate(window.input, self._sampling(prompt), request_id):
+            async for output in self._llm.generate(
+                window.input, self._sampling(prompt), request_id, lora_request=self._adapter
+            ):
                 final = output
         if final is None:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")

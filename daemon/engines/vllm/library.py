@@ -7,8 +7,9 @@ change between releases, so ``tests/contract/test_vllm_names.py`` looks each of 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import field, make_dataclass
+from dataclasses import field, make_dataclass, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from connectors.errors import EngineLost, Poison, Reason, Transient
@@ -126,19 +127,63 @@ class _Devices:
         self.world_size, self.ranks, self.last_rank = size, list(range(size)), size - 1
 
 
-def counter(processor: Any) -> Callable[[list[int], Any], tuple[int, int]]:
-    """Return the function that widens placeholders as the engine will, and counts the tokens: all, and the frames'."""
+def prompt_updates(
+    processor: Any, media: Any, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> Mapping[str, list[list[Any]]]:
+    """Return the rules by which a processor replaces placeholders: for each item of each modality in ``media``.
+
+    ``arguments`` are what it is given beside the media.
+
+    Raises:
+        Exception: the processor's own, for it is a model's code.
+    """
+    from vllm.multimodal.processing import ProcessorInputs, TimingContext
+
+    inputs = ProcessorInputs([], processor.info.parse_mm_data(media), hf_processor_mm_kwargs=arguments)
+    done = processor._apply_hf_processor(inputs, TimingContext(enabled=False))
+    return {modality: [list(rules) for rules in items] for modality, items in done.prompt_updates.items()}
+
+
+def is_found_by_tokens(rules: Sequence[Any]) -> bool:
+    """Whether these rules replace tokens of the prompt; others insert at a place, and need nothing in it."""
+    return all(rule.mode == "replace" and isinstance(rule.target, list) for rule in rules)
+
+
+def items_found(processor: Any, modality: str, rules: Sequence[Sequence[Any]], ids: list[int], *, as_text: bool) -> int:
+    """Return how many of the items, each with its rules, a processor finds in a prompt, by its tokens or by its text.
+
+    vLLM looks for tokens first, and where not all are there for their text.
+    """
+    from vllm.multimodal.processing import PromptUpdateDetails
+
+    nothing = PromptUpdateDetails.from_seq([])
+    bound = [[replace(rule, item_idx=index, content=nothing) for rule in one] for index, one in enumerate(rules)]
+    match = processor._apply_prompt_updates_via_text if as_text else processor._apply_token_matches
+    _, found = match(ids, {modality: bound})
+    return sum(rule is not None for rule in found[modality])
+
+
+def counter(
+    processor: Any, arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+) -> Callable[[list[int], Any], tuple[int, int]]:
+    """Return the function that widens placeholders as the engine will, and counts the tokens: all, and the frames'.
+
+    ``arguments(media)`` are what the processor is given beside the media.
+    """
     from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
     def count(ids: list[int], media: Any) -> tuple[int, int]:
         items = processor.info.parse_mm_data(media)
-        done = processor.apply(ProcessorInputs(ids, items), TimingContext(enabled=False))
+        inputs = ProcessorInputs(ids, items, hf_processor_mm_kwargs=arguments(media))
+        done = processor.apply(inputs, TimingContext(enabled=False))
         return len(done["prompt_token_ids"]), vision_tokens(done)
 
     return count
 
 
-def vision_counter(processor: Any, modality: str) -> Callable[[int, Any], int]:
+def vision_counter(
+    processor: Any, modality: str, arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+) -> Callable[[int, Any], int]:
     """Return the function that counts the tokens that the frames of ``items`` videos or images fill, without a prompt.
 
     The text about them is the one that vLLM itself measures a model with.
@@ -148,8 +193,9 @@ def vision_counter(processor: Any, modality: str) -> Callable[[int, Any], int]:
     def count(items: int, media: Any) -> int:
         text = processor.dummy_inputs.get_dummy_text({modality: items})
         ids = processor.info.get_tokenizer().encode(text, add_special_tokens=False)
-        done = processor.apply(ProcessorInputs(ids, processor.info.parse_mm_data(media)), TimingContext(enabled=False))
-        return vision_tokens(done)
+        items = processor.info.parse_mm_data(media)
+        inputs = ProcessorInputs(ids, items, hf_processor_mm_kwargs=arguments(media))
+        return vision_tokens(processor.apply(inputs, TimingContext(enabled=False)))
 
     return count
 
@@ -188,6 +234,11 @@ def extract_reasoning(parser: Any, text: str) -> tuple[str | None, str | None]:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
     return parser.extract_reasoning(text, ChatCompletionRequest(messages=[], model=""))  # type: ignore[no-any-return]
+
+
+def takes_timestamps(processor: Any) -> bool:
+    """Whether a processor reads the times of frames from its argument ``timestamps``, and not from their metadata."""
+    return "timestamps" in type(processor)._get_prompt_updates.__code__.co_consts
 
 
 def launch(arguments: dict[str, Any], stat_logger: Any) -> Any:
@@ -315,6 +366,16 @@ def sampling_params(arguments: dict[str, Any]) -> Any:
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
+def adapter_of(arguments: Mapping[str, Any], modality: str) -> Any:
+    """Return the ``LoRARequest`` for requests with such media, numbered as vLLM does; None without an adapter."""
+    from vllm.lora.request import LoRARequest
+
+    adapters = arguments.get("default_mm_loras") or {}
+    if modality not in adapters:
+        return None
+    return LoRARequest(modality, sorted(adapters).index(modality) + 1, adapters[modality])
 
 
 @contextmanager

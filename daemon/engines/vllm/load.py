@@ -1,6 +1,6 @@
 """A model's configuration and processor, read as vLLM reads them, without its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,18 +8,21 @@ from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.library_errors import as_configuration_error
 from daemon.engines.model import checks
-from daemon.engines.model.frame_size import FrameSizes, least_frames, max_frame_size
+from daemon.engines.model.frame_size import FrameSizes, max_frame_size, normalises_unalike
 from daemon.engines.model.media_form import MediaForm, black_frames
 from daemon.engines.model.token_planner import EncoderBudget, ModelTokenPlanner
 from daemon.engines.model.video_resize import VideoResize
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm import library
+from daemon.engines.vllm.adapters import check_adapter, own_adapter
 from daemon.engines.vllm.answers import AnswerReader
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
 from daemon.engines.vllm.budget import choose_budget
+from daemon.engines.vllm.form import form_of
+from daemon.engines.vllm.placeholder import placeholder_of
 from daemon.frame_look import FrameSize
 from daemon.prompts.chat_template import ChatTemplate
-from daemon.prompts.prompt import Modality, Placeholder, PromptEncoder
+from daemon.prompts.prompt import Modality, PromptEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,15 @@ def load_model(
     checks.check_structure(settings, weights=weights)
     config = checks.local_config(model)
     set_environment(local_model=config is not None, debug=debug)
-    arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
+    arguments = own_adapter(model, config) | engine_args(
+        settings, model, dtype=checks.resolve_dtype(settings, model, config)
+    )
     check_types(settings.args, library.argument_class())
     with as_configuration_error("engine"):
         configuration = library.configuration_of(arguments)
-        planner = _planner(settings, arguments, configuration.model_config)
+        planner, supported = _planner(settings, arguments, configuration.model_config, max_frames)
         limits = media_limits(planner.form.modality, max_frames, planner.max_frame_size)
-        arguments["limit_mm_per_prompt"] = limits
+        arguments["limit_mm_per_prompt"] = dict.fromkeys(supported, 0) | limits
         budget = choose_budget(settings, configuration.scheduler_config, planner, windows)
     arguments |= budget.arguments
     planner.encoder_budget = EncoderBudget(
@@ -73,8 +78,13 @@ def load_model(
     return LoadedModel(arguments, planner, answers, windows, budget.choices)
 
 
-def _planner(settings: VllmSettings, arguments: dict[str, Any], model_config: Any) -> ModelTokenPlanner:
-    """Return the planner of a model's tokens, if the model takes videos or images and its towers can be shared."""
+def _planner(
+    settings: VllmSettings, arguments: dict[str, Any], model_config: Any, max_frames: int
+) -> tuple[ModelTokenPlanner, Collection[str]]:
+    """Return the planner of a model's tokens, if the model takes windows and its towers can be shared; and its media.
+
+    What vLLM must be told of the model's processor joins the arguments.
+    """
     if not model_config.is_multimodal_model:
         raise ConfigurationError("it takes neither images nor videos", path="engine.model")
     processor = library.processor_of(model_config)
@@ -85,21 +95,26 @@ def _planner(settings: VllmSettings, arguments: dict[str, Any], model_config: An
     ranks = settings.tensor_parallel_size
     found = model_config.hf_config.to_dict()
     checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
+    check_adapter(model_config.hf_config, arguments, modality)
     hf_processor = processor.info.get_hf_processor()
-    form = MediaForm(modality, least_frames(hf_processor, modality))
-    return ModelTokenPlanner(
-        _encoder(model_config, processor, modality),
+    if modality == "video" and normalises_unalike(hf_processor):
+        # on the device vLLM takes the image processor's figures for videos too (as of 0.33)
+        arguments.setdefault("mm_device_do_normalize", False)
+    form = form_of(processor, modality, max_frames)
+    planner = ModelTokenPlanner(
+        _encoder(model_config, processor, form),
         form,
-        library.counter(processor),
+        library.counter(processor, form.processor_arguments),
         max_model_len=model_config.max_model_len,
         max_frame_size=max_frame_size(hf_processor, modality),
         sizes=_sizes(processor, hf_processor, form),
     )
+    return planner, supported
 
 
 def _sizes(processor: Any, hf_processor: Any, form: MediaForm) -> FrameSizes:
     """Return the rule for the sizes of windows' frames."""
-    counted = library.vision_counter(processor, form.modality)
+    counted = library.vision_counter(processor, form.modality, form.processor_arguments)
 
     def count(num_frames: int, size: FrameSize) -> int:
         black = black_frames(num_frames, size.height, size.width)
@@ -109,7 +124,7 @@ def _sizes(processor: Any, hf_processor: Any, form: MediaForm) -> FrameSizes:
     return FrameSizes(resize, form.least_frames, count)
 
 
-def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEncoder:
+def _encoder(model_config: Any, processor: Any, form: MediaForm) -> PromptEncoder:
     """Return the encoder of a model's prompts, with the template and placeholder that vLLM would use itself."""
     tokenizer = processor.info.get_tokenizer()
 
@@ -117,22 +132,4 @@ def _encoder(model_config: Any, processor: Any, modality: Modality) -> PromptEnc
         found = library.chat_template_of(model_config, tokenizer, given)
         return ChatTemplate(found[0], parts=found[1]) if found is not None else None
 
-    return PromptEncoder(tokenizer, _placeholder(model_config, tokenizer, modality), template(), read=template)
-
-
-def _placeholder(model_config: Any, tokenizer: Any, modality: Modality) -> Placeholder:
-    """Return what stands for a video or an image: the token of the model's configuration, in its class's wording.
-
-    A checkpoint may give the class's token another name in its vocabulary; then the name in the vocabulary counts.
-    """
-    found = [getattr(model_config.hf_config, f"{modality}_token_{word}", None) for word in ("id", "index")]
-    token_id = next((value for value in found if isinstance(value, int)), None)
-    text = library.placeholder_text(model_config, modality, 1)
-    ids = tokenizer.encode(text, add_special_tokens=False) if text else []
-    if token_id is None and len(ids) == 1:
-        token_id = ids[0]
-    if token_id is None:
-        raise ConfigurationError(f"its configuration names no {modality} token", path="engine.model")
-    if not text or token_id not in ids:
-        text = str(tokenizer.convert_ids_to_tokens(token_id))
-    return Placeholder(modality, text, token_id)
+    return PromptEncoder(tokenizer, placeholder_of(model_config, processor, form), template(), read=template)

@@ -56,7 +56,7 @@ def encoder(name: str) -> PromptEncoder:
         "tiny": lambda: (byte_tokenizer(["<image>", "<extra_id_1>"], IMAGE_TEMPLATE), "<image>", IMAGE_TEMPLATE),
         "qwen": lambda: (byte_tokenizer(QWEN, QWEN_TEMPLATE), "<|image_pad|>", QWEN_TEMPLATE),
     }[name]()
-    at = Placeholder("image", text, tokenizer.convert_tokens_to_ids(text))
+    at = Placeholder.of_token("image", text, tokenizer.convert_tokens_to_ids(text))
     return PromptEncoder(tokenizer, at, ChatTemplate(template, parts=True), {"bracket": BRACKET, "alias": ALIAS})
 
 

@@ -38,7 +38,7 @@ class CharacterTokenizer:
 
 
 def encoder(modality: Any = "image", *, parts: bool = True, template: str | None = "plain") -> PromptEncoder:
-    placeholder = Placeholder(modality, f"<{modality}>", SPECIAL[f"<{modality}>"])
+    placeholder = Placeholder.of_token(modality, f"<{modality}>", SPECIAL[f"<{modality}>"])
     chat = None if template is None else ChatTemplate(template, parts)
     table = {
         "shout": PromptTemplate(lambda text, system: f"{system or 'Q'}! <video>{text}!", stop=("!",)),

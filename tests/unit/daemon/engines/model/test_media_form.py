@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from daemon.engines.model.media_form import MediaForm, black_frames, offsets_ms, video_metadata
+from daemon.engines.model.media_form import MediaForm, black_frames, offsets_ms, rising, video_metadata
 from daemon.windows import FrameSet, Window
 from tests.windows_of_noise import noise
 
@@ -41,6 +41,27 @@ def test_a_frame_from_before_its_window_counts_from_its_start() -> None:
     assert offsets_ms(frames) == (0, 700)
 
 
+def test_times_rise_though_frames_repeat() -> None:
+    """A clip of 5 frames a second, sampled at 10: some models leave repeated times out, but not their pixels."""
+    window = Window(0, 0, 1_000_000_000, tuple(k * 100_000_000 for k in range(10)), tuple(k // 2 for k in range(10)))
+    frames = FrameSet(window, np.zeros((10, 2, 2, 3), np.uint8), tuple(k // 2 * 200_000_000 for k in range(10)))
+
+    ((shown, metadata),) = MediaForm("video").window_media(frames)["video"]
+
+    assert metadata["frames_indices"] == [0, 1, 200, 201, 400, 401, 600, 601, 800, 801]
+    assert len(set(metadata["frames_indices"])) == len(shown)
+    assert rising([5, 5, 5, 6, 90]) == (5, 6, 7, 8, 90)
+
+
+def test_times_are_an_argument_of_the_processors_that_take_them_so() -> None:
+    window = noise(2, 8, 8)
+
+    takes, other = MediaForm("video", takes_timestamps=True), MediaForm("video")
+
+    assert takes.processor_arguments(takes.window_media(window)) == {"timestamps": [[2.5, 7.5]]}
+    assert other.processor_arguments(other.window_media(window)) == {}
+
+
 def test_a_video_is_never_shorter_than_its_last_frame() -> None:
     assert video_metadata((0, 40), 33)["total_num_frames"] == 41
 
@@ -56,7 +77,7 @@ def test_a_video_that_is_too_short_repeats_its_last_frame() -> None:
 
     assert frames.shape == (2, 8, 8, 3)
     np.testing.assert_array_equal(frames[0], frames[1])
-    assert metadata["frames_indices"] == [500, 500]
+    assert metadata["frames_indices"] == [500, 501]
 
 
 def test_black_frames_make_a_window() -> None:

@@ -1,0 +1,100 @@
+"""What every family keeps. A test module inherits from the class, with a ``started`` fixture of module scope."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from daemon.engines.model.media_form import offsets_ms
+from daemon.prompts.prompt import Prompt
+from daemon.windows import FrameSet
+from tests.families.started import Started
+from tests.families.table import architecture_of
+from tests.families.windows import ASKED, SHAPES, Shape
+
+PROMPT = Prompt("Say in detail what happens here, frame by frame.", system="Be brief.", max_tokens=4)
+LONG = Prompt("What is shown?", max_tokens=16, min_tokens=16)
+
+
+class FamilySuite:
+    """The tests; the columns of the table are named after them."""
+
+    @pytest.fixture(autouse=True)
+    def of_a_family(self, started: Started, record_property: Any) -> None:
+        record_property("family", started.family.name)
+        record_property("architecture", architecture_of(started.folder))
+
+    async def test_loads(self, started: Started) -> None:
+        family = started.family
+        if family.load_refuses:
+            assert re.search(family.load_refuses, started.error), started.error
+            pytest.skip(started.error)
+
+        assert started.planner is not None, started.error
+        assert started.planner.form.modality == family.modality
+        assert started.planner.encoder.placeholder.modality == family.modality
+
+    async def test_runs(self, started: Started) -> None:
+        family = _loaded(started).family
+        if family.cpu_refuses:
+            assert started.engine is None, f"vLLM's build for the CPU runs {family.name} now"
+            assert re.search(family.cpu_refuses, started.error), started.error
+            pytest.skip(started.error)
+
+        assert started.engine is not None, started.error
+
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    async def test_plans(self, started: Started, shape: Shape) -> None:
+        planner, window = _loaded(started).planner, shape.window()
+        assert planner is not None
+        planned = planner.plan(shape.num_frames, shape.height, shape.width, PROMPT, offsets_ms(window))
+        if started.engine is not None and shape.num_frames <= started.family.max_frames:
+            done = await started.engine.describe(window, PROMPT, f"clip/0/{shape}")
+            counted = done.prompt_tokens, done.vision_tokens
+        else:  # no engine is to be had here, or not in a bearable time: its own processor counts the real frames
+            ids = planner.encoder.encode(PROMPT, planner.form.items(shape.num_frames))
+            counted = await asyncio.to_thread(planner._process, ids, planner.form.window_media(window))
+
+        assert (planned.prompt_tokens, planned.vision_tokens) == counted
+
+    async def test_says(self, started: Started) -> None:
+        family = _loaded(started).family
+        if family.reference is None:
+            pytest.skip(family.no_reference)
+        if started.engine is None:
+            pytest.skip("there is no engine to ask")
+        windows = _windows(started)
+        expected = await asyncio.to_thread(family.reference, started.folder, windows, LONG)
+
+        done = [await started.engine.describe(one, LONG, f"clip/{i}/says") for i, one in enumerate(windows)]
+
+        said = [one.token_ids for one in done]
+        if family.differs:
+            assert said != expected, f"vLLM says of {family.name} what its reference says now"
+            pytest.skip(family.differs)
+        assert said == expected
+
+    async def test_batches(self, started: Started) -> None:
+        """Windows of different shapes and counts of frames are encoded together."""
+        if _loaded(started).engine is None:
+            pytest.skip("there is no engine to ask")
+        if started.family.batch_fault:
+            pytest.skip(started.family.batch_fault)
+        engine, windows = started.engine, _windows(started)
+        assert engine is not None
+
+        done = await asyncio.gather(*(engine.describe(one, LONG, f"clip/{i}/batch") for i, one in enumerate(windows)))
+
+        assert [one.output_tokens for one in done] == [LONG.max_tokens] * len(windows)
+
+
+def _windows(started: Started) -> list[FrameSet]:
+    """Return the windows whose answers are asked for, as far as the family can have them here."""
+    return [one.window(seed) for seed, one in enumerate(ASKED) if one.num_frames <= started.family.max_frames]
+
+
+def _loaded(started: Started) -> Started:
+    if started.planner is None:
+        pytest.skip("it does not load")
+    return started

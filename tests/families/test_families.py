@@ -1,0 +1,58 @@
+"""Each family's tiny model in the real vLLM, started once: the table of models, and the contract of engines."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from daemon.engines.vllm.engine import VllmEngine
+from tests.contract.engine_contract import ASK, EngineContract
+from tests.contract.vllm_engines import MARKS
+from tests.families.family import Family
+from tests.families.registry import FAMILIES
+from tests.families.started import Started, starting
+from tests.families.suite import FamilySuite
+from tests.windows_of_noise import noise
+
+pytestmark = MARKS
+
+
+def _param(family: Family) -> object:
+    return pytest.param(family, id=family.model, marks=[] if family.in_ci else [pytest.mark.families])
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[_param(one) for one in FAMILIES if not one.started_by]
+)
+async def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Started]:
+    async with starting(request.param, tmp_path_factory.mktemp("models")) as one:
+        yield one
+
+
+@pytest.fixture
+def engine(started: Started) -> VllmEngine:
+    if started.engine is None:
+        pytest.skip("it has no engine here")
+    return started.engine
+
+
+class TestFamily(FamilySuite):
+    pass
+
+
+class TestTinyModels(EngineContract):
+    shape = (4, 56, 84)
+
+
+async def test_later_windows_of_a_clip_are_planned_too(engine: VllmEngine) -> None:
+    window = noise(4, 56, 56, index=360)  # an hour into a film
+
+    done = await engine.describe(window, ASK, "clip/360/0")
+
+    assert done.prompt_tokens == engine.planner.prompt_tokens(4, 56, 56, ASK)
+
+
+async def test_frames_are_scaled_down_only_to_what_the_model_can_use(engine: VllmEngine) -> None:
+    largest = engine.planner.max_frame_size
+
+    assert largest is None or 56 <= largest.width <= 512
