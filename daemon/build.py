@@ -16,7 +16,7 @@ from daemon.config.prompt_trial import check_prompts, check_templates
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine, planner_and_choices
-from daemon.engines.contract import Engine
+from daemon.engines.contract import Engine, reads_shared_frames
 from daemon.engines.model.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.in_flight_file import InFlightFile
 from daemon.pipeline import Pipeline
@@ -98,6 +98,7 @@ async def started(settings: Settings, engine: Engine | None = None) -> AsyncIter
         await sampler.start()
         await engine.start()
         sampler.scale_by(engine.planner.frame_size)
+        sampler.shares_frames = reads_shared_frames(engine)
         yield sampler, engine
     except* EngineLost as lost:
         raise lost.exceptions[0] from None

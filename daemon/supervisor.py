@@ -17,7 +17,7 @@ from typing import Any
 from connectors.contract import Route, Sink
 from connectors.errors import EngineLost, ExitCode, Fatal
 from daemon.decoding.sampler import Sampler
-from daemon.engines.contract import Engine
+from daemon.engines.contract import Engine, reads_shared_frames
 from daemon.pipeline import Pipeline
 from daemon.service.hooks import NoHooks, ServiceHooks
 from daemon.service.sdnotify import ServiceManager
@@ -89,6 +89,7 @@ class Supervisor:
         stack.push_async_callback(components.engine.close)
         await self._unless_stopped(components.engine.start())
         components.sampler.scale_by(components.engine.planner.frame_size)
+        components.sampler.shares_frames = reads_shared_frames(components.engine)
         stack.push_async_callback(components.sink.close)
         for route in components.routes:
             stack.push_async_callback(route.close)

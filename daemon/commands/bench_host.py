@@ -79,7 +79,7 @@ async def bench_host(settings: Settings, clips: Sequence[Path], windows: int, fo
     if not isinstance(settings.engine, VllmSettings):
         raise ConfigurationError("the host's side is that of engine.kind: vllm", path="engine.kind")
     engine = HostEngine(
-        settings.engine, max_frames=most_frames(settings), render_deadline_s=settings.timeouts.request_deadline_s
+        settings.engine, max_frames=most_frames(settings), render_deadline_s=settings.timeouts.render_deadline_s
     )
     async with started(settings, engine) as (sampler, _):
         first = await _run(settings, sampler, engine, clips)  # starts what starts with the first clip

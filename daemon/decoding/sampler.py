@@ -53,6 +53,7 @@ class Sampler:
         self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
         self.rendered_budget = ByteBudget(limits.rendered_bytes or memory_bytes() // _RENDERED_SHARE)
+        self.shares_frames = False  # whether other processes read them: then a descriptor comes with them
         self.windows_for_device: dict[str, int] = {}  # where a graphics card was asked for: by what decoded them
         required = limits.sandbox == "required"
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
@@ -285,7 +286,7 @@ class Sampler:
             if len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
                 self.budget.release(filling.size_bytes)
                 return UnreadableWindow(window, "none of its frames can be decoded")
-            memory, descriptor = filling.map()
+            memory, descriptor = filling.map(shared=self.shares_frames)
         finally:
             filling.close()
         size = plan.size_of(window)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from daemon.decoding.clip_plan import ClipPlan
 from daemon.decoding.protocol import Decode, reading
-from daemon.memory_file import make, mapped_with_descriptor
+from daemon.memory_file import make, mapped, mapped_with_descriptor
 from daemon.windows import FrameSet, Window
 
 WINDOWS_AHEAD = 6  # decoded and not yet taken: enough to keep an engine fed, little enough to hold in memory
@@ -36,12 +36,14 @@ class WindowMemory:
         """Make a memory file of a size that nobody can change any more: a child can't pull pages from under us."""
         return cls(make("captiond-window", size_bytes), size_bytes)
 
-    def map(self) -> tuple[NDArray[np.uint8], int]:
+    def map(self, *, shared: bool) -> tuple[NDArray[np.uint8], int]:
         """Return the bytes as a read-only array, mapped without a copy, and a descriptor that is closed with it.
 
-        There is none, -1, while many windows have one.
+        There is none, -1, unless it is to be ``shared``, or while many windows have one.
         """
-        return mapped_with_descriptor(self.memory, self.size_bytes)
+        if shared:
+            return mapped_with_descriptor(self.memory, self.size_bytes)
+        return mapped(self.memory, self.size_bytes), -1
 
     def close(self) -> None:
         """Close the descriptor; what is mapped stays."""

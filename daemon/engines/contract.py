@@ -59,6 +59,11 @@ class RenderingState:
     done: int = 0
 
 
+def reads_shared_frames(engine: "Engine") -> bool:
+    """Whether processes of the engine's read frames out of their memory files."""
+    return engine.rendering is not None and engine.rendering.processes > 0
+
+
 # called with the bytes that the engine holds instead of the frames until it answers
 Rendered = Callable[[int], Awaitable[None]]
 

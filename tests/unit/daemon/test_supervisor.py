@@ -16,7 +16,7 @@ class Part:
     """A sampler, an engine or a sink that does nothing; ``fault`` is raised as it starts."""
 
     model_id = "none"
-    planner = SimpleNamespace(frame_size=None)
+    planner, rendering = SimpleNamespace(frame_size=None), None
 
     def __init__(self, fault: BaseException | None = None) -> None:
         self.fault = fault

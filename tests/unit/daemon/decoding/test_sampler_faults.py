@@ -16,6 +16,7 @@ from connectors.errors import Reason, Transient
 from daemon.decoding import pool
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess
+from daemon.memory_file import mapped
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.repository import ROOT
 from tests.corpus.clips import Recipe, Truth, make
@@ -359,3 +360,22 @@ async def test_a_start_that_is_cancelled_leaves_no_socket(monkeypatch: pytest.Mo
         await asyncio.gather(start, return_exceptions=True)
 
     assert [child._socket for child in made] == [None]
+
+
+async def test_frames_that_are_shared_come_with_their_memory_file_until_they_go(truth: Truth) -> None:
+    before = open_files()
+    async with running() as sampler:
+        sampler.shares_frames = True
+        plan = await sampler.plan(clip_of(truth.path), SECONDS, FramePolicy())
+        async with aclosing(sampler.frame_sets(plan)) as sets:
+            async for window in sets:
+                assert isinstance(window, FrameSet)
+                seen = mapped(window.memory_file, window.frames.nbytes).reshape(window.frames.shape)
+                assert (seen == window.frames).all()
+                sampler.release(window, let_go=True)
+                assert window.memory_file == -1
+                assert window.frames.max() == 0
+        plan.close()
+        del window, seen
+
+    assert open_files() == before
