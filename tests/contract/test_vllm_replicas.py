@@ -124,15 +124,6 @@ async def test_one_that_hangs_is_seen_beside_one_that_works(engine: VllmEngine, 
     assert {type(end) for end in ends} == {EngineLost}
 
 
-async def test_the_death_of_one_is_the_engines(engine: VllmEngine) -> None:
-    (core,) = [one for one in marked_processes(engine._reaper.mark) if _title(one).startswith("VLLM::EngineCore_DP0")]
-
-    os.kill(core, signal.SIGKILL)
-
-    with pytest.raises(EngineLost, match="the engine's process died"):
-        await asyncio.wait_for(engine.wait_dead(), LONG_S)
-
-
 def _title(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
