@@ -48,6 +48,8 @@ class Reason(StrEnum):
     MALFORMED = "malformed"  # a message that can't be parsed
     OVER_CONTEXT = "over_context"  # prompt + max_tokens above max_model_len
     PROMPT = "prompt"  # the prompt and the template do not fit together
+    RENDER_DEADLINE = "render_deadline"  # rendering a window took too long, every time it was tried
+    RENDERER_DIED = "renderer_died"  # the renderer's process crashed, every time it was tried
     ENGINE_DEADLINE = "engine_deadline"  # a request never returned, every time it was tried
     ENGINE_REFUSED = "engine_refused"  # the engine refuses the request itself
     ENGINE_KILLER = "engine_killer"  # the engine died twice with this clip, the second time alone

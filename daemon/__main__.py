@@ -21,13 +21,11 @@ from neva import commands as neva_commands
 
 app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-# typer carries click under a private name and shows only the errors at the leaves of its tree
+# typer carries click under a private name, and shows only the errors at the leaves of its tree
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="the YAML configuration", show_default=False)]
-MaybeConfigFile = Annotated[
-    Path | None, typer.Option("-c", "--config", help="the YAML configuration; the defaults where it is left out")
-]
+MaybeConfigFile = Annotated[Path | None, typer.Option("-c", "--config", help="the YAML configuration, or the defaults")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="override a key; repeatable")]
 Bare = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="overrides, as NeVA's scripts")]
 Clips = Annotated[list[Path], typer.Argument(help="video or image files", show_default=False)]
@@ -163,6 +161,7 @@ def bench(
     clips: Clips,
     windows: Annotated[int, typer.Option("--windows", min=1, help="at least so many in each round")] = 64,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="the engine alone and the pipeline take turns")] = 3,
+    host: Annotated[bool, typer.Option("--host", help="without the model: what this machine does for GPUs")] = False,
     form: Annotated[PlanForm, typer.Option("--format", help="what is printed")] = PlanForm.TABLE,
     config: MaybeConfigFile = None,
     model: Model = None,
@@ -172,7 +171,7 @@ def bench(
     from daemon.commands.bench import bench
     from daemon.commands.one_shot import one_shot_settings
 
-    _exit_with(bench(one_shot_settings(config, settings, model), _existing(clips), windows, rounds, form))
+    _exit_with(bench(one_shot_settings(config, settings, model), _existing(clips), windows, rounds, form, host=host))
 
 
 @app.command()

@@ -75,9 +75,9 @@ def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
         return build_token_planner(settings), []
     from daemon.engines.openai.engine import ask_servers
 
-    found = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
+    found, said = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
     away = "No server of engine.base_urls answers now: the start waits for one."
-    return found or RemoteTokenPlanner(), [] if found is not None else [away]
+    return found or RemoteTokenPlanner(), said if found is not None else [away]
 
 
 def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:
@@ -86,9 +86,12 @@ def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSetti
 
 
 @asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[tuple[Sampler, Engine]]:
-    """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is."""
-    sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
+async def started(settings: Settings, engine: Engine | None = None) -> AsyncIterator[tuple[Sampler, Engine]]:
+    """Hold a sampler and an engine that run, for a one-shot command; an engine that dies is said as it is.
+
+    The engine is the one that the settings mean, unless another is given.
+    """
+    sampler, engine = build_sampler(settings), engine or build_engine(settings, partial(check_prompts, settings))
     try:
         await sampler.start()
         await engine.start()

@@ -87,6 +87,8 @@ class ClipTask:
         )
         usage = Usage(done.prompt_tokens, done.vision_tokens, done.output_tokens)
         timing = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
+        if done.render_ms:
+            timing |= {"render_queue": done.render_queue_ms, "render": done.render_ms}
         detail = done.detail
         if not text and done.truncated:
             detail = detail or "the answer was cut off at generation.max_tokens before its first word"

@@ -46,8 +46,9 @@ class WindowFeeder:
                         go_on = await self._take_slot(window)
                     if not go_on:
                         break
-                    request = asyncio.create_task(self._describe(task, window))
-                    request.add_done_callback(partial(self._give_back, window))
+                    held = _Held(self._sampler, window)
+                    request = asyncio.create_task(self._describe(task, window, held))
+                    request.add_done_callback(partial(self._done, held))
                     buffer.put(request)
         except Exception as fault:
             error = fault
@@ -59,32 +60,30 @@ class WindowFeeder:
         try:
             await self._slots.acquire()
         except asyncio.CancelledError:
-            self._release(window)
+            _Held(self._sampler, window).give_back()
             raise
         if self._draining:
-            self._give_back(window)
+            self._slots.release()
+            _Held(self._sampler, window).give_back()
             return False
         return True
 
-    def _give_back(self, window: SampledWindow, request: "asyncio.Task[Caption] | None" = None) -> None:
+    def _done(self, held: "_Held", request: "asyncio.Task[Caption]") -> None:
         """Give back a window's slot and bytes. Runs even for a request that was cancelled before it began."""
-        if request is not None and not request.cancelled():
+        if not request.cancelled():
             request.exception()  # seen: when the engine dies, one clip's request tells it and nobody reads the others
         self._slots.release()
-        self._release(window)
+        held.give_back()
 
-    def _release(self, window: SampledWindow) -> None:
-        if isinstance(window, FrameSet):
-            self._sampler.release(window)
-
-    async def _describe(self, task: ClipTask, window: SampledWindow) -> Caption:
+    async def _describe(self, task: ClipTask, window: SampledWindow, held: "_Held") -> Caption:
         """Return one window's caption."""
         if isinstance(window, UnreadableWindow):
             return task.unreadable(window)
         task.in_engine += 1
         try:
             with self._metrics.in_engine(), tracing.span("describe window") as span:
-                done = await self._engine.describe(window, task.settings.prompt, task.request_id(window.window))
+                name = task.request_id(window.window)
+                done = await self._engine.describe(window, task.settings.prompt, name, held.rendered)
                 tracing.described(span, window, done)
         except EngineLost:
             self._on_engine_lost()
@@ -93,3 +92,41 @@ class WindowFeeder:
             task.in_engine -= 1
         self._metrics.observe_window(task.clip.source, window, done)
         return task.caption(window, done)
+
+
+class _Held:
+    """The bytes that one window holds: its frames until they are rendered, then what is rendered until the answer.
+
+    Rendered windows have bytes of their own, which come back with the engine's answers: neither they nor frames wait
+    for each other. One that is larger than all of these goes alone.
+    """
+
+    def __init__(self, sampler: Sampler, window: SampledWindow) -> None:
+        self._sampler, self._budget = sampler, sampler.rendered_budget
+        self._frames = window if isinstance(window, FrameSet) else None
+        self._rendered_bytes = 0
+        self._is_over = False
+
+    async def rendered(self, size_bytes: int) -> None:
+        """Hold what was rendered instead of the frames, as soon as there is room for it."""
+        frames, self._frames = self._frames, None
+        if frames is None:
+            return
+        self._sampler.release(frames)
+        frames.let_go()
+        reserved = min(size_bytes, self._budget.limit_bytes)
+        await self._budget.reserve(reserved)
+        if self._is_over:  # an engine that does not let go of an aborted request
+            self._budget.release(reserved)
+        else:
+            self._rendered_bytes = reserved
+
+    def give_back(self) -> None:
+        """Give back whatever is held."""
+        self._is_over = True
+        frames, self._frames = self._frames, None
+        if frames is not None:
+            self._sampler.release(frames)
+        reserved, self._rendered_bytes = self._rendered_bytes, 0
+        if reserved:
+            self._budget.release(reserved)

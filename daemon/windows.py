@@ -53,6 +53,8 @@ class FrameSet:
 
     ``pts_ns[k]`` is the time stamp of the frame that ``frames[k]`` really shows; ``substituted`` counts frames that
     the decoder did not give and that the one on screen before stands in for. ``decode_ms`` is what making it cost.
+    ``memory_file`` is the descriptor of the memory file that the frames are mapped from, open as long as they are
+    there; -1 where there is none.
     """
 
     window: Window
@@ -60,6 +62,7 @@ class FrameSet:
     pts_ns: tuple[int, ...] = field(repr=False)
     substituted: int = 0
     decode_ms: float = 0.0
+    memory_file: int = field(default=-1, repr=False)
 
     def __post_init__(self) -> None:
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[3] != 3:
@@ -67,6 +70,11 @@ class FrameSet:
         if not len(self.frames) == len(self.pts_ns) == len(self.window.sample_ns):
             raise ValueError(f"{len(self.frames)} frames for {len(self.window.sample_ns)} samples")
         self.frames.flags.writeable = False
+
+    def let_go(self) -> None:
+        """Let the pixels go, and the memory with them once nobody else holds it; the shape stays."""
+        object.__setattr__(self, "memory_file", -1)
+        object.__setattr__(self, "frames", np.broadcast_to(np.uint8(0), self.frames.shape))
 
     def __repr__(self) -> str:
         return f"FrameSet({self.window!r}, frames=uint8{list(self.frames.shape)})"

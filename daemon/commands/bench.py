@@ -23,6 +23,7 @@ from connectors.contract import CaptionStatus, Progress
 from connectors.errors import ExitCode, Poison, Reason
 from connectors.terminal import named_clip, terminal_route
 from daemon.build import build_pipeline, clip_settings, started
+from daemon.commands.bench_host import bench_host
 from daemon.commands.one_shot import SOURCE
 from daemon.commands.terminal import say, say_json, show_table
 from daemon.config.clip_settings import ClipSettings
@@ -72,8 +73,12 @@ class Held:
     windows: int
 
 
-async def bench(settings: Settings, clips: Sequence[Path], windows: int, rounds: int, form: str) -> ExitCode:
-    """Measure and print; 65 when a clip could not be captioned to its end."""
+async def bench(
+    settings: Settings, clips: Sequence[Path], windows: int, rounds: int, form: str, *, host: bool = False
+) -> ExitCode:
+    """Measure and print; 65 when a clip could not be captioned to its end. With ``host`` there is no model."""
+    if host:
+        return await bench_host(settings, clips, windows, form)
     async with started(settings) as (sampler, engine):
         held = await _decode(settings, sampler, clips)
         repeats = math.ceil(windows / held.windows)

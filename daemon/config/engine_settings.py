@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from connectors.section import Section
 
@@ -16,9 +16,13 @@ class VllmSettings(Section):
     model: str | None = Field("bundled", description="a folder, a Hugging Face name, or bundled (it knows only shapes)")
     tensor_parallel_size: PositiveInt = Field(1, description="devices that share each layer")
     pipeline_parallel_size: PositiveInt = Field(1, description="devices that share the stack of layers")
+    data_parallel_size: PositiveInt = Field(1, description="replicas of the model, each on devices of its own")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "half", "float"] = Field("auto", description="precision")
     quantization: str | None = Field(None, description="as vLLM names it")
     max_model_len: PositiveInt | None = Field(None, description="longest prompt plus answer; the model's own if null")
+    renderers: Literal["auto"] | NonNegativeInt = Field(
+        "auto", description="processes that make the model's tensors of frames; 0 is a thread of this one"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="anything else that vLLM's AsyncEngineArgs takes")
 
 
@@ -30,6 +34,9 @@ class OpenAISettings(Section):
     model: str = Field(description="the name that the servers know it by")
     api_key_file: Path | None = Field(None, description="a file that holds the key")
     slots: PositiveInt = Field(64, description="requests in flight at once, over all servers")
+    media: Literal["auto", "video", "images"] = Field(
+        "auto", description="windows as videos with times where a server takes them; video: never as images"
+    )
 
     @field_validator("base_urls")
     @classmethod

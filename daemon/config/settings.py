@@ -154,6 +154,9 @@ class LimitsSettings(Section):
 
     max_clips_in_flight: PositiveInt = Field(64, description="clips worked on at once, over all sources")
     in_flight_bytes: Bytes = Field(2**30, description="decoded frames and encoded clips together")
+    rendered_bytes: Bytes | None = Field(
+        None, description="what the model's requests hold until they are answered; null: a quarter of the memory"
+    )
     max_clip_bytes: Bytes = Field(2 * 2**30, description="a larger clip is rejected")
     max_pixels: PositiveInt = Field(8_912_896, description="width x height of a frame; 8,912,896 is 4096 x 2176")
     max_picture_pixels: PositiveInt = Field(
@@ -181,6 +184,7 @@ class TimeoutsSettings(Section):
     request_deadline_s: PositiveFloat = Field(120.0, description="a request to the engine is aborted after this")
     stall_s: PositiveFloat = Field(180.0, description="an engine without progress for this long is dead")
     decode_deadline_s: PositiveFloat = Field(60.0, description="decoding one window takes at most this")
+    render_deadline_s: PositiveFloat = Field(120.0, description="rendering one window takes at most this, once begun")
     max_attempts: PositiveInt = Field(3, description="tries before a clip is rejected")
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from connectors.contract import Clip
 from connectors.errors import Fatal, Poison, Reason, Transient
 from connectors.media.protocols import DistantMedia
+from daemon.config.machine import memory_bytes
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
 from daemon.decoding.clip_plan import ClipPlan, early_end, index_need, read_index, read_shown, readable_windows
@@ -25,6 +26,7 @@ from daemon.frame_look import ON_DEVICE, Look, MaxFrameSize
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
+_RENDERED_SHARE = 4  # of the memory, this part is for what the engine holds of windows that it has not answered
 _MANY_PACKETS = 15_000  # whose times are read in a few milliseconds
 _MANY_WINDOWS = 1_000  # which are looked through in 50 ms
 
@@ -50,6 +52,7 @@ class Sampler:
         both_bytes = frame_bytes or limits.in_flight_bytes
         self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
+        self.rendered_budget = ByteBudget(limits.rendered_bytes or memory_bytes() // _RENDERED_SHARE)
         self.windows_for_device: dict[str, int] = {}  # where a graphics card was asked for: by what decoded them
         required = limits.sandbox == "required"
         self.pool = DecoderPool(limits.decoders, limits.decoder_memory_bytes, required=required)
@@ -273,11 +276,11 @@ class Sampler:
             if len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
                 self.budget.release(filling.size_bytes)
                 return UnreadableWindow(window, "none of its frames can be decoded")
-            memory = filling.map()
+            memory, descriptor = filling.map()
         finally:
             filling.close()
         frames = memory.reshape(len(shown), plan.height, plan.width, 3)
-        return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms)
+        return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms, descriptor)
 
 
 def _ask_for_index(session: Session, is_open: bool) -> tuple[SendIndex, list[int]]:

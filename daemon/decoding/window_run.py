@@ -1,11 +1,7 @@
 """The windows of one clip between being asked for and being taken: their memory, and the request to fill it."""
 
 import asyncio
-import ctypes
-import fcntl
-import mmap
 import os
-import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,13 +9,8 @@ from numpy.typing import NDArray
 
 from daemon.decoding.clip_plan import ClipPlan
 from daemon.decoding.protocol import Decode, reading
+from daemon.memory_file import make, mapped_with_descriptor
 from daemon.windows import FrameSet, Window
-
-_MAP_FAILED = ctypes.c_void_p(-1).value
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 WINDOWS_AHEAD = 6  # decoded and not yet taken: enough to keep an engine fed, little enough to hold in memory
 
@@ -43,28 +34,14 @@ class WindowMemory:
     @classmethod
     def of(cls, size_bytes: int) -> "WindowMemory":
         """Make a memory file of a size that nobody can change any more: a child can't pull pages from under us."""
-        memory = os.memfd_create("captiond-window", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(memory, size_bytes)
-            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        except BaseException:
-            os.close(memory)
-            raise
-        return cls(memory, size_bytes)
+        return cls(make("captiond-window", size_bytes), size_bytes)
 
-    def map(self) -> NDArray[np.uint8]:
-        """Return the bytes as a read-only array, mapped without a copy until the array is gone.
+    def map(self) -> tuple[NDArray[np.uint8], int]:
+        """Return the bytes as a read-only array, mapped without a copy, and a descriptor that is closed with it.
 
-        :mod:`mmap` would keep a descriptor a window; with hundreds of windows in an engine that is too many.
+        There is none, -1, while many windows have one.
         """
-        address = _libc.mmap(None, self.size_bytes, mmap.PROT_READ, mmap.MAP_SHARED, self.memory, 0)
-        if address == _MAP_FAILED:
-            raise OSError(ctypes.get_errno(), "a window's memory can't be mapped")
-        block = (ctypes.c_ubyte * self.size_bytes).from_address(address)
-        weakref.finalize(block, _libc.munmap, address, self.size_bytes).atexit = False
-        array = np.ctypeslib.as_array(block)
-        array.flags.writeable = False
-        return array
+        return mapped_with_descriptor(self.memory, self.size_bytes)
 
     def close(self) -> None:
         """Close the descriptor; what is mapped stays."""

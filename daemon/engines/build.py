@@ -32,7 +32,10 @@ def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings, check
             from daemon.engines.vllm.engine import VllmEngine
 
             debug = settings.log.level == "debug"
-            return VllmEngine(engine, max_frames=most_frames(settings), debug=debug, check=check)
+            deadline_s = settings.timeouts.render_deadline_s
+            return VllmEngine(
+                engine, max_frames=most_frames(settings), render_deadline_s=deadline_s, debug=debug, check=check
+            )
         case FakeSettings():
             script = None if engine.script is None else FaultScript.read(engine.script)
             return FakeEngine(delay_ms=engine.delay_ms, slots=engine.slots, script=script, check=check)

@@ -1,5 +1,6 @@
 """The contract of every engine: it describes the frames of one window, and says how it is."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,17 +28,74 @@ class Completion:
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     logprobs: tuple[TokenLogprob, ...] = field(default=(), repr=False)
     detail: str = ""
+    render_queue_ms: float = 0.0
+    render_ms: float = 0.0
+
+
+@dataclass
+class ReplicaStatistics:
+    """The statistics that one replica of the model last gave. ``kv_cache_usage`` is a share of 1."""
+
+    steps: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv_cache_usage: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderingState:
+    """What an engine's renderers are doing now: processes that run, windows that wait for one, and are rendered.
+
+    ``replaced`` counts the processes that died and whose place another took.
+    """
+
+    processes: int = 0
+    waiting: int = 0
+    at_work: int = 0
+    replaced: int = 0
+
+
+# called with the bytes that the engine holds instead of the frames until it answers
+Rendered = Callable[[int], Awaitable[None]]
+
+
+async def unheeded(size_bytes: int) -> None:
+    """Take no notice that frames were rendered."""
 
 
 @dataclass
 class EngineStatistics:
-    """The statistics that the engine last gave. ``kv_cache_usage`` is a share of 1."""
+    """The statistics of all replicas of the model, by their number; an engine without replicas has one.
 
-    steps: int = 0
+    ``handed_over`` returns how many requests each replica was given and has not ended, where the engine knows: a
+    replica that hangs before its first step with a request has said nothing of it.
+    """
+
     completions: int = 0
-    running: int = 0
-    waiting: int = 0
-    kv_cache_usage: float = 0.0
+    replicas: dict[int, ReplicaStatistics] = field(default_factory=dict)
+    handed_over: Callable[[], Mapping[int, int]] = field(default=dict, repr=False)
+
+    @property
+    def steps(self) -> int:
+        return sum(one.steps for one in self.replicas.values())
+
+    @property
+    def running(self) -> int:
+        return sum(one.running for one in self.replicas.values())
+
+    @property
+    def waiting(self) -> int:
+        return sum(one.waiting for one in self.replicas.values())
+
+    @property
+    def kv_cache_usage(self) -> float:
+        """The share of all replicas' caches together, which are of one size."""
+        return sum(one.kv_cache_usage for one in self.replicas.values()) / max(1, len(self.replicas))
+
+    def held(self) -> dict[int, int]:
+        """Return how many requests each replica holds: those it was given, or those it last spoke of where more."""
+        given = self.handed_over()
+        return {number: max(one.running + one.waiting, given.get(number, 0)) for number, one in self.replicas.items()}
 
 
 class Engine(Protocol):
@@ -54,7 +112,7 @@ class Engine(Protocol):
 
     @property
     def slots(self) -> int:
-        """The number of requests that keep it busy: 2 x max_num_seqs for vLLM. Final after :meth:`start`."""
+        """The number of requests that keep it busy: 2 x max_num_seqs a replica for vLLM. Final after :meth:`start`."""
         ...
 
     @property
@@ -73,6 +131,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def rendering(self) -> RenderingState | None:
+        """The state of the renderers; None for an engine without any."""
+        ...
+
+    @property
     def planner(self) -> TokenPlanner:
         """The planner of a window's tokens. Only after :meth:`start`."""
         ...
@@ -81,8 +144,14 @@ class Engine(Protocol):
         """Load the model and answer one warm-up request."""
         ...
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
-        """Return the model's answer for one window. ``request_id`` is unique and begins with the clip's id."""
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        """Return the model's answer for one window. ``request_id`` is unique and begins with the clip's id.
+
+        ``rendered`` is awaited once, when the window is rendered and before the model gets it: from then on the frames
+        are not looked at, and their memory may go.
+        """
         ...
 
     async def wait_dead(self) -> None:

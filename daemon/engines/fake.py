@@ -13,7 +13,7 @@ import yaml
 
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.model.token_planner import Check, check_context
 from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt
@@ -65,7 +65,7 @@ _NAMES = {"never_returns", "kills", "fails", "refuses", "empty", "cut_off"}
 class FakeEngine:
     """Describes frames by their number, size, mean colour and times. See :class:`daemon.engines.contract.Engine`."""
 
-    model_id, waiting_for, statistics = "fake", "", None
+    model_id, waiting_for, statistics, rendering = "fake", "", None, None
 
     def __init__(
         self,
@@ -87,7 +87,9 @@ class FakeEngine:
         """Check the configuration; there is no model."""
         self._check(self.planner)
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         """Return a text that depends on the window and its frames alone."""
         begun = time.monotonic()
         self._raise_if_dead()
@@ -95,6 +97,8 @@ class FakeEngine:
         number = len(self.requests)
         prompt_tokens = self.planner.tokens(len(frames.frames), prompt)
         check_context(prompt_tokens, prompt.max_tokens, _MAX_MODEL_LEN)
+        words, cut_off = self._words(frames, prompt, request_id)
+        await rendered(0)
         self._strike(number, request_id)
         try:
             await self._wait(number, request_id)
@@ -110,12 +114,11 @@ class FakeEngine:
         if self._named(self.script.refuses, request_id):
             raise Poison(Reason.ENGINE_REFUSED, "the script says so", origin="engine")
         self.progress += 1
-        words, cut_off = self._words(frames, prompt, request_id)
         return Completion(
             " ".join(words),
             cut_off,
             prompt_tokens,
-            len(frames.frames) * _TOKENS_A_FRAME,
+            len(frames.pts_ns) * _TOKENS_A_FRAME,
             len(words),
             engine_ms=(time.monotonic() - begun) * 1000,
             logprobs=() if prompt.logprobs is None else tuple(_logprob(word, prompt.logprobs) for word in words),

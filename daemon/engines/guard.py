@@ -8,8 +8,9 @@ import sys
 from typing import TextIO
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engines.contract import Completion, Engine, EngineStatistics
+from daemon.engines.contract import Completion, Engine, EngineStatistics, Rendered, RenderingState, unheeded
 from daemon.engines.model.token_planner import TokenPlanner
+from daemon.engines.stalls import ReplicaStalls
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -48,6 +49,10 @@ class EngineWrapper:
         return self._engine.statistics
 
     @property
+    def rendering(self) -> RenderingState | None:
+        return self._engine.rendering
+
+    @property
     def planner(self) -> TokenPlanner:
         return self._engine.planner
 
@@ -57,9 +62,12 @@ class GuardedEngine(EngineWrapper):
 
     1. A request that takes longer than ``request_deadline_s`` while the engine gets on with others is aborted:
        :class:`Transient`, reason ``engine_deadline``. One during which nothing at all moved is given as long again,
-       until something moves or the engine counts as dead: a hanging engine is no clip's fault.
+       until something moves or the engine counts as dead: a hanging engine is no clip's fault. It begins when the
+       model has the request: a window waits for its rendering as long as others are rendered, which has a deadline of
+       its own.
     2. While requests are in flight and :attr:`Engine.progress` stands still for ``stall_s``, the engine counts as dead:
-       the stacks of all threads and tasks go to ``dump_to`` first.
+       the stacks of all threads and tasks go to ``dump_to`` first. So it does when one of its replicas holds requests
+       and makes no step for as long, whatever the others do; while one stands still, no deadline passes.
     3. Once the engine is dead, in this way or by its own account, every request that waits and every later one raises
        :class:`EngineLost`, and so does :meth:`wait_dead`.
 
@@ -73,14 +81,16 @@ class GuardedEngine(EngineWrapper):
         super().__init__(engine)
         self._request_deadline_s, self._stall_s = request_deadline_s, stall_s
         self._dump_to = dump_to
-        self._waits: set[asyncio.Future[None]] = set()  # one for each request that the engine holds
+        self._requests: set[asyncio.Future[None]] = set()  # one for each request
+        self._waits: set[asyncio.Future[None]] = set()  # one for each request that the model has
         self._lost = asyncio.Event()
         self._why = "the engine died"
         self._watchers: list[asyncio.Task[None]] = []
+        self._replicas = ReplicaStalls(engine)
 
     @property
     def in_flight(self) -> int:
-        """The number of requests that the engine holds now."""
+        """The number of requests that the model has now."""
         return len(self._waits)
 
     async def start(self) -> None:
@@ -92,21 +102,34 @@ class GuardedEngine(EngineWrapper):
         """Watch an engine that has started."""
         self._watchers = [asyncio.create_task(self._watch_death()), asyncio.create_task(self._watch_progress())]
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
-        """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s``."""
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s`` of its rendering."""
         self._raise_if_lost()
-        request = asyncio.create_task(self._engine.describe(frames, prompt, request_id))
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        is_rendered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def begin(size_bytes: int) -> None:
+            await rendered(size_bytes)
+            if over in self._requests:  # else it was given up meanwhile
+                self._waits.add(over)
+            _end(is_rendered)
+
+        request = asyncio.create_task(self._engine.describe(frames, prompt, request_id, begin))
         request.add_done_callback(lambda _: _end(over))
-        self._waits.add(over)
+        self._requests.add(over)
         try:
-            await self._until_late(over)
+            await asyncio.wait({over, is_rendered}, return_when=asyncio.FIRST_COMPLETED)
+            if not over.done():
+                await self._until_late(over)
             if request.done():
                 return self._answer(request)
             self._raise_if_lost()
             detail = f"the engine gave no answer within {self._request_deadline_s:g} s"
             raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine")
         finally:
+            self._requests.discard(over)
             self._waits.discard(over)
             await _let_go(request)
 
@@ -116,7 +139,8 @@ class GuardedEngine(EngineWrapper):
             seen = self.progress
             limit_s = self._request_deadline_s
             done, _ = await asyncio.wait({over}, timeout=limit_s)
-            if done or self.progress != seen:
+            replica_hangs = self._replicas.longest_s > limit_s / 2
+            if done or (self.progress != seen and not replica_hangs):
                 return
 
     def _answer(self, request: "asyncio.Task[Completion]") -> Completion:
@@ -143,7 +167,7 @@ class GuardedEngine(EngineWrapper):
 
     def _end_waits(self) -> None:
         self._lost.set()
-        for over in self._waits:
+        for over in self._requests:
             _end(over)
 
     def _raise_if_lost(self) -> None:
@@ -169,16 +193,20 @@ class GuardedEngine(EngineWrapper):
         clock = asyncio.get_running_loop().time
         look_s = min(_LONGEST_LOOK_S, self._stall_s / _LOOKS_PER_STALL)
         stalled_s, seen, looked_s = 0.0, self.progress, clock()
-        while stalled_s < self._stall_s:
+        while stalled_s < self._stall_s and not (hanging := self._replicas.over(self._stall_s)):
             await asyncio.sleep(look_s)
             now_s, now = clock(), self.progress
+            passed_s = min(now_s - looked_s, _LATE_LOOK * look_s)
             if now != seen:
                 stalled_s = 0.0
             elif self._waits:
-                stalled_s += min(now_s - looked_s, _LATE_LOOK * look_s)
+                stalled_s += passed_s
+            self._replicas.look(passed_s)
             seen, looked_s = now, now_s
-        self._dump_stacks()
-        self._lose(f"no progress for {self._stall_s:g} s with {self.in_flight} requests in flight")
+        with contextlib.suppress(OSError, ValueError):  # a log that can't be written keeps no dead engine alive
+            self._dump_stacks()
+        whose = f" of {hanging}" if hanging else ""
+        self._lose(f"no progress{whose} for {self._stall_s:g} s with {self.in_flight} requests in flight")
 
     def _dump_stacks(self) -> None:
         """Write the stacks of every thread and every task: what a person needs to see where it hangs."""

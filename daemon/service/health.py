@@ -17,7 +17,7 @@ from connectors.messages.safe_text import escaped
 from connectors.messages.url_secrets import mask_urls
 from daemon import __version__
 from daemon.decoding.sampler import Sampler
-from daemon.engines.contract import Engine
+from daemon.engines.contract import Engine, EngineStatistics
 from daemon.telemetry.metrics import Metrics, Readings
 
 RATE_SPAN_S = 60.0  # rates are over the last minute, or over the time since the start where that is less
@@ -192,6 +192,7 @@ class Health:
                 ("encoded",): self._encoded_bytes(),
                 ("frames",): budget.held_bytes,
                 ("indices",): self.sampler.index_budget.held_bytes,
+                ("rendered",): self.sampler.rendered_budget.held_bytes,
             },
             "captiond_in_flight_bytes_limit": {(): self._limit_bytes},
             "captiond_decoders": {(): len(self.sampler.pool.pids)},
@@ -205,9 +206,14 @@ class Health:
             "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
             "captiond_build_info": {(__version__, mask_urls(engine.model_id)): 1.0},
         }
+        if (rendering := engine.rendering) is not None:
+            found["captiond_renderers"] = {(): rendering.processes}
+            found["captiond_renderers_replaced_total"] = {(): rendering.replaced}
+            found["captiond_render_queue"] = {("waiting",): rendering.waiting, ("rendering",): rendering.at_work}
         if (statistics := engine.statistics) is not None:
             found["captiond_engine_queue"] = {("running",): statistics.running, ("waiting",): statistics.waiting}
             found["captiond_engine_kv_cache_ratio"] = {(): statistics.kv_cache_usage}
+            found |= _of_replicas(statistics)
         return found
 
     def _encoded_bytes(self) -> int:
@@ -218,6 +224,16 @@ class Health:
 
     def _events(self) -> dict[tuple[str, ...], float]:
         return {(route.name, event): float(n) for route in self.routes for event, n in route.counters.items()}
+
+
+def _of_replicas(statistics: EngineStatistics) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the readings of each replica: one whose requests stay and whose steps don't rise is what hangs."""
+    replicas = statistics.replicas.items()
+    return {
+        "captiond_engine_replica_requests": {(str(number),): n for number, n in statistics.held().items()},
+        "captiond_engine_replica_kv_cache_ratio": {(str(number),): one.kv_cache_usage for number, one in replicas},
+        "captiond_engine_replica_steps_total": {(str(number),): one.steps for number, one in replicas},
+    }
 
 
 def _of(counter: Counter | Gauge, source: str) -> int:

@@ -45,7 +45,7 @@ TABLE: tuple[Row, ...] = (
     Row("captiond_captions_total", "counter", ("source", "status"), "Windows published."),
     Row("captiond_frames_substituted_total", "counter", ("source",), "Frames that the one before stands in for."),
     Row("captiond_tokens_total", "counter", ("source", "kind"), "Tokens: prompt, vision and output."),
-    Row("captiond_stage_seconds", "histogram", ("source", "stage"), "Time in plan, decode, queue, engine and publish."),
+    Row("captiond_stage_seconds", "histogram", ("source", "stage"), "Time in each stage, from plan to publish."),
     Row("captiond_engine_busy_seconds_total", "counter", (), "Time in which the engine held any window.", read=True),
     Row("captiond_reloads_total", "counter", ("result",), "Reloads: applied, unchanged or refused."),
     Row("captiond_clips_waiting", "gauge", ("source",), "Clips that wait for a slot."),
@@ -56,7 +56,13 @@ TABLE: tuple[Row, ...] = (
     Row("captiond_engine_progress_total", "counter", (), "Steps and completions of the engine.", read=True),
     Row("captiond_engine_queue", "gauge", ("state",), "vLLM's own requests: running and waiting.", read=True),
     Row("captiond_engine_kv_cache_ratio", "gauge", (), "Share of vLLM's KV cache in use.", read=True),
-    Row("captiond_in_flight_bytes", "gauge", ("kind",), "Bytes held: encoded clips, and frames.", read=True),
+    Row("captiond_renderers", "gauge", (), "Rendering processes that run.", read=True),
+    Row("captiond_renderers_replaced_total", "counter", (), "Renderers that ended and were replaced.", read=True),
+    Row("captiond_render_queue", "gauge", ("state",), "Windows waiting for a renderer, and being rendered.", read=True),
+    Row("captiond_in_flight_bytes", "gauge", ("kind",), "Bytes held: clips, frames, rendered windows.", read=True),
+    Row("captiond_engine_replica_requests", "gauge", ("replica",), "Requests that this replica holds.", read=True),
+    Row("captiond_engine_replica_kv_cache_ratio", "gauge", ("replica",), "Share of its KV cache in use.", read=True),
+    Row("captiond_engine_replica_steps_total", "counter", ("replica",), "Steps of this replica.", read=True),
     Row("captiond_in_flight_bytes_limit", "gauge", (), "limits.in_flight_bytes.", read=True),
     Row("captiond_decoders", "gauge", (), "Decoding processes that run.", read=True),
     Row(
@@ -166,7 +172,10 @@ class Metrics:
 
     def observe_window(self, source: str, frames: FrameSet, done: Completion) -> None:
         """Count what one answered window cost."""
-        for stage, ms in (("decode", frames.decode_ms), ("queue", done.queue_ms), ("engine", done.engine_ms)):
+        stages = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
+        if done.render_ms:
+            stages |= {"render_queue": done.render_queue_ms, "render": done.render_ms}
+        for stage, ms in stages.items():
             self.stage_seconds.labels(source, stage).observe(ms / 1000)
         for kind, tokens in (
             ("prompt", done.prompt_tokens),

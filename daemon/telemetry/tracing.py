@@ -78,6 +78,8 @@ def described(current: trace.Span, frames: FrameSet, done: Completion) -> None:
                 "captiond.window": frames.window.index,
                 "captiond.frames": len(frames.pts_ns),
                 "captiond.decode_ms": frames.decode_ms,
+                "captiond.render_queue_ms": done.render_queue_ms,
+                "captiond.render_ms": done.render_ms,
                 "captiond.queue_ms": done.queue_ms,
                 "captiond.engine_ms": done.engine_ms,
                 "gen_ai.usage.input_tokens": done.prompt_tokens,

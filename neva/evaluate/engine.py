@@ -1,5 +1,7 @@
 """The engine of an evaluation: the daemon's own, set up by NeVA's keys, behind NeVA's preparation of frames."""
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
-from daemon.engines.contract import Completion, Engine
+from daemon.engines.contract import Completion, Engine, Rendered, unheeded
 from daemon.engines.guard import EngineWrapper
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
@@ -92,13 +94,16 @@ class NevaEngine(EngineWrapper):
         """Load the model."""
         await self._engine.start()
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         """Prepare the frames, then ask the model."""
-        shown = prepare_frames(frames.frames, self._aspect_ratio, CLIP, legacy_bgr=self._legacy_bgr)
+        prepare = partial(prepare_frames, frames.frames, self._aspect_ratio, CLIP, legacy_bgr=self._legacy_bgr)
+        shown = await asyncio.to_thread(prepare)
         if shown is not frames.frames:
-            shown = np.ascontiguousarray(shown)
+            shown = await asyncio.to_thread(np.ascontiguousarray, shown)
             frames = FrameSet(frames.window, shown, frames.pts_ns, frames.substituted, frames.decode_ms)
-        return await self._engine.describe(frames, prompt, request_id)
+        return await self._engine.describe(frames, prompt, request_id, rendered)
 
     async def wait_dead(self) -> None:
         """Raise :class:`connectors.errors.EngineLost` when the engine has died."""

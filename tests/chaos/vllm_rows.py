@@ -21,8 +21,10 @@ CLIPS_IN_FLIGHT = 2
 WINDOWS_OF_SUSPECTS = CLIPS_IN_FLIGHT * WINDOWS_EACH
 
 
-def write_config(folder: Path) -> Path:
-    """Write a configuration whose captions take a while."""
+def write_config(
+    folder: Path, *, clips_in_flight: int = CLIPS_IN_FLIGHT, replicas: int = 1, args: str = "", stall_s: float = 180.0
+) -> Path:
+    """Write a configuration whose captions take a while; ``args`` is more of ``engine.args``, after a comma."""
     config = folder / "captiond.yaml"
     config.write_text(
         "sources:\n  load: {kind: folder, path: inbox, settle_s: 0.1, scan_s: 1.0}\n"
@@ -30,20 +32,22 @@ def write_config(folder: Path) -> Path:
         "windows: {window_s: 1.0, stride_s: 1.0, min_tail_s: 0.5}\n"
         "frames: {num_frames: 2}\n"
         "generation: {min_tokens: 16, max_tokens: 16}\n"
-        "engine: {kind: vllm, model: bundled, max_model_len: 1024, args: {enforce-eager: true, max-num-seqs: 2}}\n"
-        f"limits: {{max_clips_in_flight: {CLIPS_IN_FLIGHT}}}\n"
+        f"engine: {{kind: vllm, model: bundled, max_model_len: 1024, data_parallel_size: {replicas}, "
+        f"args: {{enforce-eager: true, max-num-seqs: 2{args}}}}}\n"
+        f"limits: {{max_clips_in_flight: {clips_in_flight}}}\n"
+        f"timeouts: {{stall_s: {stall_s}}}\n"
         "http: null\nlog: {level: info}\n"
     )
     return config
 
 
-def engine_of(pid: int) -> tuple[str, int]:
-    """Return the mark of a daemon's engine, and the process that is its core."""
+def engine_of(pid: int) -> tuple[str, list[int]]:
+    """Return the mark of a daemon's engine, and the processes that are its cores, one a replica."""
     threads = Path(f"/proc/{pid}/task").iterdir()
     children = [child for thread in threads for child in map(int, (thread / "children").read_text().split())]
     mark = next(filter(None, map(_mark_of, children)))
     cores = [one for one in marked_processes(mark) if "EngineCor" in Path(f"/proc/{one}/comm").read_text()]
-    return mark, cores[0]
+    return mark, sorted(cores, key=lambda one: Path(f"/proc/{one}/cmdline").read_text())
 
 
 def _mark_of(pid: int) -> str:
@@ -54,20 +58,25 @@ def _mark_of(pid: int) -> str:
     return next((entry.decode().partition("=")[2] for entry in entries if entry.startswith(f"{MARK}=".encode())), "")
 
 
-def strike(config: Path, *, core: bool) -> tuple[list[str], float]:
-    """Start a daemon, kill its engine's core or itself under load; return what is wrong and how long the end took."""
+def under_load(config: Path, windows: int) -> "subprocess.Popen[bytes]":
+    """Start a daemon and return it when it has written so many captions, or has ended."""
     captions = config.parent / "captions"
-    before = lines_written(captions)
-    wanted = before + (WINDOWS_OF_SUSPECTS + 2 if core else 2)
+    wanted = lines_written(captions) + windows
     command = [sys.executable, "-m", "daemon", "run", "--once", "-c", str(config)]
     with (config.parent / "daemon.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     deadline_s = time.monotonic() + FINISH_S
     while lines_written(captions) < wanted and process.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.05)
+    return process
+
+
+def strike(config: Path, *, core: bool) -> tuple[list[str], float]:
+    """Start a daemon, kill its engine's core or itself under load; return what is wrong and how long the end took."""
+    process = under_load(config, WINDOWS_OF_SUSPECTS + 2 if core else 2)
     if process.poll() is not None:
         return [f"the load was over before it was struck: exit {process.returncode}"], 0.0
-    mark, engine = engine_of(process.pid)
+    mark, (engine,) = engine_of(process.pid)
     begun_s = time.monotonic()
     os.kill(engine if core else process.pid, signal.SIGKILL)
     code = process.wait(timeout=FINISH_S)

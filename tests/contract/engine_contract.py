@@ -102,6 +102,23 @@ class EngineContract:
         assert planned.value.reason == asked.value.reason == Reason.OVER_CONTEXT
         assert "generation.max_tokens" in asked.value.detail
 
+    async def test_says_once_that_the_frames_are_rendered_and_looks_at_them_no_more(self, engine: Engine) -> None:
+        window, said = noise(*self.shape, seed=3), list[int]()
+        pixels = window.frames.copy()
+        lent = replace(window, frames=pixels[:])
+
+        async def rendered(size_bytes: int) -> None:
+            said.append(size_bytes)
+            pixels.fill(255)
+            lent.let_go()
+
+        kept = await engine.describe(window, ASK, "clip/0/15")
+        done = await engine.describe(lent, ASK, "clip/0/16", rendered)
+
+        assert len(said) == 1
+        assert said[0] >= 0
+        assert (done.text, done.vision_tokens) == (kept.text, kept.vision_tokens)
+
     async def test_progress_rises_with_every_answer(self, engine: Engine) -> None:
         before = engine.progress
 

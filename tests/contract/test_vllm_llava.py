@@ -179,6 +179,9 @@ async def test_a_server_says_what_the_engine_here_says(engine: VllmEngine, llava
         server = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny"), request_deadline_s=60.0)
         try:
             await asyncio.wait_for(server.start(), 400)
+            (said,) = await server.learn_forms()
+            assert "as images and not as videos: the server answers 400" in said  # it was started without the flag
+            assert "--trust-request-mm-kwargs" in said
             for seed, shape in enumerate(SHAPES):
                 here = await engine.describe(noise(*shape, seed=seed), LONG, f"clip/{seed}/here")
                 there = await server.describe(noise(*shape, seed=seed), LONG, f"clip/{seed}/there")

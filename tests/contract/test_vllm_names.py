@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from daemon.engines.openai.request import TIMES
 from daemon.engines.vllm.output import StepLogger
 from testing.repository import ROOT
 from tests.contract.vllm_sources import Sources, installed, newest
@@ -18,13 +19,23 @@ LIBRARY = ROOT / "daemon" / "engines" / "vllm" / "library.py"
 ATTRIBUTES = {
     "vllm.v1.engine.async_llm.AsyncLLM": {
         *("from_engine_args", "generate", "shutdown", "errored"),
-        *("output_handler", "renderer", "model_config", "vllm_config"),
+        *("output_handler", "renderer", "model_config", "vllm_config", "engine_core"),
     },
-    "vllm.config.VllmConfig": {"model_config", "scheduler_config"},
-    "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len"},
+    "vllm.config.VllmConfig": {"model_config", "scheduler_config", "cache_config", "parallel_config"},
+    "vllm.config.ModelConfig": {"is_multimodal_model", "hf_config", "max_model_len", "multimodal_config"},
+    "vllm.config.MultiModalConfig": {"mm_processor_cache_gb", "mm_ipc_gpu_memory_gb"},
+    "vllm.config.CacheConfig": {"enable_prefix_caching"},
     "vllm.config.SchedulerConfig": {"max_num_seqs"},
-    "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt"},
-    "vllm.renderers.base.BaseRenderer": {"render_cmpl_async"},
+    "vllm.renderers.base.BaseRenderer": {"render_cmpl", "render_cmpl_async"},
+    "vllm.inputs.MultiModalInput": {
+        *("type", "prompt_token_ids", "prompt", "mm_kwargs", "mm_hashes", "mm_placeholders"),
+    },
+    "vllm.v1.serial_utils.MsgpackEncoder": {"encode"},
+    "vllm.v1.serial_utils.MsgpackDecoder": {"decode"},
+    "vllm.v1.engine.core_client.MPClient": {"engine_ranks_managed"},
+    "vllm.v1.engine.core_client.DPLBAsyncMPClient": {"engine_ranks_managed", "engine_inflight"},
+    "vllm.config.ParallelConfig": {"tensor_parallel_size"},
+    "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt", "mm_encoder_only"},
     "vllm.multimodal.processing.BaseMultiModalProcessor": {
         *("apply", "info", "_apply_hf_processor", "_get_prompt_updates"),
         *("_apply_token_matches", "_apply_prompt_updates_via_text"),
@@ -41,9 +52,14 @@ ATTRIBUTES = {
     "vllm.outputs.RequestOutput": {"outputs", "metrics", "prompt_token_ids"},
     "vllm.outputs.CompletionOutput": {"text", "token_ids", "logprobs", "finish_reason"},
     "vllm.v1.metrics.stats.RequestStateStats": {"queued_ts", "scheduled_ts", "last_token_ts"},
-    "vllm.v1.metrics.stats.SchedulerStats": {"num_running_reqs", "num_waiting_reqs", "kv_cache_usage"},
+    "vllm.v1.metrics.stats.SchedulerStats": {
+        *("num_running_reqs", "num_waiting_reqs", "num_skipped_waiting_reqs", "kv_cache_usage"),
+    },
     "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
     "vllm.sampling_params.RequestOutputKind": {"FINAL_ONLY"},
+    "vllm.entrypoints.openai.chat_completion.protocol.ChatCompletionRequest": {"media_io_kwargs"},
+    "vllm.renderers.online_renderer.OnlineRenderer": {"trust_request_mm_kwargs"},
+    "vllm.entrypoints.serve.engine.protocol.ModelCard": {"owned_by", "max_model_len"},
 }
 
 PARAMETERS = {
@@ -52,8 +68,10 @@ PARAMETERS = {
     "vllm.v1.engine.async_llm.AsyncLLM.shutdown": {"timeout"},
     "vllm.renderers.hf.resolve_chat_template": {"model_config"},
     "vllm.renderers.hf.resolve_chat_template_content_format": {"model_config"},
-    "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats"},
+    "vllm.v1.metrics.loggers.StatLoggerBase.record": {"scheduler_stats", "iteration_stats", "engine_idx"},
 }
+
+VARIABLES = {"vllm.distributed.parallel_state._TP", "vllm.distributed.parallel_state._PP"}
 
 
 def imported() -> Iterator[str]:
@@ -82,6 +100,10 @@ def test_every_import_is_there(sources: Sources) -> None:
     assert {path for path in wanted if sources.find(path) is None} == set()
 
 
+def test_every_variable_is_there(sources: Sources) -> None:
+    assert {path for path in VARIABLES if sources.find(path) is None} == set()
+
+
 @pytest.mark.parametrize("path", ATTRIBUTES)
 def test_every_attribute_is_there(sources: Sources, path: str) -> None:
     assert ATTRIBUTES[path] - sources.attributes(path) == set()
@@ -96,6 +118,15 @@ def test_the_logger_of_steps_has_every_method_that_is_called(sources: Sources) -
     base = "vllm.v1.metrics.loggers.StatLoggerBase"
 
     assert {name for name in sources.attributes(base) if not name.startswith("_")} - set(dir(StepLogger)) == set()
+
+
+def test_a_server_reads_what_a_request_says_of_a_video(sources: Sources) -> None:
+    module = sources.module("vllm.multimodal.media.video")
+    assert module is not None
+    read = {node.value for node in ast.walk(module) if isinstance(node, ast.Constant)}
+    read |= {node.arg for node in ast.walk(module) if isinstance(node, ast.arg)}
+
+    assert {"video/jpeg", "num_frames", *TIMES} - read == set()
 
 
 def test_what_is_not_there_is_noticed(sources: Sources) -> None:

@@ -51,7 +51,7 @@ async def running(model: Path, *, max_frames: int = MAX_FRAMES, **changes: Any) 
 
 
 @asynccontextmanager
-async def serving(model: Path, port: int | None = None) -> AsyncIterator[str]:
+async def serving(model: Path, port: int | None = None, *flags: str) -> AsyncIterator[str]:
     """Run vLLM's own server over a tiny model, called ``tiny``, on loopback; its address comes before it answers."""
     port = port or free_port()
     options = {
@@ -64,7 +64,7 @@ async def serving(model: Path, port: int | None = None) -> AsyncIterator[str]:
         "max-num-seqs": 4,
         "limit-mm-per-prompt": f'{{"image": {MAX_FRAMES}}}',
     }
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *flags]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     environment = {**os.environ, **ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}

@@ -96,9 +96,9 @@ def around(components: Any, struck: Struck) -> Any:
             return await self.inner.plan(clip, *rest)
 
     class Engine(Handing):
-        async def describe(self, frames: Any, prompt: Any, request_id: str) -> Any:
+        async def describe(self, frames: Any, prompt: Any, request_id: str, *rest: Any) -> Any:
             struck.requested(request_id)
-            return await self.inner.describe(frames, prompt, request_id)
+            return await self.inner.describe(frames, prompt, request_id, *rest)
 
     class Route(Handing):
         async def publish(self, progress: Any) -> None:

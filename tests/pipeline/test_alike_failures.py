@@ -17,7 +17,7 @@ from daemon.alike_failures import AlikeFailures
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.sampler import Sampler
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.pipeline import Pipeline
 from daemon.prompts.prompt import Prompt
@@ -42,10 +42,12 @@ class GatedEngine(FakeEngine):
 
     slow, goes_on = "none", asyncio.Event()
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         if self.slow in request_id:
             await self.goes_on.wait()
-        return await super().describe(frames, prompt, request_id)
+        return await super().describe(frames, prompt, request_id, rendered)
 
 
 class House:

@@ -3,7 +3,7 @@
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,15 @@ from daemon.engines.model.bundled import BUNDLED, bundled_model
 
 # what vLLM's attention on the CPU has kernels for
 _CPU_HEAD_DIMS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+_TOWER = "the vision tower"
+# the executors of vLLM whose ranks run where the engine's core runs; others place theirs on hosts of their own choice
+_EXECUTORS_HERE = (None, "mp", "uni")
 
 
-def resolve_model(settings: VllmSettings) -> tuple[str, str]:
+def resolve_model(settings: VllmSettings, *, weights: bool = True) -> tuple[str, str]:
     """Return where the model is (a folder, or a name for the hub) and what messages call it.
+
+    Without ``weights`` a folder of its configuration and processor is enough.
 
     Raises:
         ConfigurationError: none is named, or the folder has no model in it.
@@ -34,7 +39,7 @@ def resolve_model(settings: VllmSettings) -> tuple[str, str]:
         return settings.model, settings.model
     if not (folder / "config.json").is_file():
         raise ConfigurationError(f"{settings.model} holds no config.json", path="engine.model")
-    if not any(path.suffix in (".safetensors", ".bin", ".pt", ".gguf") for path in folder.iterdir()):
+    if weights and not any(path.suffix in (".safetensors", ".bin", ".pt", ".gguf") for path in folder.iterdir()):
         raise ConfigurationError(f"{settings.model} holds no weights", path="engine.model")
     return str(folder.resolve()), folder.resolve().name
 
@@ -55,16 +60,21 @@ def local_config(model: str) -> dict[str, Any] | None:
     return config
 
 
-def check_parallel(settings: VllmSettings, config: Mapping[str, Any]) -> None:
+def check_parallel(
+    settings: VllmSettings, config: Mapping[str, Any], *, tower_fits: Callable[[], bool] | None = None
+) -> None:
     """Refuse a model whose heads or layers can't be shared between the devices asked for.
+
+    ``tower_fits`` is asked where the vision tower's heads can't be divided: some of vLLM's classes then keep a whole
+    tower on each device, and only the class can say so. Without it, ``mm_encoder_tp_mode`` is taken at its word.
 
     Raises:
         ConfigurationError: naming ``engine.tensor_parallel_size`` or ``engine.pipeline_parallel_size``.
     """
     ranks, path = settings.tensor_parallel_size, "engine.tensor_parallel_size"
-    text = text_config(config)
-    for what, heads in _shared_heads(config, text, settings):
-        if heads % ranks:
+    text, fits = text_config(config), tower_fits or (lambda: _argument(settings, "mm_encoder_tp_mode") == "data")
+    for what, heads in _shared_heads(config, text):
+        if heads % ranks and not (what == _TOWER and fits()):
             message = f"{what} has {heads} attention heads, which {ranks} devices can't share"
             raise ConfigurationError(message, path=path)
     kv_heads = text.get("num_key_value_heads")
@@ -77,18 +87,21 @@ def check_parallel(settings: VllmSettings, config: Mapping[str, Any]) -> None:
         raise ConfigurationError(message, path="engine.pipeline_parallel_size")
 
 
-def _shared_heads(
-    config: Mapping[str, Any], text: Mapping[str, Any], settings: VllmSettings
-) -> Iterator[tuple[str, int]]:
+def _shared_heads(config: Mapping[str, Any], text: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Yield each tower's name and number of heads, where its configuration says so."""
     if isinstance(heads := text.get("num_attention_heads"), int):
         yield "the language model", heads
-    whole_tower = settings.args.get("mm_encoder_tp_mode", settings.args.get("mm-encoder-tp-mode")) == "data"
     vision = config.get("vision_config")
-    if isinstance(vision, Mapping) and not whole_tower:
+    if isinstance(vision, Mapping):
         heads = vision.get("num_attention_heads", vision.get("num_heads"))
         if isinstance(heads, int):
-            yield "the vision tower", heads
+            yield _TOWER, heads
+
+
+def _argument(settings: VllmSettings, name: str) -> Any:
+    """Return the value in ``engine.args`` of an argument of vLLM, with hyphens or underscores; None where not given."""
+    given = settings.args.items()
+    return next((value for key, value in given if key.lstrip("-").replace("-", "_") == name), None)
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -124,17 +137,50 @@ def count_devices() -> int | None:
     return len(gpus) or None
 
 
+def local_ranks(settings: VllmSettings) -> int | None:
+    """Return how many ranks vLLM runs on this host; None where its executor alone decides, as Ray's does.
+
+    Each replica has TP x PP ranks. ``nnodes`` hosts share all ranks evenly; else ``data_parallel_size_local`` says how
+    many of the replicas are here, and a replica that is named by its rank is here alone.
+    """
+    if _argument(settings, "distributed_executor_backend") not in _EXECUTORS_HERE:
+        return None
+    if _argument(settings, "data_parallel_backend") == "ray":
+        return None
+    replicas, hosts = settings.data_parallel_size, _count(settings, "nnodes") or 1
+    each = settings.tensor_parallel_size * settings.pipeline_parallel_size
+    each *= _count(settings, "prefill_context_parallel_size") or 1
+    if _argument(settings, "data_parallel_rank") is not None or _argument(settings, "data_parallel_external_lb"):
+        return -(-each // max(1, hosts // replicas))
+    if hosts > 1:
+        return -(-each * replicas // hosts)
+    here = _count(settings, "data_parallel_size_local")
+    return each * (replicas if here is None else here)
+
+
+def _count(settings: VllmSettings, name: str) -> int | None:
+    """Return a number in ``engine.args``; None where it is not given, or is none, which vLLM's own types refuse."""
+    value = _argument(settings, name)
+    return value if isinstance(value, int) else None
+
+
 def check_devices(settings: VllmSettings) -> None:
-    """Refuse more ranks than there are devices.
+    """Refuse more ranks on this host than it has devices.
 
     Raises:
-        ConfigurationError: naming ``engine.tensor_parallel_size``.
+        ConfigurationError: naming ``engine.tensor_parallel_size`` or ``engine.data_parallel_size``.
     """
-    ranks, devices = settings.tensor_parallel_size * settings.pipeline_parallel_size, count_devices()
-    if devices is not None and ranks > devices:
-        what = "CPU cores" if runs_on_cpu() else "GPUs"
-        message = f"tensor x pipeline parallel takes {ranks} {what}, there are {devices}"
-        raise ConfigurationError(message, path="engine.tensor_parallel_size")
+    ranks, devices = local_ranks(settings), count_devices()
+    if ranks is None or devices is None or ranks <= devices:
+        return
+    what = "CPU cores" if runs_on_cpu() else "GPUs"
+    replicas = settings.data_parallel_size > 1
+    product = "tensor x pipeline x data parallel" if replicas else "tensor x pipeline parallel"
+    message = f"{product} takes {ranks} {what} on this host, there are {devices}"
+    hint = "; more hosts are engine.args nnodes, or distributed_executor_backend: ray" if not runs_on_cpu() else ""
+    one = settings.tensor_parallel_size * settings.pipeline_parallel_size
+    path = "engine.data_parallel_size" if replicas and one <= devices else "engine.tensor_parallel_size"
+    raise ConfigurationError(message + hint, path=path)
 
 
 def check_cpu_model(config: Mapping[str, Any]) -> None:
@@ -168,12 +214,15 @@ def _stored_dtype(folder: Path) -> str | None:
     return None
 
 
-def check_structure(settings: VllmSettings) -> None:
-    """Check all that can be checked without loading anything; see the functions above for what is raised."""
-    model, _ = resolve_model(settings)
+def check_structure(settings: VllmSettings, *, weights: bool = True) -> None:
+    """Check all that can be checked without loading anything; see the functions above for what is raised.
+
+    Whether devices can share a vision tower is left to vLLM's class, which is asked when the processor is loaded.
+    """
+    model, _ = resolve_model(settings, weights=weights)
     check_devices(settings)
     config = local_config(model)
     if config is not None:
-        check_parallel(settings, config)
+        check_parallel(settings, config, tower_fits=lambda: True)
         if runs_on_cpu():
             check_cpu_model(config)

@@ -13,6 +13,7 @@ from typing import Any
 from connectors.errors import ConfigurationError
 from connectors.validation import first_fault
 from daemon.config.engine_settings import VllmSettings
+from daemon.engines.model.checks import local_ranks
 from daemon.frame_look import MaxFrameSize
 from daemon.prompts.prompt import Prompt, Stop
 
@@ -21,6 +22,7 @@ OURS = {
     "model": "engine.model",
     "tensor_parallel_size": "engine.tensor_parallel_size",
     "pipeline_parallel_size": "engine.pipeline_parallel_size",
+    "data_parallel_size": "engine.data_parallel_size",
     "dtype": "engine.dtype",
     "quantization": "engine.quantization",
     "max_model_len": "engine.max_model_len",
@@ -141,6 +143,7 @@ def engine_args(settings: VllmSettings, model: str, *, dtype: str) -> dict[str, 
         "model": model,
         "tensor_parallel_size": settings.tensor_parallel_size,
         "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "data_parallel_size": settings.data_parallel_size,
         "dtype": dtype,
         "quantization": settings.quantization,
         "max_model_len": settings.max_model_len,
@@ -176,11 +179,12 @@ def set_environment(*, local_model: bool, debug: bool = False) -> None:
 def cpu_environment(settings: VllmSettings, cores: list[int]) -> dict[str, str]:
     """Return what an engine on the CPU needs in its environment: room for keys and values, and each rank's cores.
 
-    vLLM binds one rank to each NUMA node by itself; ranks that share a node need their cores named.
+    vLLM binds one rank to each NUMA node by itself; ranks that share a node need their cores named: those of the first
+    replica, then those of the next.
     """
     wanted = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    ranks = settings.tensor_parallel_size * settings.pipeline_parallel_size
-    if ranks > 1:
+    ranks = local_ranks(settings)
+    if ranks is not None and 1 < ranks <= len(cores):
         share = len(cores) // ranks
         groups = [cores[rank * share : (rank + 1) * share] for rank in range(ranks)]
         wanted["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(",".join(map(str, group)) for group in groups)

@@ -9,27 +9,32 @@ import logging
 import os
 import signal
 import threading
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from typing import Any
 
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
 from daemon.config.engine_settings import VllmSettings
-from daemon.engines.contract import Completion, EngineStatistics
+from daemon.engines.contract import Completion, EngineStatistics, Rendered, RenderingState, unheeded
 from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.model import checks
 from daemon.engines.model.media_form import black_frames
 from daemon.engines.model.token_planner import Check, ModelTokenPlanner, check_context
+from daemon.engines.rendering.choice import start_rendering
+from daemon.engines.rendering.in_process import Rendering
+from daemon.engines.rendering.job import RenderJob
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import cpu_environment, sampling_arguments
 from daemon.engines.vllm.load import LoadedModel, load_model
 from daemon.engines.vllm.output import StepLogger, completion, vision_tokens
-from daemon.engines.vllm.reaper import EngineReaper, kill_marked
+from daemon.engines.vllm.reaper import MARK, EngineReaper, kill_marked
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # how soon a dead engine core is noticed where no request is waiting
+_COPIES = 2  # of a rendered window: one here, which the request keeps, and one in the engine's process
 _SHUTDOWN_S = 10.0  # what vLLM's processes are given to end by themselves
 
 
@@ -39,9 +44,16 @@ class VllmEngine:
     waiting_for = ""  # it is there, or it is dead
 
     def __init__(
-        self, settings: VllmSettings, *, max_frames: int, debug: bool = False, check: Check = lambda _: None
+        self,
+        settings: VllmSettings,
+        *,
+        max_frames: int,
+        render_deadline_s: float = 120.0,
+        debug: bool = False,
+        check: Check = lambda _: None,
     ) -> None:
         self._settings, self._max_frames, self._debug, self._check = settings, max_frames, debug, check
+        self._render_deadline_s = render_deadline_s
         _, self.model_id = checks.resolve_model(settings)
         self.slots = 2  # until the model is there and says how many it takes
         self.statistics = EngineStatistics()
@@ -49,6 +61,7 @@ class VllmEngine:
         self._llm: Any = None
         self._launching: asyncio.Future[Any] | None = None
         self._planner: ModelTokenPlanner | None = None
+        self._rendering: Rendering | None = None
 
     @property
     def planner(self) -> ModelTokenPlanner:
@@ -56,6 +69,17 @@ class VllmEngine:
         if self._planner is None:
             raise RuntimeError("the engine has not started")
         return self._planner
+
+    @property
+    def rendering(self) -> RenderingState | None:
+        """The state of the renderers; None before they are there."""
+        return None if self._rendering is None else self._rendering.state
+
+    @property
+    def _renderers(self) -> Rendering:
+        if self._rendering is None:
+            raise EngineLost("the engine was stopped")
+        return self._rendering
 
     @property
     def progress(self) -> int:
@@ -74,7 +98,12 @@ class VllmEngine:
         await asyncio.to_thread(self._check, loaded.planner)
         self._launching = asyncio.ensure_future(asyncio.to_thread(self._launch, loaded))
         self._llm = await asyncio.shield(self._launching)  # a thread can't be cancelled: close() waits for it
-        self.slots = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        each = 2 * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        self.slots = each * len(library.replicas(self._llm))
+        self.statistics.handed_over = lambda: {} if self._llm is None else library.handed_over(self._llm)
+        self._rendering = await start_rendering(
+            self._llm, self._settings.renderers, {MARK: self._reaper.mark}, self._render_deadline_s
+        )
         await self._warm_up()
 
     def _launch(self, loaded: LoadedModel) -> Any:
@@ -99,49 +128,57 @@ class VllmEngine:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
     async def _warm_up(self) -> None:
-        """Describe black frames once, so that the first clip does not pay for what is made at the first request."""
-        try:
-            await self.describe(black_frames(self._max_frames), Prompt("Describe.", max_tokens=1), "warm-up")
+        """Describe black frames once a replica, so that no clip pays for what is made at the first request."""
+        frames, ask = black_frames(self._max_frames), Prompt("Describe.", max_tokens=1)
+        names = [f"warm-up/{number}" for number in self.statistics.replicas]
+        try:  # at once, so that vLLM gives one to each
+            await asyncio.gather(*(self.describe(frames, ask, name) for name in names))
         except Poison as fault:
             if fault.reason != Reason.PROMPT:  # a model without a chat template is warmed up by its first clip
                 message = f"it can't describe {self._max_frames} frames: {fault.detail}"
                 raise ConfigurationError(message, path="engine") from fault
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
         """Return the model's answer for one window."""
         with library.translated(lambda: bool(self._llm.errored)):
-            rendered = await self._render(frames, prompt)
-            prompt_tokens = len(rendered["prompt_token_ids"])
-            check_context(prompt_tokens, prompt.max_tokens, self._llm.model_config.max_model_len)
+            job = self._job(frames, prompt, request_id)
+            async with self._renderers.rendered(job, frames) as window:
+                prompt_tokens = len(window.input["prompt_token_ids"])
+                check_context(prompt_tokens, prompt.max_tokens, self._llm.model_config.max_model_len)
+                await rendered(_COPIES * window.size_bytes)
             final = None
-            async for output in self._llm.generate(rendered, self._sampling(prompt), request_id):
+            async for output in self._llm.generate(window.input, self._sampling(prompt), request_id):
                 final = output
         if final is None:
             raise Transient("the engine gave no answer", reason=Reason.ENGINE_REFUSED, origin="engine")
         self.statistics.completions += 1
-        return completion(final, prompt_tokens, vision_tokens(rendered), top=prompt.logprobs)
+        done = completion(final, prompt_tokens, vision_tokens(window.input), top=prompt.logprobs)
+        return replace(done, render_queue_ms=window.queue_ms, render_ms=window.render_ms)
 
-    async def _render(self, frames: FrameSet, prompt: Prompt) -> Any:
-        """Return the request as vLLM's processor makes it; vLLM runs it in a thread."""
+    def _job(self, frames: FrameSet, prompt: Prompt, request_id: str) -> RenderJob:
+        """Return what vLLM's processor is asked to make of a window."""
         form = self.planner.form
         ids = self.planner.encoder.encode(prompt, form.items(len(frames.frames)))
-        media = form.window_media(frames)
-        arguments = form.processor_arguments(media)
-        one = {"prompt_token_ids": ids, "multi_modal_data": media, "mm_processor_kwargs": arguments}
-        (rendered,) = await self._llm.renderer.render_cmpl_async([one])
-        return rendered
+        return RenderJob.of(frames, ids, form, request_id, by_content=library.hashes_media(self._llm.vllm_config))
 
     def _sampling(self, prompt: Prompt) -> Any:
         return library.sampling_params(sampling_arguments(prompt, self.planner.encoder.stop(prompt)))
 
     async def wait_dead(self) -> None:
-        """Raise :class:`EngineLost` when the engine's process has died."""
-        while not (self._llm is not None and self._llm.errored):  # noqa: ASYNC110  vLLM has no event for it
+        """Raise :class:`EngineLost` when the engine's process has died, or nothing can be rendered any more."""
+        while not (self._llm is not None and self._llm.errored):  # vLLM has no event for it
+            if self._rendering is not None and self._rendering.lost:
+                raise EngineLost("a renderer died and another does not start")
             await asyncio.sleep(_POLL_S)
         raise EngineLost("the engine's process died")
 
     async def close(self) -> None:
         """Stop the model and every process of it."""
+        rendering, self._rendering = self._rendering, None
+        if rendering is not None:
+            await rendering.close()
         llm = await self._launched()
         self._llm = self._launching = None
         if llm is not None:

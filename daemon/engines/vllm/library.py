@@ -6,8 +6,8 @@ change between releases, so ``tests/contract/test_vllm_names.py`` looks each of 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from types import MappingProxyType
+from dataclasses import field, make_dataclass, replace
+from functools import cache
 from typing import Any
 
 from connectors.errors import EngineLost, Poison, Reason, Transient
@@ -51,16 +51,56 @@ def placeholder_text(model_config: Any, modality: str, number: int) -> str | Non
     return text
 
 
-def prompt_updates(
-    processor: Any, media: Any, arguments: Mapping[str, Any] = MappingProxyType({})
-) -> Mapping[str, list[list[Any]]]:
-    """Return the rules by which a processor replaces placeholders: for each item of each modality in ``media``.
+def tower_fits(arguments: Mapping[str, Any], ranks: int) -> bool:
+    """Say whether ``ranks`` devices can hold the vision tower of a model: split, or whole on each.
 
-    ``arguments`` are what it is given beside the media.
-
-    Raises:
-        Exception: the processor's own, for it is a model's code.
+    vLLM's class decides as it is built, so it is built, without its language model and without memory: for one device,
+    then for ``ranks``, where what can't be divided is an assertion or a bad value. A class that can't be built so for
+    another reason is left to the engine's start, which will say why.
     """
+    try:
+        _build_tower(arguments, 1)
+    except Exception:
+        return True
+    try:
+        _build_tower(arguments, ranks)
+    except (AssertionError, ValueError):
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def _build_tower(arguments: Mapping[str, Any], ranks: int) -> None:
+    """Build a model's vision tower on the meta device, as the first of ``ranks`` devices would."""
+    import torch
+    from vllm.distributed import parallel_state
+    from vllm.model_executor.model_loader.utils import initialize_model
+
+    without_language = {"mm_encoder_only": True, "enable_prefix_caching": False}
+    config = argument_class()(**{**arguments, **without_language}).create_engine_config()
+    config.parallel_config.tensor_parallel_size = ranks
+    before = parallel_state._TP, parallel_state._PP
+    parallel_state._TP, parallel_state._PP = _Devices(ranks), _Devices(1)
+    try:
+        with torch.device("meta"):
+            initialize_model(config)
+    finally:
+        parallel_state._TP, parallel_state._PP = before
+
+
+class _Devices:
+    """The group of devices that a model is built for, seen from the first; nothing is sent between them."""
+
+    rank = local_rank = rank_in_group = first_rank = 0
+    is_first_rank = is_last_rank = True
+
+    def __init__(self, size: int) -> None:
+        self.world_size, self.ranks, self.last_rank = size, list(range(size)), size - 1
+
+
+def prompt_updates(processor: Any, media: Any, arguments: Mapping[str, Any]) -> Mapping[str, list[list[Any]]]:
+    """Return the rules by which a processor replaces placeholders: for each item of each modality in ``media``."""
     from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
     inputs = ProcessorInputs([], processor.info.parse_mm_data(media), hf_processor_mm_kwargs=arguments)
@@ -115,6 +155,121 @@ def launch(arguments: dict[str, Any], stat_logger: Any) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(argument_class()(**arguments), stat_loggers=[stat_logger])
+
+
+def configuration_of(arguments: dict[str, Any]) -> Any:
+    """Return the ``VllmConfig`` that an engine of these arguments has."""
+    return argument_class()(**arguments).create_engine_config()
+
+
+def packed_configuration(configuration: Any) -> bytes:
+    """Return a ``VllmConfig`` for another process of ours, packed as vLLM packs it for its own."""
+    import cloudpickle  # type: ignore[import-untyped]
+    from vllm.transformers_utils.config import maybe_register_config_serialize_by_value
+
+    maybe_register_config_serialize_by_value()
+    packed: bytes = cloudpickle.dumps(configuration)
+    return packed
+
+
+def renderer_of(packed: bytes) -> Any:
+    """Return vLLM's own renderer for a packed ``VllmConfig``; no weights are loaded, and no device is touched."""
+    import pickle
+
+    from vllm.renderers import renderer_from_config
+
+    return renderer_from_config(pickle.loads(packed))  # noqa: S301 - by ourselves, see packed_configuration
+
+
+def hashes_media(configuration: Any) -> bool:
+    """Whether vLLM names media by their content, for a cache that may find them again."""
+    media = configuration.model_config.multimodal_config
+    kept = media is not None and media.mm_processor_cache_gb > 0
+    return kept or bool(configuration.cache_config.enable_prefix_caching)
+
+
+def renders_itself(configuration: Any) -> str:
+    """Return which setting ties rendering to the process that vLLM is in, empty where none does.
+
+    A cache of rendered media is kept in step with the engine's, and media in a GPU's memory are handed over by address.
+    """
+    media = configuration.model_config.multimodal_config
+    ties = ("mm_processor_cache_gb", "mm_ipc_gpu_memory_gb")
+    return next((name for name in ties if getattr(media, name, 0)), "")
+
+
+def render(renderer: Any, request: dict[str, Any]) -> Any:
+    """Return the request as vLLM's processor makes it, in this thread; :class:`Poison` where it can't."""
+    with _refusals():
+        (rendered,) = renderer.render_cmpl([request])
+        return rendered
+
+
+async def render_in_its_thread(renderer: Any, request: dict[str, Any]) -> Any:
+    """Return the request as vLLM's processor makes it, in the one thread that vLLM has for that; else as above."""
+    with _refusals():
+        (rendered,) = await renderer.render_cmpl_async([request])
+        return rendered
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Take whatever a processor raises for a refusal of the window, assertions too: no memory is another matter."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Poison(Reason.ENGINE_REFUSED, sentence(error), origin="engine") from error
+
+
+def encoded(rendered: Any) -> Sequence[Any]:
+    """Return a rendered request as buffers, as vLLM sends it: what belongs together, then each large tensor's bytes."""
+    from vllm.v1.serial_utils import MsgpackEncoder
+
+    return MsgpackEncoder().encode(rendered)  # type: ignore[no-any-return]
+
+
+def decoded(buffers: Sequence[Any]) -> dict[str, Any]:
+    """Return the rendered request that :func:`encoded` made buffers of; its large tensors lie in the buffers."""
+    from vllm.v1.serial_utils import MsgpackDecoder
+
+    found = vars(MsgpackDecoder(_rendered_class()).decode(buffers))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@cache
+def _rendered_class() -> type[Any]:
+    from vllm.multimodal.inputs import MultiModalKwargsItems, PlaceholderRange
+
+    text = field(default=None)
+    return make_dataclass(
+        "Rendered",
+        [
+            ("type", str),
+            ("prompt_token_ids", list[int]),
+            ("mm_kwargs", MultiModalKwargsItems),
+            ("mm_hashes", dict[str, list[str]]),
+            ("mm_placeholders", dict[str, list[PlaceholderRange]]),
+            ("arrival_time", float),
+            ("prompt", str | None, text),
+        ],
+    )
+
+
+def replicas(llm: Any) -> list[int]:
+    """Return the numbers of the replicas that an ``AsyncLLM`` gives requests to."""
+    return list(llm.engine_core.engine_ranks_managed)
+
+
+def handed_over(llm: Any) -> Mapping[int, int]:
+    """Return how many requests each replica was given and has not ended, by vLLM's own table.
+
+    The table is that of vLLM's load balancer, so there is none with one replica. Its keys are the replicas' numbers,
+    written as vLLM writes them for ZeroMQ. An aborted request stays in it until its replica has said that it let go.
+    """
+    table = getattr(llm.engine_core, "engine_inflight", {})
+    return {int.from_bytes(identity, "little"): count for identity, count in table.items()}
 
 
 def sampling_params(arguments: dict[str, Any]) -> Any:

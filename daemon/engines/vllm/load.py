@@ -26,15 +26,15 @@ class LoadedModel:
     planner: ModelTokenPlanner
 
 
-def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) -> LoadedModel:
+def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False, weights: bool = True) -> LoadedModel:
     """Read a model's configuration and processor, and check that they fit the settings and the machine.
 
     Raises:
         ConfigurationError: naming the key that is wrong.
     """
-    model, _ = checks.resolve_model(settings)
+    model, _ = checks.resolve_model(settings, weights=weights)
     checked_args(settings.args)
-    checks.check_structure(settings)
+    checks.check_structure(settings, weights=weights)
     config = checks.local_config(model)
     set_environment(local_model=config is not None, debug=debug)
     arguments = engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
@@ -48,7 +48,9 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False) 
         modality: Modality = "video" if "video" in supported else "image"
         if modality not in supported:
             raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
-        checks.check_parallel(settings, model_config.hf_config.to_dict())
+        ranks = settings.tensor_parallel_size
+        found = model_config.hf_config.to_dict()
+        checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
         hf_processor = processor.info.get_hf_processor()
         max_size = max_frame_size(hf_processor, modality)
         form = form_of(processor, modality, max_frames)

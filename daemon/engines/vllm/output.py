@@ -5,13 +5,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.contract import TokenLogprob
-from daemon.engines.contract import Completion, EngineStatistics
+from daemon.engines.contract import Completion, EngineStatistics, ReplicaStatistics
 
 
 def vision_tokens(rendered: Any) -> int:
     """Return how many of a rendered prompt's tokens frames fill."""
     ranges = [one for many in rendered.get("mm_placeholders", {}).values() for one in many]
     return sum(int(one.get_num_embeds()) for one in ranges)
+
+
+def rendered_bytes(rendered: Any) -> int:
+    """Return how much memory the tensors of a rendered prompt take."""
+    items = [item for many in rendered.get("mm_kwargs", {}).values() for item in many if item is not None]
+    return sum(_tensor_bytes(element.data) for item in items for element in item.values())
+
+
+def _tensor_bytes(data: Any) -> int:
+    if isinstance(data, list | tuple):
+        return sum(map(_tensor_bytes, data))
+    return int(getattr(data, "nbytes", 0))
 
 
 def completion(output: Any, prompt_tokens: int, vision_tokens: int, *, top: int | None = None) -> Completion:
@@ -44,19 +56,27 @@ def _logprobs(answer: Any, top: int) -> Iterator[TokenLogprob]:
 
 @dataclass
 class StepLogger:
-    """A logger of vLLM's statistics: every step of the engine is one call of :meth:`record`."""
+    """A logger of vLLM's statistics: every step of a replica is one call of :meth:`record`.
+
+    vLLM is given it as the factory of loggers, and calls it once for each replica, before the first step.
+    """
 
     statistics: EngineStatistics
 
-    def __call__(self, *_: Any) -> "StepLogger":
-        return self  # vLLM is given factories of loggers
+    def __call__(self, _: Any, engine_index: int = 0) -> "StepLogger":
+        self._replica(engine_index)
+        return self
 
-    def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
-        self.statistics.steps += 1
+    def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, engine_idx: int = 0, **__: Any) -> None:
+        replica = self._replica(engine_idx)
+        replica.steps += 1
         if scheduler_stats is not None:
-            self.statistics.running = scheduler_stats.num_running_reqs
-            self.statistics.waiting = scheduler_stats.num_waiting_reqs
-            self.statistics.kv_cache_usage = scheduler_stats.kv_cache_usage
+            replica.running = scheduler_stats.num_running_reqs
+            replica.waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
+            replica.kv_cache_usage = scheduler_stats.kv_cache_usage
+
+    def _replica(self, number: int) -> ReplicaStatistics:
+        return self.statistics.replicas.setdefault(number, ReplicaStatistics())
 
     def log_engine_initialized(self) -> None:
         return

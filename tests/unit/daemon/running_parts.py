@@ -50,6 +50,7 @@ class Parts:
         sampler: Any = SimpleNamespace(
             budget=SimpleNamespace(held_bytes=200),
             index_budget=SimpleNamespace(held_bytes=30),
+            rendered_budget=SimpleNamespace(held_bytes=40),
             pool=SimpleNamespace(pids=[1, 2], progress=0, missing_layers={}),
             windows_for_device={"device": 3, "processor": 1},
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import EngineLost, Reason, Transient
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.prompts.prompt import Prompt
@@ -24,7 +24,10 @@ WINDOW = noise(1, 2, 2)
 class SteppingEngine(FakeEngine):
     """Answers nothing for a while, but reports steps: a long request on a slow machine."""
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        await rendered(0)
         for _ in range(30):
             await asyncio.sleep(0.02)
             self.progress += 1
@@ -34,13 +37,31 @@ class SteppingEngine(FakeEngine):
 class StubbornEngine(FakeEngine):
     """Does not let go of an aborted request."""
 
-    async def describe(self, frames: FrameSet, prompt: Prompt, request_id: str) -> Completion:
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        await rendered(0)
         while not self._dead.is_set():
             try:
                 await self._dead.wait()
             except asyncio.CancelledError:
                 continue
         raise EngineLost("closed")
+
+
+class QueueingEngine(FakeEngine):
+    """Renders one window after the other before the model gets it."""
+
+    def __init__(self, render_s: float) -> None:
+        super().__init__()
+        self._renderer, self._render_s = asyncio.Lock(), render_s
+
+    async def describe(
+        self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
+    ) -> Completion:
+        async with self._renderer:
+            await asyncio.sleep(self._render_s)
+        return await super().describe(frames, prompt, request_id, rendered)
 
 
 @contextlib.asynccontextmanager
@@ -102,6 +123,32 @@ async def test_a_request_that_does_not_let_go_is_left_behind() -> None:
         await late
 
     assert guard.in_flight == 0
+    await guard.close()
+
+
+async def test_the_deadline_begins_when_the_model_has_the_request() -> None:
+    """The last window waits for its rendering ten times as long as the model may take to answer."""
+    engine = QueueingEngine(render_s=0.05)
+    guard = await guarded(engine, deadline_s=0.1)
+
+    done = await asyncio.gather(*(guard.describe(WINDOW, ASK, f"a/{i}/{i}") for i in range(20)))
+
+    assert len(done) == 20
+    await guard.close()
+
+
+async def test_the_wait_for_rendering_is_no_stall_and_ends_with_the_engine() -> None:
+    engine = QueueingEngine(render_s=10_000.0)
+    guard = await guarded(engine, deadline_s=0.05, stall_s=0.1)
+    waiting = asyncio.create_task(guard.describe(WINDOW, ASK, "a/0/0"))
+
+    await asyncio.sleep(0.5)
+
+    assert not waiting.done()
+    assert guard.in_flight == 0
+    engine._dead.set()
+    with pytest.raises(EngineLost):
+        await waiting
     await guard.close()
 
 

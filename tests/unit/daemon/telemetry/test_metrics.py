@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon.engines.contract import EngineStatistics, ReplicaStatistics
 from daemon.service.health import Phase, Rates
 from daemon.telemetry.metrics import TABLE, Metrics
 from testing.repository import ROOT
@@ -66,6 +67,23 @@ def test_states_are_read_when_they_are_asked_for() -> None:
     assert ({"edge": "sink"}, 1.0) in found["captiond_waiting"]
     assert found["captiond_restarts_total"] == [({"ended": "engine_lost"}, 2.0)]
     assert found["captiond_ready"] == [({}, 0.0)]
+
+
+def test_replicas_are_summed_and_each_is_there() -> None:
+    parts = Parts()
+    replicas = {
+        0: ReplicaStatistics(steps=9, running=3, waiting=1, kv_cache_usage=0.5),
+        1: ReplicaStatistics(steps=2, running=2, kv_cache_usage=0.25),
+    }
+    parts.engine.statistics = EngineStatistics(replicas=replicas, handed_over=lambda: {1: 6})  # type: ignore[assignment]
+
+    found = scraped(parts.metrics)
+
+    assert found["captiond_engine_queue"] == [({"state": "running"}, 5.0), ({"state": "waiting"}, 1.0)]
+    assert found["captiond_engine_kv_cache_ratio"] == [({}, 0.375)]
+    assert found["captiond_engine_replica_requests"] == [({"replica": "0"}, 4.0), ({"replica": "1"}, 6.0)]
+    assert found["captiond_engine_replica_kv_cache_ratio"] == [({"replica": "0"}, 0.5), ({"replica": "1"}, 0.25)]
+    assert found["captiond_engine_replica_steps_total"] == [({"replica": "0"}, 9.0), ({"replica": "1"}, 2.0)]
 
 
 def test_the_engines_busy_time_counts_while_it_is_busy() -> None:

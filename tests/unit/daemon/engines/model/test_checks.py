@@ -109,6 +109,70 @@ def test_more_ranks_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         checks.check_devices(settings("x", tensor_parallel_size=2, pipeline_parallel_size=2))
 
 
+def test_the_structure_leaves_the_tower_to_the_class_that_builds_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "count_devices", lambda: 8)
+
+    checks.check_structure(settings(model, tensor_parallel_size=4))
+    with pytest.raises(ConfigurationError, match="the language model has 8 attention heads, which 3"):
+        checks.check_structure(settings(model, tensor_parallel_size=3))
+
+
+def test_a_tower_that_its_class_keeps_whole_needs_no_heads_to_share() -> None:
+    one = settings("x", tensor_parallel_size=4)
+
+    checks.check_parallel(one, CONFIG, tower_fits=lambda: True)
+    with pytest.raises(ConfigurationError, match="the vision tower has 6 attention heads, which 4"):
+        checks.check_parallel(one, CONFIG, tower_fits=lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "args", "ranks"),
+    [
+        ({}, {}, 1),
+        ({"tensor_parallel_size": 2, "data_parallel_size": 4}, {}, 8),
+        ({"tensor_parallel_size": 2, "pipeline_parallel_size": 2, "data_parallel_size": 2}, {}, 8),
+        ({"tensor_parallel_size": 2}, {"prefill-context-parallel-size": 2}, 4),
+        ({"tensor_parallel_size": 16}, {"nnodes": 2, "node-rank": 0, "master-addr": "10.0.0.1"}, 8),
+        ({"tensor_parallel_size": 8, "pipeline_parallel_size": 2}, {"nnodes": 2}, 8),
+        ({"data_parallel_size": 16}, {"nnodes": 2, "distributed_executor_backend": "mp"}, 8),
+        ({"data_parallel_size": 16}, {"data_parallel_size_local": 8, "data_parallel_address": "10.0.0.1"}, 8),
+        ({"data_parallel_size": 16}, {"data_parallel_size_local": 0}, 0),  # a host that only hands requests on
+        ({"tensor_parallel_size": 2, "data_parallel_size": 16}, {"data-parallel-rank": 3}, 2),
+        ({"tensor_parallel_size": 8, "data_parallel_size": 2}, {"data-parallel-rank": 0, "nnodes": 4}, 4),
+        ({"tensor_parallel_size": 16}, {"distributed-executor-backend": "ray"}, None),
+        ({"tensor_parallel_size": 16}, {"distributed_executor_backend": "external_launcher"}, None),
+        ({"tensor_parallel_size": 16}, {"distributed_executor_backend": "my.own.Executor"}, None),
+        ({"data_parallel_size": 16}, {"data_parallel_backend": "ray"}, None),
+    ],
+)
+def test_the_executor_says_how_many_ranks_are_here(
+    changes: dict[str, int], args: dict[str, Any], ranks: int | None
+) -> None:
+    assert checks.local_ranks(settings("x", args=args, **changes)) == ranks
+
+
+@pytest.mark.parametrize("args", [{"nnodes": 2}, {"distributed-executor-backend": "ray"}])
+def test_ranks_on_other_hosts_need_no_devices_here(monkeypatch: pytest.MonkeyPatch, args: dict[str, Any]) -> None:
+    monkeypatch.setattr(checks, "count_devices", lambda: 8)
+    monkeypatch.setattr(checks, "runs_on_cpu", lambda: False)
+
+    checks.check_devices(settings("x", tensor_parallel_size=8, pipeline_parallel_size=2, args=args))
+    with pytest.raises(ConfigurationError, match=r"takes 16 GPUs on this host, there are 8; .*nnodes.*ray"):
+        checks.check_devices(settings("x", tensor_parallel_size=8, pipeline_parallel_size=2))
+
+
+def test_more_replicas_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "count_devices", lambda: 8)
+
+    checks.check_devices(settings("x", data_parallel_size=8))
+    with pytest.raises(ConfigurationError, match=r"engine\.data_parallel_size: .* data parallel takes 10 "):
+        checks.check_devices(settings("x", tensor_parallel_size=2, data_parallel_size=5))
+    with pytest.raises(ConfigurationError, match=r"engine\.tensor_parallel_size: .* data parallel takes 32 "):
+        checks.check_devices(settings("x", tensor_parallel_size=16, data_parallel_size=2))
+
+
 def test_gpus_are_counted_as_far_as_they_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "runs_on_cpu", lambda: False)
 

@@ -88,6 +88,23 @@ def test_ranks_on_the_cpu_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> No
     assert two == {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0,1|2,3"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "cores", "bound"),
+    [
+        (VllmSettings(data_parallel_size=2), [0, 1], "0|1"),
+        (VllmSettings(data_parallel_size=2, tensor_parallel_size=2), list(range(8)), "0,1|2,3|4,5|6,7"),
+        (VllmSettings(tensor_parallel_size=4, args={"nnodes": 2}), list(range(4)), "0,1|2,3"),
+        (VllmSettings(tensor_parallel_size=2, args={"distributed_executor_backend": "ray"}), [0, 1], None),
+    ],
+)
+def test_the_ranks_of_all_replicas_on_this_host_have_cores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, settings: VllmSettings, cores: list[int], bound: str | None
+) -> None:
+    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+
+    assert cpu_environment(settings, cores).get("VLLM_CPU_OMP_THREADS_BIND") == bound
+
+
 def test_the_users_own_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "ERROR")

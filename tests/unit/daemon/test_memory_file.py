@@ -1,0 +1,82 @@
+"""Memory files: what is written is read, mappings outlive descriptors, and nothing is left open."""
+
+import gc
+import os
+
+import numpy as np
+import pytest
+
+from daemon import memory_file
+from daemon.memory_file import make, mapped, mapped_with_descriptor, parts_of, written
+
+
+def open_descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1], [63, 64, 65], [0, 100_000, 0, 7]])
+def test_parts_are_read_as_they_were_written(sizes: list[int]) -> None:
+    parts = [bytes([at % 251]) * size for at, size in enumerate(sizes)]
+    before = open_descriptors()
+
+    descriptor = written("test", parts)
+    found = parts_of(descriptor)
+    os.close(descriptor)
+
+    assert [bytes(part) for part in found] == parts
+    assert open_descriptors() == before
+
+
+def test_every_part_may_hold_a_tensor_of_any_type() -> None:
+    descriptor = written("test", [b"x", np.arange(5, dtype=np.float64), b"y", np.arange(3, dtype=np.int64)[::2]])
+
+    _, floats, _, strided = parts_of(descriptor)
+    os.close(descriptor)
+
+    assert np.frombuffer(floats, dtype=np.float64).tolist() == [0, 1, 2, 3, 4]
+    assert np.frombuffer(strided, dtype=np.int64).tolist() == [0, 2]
+    assert np.frombuffer(floats, dtype=np.uint8).ctypes.data % 64 == 0
+
+
+def test_nobody_changes_the_size() -> None:
+    descriptor = make("test", 100)
+
+    with pytest.raises(OSError, match="not permitted"):
+        os.ftruncate(descriptor, 10)
+    os.close(descriptor)
+
+
+def test_what_is_written_into_an_own_mapping_stays_there() -> None:
+    descriptor = make("test", 100)
+    own, shared = mapped(descriptor, 100, writable=True), mapped(descriptor, 100)
+
+    own[:] = 7
+
+    assert shared.max() == 0
+    assert not shared.flags.writeable
+    os.close(descriptor)
+
+
+def test_the_descriptor_beside_a_mapping_is_closed_with_it() -> None:
+    before = open_descriptors()
+    descriptor = make("test", 100)
+    array, kept = mapped_with_descriptor(descriptor, 100)
+    os.close(descriptor)
+    view = array.reshape(10, 10)
+    del array
+
+    assert os.fstat(kept).st_size == 100
+
+    del view
+    assert open_descriptors() == before
+
+
+def test_only_so_many_descriptors_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_file, "_MOST_DESCRIPTORS", 2)
+    descriptor = make("test", 100)
+
+    held = [mapped_with_descriptor(descriptor, 100) for _ in range(3)]
+
+    assert [kept >= 0 for _, kept in held] == [True, True, False]
+    os.close(descriptor)
