@@ -13,7 +13,7 @@ from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
-from daemon.engines.vllm.form import form_of
+from daemon.engines.vllm.form import ELSE, form_of
 from daemon.engines.vllm.placeholder import placeholder_of
 from daemon.prompts.prompt import ChatTemplate, Modality, PromptEncoder
 
@@ -47,7 +47,7 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False, 
         supported = processor.info.supported_mm_limits
         modality: Modality = "video" if "video" in supported else "image"
         if modality not in supported:
-            raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
+            raise ConfigurationError(f"it takes {', '.join(supported)}, but no images; {ELSE}", path="engine.model")
         ranks = settings.tensor_parallel_size
         found = model_config.hf_config.to_dict()
         checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))
