@@ -177,14 +177,13 @@ def test_repeated_frames_keep_their_places_in_the_prompt(model: str, tmp_path: P
 
 def test_colours_of_videos_are_normalised_with_their_own_figures(tmp_path: Path) -> None:
     """VLLM normalises on the device with the image processor's figures, so where they differ it is not asked to."""
-    folder = tiny_models.build("qwen3_vl", tmp_path)
-    alike = load_model(settings(folder), 8).arguments
-    path = folder / "processor_config.json"
+    same, other = tiny_models.build("qwen3_vl", tmp_path), tiny_models.build("qwen3_vl", tmp_path / "other")
+    path = other / "processor_config.json"
     config = json.loads(path.read_text())
     config["image_processor"]["image_mean"] = [0.4, 0.5, 0.6]
     path.write_text(json.dumps(config))
 
-    unalike = load_model(settings(folder), 8).arguments
+    alike, unalike = load_model(settings(same), 8).arguments, load_model(settings(other), 8).arguments
 
     assert "mm_device_do_normalize" not in alike
     assert unalike["mm_device_do_normalize"] is False

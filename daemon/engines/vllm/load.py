@@ -18,7 +18,7 @@ from daemon.engines.vllm.adapters import check_adapter, own_adapter
 from daemon.engines.vllm.answers import AnswerReader
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
 from daemon.engines.vllm.budget import choose_budget
-from daemon.engines.vllm.form import form_of
+from daemon.engines.vllm.form import ELSE, form_of
 from daemon.engines.vllm.placeholder import placeholder_of
 from daemon.frame_look import FrameSize
 from daemon.prompts.chat_template import ChatTemplate
@@ -91,7 +91,7 @@ def _planner(
     supported = processor.info.supported_mm_limits
     modality: Modality = "video" if "video" in supported else "image"
     if modality not in supported:
-        raise ConfigurationError(f"it takes {', '.join(supported)}, but no images", path="engine.model")
+        raise ConfigurationError(f"it takes {', '.join(supported)}, but no images; {ELSE}", path="engine.model")
     ranks = settings.tensor_parallel_size
     found = model_config.hf_config.to_dict()
     checks.check_parallel(settings, found, tower_fits=lambda: library.tower_fits(arguments, ranks))

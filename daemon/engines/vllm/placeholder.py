@@ -34,7 +34,8 @@ def placeholder_of(model_config: Any, processor: Any, form: MediaForm) -> Placeh
 
 def _rules(processor: Any, form: MediaForm) -> list[list[Any]]:
     """Return what the processor would replace for each item: of one video, or of two images, which may differ."""
-    found = library.prompt_updates(processor, form.sample(2)).get(form.modality, [])
+    media = form.sample(2)
+    found = library.prompt_updates(processor, media, form.processor_arguments(media)).get(form.modality, [])
     if not found or not all(found):
         message = f"vLLM's processor for it says nothing of where a {form.modality} goes in a prompt; {ELSE}"
         raise ConfigurationError(message, path="engine.model")
