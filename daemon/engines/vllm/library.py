@@ -4,6 +4,8 @@ Whatever of vLLM the daemon uses has its function here, with what it promises. S
 change between releases, so ``tests/contract/test_vllm_names.py`` looks each of them up.
 """
 
+import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass, replace
@@ -286,6 +288,18 @@ def sampling_params(arguments: dict[str, Any]) -> Any:
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
+def sees_videos_as_images(model_config: Any) -> bool:
+    """Whether a model's class keeps its vision tower for images alone, and looks at videos with it all the same.
+
+    vLLM leaves a tower out where a request may hold none of what it is kept for.
+    """
+    from vllm.model_executor.model_loader import get_model_cls
+
+    source = inspect.getsource(get_model_cls(model_config).__init__)
+    kept_for = re.findall(r'_mark_tower_model\(\s*\w+,\s*(\{[^}]*\}|"\w+")', source)
+    return any('"image"' in one for one in kept_for) and not any('"video"' in one for one in kept_for)
 
 
 def adapter_of(arguments: Mapping[str, Any], modality: str) -> Any:

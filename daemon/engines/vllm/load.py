@@ -69,6 +69,8 @@ def load_model(settings: VllmSettings, max_frames: int, *, debug: bool = False, 
         # on the device vLLM takes the image processor's figures for videos too (as of 0.33)
         arguments.setdefault("mm_device_do_normalize", False)
     limits = dict.fromkeys(supported, 0) | media_limits(modality, max_frames, max_size)
+    if modality == "video" and library.sees_videos_as_images(model_config):
+        limits["image"] = 1  # no window holds one: without room for it the class has no tower
     return LoadedModel({**arguments, "limit_mm_per_prompt": limits}, planner)
 
 
