@@ -40,3 +40,12 @@ def test_without_it_the_model_is_refused(folder: Path) -> None:
             load_model(settings(folder, args=TRUSTED), 4)
     finally:
         shutil.move(folder / "elsewhere", folder / "vision-lora")
+
+
+@pytest.mark.parametrize(("model", "images"), [("minicpmv_4_6", 1), ("gemma4", 0)])
+def test_a_tower_that_is_kept_for_images_alone_is_there_for_videos(model: str, images: int, tmp_path: Path) -> None:
+    folder = tiny_models.build(model, tmp_path)
+
+    limits = load_model(settings(folder), 4).arguments["limit_mm_per_prompt"]
+
+    assert (limits["video"]["count"], limits["image"]) == (1, images)

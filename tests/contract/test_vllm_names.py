@@ -1,6 +1,6 @@
 """Every name of vLLM that is used here exists, in the release that is installed and in the newest one.
 
-Most of them are not part of what vLLM promises. Imports are read from the one file that has them; attributes and
+Most of them are not part of what vLLM promises. Imports are read from the one folder that has them; attributes and
 parameters, which no import names, stand in the tables below, beside where they are used.
 """
 
@@ -15,7 +15,7 @@ from daemon.engines.vllm.output import StepLogger
 from testing.repository import ROOT
 from tests.contract.vllm_sources import Sources, installed, newest
 
-LIBRARY = ROOT / "daemon" / "engines" / "vllm" / "library.py"
+LIBRARY = ROOT / "daemon" / "engines" / "vllm" / "library"
 
 ATTRIBUTES = {
     "vllm.v1.engine.async_llm.AsyncLLM": {
@@ -98,12 +98,13 @@ VARIABLES = {"vllm.distributed.parallel_state._TP", "vllm.distributed.parallel_s
 
 
 def imported() -> Iterator[str]:
-    """Yield the path of each name that the library file imports of vLLM."""
-    for node in ast.walk(ast.parse(LIBRARY.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vllm":
-            yield from (f"{node.module}.{name.name}" for name in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (name.name for name in node.names if name.name.split(".")[0] == "vllm")
+    """Yield the path of each name that the library folder imports of vLLM."""
+    for file in sorted(LIBRARY.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vllm":
+                yield from (f"{node.module}.{name.name}" for name in node.names)
+            elif isinstance(node, ast.Import):
+                yield from (name.name for name in node.names if name.name.split(".")[0] == "vllm")
 
 
 @pytest.fixture(scope="module", params=["installed", "newest"])

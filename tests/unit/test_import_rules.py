@@ -56,7 +56,7 @@ MAY_IMPORT = {
 # only these files, or the files of these folders, import each of these; None: one file, whichever
 FEW_FILES = {
     "kafka": {"connectors/kafka/client"},
-    "vllm": {"daemon/engines/vllm/library.py"},
+    "vllm": {"daemon/engines/vllm/library"},
     "av": None,
     "decord": None,
 }

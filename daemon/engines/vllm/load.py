@@ -68,6 +68,8 @@ def load_model(
         configuration = library.configuration_of(arguments)
         planner, supported = _planner(settings, arguments, configuration.model_config, max_frames)
         limits = media_limits(planner.form.modality, max_frames, planner.max_frame_size)
+        if planner.form.modality == "video" and library.sees_videos_as_images(configuration.model_config):
+            limits["image"] = 1  # no window holds one: without room for it the class has no tower
         arguments["limit_mm_per_prompt"] = dict.fromkeys(supported, 0) | limits
         budget = choose_budget(settings, configuration.scheduler_config, planner, windows)
     arguments |= budget.arguments
