@@ -61,7 +61,8 @@ def test_nothing_to_show_is_no_sheet(tmp_path: Path) -> None:
 
 def test_windows_of_different_sizes_stand_on_one_sheet(tmp_path: Path) -> None:
     folder = PictureFolder(tmp_path)
-    paths = [path for size in ((96, 176), (160, 90), (64, 64)) for path in folder.add(noise(2, *size))]
+    sizes = ((96, 176), (160, 90), (64, 64))
+    paths = [path for at, size in enumerate(sizes) for path in folder.add(noise(2, *size, index=at))]
 
-    assert [opened(path).shape[:2] for path in paths[::2]] == [(96, 176), (160, 90), (64, 64)]
+    assert [opened(path).shape[:2] for path in paths[::2]] == list(sizes)
     assert opened(folder.finish()).shape[1] >= 2 * 160
