@@ -47,7 +47,7 @@ def tokenizer(marks: list[str], *, special: bool) -> Any:
 def reader(template: str, marks: list[str], *, special: bool = False, named: str = "", **sampling: Any) -> AnswerReader:
     """Return the reader for a tokenizer with these marks and a model that says of itself how it samples."""
     made = tokenizer(marks, special=special)
-    at = Placeholder("video", "<|video_pad|>", made.convert_tokens_to_ids("<|video_pad|>"))
+    at = Placeholder.of_token("video", "<|video_pad|>", made.convert_tokens_to_ids("<|video_pad|>"))
     config = SimpleNamespace(
         model_config=SimpleNamespace(get_diff_sampling_param=lambda: sampling),
         structured_outputs_config=SimpleNamespace(reasoning_parser=named, reasoning_parser_plugin=""),

@@ -11,12 +11,13 @@ from daemon.engines.vllm import library
 from daemon.engines.vllm.args import engine_args
 from daemon.engines.vllm.load import load_model
 from testing import tiny_models
+from testing.tiny_models import parts
 from tests.contract.vllm_engines import MARKS, settings
 
 pytestmark = MARKS
 
-TOWER = tiny_models.TOWER | {"hidden_size": 96, "num_attention_heads": 3}
-TEXT = tiny_models.TEXT | {"vocab_size": 300, "model_type": "qwen2"}
+TOWER = parts.TOWER | {"hidden_size": 96, "num_attention_heads": 3}
+TEXT = parts.TEXT | {"vocab_size": 300, "model_type": "qwen2"}
 CLIP = TOWER | {"model_type": "clip_vision_model"}
 INTERN_VIT = TOWER | {"norm_type": "layer_norm", "hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True}
 CHAT_CONFIG = """
@@ -46,7 +47,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "model_type": "qwen2_5_vl",
         "text_config": TEXT
         | {"model_type": "qwen2_5_vl_text", "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}},
-        "vision_config": tiny_models.QWEN_VISION | {"model_type": "qwen2_5_vl", "hidden_size": 96, "num_heads": 3},
+        "vision_config": parts.QWEN_VISION | {"model_type": "qwen2_5_vl", "hidden_size": 96, "num_heads": 3},
     },
     "InternVLForConditionalGeneration": {
         "model_type": "internvl",
@@ -70,7 +71,7 @@ def written(folder: Path, family: str) -> Path:
     """Write a model's configuration and tokenizer; no weights are needed to build its tower."""
     (folder / "config.json").write_text(json.dumps({"architectures": [family], **FAMILIES[family]}))
     (folder / "configuration_chat.py").write_text(CHAT_CONFIG)
-    tiny_models.byte_tokenizer(["<image>", "<video>"], tiny_models.IMAGE_TEMPLATE).save_pretrained(folder)
+    parts.byte_tokenizer(["<image>", "<video>"], parts.IMAGE_TEMPLATE).save_pretrained(folder)
     return folder
 
 

@@ -20,7 +20,7 @@ CLOSED, OPEN = "<think>\n\n</think>\n\n", "<think>\n"
 
 def encoder(template: str, **more: Any) -> PromptEncoder:
     tokenizer = byte_tokenizer(TOKENS, template)
-    at = Placeholder("video", "<|video_pad|>", tokenizer.convert_tokens_to_ids("<|video_pad|>"))
+    at = Placeholder.of_token("video", "<|video_pad|>", tokenizer.convert_tokens_to_ids("<|video_pad|>"))
     return PromptEncoder(tokenizer, at, ChatTemplate(template, parts=True), **more)
 
 

@@ -65,7 +65,7 @@ ALIAS = PromptTemplate(lambda text, _: f"<video>{text}".replace("[END]", "</s>")
 
 
 def control(made: PromptEncoder, ids: list[int]) -> list[int]:
-    return ControlTokens.of(made._tokenizer).in_(ids)
+    return ControlTokens.of(made.tokenizer).in_(ids)
 
 
 @pytest.mark.parametrize("name", ["bundled", "tiny", "qwen"])

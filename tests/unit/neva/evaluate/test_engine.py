@@ -52,6 +52,8 @@ def test_what_the_engine_is_told() -> None:
         "model": "/a",
         "tensor_parallel_size": 1,
         "pipeline_parallel_size": 1,
+        "data_parallel_size": 1,
+        "renderers": "auto",
         "dtype": "float32",
         "quantization": None,
         "max_model_len": None,
