@@ -45,11 +45,16 @@ class JournalHandler(logging.Handler):
     def __init__(self, field_names: Iterable[str], address: str = ADDRESS) -> None:
         super().__init__()
         self._field_names = tuple(field_names)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket = _datagram_socket()
         self._address = address
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record; what the journal does not take goes to standard error."""
+        """Send a record; what the journal does not take goes to standard error.
+
+        A library that sets up its own logging by ``dictConfig`` closes every handler there is, vLLM for one.
+        """
+        if self._socket.fileno() < 0:
+            self._socket = _datagram_socket()
         text = self.format(record)
         try:
             self._send(entry(self._fields(record, text)))
@@ -92,3 +97,7 @@ class JournalHandler(logging.Handler):
         """Close the socket."""
         self._socket.close()
         super().close()
+
+
+def _datagram_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

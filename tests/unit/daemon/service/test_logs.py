@@ -107,3 +107,14 @@ def test_without_a_journal_lines_go_to_standard_error(log: logging.Logger, capsy
 
 def test_text_that_is_no_unicode_does_not_stop_the_log() -> None:
     assert read(entry({"MESSAGE": "a\udcffb"}))["MESSAGE"] == "a?b"
+
+
+def test_a_library_that_sets_up_its_own_logging_takes_nothing_from_the_journal(
+    journal: socket.socket, log: logging.Logger
+) -> None:
+    """`logging.config.dictConfig` closes every handler of the process."""
+    log.handlers[0].close()
+
+    log.warning("Still there.")
+
+    assert read(journal.recv(65536))["MESSAGE"] == "Still there."
