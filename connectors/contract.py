@@ -118,10 +118,7 @@ class CaptionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request, as the engine counted them; 0 where it does not say.
-
-    ``reasoning_tokens`` are those of the ``output_tokens`` that led to the answer and are none of it.
-    """
+    """Tokens of one request, 0 where the engine does not say; of the output, those of reasoning are no answer."""
 
     prompt_tokens: int = 0
     vision_tokens: int = 0

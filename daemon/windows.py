@@ -104,8 +104,7 @@ class FramePolicy:
     ``rule`` is ``time`` (the frame on screen at evenly spread times) or ``neva`` (evenly spread frame indices, padded
     with the last). With ``fps`` the number of frames follows the window's length, between ``min_frames`` and
     ``max_frames``. ``splice`` shows a single frame. ``background`` is what transparent pixels are shown over, and
-    ``tone_map`` says whether HDR is shown as SDR. The last three say what frames may cost
-    (:class:`daemon.frame_look.PixelBudget`).
+    ``tone_map`` says whether HDR is shown as SDR. The last three are what :attr:`budget` says.
 
     Plan hashes are made of the text of a policy, so fields that came later stand in it only where they say something.
     """
@@ -148,15 +147,9 @@ class FramePolicy:
         return min(max(round(length_ns * self.fps / NS_PER_S), self.min_frames), self.max_frames)
 
 
-def cut_windows(duration_ns: int, policy: WindowPolicy) -> list[tuple[int, int]]:
-    """Return the half-open spans of a clip of ``duration_ns``; together they cover it when stride <= window."""
-    cut = Cut.of(duration_ns, policy)
-    return [cut.span(index) for index in range(cut.count)]
-
-
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The spans of a clip, by arithmetic: ``count`` of them, one every ``stride_ns``, the last up to ``end_ns``."""
+    """The half-open spans of a clip: ``count`` of them, one every ``stride_ns``, the last up to ``end_ns``."""
 
     count: int
     window_ns: int

@@ -9,16 +9,20 @@ from hypothesis import strategies as st
 
 from daemon.windows import (
     NS_PER_S,
+    Cut,
     FramePolicy,
     FrameSet,
     Window,
     WindowPolicy,
-    cut_windows,
     frames_on_screen,
     neva_frame_indices,
     plan_windows,
     sample_times,
 )
+
+
+def spans_of(cut: Cut) -> list[tuple[int, int]]:
+    return [cut.span(index) for index in range(cut.count)]
 
 
 def seconds(*values: float) -> np.ndarray:
@@ -101,7 +105,7 @@ def test_neva_shows_what_is_on_screen_through_a_gap() -> None:
     ],
 )
 def test_a_short_tail_is_merged(duration_s: float, expected: list[tuple[float, float]]) -> None:
-    spans = cut_windows(round(duration_s * NS_PER_S), WindowPolicy())
+    spans = spans_of(Cut.of(round(duration_s * NS_PER_S), WindowPolicy()))
 
     assert spans == [(round(a * NS_PER_S), round(b * NS_PER_S)) for a, b in expected]
 
@@ -113,7 +117,7 @@ def test_sample_times_lie_in_the_middle_of_their_shares() -> None:
 
 @given(clips(), policies())
 def test_windows_cover_the_clip_in_order(clip: tuple[np.ndarray, int], policy: WindowPolicy) -> None:
-    spans = cut_windows(clip[1], policy)
+    spans = spans_of(Cut.of(clip[1], policy))
 
     assert spans[0][0] == 0
     assert spans[-1][1] == clip[1]
