@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.errors import ConfigurationError
-from connectors.folder.scan import OURS
-from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder.settings import OURS, FolderSinkSettings, FolderSourceSettings
 from connectors.settings import ConnectorSettings
 from connectors.tar.settings import TarSourceSettings
 

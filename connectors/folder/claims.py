@@ -23,7 +23,7 @@ from connectors.files.openat import open_file, open_folder
 from connectors.folder.instance_lock import LOCK, try_lock, unlock
 from connectors.folder.listing import Parts, exists, remove_folder, walk
 from connectors.folder.names import is_reason_free, names_like, reason_name
-from connectors.folder.scan import OURS
+from connectors.folder.settings import OURS
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,8 @@ from pathlib import Path
 from connectors.folder.left_files import LeftFiles, PassedOver
 from connectors.folder.listing import DEEPEST, Parts, entries_of
 from connectors.folder.patterns import parse_pattern
-from connectors.folder.settings import UNFINISHED
+from connectors.folder.settings import OURS, UNFINISHED
 from connectors.folder.unfinished import unfinished_names
-
-OURS = ("work", "done", "failed")  # what the source keeps at the top of its folder
 
 _GONE = (FileNotFoundError, NotADirectoryError)
 _RETRY_S = 30.0

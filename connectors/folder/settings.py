@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from connectors.section import Section
 
+OURS = ("work", "done", "failed")  # what the source keeps at the top of its folder
 UNFINISHED = (
     "~*",  # ~syncthing~clip.mp4.tmp, and Office's
     "*.part",  # Firefox, curl, yt-dlp, Nextcloud and ownCloud, KDE
@@ -79,7 +80,6 @@ class FolderSourceSettings(ClipOverrides):
     def _takes_something(self) -> Self:
         """Refuse a pattern that asks for names which are never clips."""
         from connectors.folder.patterns import parse_pattern
-        from connectors.folder.scan import OURS
         from connectors.folder.unfinished import unfinished_names
 
         names = unfinished_names(self.unfinished)

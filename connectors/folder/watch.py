@@ -12,7 +12,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from connectors.folder.scan import OURS
+from connectors.folder.settings import OURS
 
 log = logging.getLogger(__name__)
 
