@@ -27,6 +27,7 @@ test: setup ## run the tests, those over a real Kafka too where Java is; WORKERS
 
 families: setup ## run every family of models as a tiny one in the real vLLM, and write docs/models.md's table
 	@$(PYTHON_IN_VENV) -m tests.families
+	@$(PYTHON_IN_VENV) -m pytest -m families tests/contract/test_vllm_served.py
 
 test-kafka: setup ## of these only those that need a real Apache Kafka
 	@$(PYTEST) -m kafka

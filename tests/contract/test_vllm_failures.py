@@ -19,6 +19,7 @@ from daemon.config.settings import Settings
 from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.vllm.engine import VllmEngine
 from daemon.engines.vllm.load import load_model
+from daemon.frame_look import FrameSize, PixelBudget
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 from testing import tiny_models
@@ -91,9 +92,8 @@ async def test_a_context_by_memory_is_as_long_as_memory_holds(engine: Watched) -
 async def test_an_engine_is_warmed_up_with_the_windows_that_will_come(engine: Watched) -> None:
     (shape, *_) = engine.asked
 
-    largest = engine.planner.max_frame_size
-    assert largest is not None
-    assert shape == (MANY, largest.width * 9 // 16 // 2 * 2, largest.width // 2 * 2)
+    size = engine.planner.frame_size(MANY, FrameSize(1920, 1080), PixelBudget())
+    assert shape == (MANY, size.height, size.width)
 
 
 def test_a_plan_says_what_an_operators_own_budget_does_not_hold(onevision: Path) -> None:

@@ -57,8 +57,8 @@ def reader(template: str, marks: list[str], *, special: bool = False, named: str
 
 def completion(of: AnswerReader, text: str, *, truncated: bool = False) -> Completion:
     """Return an answer as vLLM gives it: the ids of the text, and the text with special tokens or without."""
-    ids = of.tokenizer.encode(text, add_special_tokens=False)
-    shown = of.tokenizer.decode(ids, skip_special_tokens=of.sampling(ASK).get("skip_special_tokens", True))
+    ids = of._tokenizer.encode(text, add_special_tokens=False)
+    shown = of._tokenizer.decode(ids, skip_special_tokens=of.sampling(ASK).get("skip_special_tokens", True))
     return Completion(shown, truncated, 10, 4, len(ids), token_ids=tuple(ids))
 
 
@@ -74,7 +74,7 @@ async def test_a_model_that_thinks_has_its_reasoning_cut_out_and_counted(
 
     done = of.read(completion(of, f"{begins}It is red.</think>\n\nA red ball.<|im_end|>"), prompt)
 
-    marks = len(of.tokenizer.encode(f"{begins}</think>", add_special_tokens=False))
+    marks = len(of._tokenizer.encode(f"{begins}</think>", add_special_tokens=False))
     assert done.text.strip() == "A red ball."
     assert (done.reasoning_tokens, done.detail) == (len("It is red.") + marks, "")
     assert done.output_tokens == done.reasoning_tokens + len("\n\nA red ball.") + 1
@@ -165,7 +165,7 @@ async def test_every_parser_for_the_common_marks_cuts_the_same() -> None:
     """Whichever of them is found for a model, its captions are the same."""
     of = reader(QWEN3, ["<think>", "</think>"])
     answers = {}
-    for parser in library.reasoning_parsers(of.tokenizer, None):
+    for parser in library.reasoning_parsers(of._tokenizer, None):
         if (parser.reasoning_start_str, parser.reasoning_end_str) == ("<think>", "</think>"):
             cutter = ReasoningCutter(THINK, partial(library.extract_reasoning, parser))
             cut = cutter.cut("<think>It is.</think>A ball.", "strip", is_open=False, is_cut=False)

@@ -39,7 +39,7 @@ class Family:
     name: str
     build: Callable[[Path], Path]
     form: MediaForm
-    marks: tuple[pytest.MarkDecorator, ...] = (pytest.mark.slow,)
+    marks: tuple[pytest.MarkDecorator, ...] = (pytest.mark.families,)
 
 
 FAMILIES = [

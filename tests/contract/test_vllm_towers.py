@@ -9,6 +9,7 @@ import pytest
 from connectors.errors import ConfigurationError
 from daemon.engines.vllm import library
 from daemon.engines.vllm.args import engine_args
+from daemon.engines.vllm.library import configuration
 from daemon.engines.vllm.load import load_model
 from testing import tiny_models
 from testing.tiny_models import parts
@@ -89,7 +90,7 @@ def test_the_class_says_whether_two_devices_can_hold_a_tower_of_three_heads(
 ) -> None:
     one = settings(written(tmp_path, family), tensor_parallel_size=2, args={"trust_remote_code": True})
     arguments = engine_args(one, str(tmp_path), dtype="float32")
-    library._build_tower(arguments, 1)  # else nothing could be said
+    configuration._build_tower(arguments, 1)  # else nothing could be said
 
     assert library.tower_fits(arguments, 2) is fits
 

@@ -111,8 +111,14 @@ def vision_counter(
 
 
 def video_settings(processor: Any) -> dict[str, Any]:
-    """Return the keyword arguments that the Hugging Face processor of videos is called with, by the configuration."""
-    merged = processor.info._merge_and_resolve_mm_processor_kwargs({})
+    """Return the keyword arguments that the Hugging Face processor of videos is called with, by the configuration.
+
+    There are none where the processor is a checkpoint's own code, which does not say what it takes.
+    """
+    try:
+        merged = processor.info._merge_and_resolve_mm_processor_kwargs({})
+    except AttributeError:
+        return {}
     return {**merged, **(merged.get("videos_kwargs") or {})}
 
 
