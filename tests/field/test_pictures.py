@@ -314,7 +314,7 @@ async def test_a_photo_of_50_megapixels_is_captioned_by_default(tmp_path: Path, 
     Image.fromarray(paint(4711, 8192, 6144)).save(path, quality=80, compress_level=1)
 
     async with running(lambda _, own, __: FrameSize(640, 640 * own.height // own.width), deadline_s=200.0) as sampler:
-        shown = await first_of(sampler, path)
+        shown = await first_of(sampler, path, rule="time")
 
     assert shown.shape == (480, 640, 3)
     assert is_upright(shown)

@@ -7,6 +7,7 @@ import pytest
 
 from connectors.errors import EngineLost, Poison, Transient
 from daemon.engines.vllm import library
+from daemon.engines.vllm.library import configuration, running
 
 pytestmark = [
     pytest.mark.engine,
@@ -50,7 +51,7 @@ def test_the_engine_starts_with_the_defaults_of_a_server(monkeypatch: pytest.Mon
 
     given = dict[str, Any]()
     monkeypatch.setattr(AsyncLLM, "from_engine_args", lambda args, **more: given.update(more))
-    monkeypatch.setattr(library, "argument_class", lambda: lambda **arguments: arguments)
+    monkeypatch.setattr(running, "argument_class", lambda: lambda **arguments: arguments)
 
     library.launch({"model": "m"}, None)
 
@@ -66,7 +67,7 @@ def test_a_configuration_has_the_defaults_of_a_server(monkeypatch: pytest.Monkey
         def create_engine_config(self, usage_context: Any = None) -> Any:
             return usage_context
 
-    monkeypatch.setattr(library, "argument_class", lambda: Arguments)
+    monkeypatch.setattr(configuration, "argument_class", lambda: Arguments)
 
     assert library.configuration_of({"model": "m"}) is UsageContext.OPENAI_API_SERVER
 
