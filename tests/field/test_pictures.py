@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from daemon.config.settings import FramesSettings
 from daemon.decoding.sampler import Sampler
-from daemon.frame_look import FrameSize
+from daemon.frame_look import FrameSize, PixelBudget
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.painted import paint
 from tests.corpus.sampling import Outcome, running, sample
@@ -313,7 +313,10 @@ async def test_a_photo_of_50_megapixels_is_captioned_by_default(tmp_path: Path, 
     path = tmp_path / f"photo.{kind}"
     Image.fromarray(paint(4711, 8192, 6144)).save(path, quality=80, compress_level=1)
 
-    async with running(lambda _, own, __: FrameSize(640, 640 * own.height // own.width), deadline_s=200.0) as sampler:
+    def to_640(_: int, own: FrameSize, __: PixelBudget) -> FrameSize:
+        return FrameSize(640, round(640 * own.height / own.width))
+
+    async with running(to_640, deadline_s=200.0) as sampler:
         shown = await first_of(sampler, path, rule="time")
 
     assert shown.shape == (480, 640, 3)
