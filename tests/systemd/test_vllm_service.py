@@ -13,11 +13,11 @@ from testing.load import WINDOWS_EACH
 from tests.systemd.machine import Machine
 from tests.systemd.service import Service
 
-pytestmark = [pytest.mark.systemd, pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.systemd, pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 BUNDLED = "{kind: vllm, model: bundled, max_model_len: 1024, args: {enforce-eager: true, max-num-seqs: 2}}"
 LONG = "generation: {min_tokens: 128, max_tokens: 128}\ntimeouts: {stall_s: 15.0}\n"
-START_S = 200.0  # half a minute on two idle cores
+START_S = 400.0  # on two idle cores two minutes, most of it imports in three processes
 _fresh = count()
 
 
