@@ -10,7 +10,7 @@ from functools import partial
 from connectors.contract import Clip
 from connectors.errors import Fatal, Poison, Reason, Transient
 from connectors.media.protocols import DistantMedia
-from daemon.config.machine import memory_bytes
+from daemon.config.chosen import this_machine
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
 from daemon.decoding.clip_plan import ClipPlan, early_end, index_need, read_index, read_shown, readable_windows
@@ -52,7 +52,7 @@ class Sampler:
         both_bytes = frame_bytes or limits.in_flight_bytes
         self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
-        self.rendered_budget = ByteBudget(limits.rendered_bytes or memory_bytes() // _RENDERED_SHARE)
+        self.rendered_budget = ByteBudget(limits.rendered_bytes or this_machine().memory_bytes // _RENDERED_SHARE)
         self.shares_frames = False  # whether other processes read them: then a descriptor comes with them
         self.windows_for_device: dict[str, int] = {}  # where a graphics card was asked for: by what decoded them
         required = limits.sandbox == "required"

@@ -90,22 +90,22 @@ def check_engine(settings: EngineSettings) -> None:
 
 def most_frames(settings: Settings) -> int:
     """Return how many frames a window of any source has at most."""
-    # settings of a source go over those of the top level, so they are asked for where they have met
-    from daemon.config.clip_settings import settings_by_source
-
-    return max(_most(one.windows, one.frames) for one in settings_by_source(settings).values())
+    return expected_windows(settings).max_frames
 
 
 def expected_windows(settings: Settings) -> ExpectedWindows:
     """Return the full windows of all sources. Of whole clips, whose length nobody knows, the longest is meant."""
+    # settings of a source go over those of the top level, so they are asked for where they have met
     from daemon.config.clip_settings import settings_by_source
 
+    each = settings_by_source(settings).values()  # which reads templates from their files
+    longest = max(_most(one.windows, one.frames) for one in each)
     counts = {
         _most(one.windows, one.frames) if one.windows.whole else one.frames.frames_in(one.windows.window_ns)
-        for one in settings_by_source(settings).values()
+        for one in each
     }
-    budgets = frozenset(one.frames.budget for one in settings_by_source(settings).values())
-    return ExpectedWindows(tuple(sorted(counts)), most_frames(settings), settings.limits.max_pixels, budgets)
+    budgets = frozenset(one.frames.budget for one in each)
+    return ExpectedWindows(tuple(sorted(counts)), longest, settings.limits.max_pixels, budgets)
 
 
 def _most(windows: WindowPolicy, frames: FramePolicy) -> int:

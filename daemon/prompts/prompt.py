@@ -96,7 +96,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """What stands for one video or one image in a model's prompt, and how it is found again among the prompt's tokens.
+    """The text that stands for one video or image in a model's prompt, and how it is found among the prompt's tokens.
 
     Attributes:
         modality: What it stands for.

@@ -261,7 +261,7 @@ DIRECTIONS: dict[str, dict[str, set[str]]] = {
     },
 }
 MODULES_FOR_PACKAGES = {
-    "daemon": {"frame_look", "memory_file", "windows"},
+    "daemon": {"frame_look", "memory_file", "seccomp", "windows"},
     "connectors": {"contract", "errors", "section", "source_route", "validation"},
 }
 COMPOSED = {"commands": {"build"}}  # one-shot commands put the program together as the daemon does

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from connectors.errors import ConfigurationError, Transient
-from daemon.config.machine import core_count, memory_bytes
+from daemon.config.chosen import this_machine
 from daemon.engines.rendering.in_process import InProcessRenderer, Rendering
 from daemon.engines.rendering.pool import RendererPool
 from daemon.engines.vllm import library
@@ -37,7 +37,8 @@ async def start_rendering(
         ConfigurationError: processes are asked for by number, and can't be had.
     """
     configuration = llm.vllm_config
-    count, tied = how_many(asked, core_count(), memory_bytes()), library.renders_itself(configuration)
+    machine, tied = this_machine(), library.renders_itself(configuration)
+    count = how_many(asked, machine.cores, machine.memory_bytes)
     if tied and count and asked != "auto":
         raise ConfigurationError(f"engine.args.{tied} needs renderers: 0", path="engine.renderers")
     if asked != "auto" and count < asked:

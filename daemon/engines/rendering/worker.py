@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> None:
         return
     try:
         leave_the_network()
-    except (OSError, KeyError):
+    except (OSError, AttributeError):
         traceback.print_exc()
     with socket.socket(fileno=descriptor) as connection, suppress(ConnectionError):
         serve(connection)

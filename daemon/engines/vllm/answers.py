@@ -18,6 +18,7 @@ from daemon.engines.vllm.args import sampling_arguments
 from daemon.prompts.prompt import Prompt, PromptEncoder
 from daemon.prompts.reasoning import Marks, ReasoningCutter
 
+_REMEMBERED = 256  # wordings of prompts: a source has one, unless its senders ask
 _UNSAID = {"temperature": 1.0}  # of `vllm serve`, where the model's file does not say either
 
 
@@ -26,6 +27,7 @@ class AnswerReader:
 
     def __init__(self, vllm_config: Any, encoder: PromptEncoder, tokenizer: Any) -> None:
         self._model_config, self._encoder, self._tokenizer = vllm_config.model_config, encoder, tokenizer
+        self._left_open: dict[str, bool] = {}
         outputs = vllm_config.structured_outputs_config
         self._chosen, self._plugin = outputs.reasoning_parser, outputs.reasoning_parser_plugin
         if self._chosen:
@@ -44,10 +46,7 @@ class AnswerReader:
 
     def read(self, done: Completion, prompt: Prompt) -> Completion:
         """Return an answer without its reasoning, or with it where the prompt keeps it."""
-        marks, is_open = self.cutter.marks, False
-        if marks is not None:
-            is_open = self._encoder.leaves_open(prompt, marks)
-        found = self.cutter.cut(done.text, prompt.reasoning, is_open=is_open, is_cut=done.truncated)
+        found = self.cutter.cut(done.text, prompt.reasoning, is_open=self._is_open(prompt), is_cut=done.truncated)
         text = found.text
         if not self._shows_marks and not (found.has_reasoned and prompt.reasoning == "keep"):
             text = self._without_specials(text)
@@ -56,6 +55,17 @@ class AnswerReader:
         spent = self._reasoning_tokens(done, found.text)
         kept = 0 if prompt.reasoning == "keep" and found.text else spent
         return replace(done, text=text, detail=found.detail, reasoning_tokens=spent, logprobs=done.logprobs[kept:])
+
+    def _is_open(self, prompt: Prompt) -> bool:
+        """Whether a prompt ends inside the reasoning; known already for the wording of most windows."""
+        marks = self.cutter.marks
+        if marks is None:
+            return False
+        if prompt.wording not in self._left_open:
+            if len(self._left_open) >= _REMEMBERED:
+                self._left_open.clear()
+            self._left_open[prompt.wording] = self._encoder.leaves_open(prompt, marks)
+        return self._left_open[prompt.wording]
 
     @cached_property
     def cutter(self) -> ReasoningCutter:

@@ -1,6 +1,6 @@
 """A model's configuration and processor, read as vLLM reads them, without its weights."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,27 +103,30 @@ def _planner(
         # on the device vLLM takes the image processor's figures for videos too (as of 0.33)
         arguments.setdefault("mm_device_do_normalize", False)
     form = form_of(processor, modality, max_frames)
+    count = library.counter(processor, form.processor_arguments)
     planner = ModelTokenPlanner(
         _encoder(model_config, processor, form),
         form,
-        library.counter(processor, form.processor_arguments),
+        count,
         max_model_len=model_config.max_model_len,
         max_frame_size=max_frame_size(hf_processor, modality),
-        sizes=_sizes(processor, hf_processor, form),
+        sizes=_sizes(processor, hf_processor, form, count),
     )
     return planner, supported
 
 
-def _sizes(processor: Any, hf_processor: Any, form: MediaForm) -> FrameSizes:
+def _sizes(
+    processor: Any, hf_processor: Any, form: MediaForm, count: Callable[[list[int], Any], tuple[int, int]]
+) -> FrameSizes:
     """Return the rule for the sizes of windows' frames."""
-    counted = library.vision_counter(processor, form.modality, form.processor_arguments)
+    count_vision = library.vision_counter(processor, form.modality, count)
 
-    def count(num_frames: int, size: FrameSize) -> int:
+    def count_black(num_frames: int, size: FrameSize) -> int:
         black = black_frames(num_frames, size.height, size.width)
-        return counted(form.items(num_frames), form.window_media(black))
+        return count_vision(form.items(num_frames), form.window_media(black))
 
     resize = VideoResize.of(hf_processor, form.modality, library.video_settings(processor))
-    return FrameSizes(resize, form.least_frames, count)
+    return FrameSizes(resize, form.least_frames, count_black)
 
 
 def _encoder(model_config: Any, processor: Any, form: MediaForm) -> PromptEncoder:

@@ -26,13 +26,8 @@ def serve(connection: socket.socket) -> None:
 def _read(connection: socket.socket, size_bytes: int) -> bytearray:
     """Return so many bytes, or none when the other side is gone."""
     data = bytearray(size_bytes)
-    view, at = memoryview(data), 0
-    while at < size_bytes:
-        got = connection.recv_into(view[at:])
-        if got == 0:
-            return bytearray()
-        at += got
-    return data
+    got = connection.recv_into(data, size_bytes, socket.MSG_WAITALL)
+    return data if got == size_bytes else bytearray()
 
 
 if __name__ == "__main__":

@@ -4,15 +4,7 @@ Everything that is not here is refused. The numbers are those of the Linux kerne
 syscall_64.tbl`` and ``include/uapi/asm-generic/unistd.h``); -1 says that a processor does not have the call.
 """
 
-from typing import NamedTuple
-
-
-class Numbers(NamedTuple):
-    """A call's number on each processor."""
-
-    x86_64: int
-    aarch64: int
-
+from daemon.seccomp import Numbers
 
 ALLOWED = {
     # talking to the program, and reading media that it opened
@@ -103,6 +95,3 @@ CONDITIONAL = {
     "ioctl": Numbers(16, 29),
 }
 """Calls that :mod:`daemon.decoding.child.cage.seccomp` allows with some arguments only."""
-
-AUDIT_ARCHITECTURE = Numbers(0xC000003E, 0xC00000B7)
-"""The kernel's names of the processors in a filter's data (``AUDIT_ARCH_*``)."""

@@ -1,4 +1,4 @@
-"""What an engine is configured with, and what its classes say of a configuration."""
+"""The configuration of an engine, and the word of its classes about it."""
 
 import inspect
 import re
@@ -94,7 +94,7 @@ def _build_tower(arguments: Mapping[str, Any], ranks: int) -> None:
     from vllm.model_executor.model_loader.utils import initialize_model
 
     without_language = {"mm_encoder_only": True, "enable_prefix_caching": False}
-    config = argument_class()(**{**arguments, **without_language}).create_engine_config()
+    config = configuration_of({**arguments, **without_language})
     config.parallel_config.tensor_parallel_size = ranks
     before = parallel_state._TP, parallel_state._PP
     parallel_state._TP, parallel_state._PP = _Devices(ranks), _Devices(1)

@@ -47,10 +47,7 @@ def prompt_updates(
     Raises:
         Exception: the processor's own, for it is a model's code.
     """
-    from vllm.multimodal.processing import ProcessorInputs, TimingContext
-
-    inputs = ProcessorInputs([], processor.info.parse_mm_data(media), hf_processor_mm_kwargs=arguments)
-    done = processor._apply_hf_processor(inputs, TimingContext(enabled=False))
+    done = processor._apply_hf_processor(*_inputs(processor, [], media, arguments))
     return {modality: [list(rules) for rules in items] for modality, items in done.prompt_updates.items()}
 
 
@@ -80,34 +77,35 @@ def counter(
 
     ``arguments(media)`` are what the processor is given beside the media.
     """
-    from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
     def count(ids: list[int], media: Any) -> tuple[int, int]:
-        items = processor.info.parse_mm_data(media)
-        inputs = ProcessorInputs(ids, items, hf_processor_mm_kwargs=arguments(media))
-        done = processor.apply(inputs, TimingContext(enabled=False))
+        done = processor.apply(*_inputs(processor, ids, media, arguments(media)))
         return len(done["prompt_token_ids"]), vision_tokens(done)
 
     return count
 
 
+def _inputs(processor: Any, ids: list[int], media: Any, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return what vLLM's processor is called with for a prompt's tokens, its media, and what it is given beside."""
+    from vllm.multimodal.processing import ProcessorInputs, TimingContext
+
+    items = processor.info.parse_mm_data(media)
+    return ProcessorInputs(ids, items, hf_processor_mm_kwargs=arguments), TimingContext(enabled=False)
+
+
 def vision_counter(
-    processor: Any, modality: str, arguments: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    processor: Any, modality: str, count: Callable[[list[int], Any], tuple[int, int]]
 ) -> Callable[[int, Any], int]:
     """Return the function that counts the tokens that the frames of ``items`` videos or images fill, without a prompt.
 
-    The text about them is the one that vLLM itself measures a model with.
+    The text about them is the one that vLLM itself measures a model with; ``count`` is the processor's :func:`counter`.
     """
-    from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
-    def count(items: int, media: Any) -> int:
+    def count_vision(items: int, media: Any) -> int:
         text = processor.dummy_inputs.get_dummy_text({modality: items})
-        ids = processor.info.get_tokenizer().encode(text, add_special_tokens=False)
-        items = processor.info.parse_mm_data(media)
-        inputs = ProcessorInputs(ids, items, hf_processor_mm_kwargs=arguments(media))
-        return vision_tokens(processor.apply(inputs, TimingContext(enabled=False)))
+        return count(processor.info.get_tokenizer().encode(text, add_special_tokens=False), media)[1]
 
-    return count
+    return count_vision
 
 
 def video_settings(processor: Any) -> dict[str, Any]:

@@ -146,8 +146,8 @@ def test_the_filter_of_a_decoder_without_a_card_has_no_ioctl(machine: str) -> No
     number = getattr(seccomp.CONDITIONAL["ioctl"], machine)
     narrow, wide = (seccomp.program(machine, devices=devices) for devices in (False, True))
 
-    assert (seccomp._EQUAL, number) not in [(code, operand) for code, _, _, operand in narrow]
-    assert (seccomp._EQUAL, number) in [(code, operand) for code, _, _, operand in wide]
+    assert (seccomp.EQUAL, number) not in [(code, operand) for code, _, _, operand in narrow]
+    assert (seccomp.EQUAL, number) in [(code, operand) for code, _, _, operand in wide]
 
 
 def test_a_card_and_decord_contradict_each_other(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ SHARED = {
     "daemon.decoding.protocol",
     "daemon.decoding.timeline",
     "daemon.frame_look",
+    "daemon.seccomp",
     "daemon.windows",
 }
 PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD, f"{CHILD}.cage", f"{CHILD}.pictures"}
