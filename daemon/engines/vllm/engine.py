@@ -15,14 +15,11 @@ from typing import Any
 
 from connectors.errors import EngineLost, Reason, Transient
 from daemon.config.engine_settings import VllmSettings
-from daemon.engines.contract import Completion, EngineStatistics, Rendered, RenderingState, unheeded
+from daemon.engines.contract import Completion, EngineStatistics, Rendered, unheeded
 from daemon.engines.library_errors import as_configuration_error, sentence
 from daemon.engines.model import checks
 from daemon.engines.model.token_planner import Check, EncoderBudget, ModelTokenPlanner, PlannedTokens
 from daemon.engines.model.window_shapes import ExpectedWindows
-from daemon.engines.rendering.choice import start_rendering
-from daemon.engines.rendering.in_process import Rendering
-from daemon.engines.rendering.job import RenderJob
 from daemon.engines.vllm import library
 from daemon.engines.vllm.answers import AnswerReader
 from daemon.engines.vllm.args import checked_args, cpu_environment
@@ -32,6 +29,7 @@ from daemon.engines.vllm.output import StepLogger, completion, vision_tokens
 from daemon.engines.vllm.reaper import MARK, EngineReaper, kill_marked
 from daemon.engines.vllm.start_faults import oom_kills, start_fault
 from daemon.engines.vllm.warm_up import warm_up
+from daemon.engines.vllm.window_renderer import WindowRenderer
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -42,7 +40,7 @@ _COPIES = 2  # of a rendered window: one here, which the request keeps, and one 
 _SHUTDOWN_S = 10.0  # what vLLM's processes are given to end by themselves
 
 
-class VllmEngine:
+class VllmEngine(WindowRenderer):
     """A model in vLLM's ``AsyncLLM``. See :class:`daemon.engines.contract.Engine` for what each method promises."""
 
     waiting_for = ""  # it is there, or it is dead
@@ -57,6 +55,7 @@ class VllmEngine:
         debug: bool = False,
         check: Check = lambda _: None,
     ) -> None:
+        super().__init__()
         self._settings, self._max_frames, self._debug, self._check = settings, max_frames, debug, check
         self._windows = windows
         self._render_deadline_s = render_deadline_s
@@ -66,17 +65,8 @@ class VllmEngine:
         self._reaper = EngineReaper()
         self._llm: Any = None
         self._launching: asyncio.Future[Any] | None = None
-        self._planner: ModelTokenPlanner | None = None
         self._answers: AnswerReader | None = None
         self._adapter: Any = None
-        self._rendering: Rendering | None = None
-
-    @property
-    def planner(self) -> ModelTokenPlanner:
-        """The planner of the model that runs; only after :meth:`start`."""
-        if self._planner is None:
-            raise RuntimeError("the engine has not started")
-        return self._planner
 
     @property
     def answers(self) -> AnswerReader:
@@ -84,17 +74,6 @@ class VllmEngine:
         if self._answers is None:
             raise RuntimeError("the engine has not started")
         return self._answers
-
-    @property
-    def rendering(self) -> RenderingState | None:
-        """The state of the renderers; None before they are there."""
-        return None if self._rendering is None else self._rendering.state
-
-    @property
-    def _renderers(self) -> Rendering:
-        if self._rendering is None:
-            raise EngineLost("the engine was stopped")
-        return self._rendering
 
     @property
     def progress(self) -> int:
@@ -131,9 +110,8 @@ class VllmEngine:
         self.slots = each * len(library.replicas(self._llm))
         self.statistics.handed_over = lambda: {} if self._llm is None else library.handed_over(self._llm)
         await self._learn_room(loaded.planner)
-        self._rendering = await start_rendering(
-            self._llm, self._settings.renderers, {MARK: self._reaper.mark}, self._render_deadline_s
-        )
+        mark = {MARK: self._reaper.mark}
+        await self.start_renderers(self._llm, self._settings.renderers, mark, self._render_deadline_s)
         await warm_up(self, loaded.planner, loaded.windows, replicas=len(self.statistics.replicas))
 
     def _launch(self, loaded: LoadedModel, errors: ErrorLog) -> Any:
@@ -175,8 +153,7 @@ class VllmEngine:
     ) -> Completion:
         """Return the model's answer for one window."""
         with library.translated(lambda: bool(self._llm.errored)):
-            job = self._job(frames, prompt, request_id)
-            async with self._renderers.rendered(job, frames) as window:
+            async with self.rendered(frames, prompt, request_id) as window:
                 planned = PlannedTokens(len(window.input["prompt_token_ids"]), vision_tokens(window.input))
                 self.planner.check_planned(planned, len(frames.frames), prompt)
                 await rendered(_COPIES * window.size_bytes)
@@ -192,12 +169,6 @@ class VllmEngine:
         done = self.answers.read(done, prompt)
         return replace(done, render_queue_ms=window.queue_ms, render_ms=window.render_ms)
 
-    def _job(self, frames: FrameSet, prompt: Prompt, request_id: str) -> RenderJob:
-        """Return what vLLM's processor is asked to make of a window."""
-        form = self.planner.form
-        ids = self.planner.encoder.encode(prompt, form.items(len(frames.frames)))
-        return RenderJob.of(frames, ids, form, request_id, by_content=library.hashes_media(self._llm.vllm_config))
-
     def _sampling(self, prompt: Prompt) -> Any:
         return library.sampling_params(self.answers.sampling(prompt))
 
@@ -211,9 +182,7 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Stop the model and every process of it."""
-        rendering, self._rendering = self._rendering, None
-        if rendering is not None:
-            await rendering.close()
+        await self.end_renderers()
         llm = await self._launched()
         self._llm = self._launching = None
         if llm is not None:

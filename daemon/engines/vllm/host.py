@@ -17,16 +17,13 @@ from typing import Any
 
 from connectors.errors import EngineLost
 from daemon.config.engine_settings import VllmSettings
-from daemon.engines.contract import Completion, EngineStatistics, Rendered, RenderingState, unheeded
+from daemon.engines.contract import Completion, EngineStatistics, Rendered, unheeded
 from daemon.engines.model import checks
-from daemon.engines.model.token_planner import ModelTokenPlanner
-from daemon.engines.rendering.choice import start_rendering
-from daemon.engines.rendering.in_process import Rendering
-from daemon.engines.rendering.job import RenderJob
 from daemon.engines.vllm import library
 from daemon.engines.vllm.load import load_model
 from daemon.engines.vllm.output import vision_tokens
 from daemon.engines.vllm.receiver import SIZE, TAKEN
+from daemon.engines.vllm.window_renderer import WindowRenderer
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -35,12 +32,13 @@ _SLOTS = 64
 _START_S = 300.0  # the process imports vLLM
 
 
-class HostEngine:
+class HostEngine(WindowRenderer):
     """Renders windows and hands them over. See :class:`daemon.engines.contract.Engine` for what methods promise."""
 
     waiting_for = ""
 
     def __init__(self, settings: VllmSettings, *, max_frames: int, render_deadline_s: float) -> None:
+        super().__init__()
         self._settings, self._max_frames, self._deadline_s = settings, max_frames, render_deadline_s
         _, self.model_id = checks.resolve_model(settings, weights=False)
         self.slots, self.progress = _SLOTS, 0
@@ -49,21 +47,6 @@ class HostEngine:
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._socket: socket.socket | None = None
-        self._rendering: Rendering | None = None
-        self._planner: ModelTokenPlanner | None = None
-        self._by_content = False
-
-    @property
-    def planner(self) -> ModelTokenPlanner:
-        """The planner of the model; only after :meth:`start`."""
-        if self._planner is None:
-            raise RuntimeError("the engine has not started")
-        return self._planner
-
-    @property
-    def rendering(self) -> RenderingState | None:
-        """The state of the renderers."""
-        return None if self._rendering is None else self._rendering.state
 
     @property
     def renderer_pids(self) -> list[int]:
@@ -82,8 +65,7 @@ class HostEngine:
         configuration = await asyncio.to_thread(library.configuration_of, dict(loaded.arguments))
         renderer = library.renderer_of(library.packed_configuration(configuration))
         host = SimpleNamespace(vllm_config=configuration, renderer=renderer)
-        self._by_content = library.hashes_media(configuration)
-        self._rendering = await start_rendering(host, self._settings.renderers, {}, self._deadline_s)
+        await self.start_renderers(host, self._settings.renderers, {}, self._deadline_s)
         await self._start_receiver()
 
     async def _start_receiver(self) -> None:
@@ -105,15 +87,9 @@ class HostEngine:
         self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
     ) -> Completion:
         """Render one window and hand it over; the answer is empty."""
-        if self._rendering is None:
-            raise EngineLost("the engine was stopped")
-        count, height, width, _ = frames.frames.shape
-        self.pixels += count * height * width
-        form = self.planner.form
-        ids = self.planner.encoder.encode(prompt, form.items(count))
-        job = RenderJob.of(frames, ids, form, request_id, by_content=self._by_content)
+        self.pixels += frames.frames.size // 3
         with library.translated(lambda: False):
-            async with self._rendering.rendered(job, frames) as window:
+            async with self.rendered(frames, prompt, request_id) as window:
                 await rendered(window.size_bytes)
             async with self._turn:
                 begun_s = time.monotonic()
@@ -148,9 +124,7 @@ class HostEngine:
 
     async def close(self) -> None:
         """End the renderers and the process that takes what they make."""
-        rendering, self._rendering = self._rendering, None
-        if rendering is not None:
-            await rendering.close()
+        await self.end_renderers()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
