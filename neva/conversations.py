@@ -180,7 +180,7 @@ def segments(name: str, turns: Sequence[Turn], system: str | None = None) -> tup
     said = template.system if system is None else system
     pieces = [Segment(template.opening(said))]
     for number, turn in enumerate(turns):
-        if name == "plain":
+        if name == "plain" and (IMAGE in turn.question or VIDEO in turn.question):
             turn = Turn(IMAGE if IMAGE in turn.question else VIDEO, turn.answer)
         asked = template.question(turn, said, first=number == 0)
         pieces.append(Segment((template.between if number else "") + asked))

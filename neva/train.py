@@ -13,7 +13,9 @@ from neva import registration
 from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
 from neva.training.loop import TrainingLoop
-from neva.training.progress import TrainingProgress, draw_loss_curve
+from neva.training.nemo_file.imported_model import with_imported_model
+from neva.training.reports.loggers import make_loggers
+from neva.training.reports.progress import TrainingProgress, draw_loss_curve
 from neva.training.settings import ShapesSettings, Stage, TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     """
     registration.register()
     data = settings.model.data
-    if data.data_path is None and (data.shapes is None or stage == "finetune"):
+    if not data.data_paths and (data.shapes is None or stage == "finetune"):
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
     places = settings.exp_manager
     places.exp_dir.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,9 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     transformers.utils.logging.disable_progress_bar()
     accelerator = Accelerator(mixed_precision="bf16" if settings.trainer.precision == "bf16" else "no")
     record = places.exp_dir / "log.jsonl"
-    with TrainingProgress(record, shown=accelerator.is_main_process) as progress:
+    settings = with_imported_model(settings, accelerator)
+    loggers = make_loggers(places, settings.name) if accelerator.is_main_process else ()
+    with TrainingProgress(record, shown=accelerator.is_main_process, loggers=loggers) as progress:
         loop = TrainingLoop(settings, accelerator, progress)
         if data.data_path is None:
             train_shapes(loop, data.shapes or ShapesSettings())

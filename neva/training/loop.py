@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from connectors.errors import ConfigurationError
 from neva.training.checkpoint import load_checkpoint, save_checkpoint
-from neva.training.progress import TrainingProgress
+from neva.training.freezing import decay_groups
+from neva.training.reports.progress import TrainingProgress
 from neva.training.settings import OptimSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from neva.training.validation import Validation
 
 # Runs the forward and backward passes of the step of a number; returns its losses by name, for the log.
 RunStep = Callable[[int], Mapping[str, torch.Tensor]]
@@ -47,15 +51,23 @@ class TrainingLoop:
         """The settings that the trained weights depend on, as text; a checkpoint of other settings is not resumed."""
         left_out: Any = {
             "exp_manager": True,
-            "trainer": {"log_every_n_steps", "num_threads"},
-            "model": {"micro_batch_size": True, "data": {"num_workers"}},
+            "import_nemo": {"cache_dir"},
+            "trainer": {"log_every_n_steps", "num_threads", "val_check_interval", "limit_val_batches"},
+            "model": {"micro_batch_size": True, "data": {"num_workers", "validation"}},
         }
         samples = self.settings.model.global_batch_size or (
             self.settings.model.micro_batch_size * self.accelerator.num_processes
         )
         return f"{samples} samples a step, {self.settings.model_dump_json(exclude=left_out)}"
 
-    def run(self, stage: str, task: torch.nn.Module, steps: int, begin: MakeRunStep) -> None:
+    def run(
+        self,
+        stage: str,
+        task: torch.nn.Module,
+        steps: int,
+        begin: MakeRunStep,
+        validation: "Validation | None" = None,
+    ) -> None:
         """Train ``task`` for ``steps`` steps, from its last checkpoint where there is one.
 
         ``begin`` is called once and returns the function that runs each step.
@@ -66,7 +78,7 @@ class TrainingLoop:
         if not trained:
             raise ConfigurationError("every part is frozen: there is nothing to learn", path="model.mm_cfg")
         manager, accelerator = self.settings.exp_manager, self.accelerator
-        optimiser = make_optimiser(trained, self.settings.model.optim)
+        optimiser = make_optimiser(decay_groups(task, self.settings.model), self.settings.model.optim)
         schedule = make_schedule(optimiser, self.settings.model.optim, steps)
         model, optimiser = accelerator.prepare(task, optimiser)
         checkpoint = manager.exp_dir / f"checkpoint-{stage}.pt"
@@ -86,6 +98,8 @@ class TrainingLoop:
             done = step + 1
             if done % self.settings.trainer.log_every_n_steps == 0 or done == steps:
                 self.progress.report(done, {name: float(value.detach()) for name, value in losses.items()}, rate)
+            if validation is not None and validation.is_due(done, steps):
+                self.progress.report_validation(done, validation.loss(model))
             if accelerator.is_main_process and (done % manager.every_n_train_steps == 0 or done == steps):
                 save_checkpoint(checkpoint, done, kept, self.learned_from)
 
