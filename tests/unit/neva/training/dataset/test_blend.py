@@ -15,7 +15,7 @@ def test_the_file_that_is_furthest_behind_is_next() -> None:
 
     assert found is not None
     # ceil(10 * share * 1.005) of each file, 6 + 4 + 3 samples
-    assert found.tolist() == [0, 100, 200, 1, 2, 101, 3, 102, 4, 201, 5, 103, 6]
+    assert found.tolist() == [0, 100, 200, 1, 101, 2, 201, 3, 102, 4, 5, 103, 202]
 
 
 def test_shares_need_not_sum_to_one_and_are_alike_where_none_are_given() -> None:
