@@ -3,10 +3,7 @@
 What a command does stands in :mod:`daemon.commands`, which is imported when it runs.
 """
 
-import asyncio
-import logging
 import sys
-import traceback
 from collections.abc import Coroutine
 from enum import StrEnum
 from io import TextIOWrapper
@@ -71,6 +68,8 @@ def run(
     settings: Set = None,
 ) -> None:
     """Run the daemon."""
+    import logging
+
     from connectors.routes import check_connectors
     from daemon.build import build_components
     from daemon.config.file import load
@@ -244,6 +243,8 @@ def _existing(clips: list[Path]) -> list[Path]:
 
 
 def _exit_with(work: Coroutine[Any, Any, ExitCode]) -> None:
+    import asyncio
+
     code = asyncio.run(work)
     if code is not ExitCode.CLEAN:
         raise typer.Exit(int(code))
@@ -283,6 +284,8 @@ def _run() -> int:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException:  # libraries in other languages panic with exceptions of their own
+        import traceback
+
         traceback.print_exc()
         print("captiond: this is a bug: the lines above belong in its report.", file=sys.stderr)
         return int(ExitCode.BUG)
