@@ -30,19 +30,8 @@ Model = Annotated[str | None, typer.Option("--model", help="short for --set engi
 PromptText = Annotated[str | None, typer.Option("--prompt", help="short for --set prompt.text=...")]
 
 
-class CaptionForm(StrEnum):
-    """The forms that `caption` prints."""
-
-    TEXT = "text"
-    JSON = "json"
-    VTT = "vtt"
-
-
-class PlanForm(StrEnum):
-    """The forms that `plan` and `bench` print."""
-
-    TABLE = "table"
-    JSON = "json"
+CaptionForm = StrEnum("CaptionForm", ["TEXT", "JSON", "VTT"])  # what `caption` prints
+PlanForm = StrEnum("PlanForm", ["TABLE", "JSON"])  # what `plan` and `bench` print
 
 
 def _print_version(asked: bool) -> None:
@@ -128,6 +117,7 @@ def caption(
 def plan(
     clips: Clips,
     form: Annotated[PlanForm, typer.Option("--format", help="what is printed")] = PlanForm.TABLE,
+    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="ask the model's processor, or not")] = True,
     config: MaybeConfigFile = None,
     model: Model = None,
     prompt: PromptText = None,
@@ -137,7 +127,7 @@ def plan(
     from daemon.commands.one_shot import one_shot_settings
     from daemon.commands.plan import plan
 
-    _exit_with(plan(one_shot_settings(config, settings, model, prompt), _existing(clips), form))
+    _exit_with(plan(one_shot_settings(config, settings, model, prompt), _existing(clips), form, with_tokens=tokens))
 
 
 @app.command()
