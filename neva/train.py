@@ -13,9 +13,9 @@ from neva import registration
 from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
 from neva.training.loop import TrainingLoop
-from neva.training.nemo_file.imported_model import with_imported_model
-from neva.training.reports.loggers import make_loggers
-from neva.training.reports.progress import TrainingProgress, draw_loss_curve
+from neva.training.run.imported_model import with_imported_model
+from neva.training.run.loggers import make_loggers
+from neva.training.run.progress import TrainingProgress, draw_loss_curve
 from neva.training.settings import ShapesSettings, Stage, TrainingSettings
 
 log = logging.getLogger(__name__)

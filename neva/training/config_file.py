@@ -1,7 +1,7 @@
 """Reading of training files: NeVA's own YAML is accepted as it is.
 
 Every key is done, or named in the log because it changes nothing here, or refused because it would change what is
-learned: see :mod:`neva.training.nemo_file.checked`.
+learned: see :mod:`neva.training.run.checked_keys`.
 """
 
 import re
@@ -15,7 +15,7 @@ from connectors.errors import ConfigurationError
 from daemon.config.overrides import set_key
 from daemon.config.yaml_file import read_yaml
 from neva.settings_file import configuration_error
-from neva.training.nemo_file.checked import at, without_nemos_keys
+from neva.training.run.checked_keys import at, without_nemos_keys
 from neva.training.settings import STAGES, Stage, TrainingSettings
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")  # OmegaConf's reference to another key of the same file

@@ -9,7 +9,7 @@ import torch
 from connectors.errors import ConfigurationError
 from neva.training.checkpoint import load_checkpoint, save_checkpoint
 from neva.training.freezing import decay_groups
-from neva.training.reports.progress import TrainingProgress
+from neva.training.run.progress import TrainingProgress
 from neva.training.settings import OptimSettings, TrainingSettings
 
 if TYPE_CHECKING:

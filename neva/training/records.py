@@ -7,7 +7,7 @@ A record about an image has ``image`` in the place of ``video``. ``system`` repl
 ``label`` of a turn holds SteerLM's attributes of its answer. Real files hold odd records too. What NeMo learns from
 such a record is learned here; one that NeMo stops at, or can learn nothing from, is an :class:`OddRecord`:
 
-* an answer that comes first is left out, and so is everything from a question without an answer on;
+* an answer that comes first is left out, and so is what follows the last answer, or begins with an empty question;
 * media that no token stands for is not shown, nor is media beyond the tokens;
 * a token in a record that names no media is text like any other;
 * NVGPT-like templates and ``plain`` go by the place of a turn where its role is unknown to them.
@@ -137,21 +137,23 @@ def _check_role(role: Any, wanted: str, rules: RecordRules) -> None:
 
 
 def _turns(said: Sequence[_Said], rules: RecordRules) -> tuple[tuple[Turn, ...], str | None]:
-    """Return the questions with their answers up to the first that has none, and what was left out."""
+    """Return the questions with their answers up to the last answer that is not empty, and what was left out."""
     for place, turn in enumerate(said):
         _check_role(turn.role, "answers" if place % 2 else "asks", rules)
     turns = []
     for asked, answered in _pairs(said):
-        if not answered.text or not (asked.text or rules.template == "plain"):
+        if not asked.text and rules.template != "plain":  # NeMo learns nothing from an empty question on
             break
         label = answered.label if rules.template in _LABELLED else None
         if label is not None:
             _text(label, "the label of an answer is no text")
         turns.append(Turn(asked.text, answered.text, label))
+    while turns and not turns[-1].answer:
+        turns.pop()
     if not turns:
         raise OddRecord("it holds no question with an answer")
     whole = 2 * len(turns) == len(said)
-    return tuple(turns), None if whole else "everything from a question without an answer on is left out"
+    return tuple(turns), None if whole else "what follows its last answer is left out"
 
 
 def _pairs(said: Sequence[_Said]) -> Iterator[tuple[_Said, _Said]]:

@@ -20,7 +20,7 @@ from pydantic import (
 from connectors.section import Section
 from neva.conversations import TEMPLATES
 from neva.media_settings import MediaSettings
-from neva.training.run_settings import ExpManagerSettings, ImportSettings, TrainerSettings
+from neva.training.run.settings import ExpManagerSettings, ImportSettings, TrainerSettings
 
 Stage = Literal["pretrain", "finetune"]
 

@@ -75,7 +75,7 @@ def test_images_that_steerlms_tags_name_are_seen(bench: Bench) -> None:
 def test_validation_changes_nothing_and_a_run_with_workers_goes_on_to_the_same_model(
     bench: Bench, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from neva.training.reports.progress import TrainingProgress
+    from neva.training.run.progress import TrainingProgress
 
     both = f"model.data.data_path=[{data / 'data.json'},{data / 'data.json'}]"
     steps = ["trainer.max_steps=4", "exp_manager.every_n_train_steps=2", both]

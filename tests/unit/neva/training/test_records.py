@@ -59,6 +59,7 @@ ONE = (Turn("<video>What?", "A dog."),)
         (talk("<video>What?", "A dog.", "And?", video="a.mp4"), ONE),
         (talk("<video>What?", "A dog.", "And?", "", video="a.mp4"), ONE),
         (talk("<video>What?", "A dog.", "", "A cat.", video="a.mp4"), ONE),
+        (talk("<video>What?", "", "Now?", "A cat.", video="a.mp4"), (Turn("<video>What?", ""), Turn("Now?", "A cat."))),
     ],
 )
 def test_an_answer_that_comes_first_and_a_question_without_one_are_left_out(
@@ -147,6 +148,7 @@ def said(*values: Any) -> dict[str, Any]:
         ({"conversations": {"from": "human"}}, "no list of conversations"),
         ({"conversations": []}, "no question with an answer"),
         (talk("<video>Why?", video="a.mp4"), "no question with an answer"),
+        (talk("<video>Why?", "", video="a.mp4"), "no question with an answer"),
         (said({"from": "gpt", "value": "Hi."}), "no question with an answer"),
         (said("Hello", "Hi."), "a turn is no JSON object"),
         (said({"from": "human"}, {"from": "gpt", "value": "Hi."}), "the value of a turn is no text"),

@@ -62,7 +62,7 @@ def test_what_is_learned_with_a_change_is_counted_too(tmp_path: Path, caplog: py
     assert questions(read(path)) == ["Hello", "Bye"]
 
     assert (
-        f"2 learned from with a change: everything from a question without an answer on is left out; the first is "
+        f"2 learned from with a change: what follows its last answer is left out; the first is "
         f"record 1 of {path}." in caplog.text
     )
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from neva.training.reports.loggers import RunLogger
+from neva.training.run.loggers import RunLogger
 
 _NO_LOSS = frozenset({"stage", "step", "lr", "steps_per_s"})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from connectors.errors import ConfigurationError
-from neva.training.run_settings import ExpManagerSettings
+from neva.training.run.settings import ExpManagerSettings
 
 log = logging.getLogger(__name__)
 

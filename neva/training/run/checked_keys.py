@@ -1,13 +1,13 @@
 """NeMo's keys that would change what is learned: each is refused unless it asks for nothing, with what to do instead.
 
-What has no effect here is in :mod:`neva.training.nemo_file.ignored`.
+What has no effect here is in :mod:`neva.training.run.ignored_keys`.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from connectors.errors import ConfigurationError
-from neva.training.nemo_file.ignored import IGNORED, SIZES, SIZES_REASON
+from neva.training.run.ignored_keys import IGNORED, SIZES, SIZES_REASON
 
 
 class _Refusal(NamedTuple):

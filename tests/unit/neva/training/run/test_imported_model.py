@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neva.training.nemo_file.imported_model import with_imported_model  # noqa: E402
+from neva.training.run.imported_model import with_imported_model  # noqa: E402
 from neva.training.settings import TrainingSettings  # noqa: E402
 from testing import nemo_checkpoints as made  # noqa: E402
 from tests.unit.neva.checkpoints.nemo_parts import Parts, assert_same, weights  # noqa: E402

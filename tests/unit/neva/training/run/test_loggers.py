@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("torch")
 
 from connectors.errors import ConfigurationError
-from neva.training.reports.loggers import make_loggers
-from neva.training.reports.progress import TrainingProgress, draw_loss_curve
-from neva.training.run_settings import ExpManagerSettings
+from neva.training.run.loggers import make_loggers
+from neva.training.run.progress import TrainingProgress, draw_loss_curve
+from neva.training.run.settings import ExpManagerSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -1,4 +1,0 @@
-"""Where a run's numbers go beside its own log: TensorBoard and Weights & Biases.
-
-Imports nothing of ours but the run's settings. Read :mod:`neva.training.reports.loggers`.
-"""
