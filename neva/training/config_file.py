@@ -50,7 +50,14 @@ def read_training_settings(
 
 
 def _adopt(values: Mapping[str, Any]) -> None:
-    """Take the run's folder and the interval of its checkpoints from NeMo's own keys for them."""
+    """Take the run's folder and the interval of its checkpoints from NeMo's own keys for them.
+
+    The keys of validation that are null, as Lightning has it, are those that are not there.
+    """
+    trainer = values.get("trainer") or {}
+    for key in ("val_check_interval", "limit_val_batches"):
+        if trainer.get(key, 0) is None:
+            del trainer[key]
     manager = values.get("exp_manager") or {}
     if manager.get("explicit_log_dir"):
         manager.setdefault("exp_dir", manager["explicit_log_dir"])
@@ -66,7 +73,7 @@ def _said_of_data(values: Mapping[str, Any]) -> Iterator[str]:
     if data.get("concat_sampling_probabilities") and not isinstance(data.get("data_path"), list):
         yield "model.data.concat_sampling_probabilities has no effect: model.data.data_path names one file."
     asked = [key for key in ("val_check_interval", "limit_val_batches") if at(values, f"trainer.{key}") is not None]
-    if asked and not at(data, "validation.data_path"):
+    if asked and "validation" not in data:
         keys = " and ".join(f"trainer.{key}" for key in asked)
         yield (
             f"{keys}: no validation, for NeMo's is on the training data; name other conversations as "

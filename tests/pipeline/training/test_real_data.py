@@ -99,3 +99,15 @@ def test_validation_changes_nothing_and_a_run_with_workers_goes_on_to_the_same_m
     assert [record["step"] for record in cut if "val_loss" in record] == [1, 2, 3, 4]
     one, two = dict(read_tensors(whole)), dict(read_tensors(again))
     assert all(np.array_equal(two[name].float().numpy(), tensor.float().numpy()) for name, tensor in one.items())
+
+
+def test_a_step_whose_clips_are_gone_does_not_end_the_run(bench: Bench, data: Path) -> None:
+    records = [conversation("gone.mp4", "Nothing."), *json.loads((data / "data.json").read_text())[:1]]
+    (bench.folder / "gone.json").write_text(json.dumps(records))
+    places = [f"model.data.data_path={bench.folder / 'gone.json'}", "model.data.dataloader_type=single"]
+
+    bench.train(bench.fresh("gone", *places, "model.micro_batch_size=1", "trainer.max_steps=2"))
+
+    nothing, something = bench.losses("gone")
+    assert nothing is None
+    assert something > 0

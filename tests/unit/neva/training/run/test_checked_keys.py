@@ -110,7 +110,13 @@ def test_what_changes_a_result_is_refused_with_what_to_do(tmp_path: Path, overri
 
 @pytest.mark.parametrize(
     "override",
-    ["trainer.strategy=auto", "model.precision=bf16-mixed", "trainer.limit_train_batches=1.0", "model.fsdp=false"],
+    [
+        "trainer.strategy=auto",
+        "model.energon.use_energon=false",
+        "model.precision=bf16-mixed",
+        "trainer.limit_train_batches=1.0",
+        "model.fsdp=false",
+    ],
 )
 def test_what_asks_for_nothing_else_is_taken(tmp_path: Path, override: str) -> None:
     _, lines = read(tmp_path, IMAGES, override)
@@ -140,3 +146,5 @@ def test_validation_is_its_own_conversations(tmp_path: Path) -> None:
     assert not any("no validation" in line for line in lines)
     elsewhere, _ = read(tmp_path, IMAGES, "model.data.validation.image_folder=other")
     assert elsewhere.model.data.held_out_folder == tmp_path / "other"
+    unsaid, _ = read(tmp_path, IMAGES, "trainer.limit_val_batches=null", "trainer.val_check_interval=null")
+    assert (unsaid.trainer.limit_val_batches, unsaid.trainer.val_check_interval) == (50, 100)
