@@ -48,8 +48,8 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     settings, accelerator = loop.settings, loop.accelerator
     check_export(settings.exp_manager.model_folder)
     rules = RecordRules(settings.model.data.media_type, settings.model.conv_template)
-    records = read_training_records(settings.model.data.data_paths, rules)
-    held_out = read_held_out(settings, rules)
+    records = read_training_records(settings.model.data.data_paths, rules, told=accelerator.is_main_process)
+    held_out = read_held_out(settings, rules, told=accelerator.is_main_process)
     facts = facts_of(settings)
     llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16")
     freeze_parts(llava.model, settings.model.mm_cfg)

@@ -21,12 +21,12 @@ from neva.training.settings import TrainingSettings
 log = logging.getLogger(__name__)
 
 
-def read_held_out(settings: TrainingSettings, rules: RecordRules) -> RecordSet | None:
+def read_held_out(settings: TrainingSettings, rules: RecordRules, *, told: bool) -> RecordSet | None:
     """Return the records of ``data.validation``; None where none are named, or no batch of them is wanted."""
     paths = settings.model.data.validation.data_paths
     if not paths or not settings.trainer.limit_val_batches:
         return None
-    return read_training_records(paths, rules, "model.data.validation.data_path")
+    return read_training_records(paths, rules, "model.data.validation.data_path", told=told)
 
 
 @dataclass(slots=True)

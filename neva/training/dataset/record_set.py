@@ -156,8 +156,12 @@ class _Found:
             yield f"{count} learned from with a change: {reason}; the first is {self.first[reason]}."
 
 
-def read_training_records(paths: Sequence[Path], rules: RecordRules, key: str = "model.data.data_path") -> RecordSet:
+def read_training_records(
+    paths: Sequence[Path], rules: RecordRules, key: str = "model.data.data_path", *, told: bool = True
+) -> RecordSet:
     """Return the records of the files that something is learned from; the log counts the others once, by reason.
+
+    ``told`` is false in all processes but one, whose log it is.
 
     Raises:
         ConfigurationError: a file can't be read or is no list of records, or nothing can be learned from one.
@@ -171,7 +175,8 @@ def read_training_records(paths: Sequence[Path], rules: RecordRules, key: str = 
             reasons = f": {' '.join(lines)}" if lines else ""
             raise ConfigurationError(f"{path} holds no record that can be learned from{reasons}", path=key)
     records = RecordSet(files, found.clips, found.media.hexdigest())
-    for line in lines:
-        log.warning("Records of %s: %s", key, line)
-    log.info("%d records, %d clips.", len(records), records.clip_count)
+    if told:
+        for line in lines:
+            log.warning("Records of %s: %s", key, line)
+        log.info("%s: %d records, %d clips.", key, len(records), records.clip_count)
     return records

@@ -53,7 +53,10 @@ def test_odd_records_are_skipped_and_counted_once_by_reason(tmp_path: Path, capl
     assert len(warnings) == 7  # six reasons to skip, and one to change
     assert warnings[0].endswith(f"2 skipped: it is no JSON object; the first is record 2 of {path}.")
     assert any(f"no question with an answer; the first is record 8 of {path}." in line for line in warnings)
-    assert "2 records, 1 clips." in caplog.text
+    assert "model.data.data_path: 2 records, 1 clips." in caplog.text
+    caplog.clear()
+    read_training_records([path], RecordRules("video"), told=False)
+    assert not caplog.records
 
 
 def test_what_is_learned_with_a_change_is_counted_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
