@@ -66,6 +66,8 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
         validation = Validation(loop, shown, _collate(shown, llava), steps.samples, len(records) // steps.samples)
     loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, steps.begin, validation)
     data.media.close()
+    if validation is not None:
+        validation.close()
     if steps.unread:
         log.warning("%d samples taught nothing: the log says why of each.", steps.unread)
     if accelerator.is_main_process:
