@@ -22,7 +22,7 @@ def own(secure: SecureBroker) -> SecureBroker:
     """The secure broker, with topics and rights of these tests' own."""
     secure.make_topics("own-clips", "own-captions", "own-captions.rejected", "others")
     secure.allow("READ WRITE DESCRIBE", "TOPIC", "own-", prefixed=True)
-    secure.allow("READ WRITE", "GROUP", "own-", prefixed=True)
+    secure.allow("READ", "GROUP", "own-", prefixed=True)
     return secure
 
 
