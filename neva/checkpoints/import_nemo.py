@@ -21,7 +21,7 @@ from neva.checkpoints.language_model import read_text_model
 from neva.checkpoints.llava import llava_config, projector_state, write_llava
 from neva.checkpoints.model_facts import image_token, read_model_settings
 from neva.checkpoints.new_folder import new_folder
-from neva.checkpoints.tokenizer import load_tokenizer
+from neva.checkpoints.tokenizer import add_media_token, load_tokenizer
 from neva.checkpoints.vision_tower import read_tower, reverse_channels
 from neva.checkpoints.weights import find_ranks, read_weights
 from neva.media_settings import ModelSettings
@@ -136,7 +136,7 @@ def _vocabulary(
     tokenizer = load_tokenizer(archive, config, request.tokenizer, folder)
     if image_token(tokenizer, facts) in tokenizer.get_vocab():
         return Vocabulary(tokenizer, 0)
-    return Vocabulary(tokenizer, int(tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})))
+    return Vocabulary(tokenizer, add_media_token(tokenizer))
 
 
 def _check_fit(llava: Any, projector: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:
