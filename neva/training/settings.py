@@ -115,7 +115,7 @@ class ScheduleSettings(Section):
     """The schedule of the learning rate: a linear warm-up, a cosine down, and a constant end."""
 
     name: Literal["CosineAnnealing", "OneCycle"] = "CosineAnnealing"
-    warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr; at most a quarter of all steps")
+    warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr")
     constant_steps: NonNegativeInt = Field(default=0, description="steps at min_lr at the end")
     min_lr: NonNegativeFloat = Field(default=2e-5, description="the rate at the end")
 
