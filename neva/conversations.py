@@ -43,7 +43,7 @@ class Turn:
 class Segment:
     """A piece of a conversation.
 
-    Only pieces that are ``learned``, the answers with the strings that end them, count in training's loss.
+    Only pieces that are ``learned`` count in training's loss.
     """
 
     text: str
@@ -178,8 +178,9 @@ def segments(name: str, turns: Sequence[Turn], system: str | None = None) -> tup
     """Return a conversation of one or more turns in pieces, whose joined texts are the whole conversation.
 
     ``system`` replaces the template's own system text and is not changed. Only the last turn may lack its answer.
-    Answers and the strings that end them are learned; questions, labels and separators are not. As in NeVA, an empty
-    answer ends with no string and is not learned, so a conversation that ends in one is a prompt.
+    Answers and the strings that end them are learned; questions, labels and separators are not, but for interleaved
+    text, which is learned whole. As in NeVA, an empty answer ends with no string and is not learned, so a conversation
+    that ends in one is a prompt.
 
     Raises:
         KeyError: there is no such template.
@@ -193,7 +194,8 @@ def segments(name: str, turns: Sequence[Turn], system: str | None = None) -> tup
     for number, turn in enumerate(turns):
         if name == "plain" and number == 0:
             turn = replace(turn, question=_bare(turn.question))
-        pieces.append(Segment(between + template.question(turn, said, first=number == 0)))
+        asked = between + template.question(turn, said, first=number == 0)
+        pieces.append(Segment(asked, learned=name == "interleaved"))
         last = number == len(turns) - 1
         if is_said := _is_said(template, turn, last=last):
             pieces.append(Segment(template.said(turn.answer or "", last=last), learned=True))

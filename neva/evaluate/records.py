@@ -38,7 +38,7 @@ def read_questions(
     asked = []
     for number, record in enumerate(records):
         name = record.get(media.media_type)
-        text = next((record[key] for key in _TEXT_KEYS if record.get(key)), None)
+        text = next((record[key] for key in _TEXT_KEYS if key in record), None)
         if not isinstance(name, str) or not isinstance(text, str):
             lacks = f"{media.media_type!r}" if not isinstance(name, str) else " or ".join(map(repr, _TEXT_KEYS))
             raise ConfigurationError(f"record {number + 1} lacks {lacks}", path="prompt_file")
@@ -68,7 +68,7 @@ class AnswerRecords:
 
     def __init__(self, asked: Sequence[Asked], settings: EvaluateSettings, media: ModelSettings) -> None:
         self._asked, self._media = asked, media
-        self._key, self._model_id = settings.inference.answer_key, settings.neva_model_file
+        self.key, self._model_id = settings.inference.answer_key or media.answer_key, settings.neva_model_file
         self._ends = settings.inference.end_strings
 
     def compose(self, number: int, caption: Caption | None, rejection: Rejection | None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class AnswerRecords:
             **asked.question.record,
             "prompt": asked.prompt,
             "full_text": self._full_text(asked.prompt, said),
-            self._key: answer,
+            self.key: answer,
             "model_id": self._model_id,
         }
         record.setdefault("answer_id", 0)
@@ -101,7 +101,10 @@ class AnswerRecords:
 
 
 class AnswerPrinter:
-    """Prints answers as NeVA's script does, in the order of the prompts, each as soon as all before it are printed."""
+    """Prints answers as NeVA's script does, counted from 0, in the order of the prompts.
+
+    Each is printed as soon as all before it are.
+    """
 
     def __init__(self, count: int, answer_key: str, show: Callable[[str], None]) -> None:
         self._count, self._key, self._show = count, answer_key, show
@@ -123,13 +126,13 @@ class AnswerPrinter:
             record = self._waiting.pop(self._next)
             self._next += 1
             if record is not None:
-                self._show(self._render(self._next, record))
+                self._show(self._render(self._next - 1, record))
 
     def _render(self, place: int, record: Mapping[str, Any]) -> str:
         last = f"ERROR: {record['error']}" if "error" in record else f"CLEAN RESPONSE: {record[self._key]}"
         return (
             f"------------- PROMPT {place} of {self._count} ------------ \n"
-            f"{record['full_text']}\n\n{last}\n{'-' * 44}\n"
+            f"{record['full_text']}\n\n{last}\n{'-' * 45}\n"
         )
 
 

@@ -160,6 +160,9 @@ class DataSettings(MediaSettings):
     video_folder: Path | None = Field(default=None, description="the folder or tar of the videos")
     image_folder: Path | None = Field(default=None, description="the folder or tar of the images")
     conv_template: str | None = Field(default=None, description="the conversation; null: mm_cfg.llm.model_type")
+    decoder: Literal["av", "decord"] = Field(
+        default="av", description="PyAV, or decord as in NeVA; images go through PyAV either way"
+    )
     num_workers: NonNegativeInt = Field(default=2, description="processes that read clips ahead; 0: none")
     dataloader_type: Literal["cyclic", "single"] = Field(
         default="cyclic", description="cyclic: in a new order each time"
