@@ -134,7 +134,7 @@ def _text_steps(spec: Any, alone: Sequence[str]) -> tuple[Any, Any]:
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
-        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
     steps.append(normalizers.Replace(" ", _WORD))
     back: list[Any] = [decoders.Replace(_WORD, " "), decoders.ByteFallback(), decoders.Fuse()]
     if spec.add_dummy_prefix:

@@ -61,7 +61,7 @@ KINDS = {
 }
 TEXTS = [
     *("A chat between a user and an assistant. USER:", " [INST] What happens? [/INST] A dog", "", "  a  dog ", "\n\n a\t"),
-    *("<extra_id_0>System\n\n<extra_id_1>User\n", "<extra_id_6> [INST] a", " <extra_id_1>", "a<extra_id_3><extra_id_3> b"),
+    *("<extra_id_0>System\n\n<extra_id_1>User\n", "<extra_id_6> [INST] a", "a <extra_id_1> ", "a<extra_id_3><extra_id_3> b"),
     *("\u00c9t\u00e9 \ufb01ne \u65e5\u672c \U0001f642", "x", "<extra_id_1", "red<extra_id_7>blue"),
 ]
 
@@ -91,5 +91,5 @@ def test_a_sentencepiece_model_gives_its_own_ids_for_every_text(kind: str, tmp_p
         for text in TEXTS:
             assert tokenizer.encode(text, add_special_tokens=False) == pieces.encode(text), text
         assert tokenizer.encode("<extra_id_3>") == [pieces.piece_to_id("<extra_id_3>")]
-        assert tokenizer.convert_ids_to_tokens(tokenizer.encode("a<image>x"))[-2:] == ["<image>", "x"]
+        assert tokenizer.convert_ids_to_tokens(tokenizer.encode("a<image>red"))[-2:] != ["<image>", "\u2581red"]
         assert tokenizer.decode(tokenizer.encode("What happens?")) == "What happens?"
