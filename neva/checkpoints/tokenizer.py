@@ -111,7 +111,11 @@ def _converted(model: bytes) -> tuple[Any, Any]:
     found = extractor.extract(kind)
     if kind is BPE:
         language = BPE(
-            found["vocab"], found["merges"], unk_token=trained.unk_piece, fuse_unk=True, byte_fallback=trained.byte_fallback
+            found["vocab"],
+            found["merges"],
+            unk_token=trained.unk_piece,
+            fuse_unk=True,
+            byte_fallback=trained.byte_fallback,
         )
     else:
         language = Unigram(found["vocab"], unk_id=trained.unk_id, byte_fallback=trained.byte_fallback)

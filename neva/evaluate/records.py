@@ -8,7 +8,7 @@ from connectors.contract import Caption, Rejection, TokenLogprob
 from connectors.errors import ConfigurationError, Poison
 from connectors.prompt_file.records import Question
 from daemon.prompts.templates import AUTO
-from neva.conversations import NOT_FOR_INFERENCE, VIDEO, Turn, conversation
+from neva.conversations import IMAGE, NOT_FOR_INFERENCE, TEMPLATES, VIDEO, Turn, conversation, own_tokens
 from neva.evaluate.responses import clean_answer
 from neva.evaluate.settings import EvaluateSettings
 from neva.media_settings import ModelSettings
@@ -96,8 +96,13 @@ class AnswerRecords:
     def _full_text(self, prompt: str, said: str) -> str:
         """Return the whole conversation, with one media token for all frames."""
         template = self._media.conv_template
-        whole = prompt if template == AUTO else conversation(template, [Turn(prompt)])
-        return whole + ("" if not said or whole.endswith(("\n", " ")) else " ") + said
+        if template == AUTO:
+            return prompt + ("" if not said or prompt.endswith(("\n", " ")) else " ") + said
+        shown = prompt.replace(IMAGE, f"{IMAGE}\n")
+        # without the tokens of beginning and end, which NeMo's tokenizer does not write out
+        whole = own_tokens(template, conversation(template, [Turn(shown)]), "", "")
+        begins = TEMPLATES[template].answer.partition("%s")[0]
+        return whole + ("" if not said or said.startswith(begins) else begins) + said
 
 
 class AnswerPrinter:

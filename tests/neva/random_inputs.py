@@ -10,8 +10,44 @@ from typing import Any
 from neva.conversations import Turn
 
 MARKS = tuple(f"<extra_id_{number}>" for number in range(8))
-_WORDS = ("What", "happens", "in", "this", "video", "A dog", "a", "tiger", "runs", "data", "extra", "it is", "seventeen")
-_SIGNS = (" ", " ", " ", "\n", ", ", ". ", "? ", "  ", "\t", "1", "42", "é", "日本", "🙂", "ﬁ", "¡", "'s", "-", '"', "[", "]")
+_WORDS = (
+    "What",
+    "happens",
+    "in",
+    "this",
+    "video",
+    "A dog",
+    "a",
+    "tiger",
+    "runs",
+    "data",
+    "extra",
+    "it is",
+    "seventeen",
+)
+_SIGNS = (
+    " ",
+    " ",
+    " ",
+    "\n",
+    ", ",
+    ". ",
+    "? ",
+    "  ",
+    "\t",
+    "1",
+    "42",
+    "é",
+    "日本",
+    "🙂",
+    "ﬁ",
+    "¡",
+    "'s",
+    "-",
+    '"',
+    "[",
+    "]",
+)
 _LABELS = ("quality:4,toxicity:0", "quality:9,toxicity:0,humor:1,creativity:2", "quality:0")
 
 

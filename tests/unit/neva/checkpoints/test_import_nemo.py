@@ -93,8 +93,14 @@ def test_the_first_generations_channel_order_is_turned_round_in_the_tower(parts:
     ],
 )
 def test_the_generation_is_known_by_the_version_of_nemo(
-    parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture, version: str | None, media_type: str,
-    asked: bool | None, turned: bool, key: str,
+    parts: Parts,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    version: str | None,
+    media_type: str,
+    asked: bool | None,
+    turned: bool,
+    key: str,
 ) -> None:
     data = parts.config()["data"] | {"media_type": media_type, "splice_single_frame": None}
     checkpoint = parts.checkpoint(made.to_mcore(parts.language) | parts.projector, data=data, nemo_version=version)

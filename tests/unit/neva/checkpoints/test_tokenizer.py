@@ -60,8 +60,19 @@ KINDS = {
     "no mark at the beginning": {"model_type": "bpe", "byte_fallback": True, "add_dummy_prefix": False},
 }
 TEXTS = [
-    *("A chat between a user and an assistant. USER:", " [INST] What happens? [/INST] A dog", "", "  a  dog ", "\n\n a\t"),
-    *("<extra_id_0>System\n\n<extra_id_1>User\n", "<extra_id_6> [INST] a", "a <extra_id_1> ", "a<extra_id_3><extra_id_3> b"),
+    *(
+        "A chat between a user and an assistant. USER:",
+        " [INST] What happens? [/INST] A dog",
+        "",
+        "  a  dog ",
+        "\n\n a\t",
+    ),
+    *(
+        "<extra_id_0>System\n\n<extra_id_1>User\n",
+        "<extra_id_6> [INST] a",
+        "a <extra_id_1> ",
+        "a<extra_id_3><extra_id_3> b",
+    ),
     *("\u00c9t\u00e9 \ufb01ne \u65e5\u672c \U0001f642", "x", "<extra_id_1", "red<extra_id_7>blue"),
 ]
 

@@ -1,4 +1,4 @@
-"""The learning rate's course; the numbers of NeMo are its own ``CosineAnnealing``'s (see tests/neva/against_nemo.py)."""
+"""The learning rate's course; NeMo's numbers are those of its own ``CosineAnnealing`` (tests/neva/against_nemo.py)."""
 
 import logging
 
@@ -10,7 +10,6 @@ from connectors.errors import ConfigurationError  # noqa: E402
 from neva.training.loop import make_optimiser  # noqa: E402
 from neva.training.schedule import make_schedule  # noqa: E402
 from neva.training.settings import OptimSettings, ScheduleSettings  # noqa: E402
-
 
 NEMO_WARM = [0.3333333333333333, 0.6666666666666666, 1.0, 0.8681980515339464, 0.55, 0.23180194846605365, 0.1]
 NEMO_CONSTANT = [0.0, 0.5, 1.0, 0.55, 0.1, 0.1, 0.1]
@@ -62,7 +61,7 @@ def test_the_lowest_rate_is_not_above_the_highest() -> None:
     optim = OptimSettings(lr=1e-3, sched=ScheduleSettings(min_lr=1e-2))
     optimiser = make_optimiser([torch.nn.Parameter(torch.zeros(1))], optim)
 
-    with pytest.raises(ConfigurationError, match="is above optim.lr"):
+    with pytest.raises(ConfigurationError, match=r"is above optim\.lr"):
         make_schedule(optimiser, optim, 10)
 
 
