@@ -54,8 +54,8 @@ def is_reversed(config: Mapping[str, Any]) -> bool:
     if not _is_first_generation(config):
         return False
     log.info(
-        "The checkpoint is of NeMo %s, whose NeVA took blue for red in videos, and so it is shown them; an evaluation's "
-        "answers stand under %r. --no-legacy-bgr and +inference.answer_key say otherwise.",
+        "The checkpoint is of NeMo %s, whose NeVA took blue for red in videos, and it is shown them so; an evaluation "
+        "answers under %r. --no-legacy-bgr and +inference.answer_key say otherwise.",
         *(config["nemo_version"], "text"),
     )
     return True
