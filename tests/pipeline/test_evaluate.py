@@ -247,4 +247,4 @@ async def test_images_are_asked_about_too(desk: Desk) -> None:
     (record,) = desk.records()
     assert code is ExitCode.CLEAN
     assert record["pred_answer"].startswith("Window 0 shows 1 frames of 32 x 32, mean colour #c80a0a")
-    assert "USER: What colour?<image> ASSISTANT:" in record["full_text"]
+    assert "USER: What colour?<image>\n ASSISTANT:" in record["full_text"]
