@@ -26,7 +26,7 @@ from neva.training.records import TrainingRecord
 from neva.training.samples import IGNORED, ConversationEncoder
 from neva.training.schedule import rate_at
 from neva.training.settings import ScheduleSettings
-from tests.neva.faults import CUT, fault_of_answer, fault_of_mask, fault_of_prompt
+from tests.neva.faults import CUT, FIRST_MASKS, fault_of_answer, fault_of_mask, fault_of_prompt
 from tests.neva.nemo_checkout import Nemo
 from tests.neva.random_inputs import choose, talk, text
 
@@ -135,6 +135,8 @@ def training(nemo: Nemo, rng: random.Random, count: int, kit: Tokenizers, templa
         yield Case(f"tokens, {template}", ids[:-1], kit.widened(tokens, marked=marked), said)
         masks = [-1 if target == IGNORED else target for target in targets[1:]]
         fault = fault_of_mask(template, said, has_dummy_prefix=kit.has_dummy_prefix)
+        if nemo.is_first and template == "llama_2":
+            fault = FIRST_MASKS
         yield Case(f"masks, {template}", masks, labels, said, fault)
 
 

@@ -11,6 +11,7 @@ IGNORED_IMAGE = "an image that a checkpoint of videos is asked about is left out
 LETTERS = "letters of the end string are stripped from the answer"
 MISTRAL = "the answer of mistral is the whole conversation"
 
+FIRST_MASKS = "masks of llama_2 are off by a token in the first release"
 CUT = "a span that the context cuts is trained and asked in part"
 
 _COMPENSATED = ("v1", "llama_2", "mistral")
