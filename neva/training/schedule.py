@@ -30,7 +30,7 @@ def rate_at(step: int, steps: int, highest: float, sched: ScheduleSettings) -> f
     return (highest - lowest) * (0.5 * (1 + math.cos(math.pi * (step - warmup) / falling))) + lowest
 
 
-class CosineAnnealing(torch.optim.lr_scheduler.LRScheduler):
+class CosineAnnealing(torch.optim.lr_scheduler.LRScheduler):  # type: ignore[misc]
     """Sets the rate of each group of an optimiser's parameters; a group's own rate is its highest."""
 
     def __init__(self, optimiser: torch.optim.Optimizer, sched: ScheduleSettings, steps: int) -> None:
