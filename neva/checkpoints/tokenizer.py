@@ -109,6 +109,7 @@ def _converted(model: bytes) -> tuple[Any, Any]:
         raise ConfigurationError("SentencePiece models of words or characters are not read", path="tokenizer")
     kind = Unigram if trained.model_type == _UNIGRAM else BPE
     found = extractor.extract(kind)
+    language: Any
     if kind is BPE:
         language = BPE(
             found["vocab"],
