@@ -116,7 +116,8 @@ def _encoder(settings: TrainingSettings, llava: Llava) -> ConversationEncoder:
 
 def _media(folder: Path | None, settings: TrainingSettings, llava: Llava) -> TrainingMedia:
     assert folder is not None  # noqa: S101 - the settings' validator has checked
-    return TrainingMedia(folder, settings.model.data, llava.pixels, llava.model.config.vision_config.image_size)
+    data, crop_px = settings.model.data, llava.model.config.vision_config.image_size
+    return TrainingMedia(folder, data, llava.pixels, crop_px, data.decoder)
 
 
 def _training_set(
