@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader
 from connectors.errors import ConfigurationError, Poison
 from neva.media_settings import ModelSettings as Facts
 from neva.training.conversation_task import ConversationTask
-from neva.training.export import check_export, export_llava
+from neva.training.export import check_exports, export_run
 from neva.training.freezing import freeze_parts
 from neva.training.loop import TrainingLoop
+from neva.training.lora import add_adapter
 from neva.training.media import TrainingMedia
 from neva.training.parts import Llava, load_parts
 from neva.training.records import TrainingRecord, read_training_records
@@ -40,12 +41,13 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
         ConfigurationError: data, parts and settings do not fit each other; nothing is trained.
     """
     settings, accelerator = loop.settings, loop.accelerator
-    check_export(settings.exp_manager.model_folder)
+    check_exports(settings)
     assert settings.model.data.data_path is not None  # noqa: S101 - the caller has checked
     records = read_training_records(settings.model.data.data_path, settings.model.data.media_type)
     facts = facts_of(settings)
     llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16")
     freeze_parts(llava.model, settings.model.mm_cfg)
+    add_adapter(llava.model, settings.model.peft)
     if settings.model.activations_checkpoint_granularity is not None:
         llava.model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
     data = _training_set(settings, records, llava, facts)
@@ -57,7 +59,7 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     if steps.unread:
         log.warning("%d samples taught nothing: the log says why of each.", steps.unread)
     if accelerator.is_main_process:
-        export_llava(settings.exp_manager.model_folder, llava, facts)
+        export_run(settings, llava, facts)
         log.info("%s holds the model.", settings.exp_manager.model_folder)
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from connectors.errors import ConfigurationError
 from neva.training.checkpoint import load_checkpoint, save_checkpoint
+from neva.training.lora import optimiser_groups
 from neva.training.progress import TrainingProgress
 from neva.training.settings import OptimSettings, TrainingSettings
 
@@ -66,7 +68,7 @@ class TrainingLoop:
         if not trained:
             raise ConfigurationError("every part is frozen: there is nothing to learn", path="model.mm_cfg")
         manager, accelerator = self.settings.exp_manager, self.accelerator
-        optimiser = make_optimiser(trained, self.settings.model.optim)
+        optimiser = make_optimiser(optimiser_groups(task, self.settings.model), self.settings.model.optim)
         schedule = make_schedule(optimiser, self.settings.model.optim, steps)
         model, optimiser = accelerator.prepare(task, optimiser)
         checkpoint = manager.exp_dir / f"checkpoint-{stage}.pt"
@@ -91,23 +93,24 @@ class TrainingLoop:
 
 
 def make_optimiser(parameters: list[Any], optim: OptimSettings) -> torch.optim.Optimizer:
-    """Return AdamW over ``parameters``."""
+    """Return AdamW over ``parameters``, or over groups of them of which each may have a rate of its own."""
     return torch.optim.AdamW(parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
 
 
 def make_schedule(optimiser: torch.optim.Optimizer, optim: OptimSettings, steps: int) -> Any:
     """Return the schedule of the learning rate: a linear warm-up from near 0, then a cosine down to the minimum.
 
+    Each group of weights begins at its own rate, and all end at one minimum.
     The warm-up takes at most a quarter of the steps; the last ``constant_steps`` stay at the minimum.
     """
     warmup = min(optim.sched.warmup_steps, steps // 4)
-    least = optim.sched.min_lr / optim.lr
     falling = max(1, steps - warmup - optim.sched.constant_steps)
 
-    def share(step: int) -> float:
+    def share(step: int, least: float) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         over = min(1.0, (step - warmup) / falling)
         return least + (1 - least) * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * over))))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+    shares = [partial(share, least=optim.sched.min_lr / group["lr"]) for group in optimiser.param_groups]
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, shares)

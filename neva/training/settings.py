@@ -20,6 +20,7 @@ from pydantic import (
 from connectors.section import Section
 from neva.conversations import TEMPLATES
 from neva.media_settings import MediaSettings
+from neva.training.peft_settings import PeftSettings
 
 Stage = Literal["pretrain", "finetune"]
 
@@ -57,6 +58,16 @@ class ExpManagerSettings(Section):
     def model_folder(self) -> Path:
         """The folder of the finished model."""
         return self.export_dir or self.exp_dir / "model"
+
+    @property
+    def adapter_folder(self) -> Path:
+        """The folder of a trained adapter."""
+        return self.exp_dir / "adapter"
+
+    @property
+    def base_folder(self) -> Path:
+        """The folder of the model that a trained adapter belongs to."""
+        return self.exp_dir / "base"
 
 
 class LlmSettings(Section):
@@ -206,6 +217,7 @@ class ModelSettings(Section):
         default=None, description="key and value heads; null: as many as heads"
     )
     mm_cfg: MmSettings = MmSettings()
+    peft: PeftSettings = PeftSettings()
     optim: OptimSettings = OptimSettings()
     data: DataSettings = DataSettings.model_validate({})
 
@@ -216,6 +228,7 @@ class ModelSettings(Section):
         data, tower = self.data, self.mm_cfg.vision_encoder
         if data.data_path is not None and data.folder is None:
             raise ValueError(f"data.{data.media_type}_folder: this key is needed")
+        self.peft.check_with(self.mm_cfg.llm.freeze, tower.freeze, self.optim.lr, self.optim.sched.min_lr)
         if data.cache_features and not tower.freeze:
             raise ValueError("data.cache_features is for a tower that is frozen (mm_cfg.vision_encoder.freeze)")
         if self.conv_template not in TEMPLATES:
