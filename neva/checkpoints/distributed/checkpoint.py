@@ -32,6 +32,11 @@ class DistributedCheckpoint(ABC):
         """
 
 
+def is_distributed(archive: NemoArchive, folder: str = FOLDER) -> bool:
+    """Return whether a checkpoint keeps its weights in ``folder``, as Megatron's distributed ones do."""
+    return any(name.startswith(f"{folder}/") for name in archive.names)
+
+
 def open_distributed(archive: NemoArchive, folder: str = FOLDER, *, common: bool = True) -> DistributedCheckpoint:
     """Return the distributed checkpoint in ``folder`` of an archive.
 
@@ -40,9 +45,16 @@ def open_distributed(archive: NemoArchive, folder: str = FOLDER, *, common: bool
     Raises:
         ConfigurationError: the folder holds none, or one that is refused; the message names the member.
     """
+    from neva.checkpoints.distributed.common_file import check_backend
     from neva.checkpoints.distributed.torch_dist import METADATA, TorchDist
     from neva.checkpoints.distributed.zarr_layout import ARRAY, ZarrLayout
 
+    if not archive.seekable:
+        raise ConfigurationError(
+            f"{archive.path} is compressed, and its distributed checkpoint is read by seeking: decompress it first, "
+            "such as with gunzip -c OLD.nemo > NEW.nemo."
+        )
+    check_backend(archive, folder)
     if f"{folder}/{METADATA}" in archive.names:
         return TorchDist(archive, folder, common=common)
     if any(name.startswith(f"{folder}/") and name.endswith(f"/{ARRAY}") for name in archive.names):

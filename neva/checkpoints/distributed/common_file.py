@@ -1,13 +1,28 @@
-"""``common.pt`` of a distributed checkpoint: what Megatron could not split, plain tensors among it."""
+"""The small files of a distributed checkpoint: which layout it has, and what Megatron could not split."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from neva.checkpoints.archive import NemoArchive
 from neva.checkpoints.distributed.stored import refused
 
-COMMON = "common.pt"
+COMMON, BACKEND = "common.pt", "metadata.json"
 _MAX_BYTES = 2**32
+
+
+def check_backend(archive: NemoArchive, folder: str) -> None:
+    """Refuse a checkpoint that says that it has a layout other than torch_dist and zarr."""
+    member = f"{folder}/{BACKEND}"
+    if member not in archive.names:
+        return
+    try:
+        backend = json.loads(archive.read(member))["sharded_backend"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise refused(archive.path, member, "it names no sharded_backend") from error
+    if backend not in ("torch_dist", "zarr"):
+        reason = f"the layout {str(backend)[:40]!r} is not read; save the model with dist_ckpt_format: torch_dist"
+        raise refused(archive.path, member, reason)
 
 
 def read_common(archive: NemoArchive, folder: str) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class TorchDist(DistributedCheckpoint):
 
 def _check_records(file: "_View", length: int) -> None:
     """Refuse a piece that torch did not save: its records are stored as they are, and are not larger than the piece."""
-    with zipfile.ZipFile(file) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
     if len(records) > _MAX_RECORDS or any(record.compress_type != zipfile.ZIP_STORED for record in records):
         raise DamagedError("a piece is no tensor as torch saves it")
