@@ -1,8 +1,7 @@
 """The weights of a ``.nemo``: the layouts of its files, and its tensor and pipeline ranks joined to whole tensors.
 
-The layouts are those that torch can read alone: one file, ``mp_rank_XX`` for tensor ranks, and
-``tp_rank_XX_pp_rank_YYY`` for tensor and pipeline ranks. Files are loaded with ``weights_only``, so no code in a
-checkpoint runs.
+The layouts are one file, ``mp_rank_XX`` for tensor ranks, ``tp_rank_XX_pp_rank_YYY`` for tensor and pipeline ranks, and
+``model_weights``, a distributed checkpoint. Files are loaded with ``weights_only``, so no code in a checkpoint runs.
 """
 
 import io
@@ -13,14 +12,16 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import NemoArchive
+from neva.checkpoints.distributed.checkpoint import is_distributed, open_distributed
 from neva.checkpoints.names import Weight, parse_name
+from neva.checkpoints.stored_weights import StoredWeights
 
 WEIGHTS = "model_weights.ckpt"
 _RANKED = re.compile(r"(?:mp_rank_(\d+)|tp_rank_(\d+)_pp_rank_(\d+))/model_weights\.ckpt")
 _ACROSS_ROWS = frozenset({"embed", "head", "qkv"})
 _ACROSS_COLUMNS = frozenset({"o", "fc2"})
 
-Tensors = dict[Weight, Any]
+Tensors = Mapping[Weight, Any]  # a distributed checkpoint reads a tensor when it is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,14 @@ class Shape:
 
     layers: int
     gated: bool
+
+
+def check_layout(archive: NemoArchive) -> None:
+    """Refuse a checkpoint whose files are in a layout that is not read, or that lacks one of them."""
+    if is_distributed(archive):
+        open_distributed(archive)
+    else:
+        find_ranks(archive)
 
 
 def find_ranks(archive: NemoArchive) -> list[list[str]]:
@@ -56,18 +65,12 @@ def find_ranks(archive: NemoArchive) -> list[list[str]]:
 def _other_layout(archive: NemoArchive) -> str:
     """Return the message for a checkpoint without weight files of a known layout: what it is, and what to do."""
     folders = {name.split("/")[0] for name in archive.names}
-    if "model_weights" in folders:
-        kind = "zarr" if any(name.endswith(".zarray") for name in archive.names) else "torch_dist"
-        return (
-            f"{archive.path} holds a distributed checkpoint ({kind}), which takes Megatron to read: turn it into "
-            "Hugging Face's layout with NeMo's own convert_llava_nemo_to_hf.py; captiond serves that as it is."
-        )
     if {"weights", "context"} <= folders:
         return (
             f"{archive.path} is a NeMo 2 checkpoint: turn it into Hugging Face's layout with NeMo's own export_ckpt; "
             "captiond serves that as it is."
         )
-    return f"{archive.path} holds no weights: no {WEIGHTS}, mp_rank_XX or tp_rank_XX_pp_rank_YYY."
+    return f"{archive.path} holds no weights: no {WEIGHTS}, mp_rank_XX, tp_rank_XX_pp_rank_YYY or model_weights."
 
 
 def load_rank(archive: NemoArchive, name: str) -> Tensors:
@@ -93,7 +96,7 @@ def load_rank(archive: NemoArchive, name: str) -> Tensors:
             f"{name} in {archive.path} is of a virtual pipeline (model0, model1): save it again without "
             "virtual_pipeline_model_parallel_size."
         )
-    tensors: Tensors = {}
+    tensors: dict[Weight, Any] = {}
     for key, value in loaded.items():
         weight = parse_name(str(key))
         if weight is not None and isinstance(value, torch.Tensor):
@@ -102,16 +105,27 @@ def load_rank(archive: NemoArchive, name: str) -> Tensors:
 
 
 def read_weights(archive: NemoArchive, shape: Shape) -> Tensors:
-    """Return every weight of the checkpoint, with its ranks joined."""
+    """Return every weight of the checkpoint, with its ranks joined. The archive has to stay open."""
+    if is_distributed(archive):
+        return StoredWeights(open_distributed(archive), shape.layers)
     ranks = find_ranks(archive)
-    whole: Tensors = {}
+    whole: dict[Weight, Any] = {}
     for number, names in enumerate(ranks):
         joined = join_tensor_ranks([load_rank(archive, name) for name in names], shape)
         whole |= _numbered(joined, number, len(ranks), shape.layers)
     return whole
 
 
-def _numbered(tensors: Tensors, rank: int, ranks: int, layers: int) -> Tensors:
+def read_projector(archive: NemoArchive) -> Tensors:
+    """Return the projector's weights alone, which the first rank holds whole."""
+    if not is_distributed(archive):
+        tensors = load_rank(archive, find_ranks(archive)[0][0])
+    else:
+        tensors = StoredWeights(open_distributed(archive), None)
+    return {weight: tensors[weight] for weight in tensors if weight.part == "projector"}
+
+
+def _numbered(tensors: Tensors, rank: int, ranks: int, layers: int) -> dict[Weight, Any]:
     """Return a pipeline rank's tensors with their layers' numbers in the whole model."""
     if layers % ranks:
         raise ConfigurationError(f"{layers} layers can't be shared by {ranks} pipeline ranks.")

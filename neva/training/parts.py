@@ -15,7 +15,7 @@ from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
 from neva.checkpoints.llava import IDENTITY, llava_config, projector_state
 from neva.checkpoints.model_facts import image_token
-from neva.checkpoints.weights import find_ranks, load_rank
+from neva.checkpoints.weights import read_projector
 from neva.media_settings import ModelSettings as Facts
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels
 from neva.training.freezing import train_in_float32
@@ -191,8 +191,7 @@ def _load_projector(model: Any, named: str) -> None:
         found = _tensor_file(path)
     elif path.is_file() or (path / "model_config.yaml").is_file():
         with open_nemo(path) as archive:
-            tensors = load_rank(archive, find_ranks(archive)[0][0])
-        found = projector_state(tensors, kind)[0]
+            found = projector_state(read_projector(archive), kind)[0]
     else:
         found = dict(read_tensors(_folder(named, key)))
     state = {name.rpartition(_PROJECTOR)[2]: tensor for name, tensor in found.items() if _PROJECTOR in name}
