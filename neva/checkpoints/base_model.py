@@ -13,6 +13,7 @@ from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
 from neva.checkpoints.language_model import TextModel, check_whole, fit_rows, read_text_model, text_config, text_tensors
+from neva.checkpoints.lora import lora_settings
 from neva.checkpoints.names import Weight
 from neva.checkpoints.weights import Tensors, read_weights
 
@@ -81,6 +82,10 @@ def read_language(config: Mapping[str, Any], tensors: Tensors, base: Path | None
         return _from_hugging_face(base, vocabulary)
     with open_nemo(base) as archive:
         own = archive.config()
+        if lora_settings(own) is not None:
+            raise ConfigurationError(
+                "it is an adapter itself: import it first, and name its folder", path="base_model_file"
+            )
         language = _from_nemo(own, read_weights(archive, read_text_model(own).shape), vocabulary)
     return Language(_nemo_state(base, read_text_model(own), len(vocabulary.tokenizer)), language.config)
 

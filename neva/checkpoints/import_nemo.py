@@ -22,6 +22,7 @@ from neva.checkpoints.base_model import Vocabulary, find_base_model, read_langua
 from neva.checkpoints.distributed.checkpoint import is_distributed
 from neva.checkpoints.language_model import read_text_model
 from neva.checkpoints.llava import llava_config, projector_state, write_llava
+from neva.checkpoints.lora import lora_settings, with_adapters
 from neva.checkpoints.model_facts import image_token, read_model_settings
 from neva.checkpoints.new_folder import new_folder
 from neva.checkpoints.tokenizer import load_tokenizer
@@ -89,7 +90,8 @@ def _write_model(request: ImportRequest, archive: NemoArchive, folder: Path) -> 
         or encoder.get("class_token_length", 1) == 0,
     )
     _check_fit(llava, projector, encoder)
-    state = chain(language.state, projector.items(), seen.items())
+    words = with_adapters(language.state, tensors, config)
+    state = chain(words, projector.items(), seen.items())
     return write_llava(folder, state, llava, vocabulary.tokenizer, token, pixels, facts)
 
 
@@ -121,10 +123,7 @@ def refuse_by_config(config: Mapping[str, Any]) -> None:
             "a tower of NeMo's own CLIP is not imported: towers of Hugging Face are",
             path="mm_cfg.vision_encoder.from_hf",
         )
-    if (config.get("peft") or {}).get("peft_scheme"):
-        raise ConfigurationError(
-            "LoRA and other adapters are not imported: merge them into the model with NeMo", path="peft.peft_scheme"
-        )
+    lora_settings(config)
 
 
 def _refuse_a_full_folder(out: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.names import Weight, layer_name, llava_name
+from neva.checkpoints.names import LORA, Weight, layer_name, llava_name
 from neva.checkpoints.weights import Shape, Tensors
 
 # The values that mark each family in a configuration; any other is of another architecture under the same names.
@@ -116,7 +116,7 @@ def text_tensors(tensors: Tensors, text: TextModel, rows: int) -> Iterator[tuple
         ConfigurationError: a weight has another shape than the configuration says.
     """
     for weight in tensors:
-        if weight.part not in ("projector", "tower"):
+        if weight.part not in ("projector", "tower") and not weight.part.startswith(LORA):
             yield from _as_llava(weight, tensors[weight], text, rows)
 
 

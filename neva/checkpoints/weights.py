@@ -13,7 +13,7 @@ from typing import Any
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import NemoArchive
 from neva.checkpoints.distributed.checkpoint import is_distributed, open_distributed
-from neva.checkpoints.names import Weight, parse_name
+from neva.checkpoints.names import LORA, Weight, parse_name
 from neva.checkpoints.stored_weights import StoredWeights
 
 WEIGHTS = "model_weights.ckpt"
@@ -149,6 +149,8 @@ def join_tensor_ranks(ranks: Sequence[Tensors], shape: Shape) -> Tensors:
 def _join(weight: Weight, pieces: list[Any], shape: Shape) -> Any:
     import torch
 
+    if weight.part.startswith(LORA):
+        return _join_adapter(weight, pieces, shape)
     if weight.part in _ACROSS_ROWS:
         return torch.cat(pieces, dim=0)
     if weight.part in _ACROSS_COLUMNS:
@@ -159,3 +161,19 @@ def _join(weight: Weight, pieces: list[Any], shape: Shape) -> Any:
         halves = [piece.chunk(2, dim=0) for piece in pieces]  # each rank holds its own gate over its own values
         return torch.cat([half[side] for side in (0, 1) for half in halves], dim=0)
     return pieces[0]
+
+
+def _join_adapter(weight: Weight, pieces: list[Any], shape: Shape) -> Any:
+    """Return one side of an adapter.
+
+    On the input's side ranks share the rows, or the columns where they share the input itself; on the output's side
+    they share the rows as they do those of the part.
+    """
+    import torch
+
+    part = weight.part.removeprefix(LORA)
+    if weight.rest == "in":
+        return torch.cat(pieces, dim=1 if part in _ACROSS_COLUMNS else 0)
+    if part in _ACROSS_COLUMNS:
+        return torch.cat(pieces, dim=0)
+    return _join(Weight(part, "weight", weight.layer), pieces, shape)

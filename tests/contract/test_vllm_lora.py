@@ -30,7 +30,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base model, an adapter as training exports it, and the model that both make when merged."""
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
     from transformers import LlavaForConditionalGeneration
 
     from neva.training.export import served_name
@@ -50,10 +50,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 weight.normal_(std=0.3)
     export_adapter(folder / "adapter", model, model.state_dict(), str(base))
     shutil.copytree(base, folder / "merged")
-    stored = load_file(base / "model.safetensors")
-    changed = {served_name(name): tensor for name, tensor in merged(model.state_dict(), peft).items()}
-    kept = {name: changed.get(served_name(name), tensor).contiguous() for name, tensor in stored.items()}
-    save_file(kept, folder / "merged" / "model.safetensors", metadata={"format": "pt"})
+    whole = {served_name(name): tensor.clone() for name, tensor in merged(model.state_dict(), peft).items()}
+    if model.config.text_config.tie_word_embeddings:
+        del whole["language_model.lm_head.weight"]
+    save_file(whole, folder / "merged" / "model.safetensors", metadata={"format": "pt"})
     base.rename(folder / "base")
     return folder
 

@@ -48,7 +48,7 @@ def test_a_nemo_2_checkpoint_is_named_though_it_has_no_configuration_of_the_firs
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("model.decoder.layers.0.self_attention.adapter_layer.lora_kqv_adapter.linear_in.weight", "LoRA adapters"),
+        ("model.decoder.layers.0.self_attention.adapter_layer.lora_unfused_kqv_adapter.x.weight", "of adapters, LoRA"),
         ("model.decoder.layers.0.mlp.experts.local_experts.0.linear_fc1.weight", "mixture of experts"),
         ("model.embedding.position_embeddings.weight", "no Llama or Nemotron of NeMo has"),
     ],
