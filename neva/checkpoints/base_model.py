@@ -15,6 +15,7 @@ from neva.checkpoints.hf_folder import model_folder, read_tensors
 from neva.checkpoints.language_model import TextModel, check_whole, fit_rows, read_text_model, text_config, text_tensors
 from neva.checkpoints.lora import lora_settings
 from neva.checkpoints.names import Weight
+from neva.checkpoints.nemo2 import checkpoint_config
 from neva.checkpoints.weights import Tensors, read_weights
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def read_language(config: Mapping[str, Any], tensors: Tensors, base: Path | None
     if (base / "config.json").is_file():
         return _from_hugging_face(base, vocabulary)
     with open_nemo(base) as archive:
-        own = archive.config()
+        own = checkpoint_config(archive)
         if lora_settings(own) is not None:
             raise ConfigurationError(
                 "it is an adapter itself: import it first, and name its folder", path="base_model_file"

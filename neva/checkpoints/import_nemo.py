@@ -2,9 +2,9 @@
 
 1. ``model_config.yaml`` describes the model. A model that can't be imported is refused by the name of the setting,
    before any weights are read.
-2. The checkpoint's weights are found and its ranks joined; those of a distributed checkpoint are read one at a time. The
-   first stage of NeVA leaves a projector alone, which needs a base model beside it, and a frozen vision tower is never
-   in a checkpoint.
+2. The checkpoint's weights are found and its ranks joined; those of a distributed checkpoint are read one at a time.
+   The first stage of NeVA leaves a projector alone, which needs a base model beside it, and a frozen vision tower is
+   never in a checkpoint.
 3. Tokenizer, tower and base model come from where the user says, or else from where the checkpoint says.
 4. The folder is written under another name and renamed into place.
 """
@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.archive import CONFIG, NemoArchive, open_nemo
+from neva.checkpoints.archive import NemoArchive, open_nemo
 from neva.checkpoints.base_model import Vocabulary, find_base_model, read_language
 from neva.checkpoints.distributed.checkpoint import is_distributed
 from neva.checkpoints.language_model import read_text_model
 from neva.checkpoints.llava import llava_config, projector_state, write_llava
 from neva.checkpoints.lora import lora_settings, with_adapters
 from neva.checkpoints.model_facts import image_token, read_model_settings
+from neva.checkpoints.nemo2 import checkpoint_config
 from neva.checkpoints.new_folder import new_folder
 from neva.checkpoints.tokenizer import load_tokenizer
 from neva.checkpoints.vision_tower import read_tower, reverse_channels
@@ -97,11 +98,9 @@ def _write_model(request: ImportRequest, archive: NemoArchive, folder: Path) -> 
 
 def _checked_config(archive: NemoArchive) -> dict[str, Any]:
     """Return the configuration of a checkpoint that can be imported, as far as it and the names of the files tell."""
-    if CONFIG not in archive.names:
-        check_layout(archive)  # refuses a checkpoint of another kind, such as NeMo 2's, by its name
-    config = archive.config()
+    config = checkpoint_config(archive)
     if not config.get("mm_cfg"):
-        raise ConfigurationError(f"{archive.path} is no NeVA: model_config.yaml has no mm_cfg.")
+        raise ConfigurationError(f"{archive.path} is no NeVA: its configuration has no part that sees (mm_cfg).")
     refuse_by_config(config)
     if config.get("virtual_pipeline_model_parallel_size") and not is_distributed(archive):
         raise ConfigurationError(

@@ -44,7 +44,10 @@ _IN_LAYER = re.compile(r"(?:decoder|encoder)\.layers\.(\d+)\.(.+?)[._](weight|bi
 _PROJECTOR = re.compile(
     r"embedding\.word_embeddings\.adapter_layer\.(?:mm_projector_adapter\.mm_projector|mm_linear_adapter\.linear)\.(.+)"
 )
-_TOWER = re.compile(r"embedding\.word_embeddings\.vision_encoder\.(.+)")
+_TOWER = re.compile(r"(?:embedding\.word_embeddings\.vision_encoder|vision_model(?=\.vision_model\.))\.(.+)")
+# NeMo 2's projector, of torch's layers or of Megatron's, and the numbers that those of mlp2x_gelu have in NeMo
+_PROJECTOR_2 = re.compile(r"vision_projection\.(0|2|encoder\.linear_fc1|encoder\.linear_fc2)\.(weight|bias)")
+_PROJECTOR_2_LAYERS = {"encoder.linear_fc1": "0", "encoder.linear_fc2": "2"}
 _TOP = {
     "embedding.word_embeddings": "embed",
     "decoder.final_layernorm": "norm",
@@ -61,7 +64,10 @@ _LORA_PARTS = {
 }
 _LORA_SIDES = {"linear_in.weight": "in", "linear_out.weight": "out"}
 _PREFIXES = re.compile(r"^(?:(?:model|module|language_model)\.)+")
-_DROPPED = re.compile(r"_extra_state|rotary_pos_emb\.inv_freq|rotary_emb\.inv_freq")
+_DROPPED = re.compile(
+    r"_extra_state|rotary_pos_emb\.inv_freq|rotary_emb\.inv_freq|embeddings\.position_ids"
+    r"|^(?:optimizer|rng_state|rerun_state_machine_state)\b"  # a run's own state, which NeMo 2 keeps beside the weights
+)
 
 
 def parse_name(name: str) -> Weight | None:
@@ -81,6 +87,8 @@ def parse_name(name: str) -> Weight | None:
         raise ConfigurationError("the checkpoint is a mixture of experts; dense Llama and Nemotron models are imported")
     if (found := _PROJECTOR.fullmatch(bare)) is not None:
         return Weight("projector", found[1])
+    if (found := _PROJECTOR_2.fullmatch(bare)) is not None:
+        return Weight("projector", f"{_PROJECTOR_2_LAYERS.get(found[1], found[1])}.{found[2]}")
     if (found := _TOWER.fullmatch(bare)) is not None:
         return Weight("tower", found[1])
     if (found := _IN_LAYER.fullmatch(bare)) is not None and found[2] in _LAYER:

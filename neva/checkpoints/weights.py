@@ -12,8 +12,10 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import NemoArchive
-from neva.checkpoints.distributed.checkpoint import is_distributed, open_distributed
+from neva.checkpoints.distributed.checkpoint import DistributedCheckpoint, is_distributed, open_distributed
 from neva.checkpoints.names import LORA, Weight, parse_name
+from neva.checkpoints.nemo2 import WEIGHTS as NEMO2_WEIGHTS
+from neva.checkpoints.nemo2 import is_nemo2
 from neva.checkpoints.stored_weights import StoredWeights
 
 WEIGHTS = "model_weights.ckpt"
@@ -34,10 +36,18 @@ class Shape:
 
 def check_layout(archive: NemoArchive) -> None:
     """Refuse a checkpoint whose files are in a layout that is not read, or that lacks one of them."""
-    if is_distributed(archive):
-        open_distributed(archive)
-    else:
+    if _stored(archive) is None:
         find_ranks(archive)
+
+
+def _stored(archive: NemoArchive) -> DistributedCheckpoint | None:
+    """Return the distributed checkpoint that an archive keeps its weights in; None where it keeps them in ranks' files.
+
+    NeMo 2 keeps the state of its trainer in ``common.pt`` and no weights, so that file is not opened.
+    """
+    if is_nemo2(archive):
+        return open_distributed(archive, NEMO2_WEIGHTS, common=False)
+    return open_distributed(archive) if is_distributed(archive) else None
 
 
 def find_ranks(archive: NemoArchive) -> list[list[str]]:
@@ -63,13 +73,7 @@ def find_ranks(archive: NemoArchive) -> list[list[str]]:
 
 
 def _other_layout(archive: NemoArchive) -> str:
-    """Return the message for a checkpoint without weight files of a known layout: what it is, and what to do."""
-    folders = {name.split("/")[0] for name in archive.names}
-    if {"weights", "context"} <= folders:
-        return (
-            f"{archive.path} is a NeMo 2 checkpoint: turn it into Hugging Face's layout with NeMo's own export_ckpt; "
-            "captiond serves that as it is."
-        )
+    """Return the message for a checkpoint without weight files of a known layout."""
     return f"{archive.path} holds no weights: no {WEIGHTS}, mp_rank_XX, tp_rank_XX_pp_rank_YYY or model_weights."
 
 
@@ -106,8 +110,8 @@ def load_rank(archive: NemoArchive, name: str) -> Tensors:
 
 def read_weights(archive: NemoArchive, shape: Shape) -> Tensors:
     """Return every weight of the checkpoint, with its ranks joined. The archive has to stay open."""
-    if is_distributed(archive):
-        return StoredWeights(open_distributed(archive), shape.layers)
+    if (stored := _stored(archive)) is not None:
+        return StoredWeights(stored, shape.layers)
     ranks = find_ranks(archive)
     whole: dict[Weight, Any] = {}
     for number, names in enumerate(ranks):
@@ -118,10 +122,8 @@ def read_weights(archive: NemoArchive, shape: Shape) -> Tensors:
 
 def read_projector(archive: NemoArchive) -> Tensors:
     """Return the projector's weights alone, which the first rank holds whole."""
-    if not is_distributed(archive):
-        tensors = load_rank(archive, find_ranks(archive)[0][0])
-    else:
-        tensors = StoredWeights(open_distributed(archive), None)
+    stored = _stored(archive)
+    tensors = load_rank(archive, find_ranks(archive)[0][0]) if stored is None else StoredWeights(stored, None)
     return {weight: tensors[weight] for weight in tensors if weight.part == "projector"}
 
 

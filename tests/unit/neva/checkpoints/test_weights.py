@@ -24,7 +24,7 @@ from tests.unit.neva.checkpoints.nemo_parts import Parts, assert_same, weights  
             r"distributed checkpoint \(torch_dist",
         ),
         ({"./model_weights/metadata.json": b"{}", "./model_weights/a/.zarray": b""}, r"distributed checkpoint \(zarr"),
-        ({"./weights/x": b"", "./context/model.yaml": b""}, "a NeMo 2 checkpoint"),
+        ({"./weights/x": b"", "./context/model.yaml": b""}, "describes no model"),
         ({"./readme": b""}, "holds no weights"),
         ({"./mp_rank_01/model_weights.ckpt": b""}, "lacks tensor rank 0 of pipeline rank 0"),
     ],
@@ -34,15 +34,6 @@ def test_other_layouts_are_named(parts: Parts, tmp_path: Path, others: dict[str,
 
     with pytest.raises(ConfigurationError, match=message):
         import_nemo(ImportRequest(source, tmp_path / "model"))
-
-
-def test_a_nemo_2_checkpoint_is_named_though_it_has_no_configuration_of_the_first(tmp_path: Path) -> None:
-    for name in ("weights/.metadata", "weights/__0_0.distcp", "context/model.yaml"):
-        (tmp_path / "neva" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "neva" / name).touch()
-
-    with pytest.raises(ConfigurationError, match=r"is a NeMo 2 checkpoint: .*export_ckpt"):
-        import_nemo(ImportRequest(tmp_path / "neva", tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
