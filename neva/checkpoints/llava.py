@@ -7,6 +7,7 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.model_facts import write_facts
+from neva.checkpoints.weight_files import write_weights
 from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
@@ -111,8 +112,14 @@ def write_llava(
     facts: ModelSettings,
 ) -> None:
     """Write model, tokenizer, processor and facts into ``folder``, which exists and is empty."""
-    from huggingface_hub import save_torch_state_dict
+    write_llava_files(folder, config, tokenizer, image_token, pixels, facts)
+    write_weights(folder, state)
 
+
+def write_llava_files(
+    folder: Path, config: Any, tokenizer: Any, image_token: str, pixels: TowerPixels, facts: ModelSettings
+) -> None:
+    """Write everything but the weights into ``folder``."""
     config.save_pretrained(folder)
     tokenizer.chat_template = chat_template(facts, image_token)
     tokenizer.save_pretrained(folder)
@@ -129,8 +136,6 @@ def write_llava(
     (folder / "preprocessor_config.json").write_text(json.dumps(scaled, indent=2) + "\n")
     stops = (tokenizer.eos_token, EOS_ALIAS, *STOP.get(facts.conv_template, ()))
     write_generation_config(folder, tokenizer, [text for text in stops if text])
-    weights = {name: _with_own_memory(tensor) for name, tensor in state.items()}
-    save_torch_state_dict(weights, folder, max_shard_size="5GB")
     write_facts(folder, facts)
 
 
@@ -143,9 +148,3 @@ def write_generation_config(folder: Path, tokenizer: Any, stops: Sequence[str]) 
     GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=ends or None, pad_token_id=tokenizer.pad_token_id
     ).save_pretrained(folder)
-
-
-def _with_own_memory(tensor: Any) -> Any:
-    """Return a tensor that shares its memory with no other; a part of a larger one would be written with the whole."""
-    whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
-    return tensor if whole else tensor.clone().contiguous()

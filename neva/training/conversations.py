@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from connectors.errors import ConfigurationError, Poison
 from neva.media_settings import ModelSettings as Facts
 from neva.training.conversation_task import ConversationTask
+from neva.training.devices.sharding import share_weights
 from neva.training.export import check_export, export_llava
 from neva.training.freezing import freeze_parts
 from neva.training.loop import TrainingLoop
@@ -44,10 +45,13 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     assert settings.model.data.data_path is not None  # noqa: S101 - the caller has checked
     records = read_training_records(settings.model.data.data_path, settings.model.data.media_type)
     facts = facts_of(settings)
-    llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16")
+    empty = loop.is_sharded and not accelerator.is_main_process  # its share comes from the first process
+    llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16", empty=empty)
     freeze_parts(llava.model, settings.model.mm_cfg)
     if settings.model.activations_checkpoint_granularity is not None:
         llava.model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+    if loop.is_sharded and settings.model.data.cache_features:
+        share_weights(llava.model.model.vision_tower, accelerator.device)
     data = _training_set(settings, records, llava, facts)
     if settings.model.data.cache_features and settings.trainer.max_steps:
         _fill_cache(loop, data, llava)
@@ -56,8 +60,8 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     data.media.close()
     if steps.unread:
         log.warning("%d samples taught nothing: the log says why of each.", steps.unread)
+    export_llava(settings.exp_manager.model_folder, llava, facts, main=accelerator.is_main_process)
     if accelerator.is_main_process:
-        export_llava(settings.exp_manager.model_folder, llava, facts)
         log.info("%s holds the model.", settings.exp_manager.model_folder)
 
 

@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.llava import IDENTITY, write_llava
+from neva.checkpoints.llava import IDENTITY, write_llava_files
 from neva.checkpoints.model_facts import FACTS
 from neva.checkpoints.new_folder import new_folder
+from neva.checkpoints.weight_files import write_weights
 from neva.media_settings import ModelSettings
 from neva.training.parts import Llava
 
@@ -20,22 +21,27 @@ def check_export(folder: Path) -> None:
         raise ConfigurationError(f"{folder} holds something else than a model", path="exp_manager.export_dir")
 
 
-def export_llava(folder: Path, llava: Llava, facts: ModelSettings) -> None:
+def export_llava(folder: Path, llava: Llava, facts: ModelSettings, *, main: bool = True) -> None:
     """Write a model and its facts into ``folder``, in the place of an earlier export.
 
-    Weights keep the precision that they have. The folder is written under another name and renamed into place.
+    Weights keep the precision that they have. The folder is written under another name and renamed into place. All
+    processes that share a model call this; the ``main`` one writes, the others give it their shares.
     """
+    weights = {served_name(name): tensor for name, tensor in llava.model.state_dict().items()}
+    if llava.model.config.text_config.tie_word_embeddings:
+        del weights["language_model.lm_head.weight"]
+    if not main:
+        write_weights(None, weights)
+        return
     check_export(folder)
     config = type(llava.model.config).from_dict(llava.model.config.to_dict())
     config.architectures = ["LlavaForConditionalGeneration"]
     config.dtype = next(llava.model.model.language_model.parameters()).dtype
     if config.projector_hidden_act == "linear":
         config.projector_hidden_act = IDENTITY
-    weights = {served_name(name): tensor.detach().cpu() for name, tensor in llava.model.state_dict().items()}
-    if config.text_config.tie_word_embeddings:
-        del weights["language_model.lm_head.weight"]
     with new_folder(folder) as new:
-        write_llava(new, weights, config, llava.tokenizer, llava.image_token, llava.pixels, facts)
+        write_llava_files(new, config, llava.tokenizer, llava.image_token, llava.pixels, facts)
+        write_weights(new, weights)
         for path in new.iterdir():
             path.chmod(0o755 if path.is_dir() else 0o644)
         if folder.exists():
