@@ -8,7 +8,8 @@ import torch
 
 from connectors.errors import ConfigurationError
 from neva.training.checkpoint import AdamState, TrainedWeights, load_checkpoint, save_checkpoint
-from neva.training.devices.held_bytes import held_bytes, write_held_bytes
+from neva.training.devices.batches import samples_a_step
+from neva.training.devices.held_bytes import DEVICES_FILE, held_bytes, write_held_bytes
 from neva.training.devices.sharding import shard
 from neva.training.devices.strategy import Strategy
 from neva.training.progress import TrainingProgress
@@ -42,9 +43,7 @@ class TrainingLoop:
             "trainer": {"log_every_n_steps", "num_threads", "strategy", "devices", "num_nodes"},
             "model": {"micro_batch_size": True, "data": {"num_workers"}},
         }
-        samples = self.settings.model.global_batch_size or (
-            self.settings.model.micro_batch_size * self.accelerator.num_processes
-        )
+        samples = samples_a_step(self.settings.model, self.accelerator.num_processes)
         return f"{samples} samples a step, {self.settings.model_dump_json(exclude=left_out)}"
 
     def run(self, stage: str, task: torch.nn.Module, steps: int, begin: MakeRunStep) -> None:
@@ -74,7 +73,7 @@ class TrainingLoop:
                 accelerator.clip_grad_norm_(trained, self.settings.trainer.gradient_clip_val)
             optimiser.step()
             if step == first:
-                write_held_bytes(manager.exp_dir / "devices.json", held_bytes(task, optimiser), accelerator)
+                write_held_bytes(manager.exp_dir / DEVICES_FILE, held_bytes(task, optimiser), accelerator)
             rate = schedule.get_last_lr()[0]
             schedule.step()
             optimiser.zero_grad(set_to_none=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+DEVICES_FILE = "devices.json"  # in a run's folder
+
 
 @dataclass(frozen=True, slots=True)
 class HeldBytes:
