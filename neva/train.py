@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from connectors.errors import ConfigurationError
 from neva import registration
@@ -70,7 +70,11 @@ def _accelerator(settings: TrainingSettings) -> Accelerator:
     accelerator = Accelerator(
         cpu=launched > 1 and not torch.cuda.is_available(),  # without this word it takes each process for the only one
         mixed_precision="bf16" if settings.trainer.precision == "bf16" else "no",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+            # of a trained tower the layers behind the one that is looked at get no gradients
+            DistributedDataParallelKwargs(find_unused_parameters=not settings.model.mm_cfg.vision_encoder.freeze),
+        ],
     )
     check_devices(accelerator.distributed_type, accelerator.num_processes, launched)
     return accelerator

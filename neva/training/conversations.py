@@ -107,7 +107,7 @@ def _training_set(settings: TrainingSettings, records: list[TrainingRecord], lla
     names = hashlib.sha256(json.dumps([record.media for record in records]).encode()).hexdigest()
     tower_key = hashlib.sha256()
     for name, weight in sorted(llava.model.model.vision_tower.state_dict().items()):
-        tower_key.update(name.encode() + weight.float().numpy().tobytes())
+        tower_key.update(name.encode() + weight.float().cpu().numpy().tobytes())
     made_of = f"{names} {tower_key.hexdigest()} {facts.model_dump_json()} {data.folder} {llava.pixels}"
     shape = (data.frames_shown, llava.patches, tower.hidden_size)
     cache = FeatureCache(settings.exp_manager.exp_dir / "features.bin", len(records), shape, made_of)

@@ -19,6 +19,8 @@ from PIL import Image
 
 from neva.checkpoints.hf_folder import read_tensors
 from neva.training.config_file import read_training_settings
+from neva.training.export import served_name
+from neva.training.settings import Stage
 from testing import tiny_models
 from testing.repository import ROOT
 from tests.pipeline.training.bench import MARKS, fresh_accelerate
@@ -46,12 +48,12 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         write_images(folder)
-        self._model = tiny_models.build("llava", folder)
+        self.model = tiny_models.build("llava", folder)
 
     def arguments(self, name: str, *overrides: str) -> list[str]:
         return [
             f"exp_manager.exp_dir={self.folder / name}",
-            f"model.restore_from_path={self._model}",
+            f"model.restore_from_path={self.model}",
             *(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=1", "trainer.num_threads=1"),
             *("trainer.precision=32", "model.micro_batch_size=2", "model.global_batch_size=4"),
             *("model.mm_cfg.llm.model_type=mistral", "model.data.cache_features=true"),
@@ -61,13 +63,13 @@ class Runs:
             *overrides,
         ]
 
-    def alone(self, name: str, *overrides: str) -> None:
+    def alone(self, name: str, *overrides: str, stage: Stage = "finetune") -> None:
         """Run in this process."""
         from neva.train import train
 
-        settings, _ = read_training_settings(None, self.arguments(name, *overrides), "finetune")
+        settings, _ = read_training_settings(None, self.arguments(name, *overrides), stage)
         with fresh_accelerate():
-            train(settings, "finetune")
+            train(settings, stage)
 
     def launched(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start two processes; a signal to their group reaches both and the launcher."""
@@ -178,3 +180,35 @@ def test_two_shares_that_were_killed_go_on_as_one_whole(runs: Runs) -> None:
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor, rtol=1e-3, atol=1e-4)
     assert len(runs.devices("cut")) == 1
+
+
+def test_every_stage_and_part_is_trained_in_shares_too(runs: Runs) -> None:
+    """One launch for three runs, each of them against one process's; what is frozen is written bit for bit."""
+    from transformers import LlavaForConditionalGeneration
+
+    few, one_each = "trainer.max_steps=3", "model.micro_batch_size=1"
+    tower = ["model.mm_cfg.vision_encoder.freeze=false", "model.data.cache_features=false", few]
+    again = "model.activations_checkpoint_granularity=full"
+    whole: dict[str, tuple[Stage, list[str]]] = {
+        "tower": ("finetune", tower),
+        "bf16": ("pretrain", [few, "trainer.precision=bf16"]),
+    }
+    shared = {
+        "tower-fsdp2": ("tower", ["trainer.strategy=fsdp2", one_each, again]),
+        "tower-ddp": ("tower", ["trainer.strategy=ddp", one_each]),
+        "bf16-fsdp2": ("bf16", ["trainer.strategy=fsdp2"]),
+    }
+    plan = [(whole[of][0], runs.arguments(name, *whole[of][1], *keys)) for name, (of, keys) in shared.items()]
+    (runs.folder / "plan.json").write_text(json.dumps(plan))
+    runs.two("-m", "tests.pipeline.training.in_processes", str(runs.folder / "plan.json"))
+
+    for name, (stage, keys) in whole.items():
+        runs.alone(name, *keys, stage=stage)
+    for name, (of, _) in shared.items():
+        near = 0.05 if of == "bf16" else 1e-4
+        np.testing.assert_allclose(runs.losses(name), runs.losses(of), atol=near, rtol=0)
+    before = LlavaForConditionalGeneration.from_pretrained(runs.model).state_dict()
+    after = runs.tensors("bf16-fsdp2")
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[served_name(name)])}
+    assert changed
+    assert all("multi_modal_projector" in name for name in changed)
