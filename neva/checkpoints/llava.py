@@ -8,6 +8,7 @@ from typing import Any
 from connectors.errors import ConfigurationError
 from neva.checkpoints.model_facts import write_facts
 from neva.checkpoints.shards import write_shards
+from neva.checkpoints.weight_files import with_own_memory, write_weights
 from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
@@ -116,6 +117,17 @@ def write_llava(
     The weights of a model in memory are a mapping, and may share their memory; pairs are written while they are read.
     Returns the number of weights.
     """
+    write_llava_files(folder, config, tokenizer, image_token, pixels, facts)
+    if not isinstance(state, Mapping):
+        return write_shards(folder, ((name, with_own_memory(tensor)) for name, tensor in state))
+    write_weights(folder, state)
+    return len(state)
+
+
+def write_llava_files(
+    folder: Path, config: Any, tokenizer: Any, image_token: str, pixels: TowerPixels, facts: ModelSettings
+) -> None:
+    """Write everything but the weights into ``folder``."""
     config.save_pretrained(folder)
     tokenizer.chat_template = chat_template(facts, image_token)
     tokenizer.save_pretrained(folder)
@@ -132,19 +144,7 @@ def write_llava(
     (folder / "preprocessor_config.json").write_text(json.dumps(scaled, indent=2) + "\n")
     stops = (tokenizer.eos_token, EOS_ALIAS, *STOP.get(facts.conv_template, ()))
     write_generation_config(folder, tokenizer, [text for text in stops if text])
-    count = _write_weights(folder, state)
     write_facts(folder, facts)
-    return count
-
-
-def _write_weights(folder: Path, state: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> int:
-    from huggingface_hub import save_torch_state_dict
-
-    if not isinstance(state, Mapping):
-        return write_shards(folder, ((name, _with_own_memory(tensor)) for name, tensor in state))
-    weights = {name: _with_own_memory(tensor) for name, tensor in state.items()}
-    save_torch_state_dict(weights, folder, max_shard_size="5GB")
-    return len(weights)
 
 
 def write_generation_config(folder: Path, tokenizer: Any, stops: Sequence[str]) -> None:
@@ -156,9 +156,3 @@ def write_generation_config(folder: Path, tokenizer: Any, stops: Sequence[str]) 
     GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=ends or None, pad_token_id=tokenizer.pad_token_id
     ).save_pretrained(folder)
-
-
-def _with_own_memory(tensor: Any) -> Any:
-    """Return a tensor that shares its memory with no other; a part of a larger one would be written with the whole."""
-    whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
-    return tensor if whole else tensor.clone().contiguous()

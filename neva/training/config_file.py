@@ -26,12 +26,12 @@ _ITS_OWN = "the language model's own configuration says it"
 
 IGNORED: Mapping[str, Mapping[str, str]] = {
     "trainer": {
-        **dict.fromkeys(("devices", "num_nodes", "accelerator"), _ACCELERATE),
+        "accelerator": _ACCELERATE,
         **dict.fromkeys(
             (
                 *("logger", "enable_checkpointing", "use_distributed_sampler", "replace_sampler_ddp", "max_epochs"),
                 *("val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "limit_test_batches"),
-                *("benchmark", "enable_model_summary", "max_time", "strategy", "num_sanity_val_steps"),
+                *("benchmark", "enable_model_summary", "max_time", "num_sanity_val_steps"),
             ),
             _LIGHTNING,
         ),

@@ -10,8 +10,9 @@ NeMo has one pair of matrices for queries, keys and values together, and one for
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.new_folder import new_folder
+from neva.checkpoints.weight_files import gathered
 from neva.training.peft_settings import MODULES, PROJECTOR_SHARE, InitMethod, LoraSettings, PeftSettings
 from neva.training.settings import ModelSettings
 
@@ -116,6 +118,8 @@ def _restore(model: Any, folder: Path, lora: LoraSettings) -> None:
     wanted = {name: state[own] for own, name in _adapter_names(state).items()}
     if {name: tensor.shape for name, tensor in stored.items()} != {n: t.shape for n, t in wanted.items()}:
         raise ConfigurationError(f"{folder} holds an adapter of other modules, or of another rank", path=key)
+    if any(weight.is_meta for weight in wanted.values()):  # its weights come from the first process
+        return
     with torch.no_grad():
         for name, weight in wanted.items():
             weight.copy_(stored[name])
@@ -132,12 +136,11 @@ def _adapter_names(state: State) -> dict[str, str]:
     }
 
 
-def optimiser_groups(task: torch.nn.Module, settings: ModelSettings) -> list[dict[str, Any]]:
-    """Return the trained weights in groups of one learning rate: with LoRA the projector has a tenth of the adapter's.
+def optimiser_groups(trained: State, settings: ModelSettings) -> list[dict[str, Any]]:
+    """Return ``trained`` weights in groups of one learning rate: with LoRA the projector has a tenth of the adapter's.
 
     The adapter's group is the first one.
     """
-    trained = {name: weight for name, weight in task.named_parameters() if weight.requires_grad}
     if settings.peft.lora is None:
         return [{"params": list(trained.values())}]
     projector = [weight for name, weight in trained.items() if _PROJECTOR in name]
@@ -146,17 +149,39 @@ def optimiser_groups(task: torch.nn.Module, settings: ModelSettings) -> list[dic
     return [*groups, {"params": projector, "lr": settings.optim.lr * PROJECTOR_SHARE}] if projector else groups
 
 
-def merged(state: State, settings: PeftSettings) -> dict[str, Any]:
+class LazyState(Mapping[str, Any]):
+    """A state whose tensors are made, or gathered from all processes, when they are asked for; none of them is kept."""
+
+    def __init__(self, make: Mapping[str, Callable[[], Any]]) -> None:
+        self._make = make
+
+    def __getitem__(self, name: str) -> Any:
+        return self._make[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+
+def merged(state: State, settings: PeftSettings) -> State:
     """Return a model's state with its adapter merged into the modules that have one; each keeps its precision."""
-    result = without_adapter(state)
+    below = without_adapter(state)
     if settings.lora is None:
-        return result
+        return below
+    make: dict[str, Callable[[], Any]] = {name: partial(below.__getitem__, name) for name in below}
     for name in [name for name in state if _IN in name]:
-        module, scale = name.partition(_IN)[0], settings.lora.scale
-        change = state[f"{module}{_OUT}weight"].float() @ state[name].float()
-        below = result[f"{module}.weight"]
-        result[f"{module}.weight"] = (below.float() + scale * change.to(below.device)).to(below.dtype)
-    return result
+        module = name.partition(_IN)[0]
+        sides = (below[f"{module}.weight"], state[f"{module}{_OUT}weight"], state[name])
+        make[f"{module}.weight"] = partial(_sum, *sides, settings.lora.scale)
+    return LazyState(make)
+
+
+def _sum(below: Any, outer: Any, inner: Any, scale: float) -> torch.Tensor:
+    whole = gathered(below)
+    change = gathered(outer).float() @ gathered(inner).float()
+    return (whole.float() + scale * change.to(whole.device)).to(whole.dtype)
 
 
 def without_adapter(state: State) -> dict[str, Any]:
@@ -164,18 +189,21 @@ def without_adapter(state: State) -> dict[str, Any]:
     return {name.replace(_BASE, "."): tensor for name, tensor in state.items() if _IN not in name and _OUT not in name}
 
 
-def export_adapter(folder: Path, model: Any, state: State, base: str) -> None:
+def export_adapter(folder: Path | None, model: Any, state: State, base: str) -> None:
     """Write the adapter in a model's ``state`` as peft lays it out, in the place of an earlier one.
 
-    ``base`` is the model that it belongs to. vLLM takes the folder as a LoRA adapter, peft as a trained one.
+    ``base`` is the model that it belongs to. vLLM takes the folder as a LoRA adapter, peft as a trained one. All
+    processes that share a model call this, those without a folder only to give their shares.
     """
     from safetensors.torch import save_file
 
     config = copy(model.peft_config[_NAME])
     config.base_model_name_or_path, config.inference_mode, config.task_type = base, True, "CAUSAL_LM"
     tensors = {
-        name: state[own].detach().float().cpu().clone().contiguous() for own, name in _adapter_names(state).items()
+        name: gathered(state[own]).float().cpu().clone().contiguous() for own, name in _adapter_names(state).items()
     }
+    if folder is None:
+        return
     with new_folder(folder) as new:
         config.save_pretrained(new)
         save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})

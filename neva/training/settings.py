@@ -20,6 +20,7 @@ from pydantic import (
 from connectors.section import Section
 from neva.conversations import TEMPLATES
 from neva.media_settings import MediaSettings
+from neva.training.devices.strategy import STRATEGIES, Strategy
 from neva.training.peft_settings import PeftSettings
 
 Stage = Literal["pretrain", "finetune"]
@@ -35,6 +36,26 @@ class TrainerSettings(Section):
     gradient_clip_val: NonNegativeFloat = Field(default=1.0, description="largest norm of the gradient; 0 is off")
     log_every_n_steps: PositiveInt = Field(default=10, description="steps from one line of the log to the next")
     num_threads: PositiveInt | None = Field(default=None, description="CPU threads; null: as torch chooses")
+    strategy: Strategy | None = Field(
+        default=None,
+        description="ddp: the whole model on each device; fsdp2: a share on each; null: as Accelerate says, else ddp",
+    )
+    devices: PositiveInt | None = Field(default=None, description="devices a node that `--dry-run` counts with")
+    num_nodes: PositiveInt | None = Field(default=None, description="nodes that `--dry-run` counts with")
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _offered(cls, value: Any) -> Any:
+        if value in (None, "auto"):
+            return None
+        if value not in STRATEGIES:
+            raise ValueError(f"{value} is not offered: {' and '.join(STRATEGIES)} are")
+        return value
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        return None if value in ("auto", -1, "-1") else value  # Lightning's words for all that there are
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -101,7 +101,8 @@ def test_nevas_own_file_is_taken_and_what_it_says_of_megatron_is_named(tmp_path:
     assert settings.model.conv_template == "llama_2"
     assert settings.exp_manager.every_n_train_steps == 250
     assert settings.model.mm_cfg.vision_encoder.from_pretrained is None
-    assert any("Accelerate" in line and "trainer.devices" in line for line in lines)
+    assert settings.trainer.devices == 8
+    assert any("Accelerate" in line and "trainer.accelerator" in line for line in lines)
     assert any("Megatron" in line and "model.megatron_amp_O2" in line for line in lines)
     assert any("model.data.sep_token_between_frames" in line for line in lines)
 
