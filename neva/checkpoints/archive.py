@@ -147,6 +147,8 @@ def _members(path: Path, archive: tarfile.TarFile, size_bytes: int | None) -> di
         name = pure.as_posix()
         if member.issparse():
             raise ConfigurationError(f"{path} is refused: its member {name!r} is sparse.")
+        if member.size < 0:  # said by an extended header, which tarfile trusts
+            raise ConfigurationError(f"{path} is refused: its member {name!r} has a negative size.")
         if size_bytes is not None and member.offset_data + member.size > size_bytes:
             raise ConfigurationError(f"{path} is refused: its member {name!r} ends after the archive does.")
         if name in members:

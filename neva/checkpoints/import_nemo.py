@@ -2,9 +2,9 @@
 
 1. ``model_config.yaml`` describes the model. A model that can't be imported is refused by the name of the setting,
    before any weights are read.
-2. The checkpoint's weights are found and its ranks joined; those of a distributed checkpoint are read one at a time.
-   The first stage of NeVA leaves a projector alone, which needs a base model beside it, and a frozen vision tower is
-   never in a checkpoint.
+2. The checkpoint's weights are found and its ranks joined; those of a distributed one are read one at a time. The first
+   stage of NeVA leaves a projector alone, which needs a base model beside it, and a frozen vision tower is never in a
+   checkpoint.
 3. Tokenizer, tower and base model come from where the user says, or else from where the checkpoint says.
 4. The folder is written under another name and renamed into place.
 """

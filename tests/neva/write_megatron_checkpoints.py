@@ -1,15 +1,14 @@
 """Checkpoints written by the real megatron-core, for the tests of the import.
 
     python -m venv megatron
-    megatron/bin/pip install torch numpy einops pyyaml transformers megatron-core==0.16.1
+    megatron/bin/pip install torch numpy einops pyyaml megatron-core==0.16.1
     megatron/bin/python tests/neva/write_megatron_checkpoints.py tests/data/nemo
 
 The project's own environment never has Megatron, so the small files that this writes are committed. megatron-core
-0.16.1 writes the torch_dist ones; 0.8.0, the release of NeMo v2.0.0's time, with ``zarr==2.18.7`` and ``tensorstore``
-writes those whose names begin with ``old``, zarr among them, which later releases no longer have. A Video NeVA is a
-GPT model with a projector below its word embeddings, saved as NeMo's ``sharded_state_dict`` names it: Megatron's own
-entries, and the projector whole on every rank. ``logits.pt`` holds what Megatron computes for some tokens from the
-weights of each model in 32 bits.
+0.16.1 writes the torch_dist ones. The zarr ones, which later releases no longer have, are of 0.8.0, the release of NeMo
+v2.0.0's time, with ``zarr==2.18.7`` and ``tensorstore`` beside it. A Video NeVA is a GPT model with a projector below
+its word embeddings, saved as NeMo's ``sharded_state_dict`` names it: Megatron's own entries, and the projector whole on
+every rank. ``logits.pt`` holds what Megatron computes for some tokens from the weights in 32 bits.
 """
 
 import argparse
@@ -25,7 +24,7 @@ import torch
 import torch.multiprocessing
 import yaml
 
-VOCAB, PADDED = 275, 384  # the tests' tokenizer has 275 tokens
+VOCAB, PADDED = 267, 384  # the tests' tokenizer has 267 tokens
 HIDDEN, HEADS, GROUPS, HEAD_DIM, INNER, LAYERS, TOWER = 32, 4, 2, 32, 48, 2, 32
 ADAPTER = "adapter_layer.mm_projector_adapter.mm_projector"
 TOKENS = [1, 5, 9, 101, 32, 33, 250, 7, 7, 60, 12, 99]
@@ -36,12 +35,11 @@ NEW: dict[str, tuple[int, int, str, dict[str, Any], str]] = {
     "stacked-tp2": (2, 1, "torch_dist", {}, "llm projector"),
     "stacked-pp2": (1, 2, "torch_dist", {}, "llm projector"),
     "single-layers-tp2": (2, 1, "torch_dist", {"singleton_local_shards": True}, "llm projector"),
-    "with-tower-tp1": (1, 1, "torch_dist", {"non_homogeneous_layers": True}, "llm projector tower"),
+    "with-tower-tp1": (1, 1, "torch_dist", {}, "projector tower"),
     "projector-tp2": (2, 1, "torch_dist", {}, "projector"),
-    "base-tp2": (2, 1, "torch_dist", {}, "llm"),
+    "base-tp2": (2, 1, "torch_dist", {"non_homogeneous_layers": True}, "llm"),
 }
 OLD: dict[str, tuple[int, int, str, dict[str, Any], str]] = {
-    "old-torch-dist-tp2": (2, 1, "torch_dist", {}, "llm projector"),
     "old-zarr-tp1": (1, 1, "zarr", {}, "llm projector"),
     "old-zarr-tp2": (2, 1, "zarr", {}, "llm projector"),
 }
@@ -170,25 +168,21 @@ def sharded_state(model: Any, parts: str, keywords: dict[str, Any]) -> dict[str,
 
 
 def tower_state() -> dict[str, torch.Tensor]:
-    from transformers import CLIPVisionConfig, CLIPVisionModel
-
-    model = CLIPVisionModel(CLIPVisionConfig(**TOWER_CONFIG))
-    names = {
-        f"vision_model.{name.removeprefix('vision_model.')}": tensor for name, tensor in model.state_dict().items()
+    """Return the weights of a CLIP tower of two layers that was trained with the model."""
+    square = [TOWER, TOWER]
+    shapes = {
+        "embeddings.class_embedding": [TOWER],
+        "embeddings.patch_embedding.weight": [TOWER, 3, 14, 14],
+        "embeddings.position_embedding.weight": [5, TOWER],
     }
-    return {
-        name: numbers(name, list(tensor.shape)) * 0.2 for name, tensor in names.items() if "position_ids" not in name
-    }
-
-
-TOWER_CONFIG = {
-    "hidden_size": TOWER,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
+    modules = {"pre_layrnorm": [TOWER], "post_layernorm": [TOWER]}
+    for layer in (f"encoder.layers.{number}" for number in range(2)):
+        modules |= {f"{layer}.self_attn.{name}_proj": square for name in ("q", "k", "v", "out")}
+        modules |= {f"{layer}.mlp.fc1": square, f"{layer}.mlp.fc2": square}
+        modules |= {f"{layer}.layer_norm1": [TOWER], f"{layer}.layer_norm2": [TOWER]}
+    for name, shape in modules.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": [TOWER]}
+    return {f"vision_model.{name}": numbers(name, shape) for name, shape in shapes.items()}
 
 
 def model_config(parts: str, zarr: bool) -> dict[str, Any]:
@@ -358,7 +352,8 @@ def main() -> None:
             found += write(same, arguments.out)
     for logits in found:
         assert torch.allclose(logits, found[0], atol=1e-5), "the ranks compute different numbers"
-    torch.save(found[0], arguments.out / "logits.pt")
+    if found:
+        torch.save(found[0], arguments.out / "logits.pt")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,10 @@ ALLOWED = frozenset(
         f"{_CHECKPOINT}.metadata._MEM_FORMAT_ENCODING",
         f"{_SHARDED}.MEM_FORMAT_ENCODING",
         f"{_CHECKPOINT}.metadata.StorageMeta",
+        # Megatron keeps the plan of each rank beside them, which is of no use here
+        *(f"{_CHECKPOINT}.planner.{name}" for name in ("SavePlan", "WriteItem", "WriteItemType", "TensorWriteData")),
+        f"{_CHECKPOINT}.planner.BytesIOWriteData",
+        f"{_CHECKPOINT}.filesystem._StoragePrefix",
         f"{_MEGATRON}.MCoreSavePlan",
         "torch.serialization._get_layout",
         "pathlib.PosixPath",  # in StorageMeta: where the checkpoint was written

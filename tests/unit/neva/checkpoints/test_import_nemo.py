@@ -127,7 +127,10 @@ def test_transformers_loads_it_and_its_template_writes_nevas_prompt(parts: Parts
         ({"mm_cfg": {"use_lita": True}}, "LITA's time tokens are not imported"),
         ({"mm_cfg": {"vision_encoder": {"from_hf": False}}}, "a tower of NeMo's own CLIP is not imported"),
         ({"peft": {"peft_scheme": "ptuning"}}, "adapters of the scheme ptuning are not imported"),
-        ({"virtual_pipeline_model_parallel_size": 2}, "virtual pipelines are not imported"),
+        (
+            {"virtual_pipeline_model_parallel_size": 2},
+            "virtual pipelines are imported from distributed",
+        ),
         ({"mm_cfg": None}, "is no NeVA"),
         ({"data": {"num_frames": -1}}, "every frame"),
     ],

@@ -21,9 +21,12 @@ from tests.unit.neva.checkpoints.nemo_parts import Parts, assert_same, weights  
     [
         (
             {"./model_weights/metadata.json": b"{}", "./model_weights/.metadata": b""},
-            r"distributed checkpoint \(torch_dist",
+            r"model_weights/metadata\.json in .* is refused: it names no sharded_backend",
         ),
-        ({"./model_weights/metadata.json": b"{}", "./model_weights/a/.zarray": b""}, r"distributed checkpoint \(zarr"),
+        (
+            {"./model_weights/common.pt": b""},
+            r"holds no distributed checkpoint: model_weights has neither a \.metadata nor a \.zarray",
+        ),
         ({"./weights/x": b"", "./context/model.yaml": b""}, "describes no model"),
         ({"./readme": b""}, "holds no weights"),
         ({"./mp_rank_01/model_weights.ckpt": b""}, "lacks tensor rank 0 of pipeline rank 0"),
