@@ -37,7 +37,7 @@ NEW: dict[str, tuple[int, int, str, dict[str, Any], str]] = {
     "single-layers-tp2": (2, 1, "torch_dist", {"singleton_local_shards": True}, "llm projector"),
     "with-tower-tp1": (1, 1, "torch_dist", {}, "projector tower"),
     "projector-tp2": (2, 1, "torch_dist", {}, "projector"),
-    "base-tp2": (2, 1, "torch_dist", {"non_homogeneous_layers": True}, "llm"),
+    "base-tp2": (2, 1, "torch_dist", {}, "llm"),
 }
 OLD: dict[str, tuple[int, int, str, dict[str, Any], str]] = {
     "old-zarr-tp1": (1, 1, "zarr", {}, "llm projector"),
