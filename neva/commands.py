@@ -116,8 +116,9 @@ def import_nemo(
         str | None, typer.Option("--tokenizer", help="a folder or a SentencePiece .model; else the checkpoint's own")
     ] = None,
     legacy_bgr: Annotated[
-        bool, typer.Option("--legacy-bgr", help="for checkpoints of NeVA's first generation (before NeMo's #9245)")
-    ] = False,
+        bool | None,
+        typer.Option(help="the model saw blue for red; else as the checkpoint's nemo_version says", show_default=False),
+    ] = None,
 ) -> None:
     """Turn a Video NeVA of NeMo into a model folder that `engine.model` takes."""
     from neva.checkpoints.import_nemo import ImportRequest

@@ -19,9 +19,9 @@ from neva.checkpoints.archive import CONFIG, NemoArchive, open_nemo
 from neva.checkpoints.base_model import Vocabulary, find_base_model, read_language
 from neva.checkpoints.language_model import read_text_model
 from neva.checkpoints.llava import llava_config, projector_state, write_llava
-from neva.checkpoints.model_facts import image_token, read_model_settings
+from neva.checkpoints.model_facts import image_token, is_reversed, read_model_settings
 from neva.checkpoints.new_folder import new_folder
-from neva.checkpoints.tokenizer import load_tokenizer
+from neva.checkpoints.tokenizer import add_media_token, load_tokenizer
 from neva.checkpoints.vision_tower import read_tower, reverse_channels
 from neva.checkpoints.weights import find_ranks, read_weights
 from neva.media_settings import ModelSettings
@@ -35,7 +35,8 @@ class ImportRequest:
 
     ``base_model``, ``vision_tower`` and ``tokenizer`` win over those that the checkpoint names. ``legacy_bgr`` is for
     checkpoints of NeVA's first generation (NeMo before pull request 9245), which saw frames with their channels
-    reversed: the tower's channels are reversed instead, which gives the same numbers.
+    reversed: the tower's channels are reversed instead, which gives the same numbers. Where it is None the checkpoint's
+    own version of NeMo says it.
     """
 
     source: Path
@@ -43,7 +44,7 @@ class ImportRequest:
     base_model: str | None = None
     vision_tower: str | None = None
     tokenizer: str | None = None
-    legacy_bgr: bool = False
+    legacy_bgr: bool | None = None
 
 
 def import_nemo(request: ImportRequest) -> Path:
@@ -73,7 +74,7 @@ def _write_model(request: ImportRequest, archive: NemoArchive, folder: Path) -> 
     encoder: Mapping[str, Any] = mm_cfg.get("vision_encoder") or {}
     tower = read_tower(request.vision_tower or str(encoder.get("from_pretrained") or ""), tensors)
     state, pixels = {**language.state, **projector, **tower.state}, tower.pixels
-    if request.legacy_bgr:
+    if is_reversed(config) if request.legacy_bgr is None else request.legacy_bgr:
         state, pixels = reverse_channels(state), pixels.reversed()
     token = image_token(vocabulary.tokenizer, facts)
     llava = llava_config(
@@ -136,7 +137,7 @@ def _vocabulary(
     tokenizer = load_tokenizer(archive, config, request.tokenizer, folder)
     if image_token(tokenizer, facts) in tokenizer.get_vocab():
         return Vocabulary(tokenizer, 0)
-    return Vocabulary(tokenizer, int(tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})))
+    return Vocabulary(tokenizer, add_media_token(tokenizer))
 
 
 def _check_fit(llava: Any, projector: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:

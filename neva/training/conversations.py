@@ -101,7 +101,7 @@ def _training_set(settings: TrainingSettings, records: list[TrainingRecord], lla
         except Poison as fault:
             raise ConfigurationError(fault.detail, path="model.encoder_seq_length") from fault
     assert data.folder is not None  # noqa: S101 - the settings' validator has checked
-    media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size)
+    media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size, data.decoder)
     if not data.cache_features:
         return TrainingSet(records, encoder, media)
     names = hashlib.sha256(json.dumps([record.media for record in records]).encode()).hexdigest()

@@ -13,6 +13,7 @@ from neva.training.devices.held_bytes import DEVICES_FILE, held_bytes, write_hel
 from neva.training.devices.sharding import shard
 from neva.training.devices.strategy import Strategy
 from neva.training.progress import TrainingProgress
+from neva.training.schedule import make_schedule
 from neva.training.settings import OptimSettings, TrainingSettings
 
 # Runs the forward and backward passes of the step of a number; returns its losses by name, for the log.
@@ -94,21 +95,3 @@ class TrainingLoop:
 def make_optimiser(parameters: list[Any], optim: OptimSettings) -> torch.optim.Optimizer:
     """Return AdamW over ``parameters``."""
     return torch.optim.AdamW(parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
-
-
-def make_schedule(optimiser: torch.optim.Optimizer, optim: OptimSettings, steps: int) -> Any:
-    """Return the schedule of the learning rate: a linear warm-up from near 0, then a cosine down to the minimum.
-
-    The warm-up takes at most a quarter of the steps; the last ``constant_steps`` stay at the minimum.
-    """
-    warmup = min(optim.sched.warmup_steps, steps // 4)
-    least = optim.sched.min_lr / optim.lr
-    falling = max(1, steps - warmup - optim.sched.constant_steps)
-
-    def share(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        over = min(1.0, (step - warmup) / falling)
-        return least + (1 - least) * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * over))))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, share)

@@ -136,7 +136,7 @@ class ScheduleSettings(Section):
     """The schedule of the learning rate: a linear warm-up, a cosine down, and a constant end."""
 
     name: Literal["CosineAnnealing", "OneCycle"] = "CosineAnnealing"
-    warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr; at most a quarter of all steps")
+    warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr")
     constant_steps: NonNegativeInt = Field(default=0, description="steps at min_lr at the end")
     min_lr: NonNegativeFloat = Field(default=2e-5, description="the rate at the end")
 
@@ -181,6 +181,9 @@ class DataSettings(MediaSettings):
     video_folder: Path | None = Field(default=None, description="the folder or tar of the videos")
     image_folder: Path | None = Field(default=None, description="the folder or tar of the images")
     conv_template: str | None = Field(default=None, description="the conversation; null: mm_cfg.llm.model_type")
+    decoder: Literal["av", "decord"] = Field(
+        default="av", description="PyAV, or decord as in NeVA; images go through PyAV either way"
+    )
     num_workers: NonNegativeInt = Field(default=2, description="processes that read clips ahead; 0: none")
     dataloader_type: Literal["cyclic", "single"] = Field(
         default="cyclic", description="cyclic: in a new order each time"
