@@ -1,24 +1,23 @@
-"""Several runs of training, one after the other, in each of the processes that torchrun starts.
+"""Runs of training, one after the other, in one of several processes that share a model."""
 
-torchrun --standalone --nproc-per-node 2 -m tests.pipeline.training.in_processes RUNS.json
-"""
-
-import json
-import sys
-from pathlib import Path
+import os
 
 from neva.train import train
 from neva.training.config_file import read_training_settings
+from neva.training.settings import Stage
 from tests.pipeline.training.bench import fresh_accelerate
 
+Planned = tuple[Stage, list[str]]  # a stage and its settings
 
-def main() -> None:
-    """Train as each entry of the file says: a stage, and its settings."""
-    for stage, arguments in json.loads(Path(sys.argv[1]).read_text()):
+
+def run_all(rank: int, processes: int, port: int, plan: list[Planned]) -> None:
+    """Train as ``plan`` says, as the process of a rank that torchrun would have started."""
+    os.environ |= {
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)},
+        **{"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)},
+        **{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    }
+    for stage, arguments in plan:
         settings, _ = read_training_settings(None, arguments, stage)
         with fresh_accelerate():
             train(settings, stage)
-
-
-if __name__ == "__main__":
-    main()

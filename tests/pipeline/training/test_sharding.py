@@ -1,14 +1,14 @@
-"""Training on two processes that each hold a share of the model, as users start it, against one that holds all of it.
+"""Training on two processes that each hold a share of the model, against one that holds all of it.
 
-The processes are real ones that talk by gloo. Ports are chosen by torchrun, which binds them first.
+The processes are real ones that talk by gloo. They are forked from a server that has imported everything, and are told
+of each other as torchrun tells them.
 """
 
 import json
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ from neva.training.config_file import read_training_settings
 from neva.training.export import served_name
 from neva.training.settings import Stage
 from testing import tiny_models
-from testing.repository import ROOT
+from testing.ports import free_port
 from tests.pipeline.training.bench import MARKS, fresh_accelerate
+from tests.pipeline.training.in_processes import Planned, run_all
 
 pytestmark = [*(mark for mark in MARKS if mark.name != "timeout"), pytest.mark.timeout(1500)]
 
 STEPS = 50
-_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 _LONG_S = 600  # of one run, on a machine with far more to do than it can
+_IMPORTED = ("neva.train", "tests.pipeline.training.in_processes", "transformers.models.llava.modeling_llava")
 
 
 def write_images(folder: Path) -> None:
@@ -57,7 +58,8 @@ class Runs:
             *(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=1", "trainer.num_threads=1"),
             *("trainer.precision=32", "model.micro_batch_size=2", "model.global_batch_size=4"),
             *("model.mm_cfg.llm.model_type=mistral", "model.data.cache_features=true"),
-            *("model.optim.lr=3e-3", "model.optim.sched.min_lr=1e-4", "exp_manager.every_n_train_steps=10"),
+            *("model.optim.lr=3e-3", "model.optim.sched.min_lr=1e-4", "model.optim.sched.warmup_steps=5"),
+            "exp_manager.every_n_train_steps=10",
             *("model.data.num_workers=0", "model.data.media_type=image"),
             *(f"model.data.data_path={self.folder / 'data.json'}", f"model.data.image_folder={self.folder}"),
             *overrides,
@@ -71,30 +73,27 @@ class Runs:
         with fresh_accelerate():
             train(settings, stage)
 
-    def launched(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start two processes; a signal to their group reaches both and the launcher."""
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        return subprocess.Popen(
-            [sys.executable, *_TWO, *arguments],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def started(self, plan: list[Planned]) -> list[BaseProcess]:
+        """Start two processes that run ``plan``."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(_IMPORTED))
+        port = free_port()
+        processes = [context.Process(target=run_all, args=(rank, 2, port, plan)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        return list(processes)
 
-    def two(self, *arguments: str) -> str:
-        """Run in two processes to the end; return what they said."""
-        run = self.launched(*arguments)
+    def two(self, *plan: Planned) -> None:
+        """Run in two processes to the end."""
+        processes = self.started(list(plan))
         try:
-            said, _ = run.communicate(timeout=_LONG_S)
+            for process in processes:
+                process.join(_LONG_S)
         finally:
-            if run.poll() is None:
-                os.killpg(run.pid, signal.SIGKILL)
-                run.communicate()
-        assert run.returncode == 0, said[-4000:]
-        return said
+            for process in processes:
+                process.kill()
+                process.join()
+        assert [process.exitcode for process in processes] == [0, 0]
 
     def losses(self, name: str) -> list[float]:
         lines = (self.folder / name / "log.jsonl").read_text().splitlines()
@@ -113,8 +112,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """One process's run, and that of two with shares."""
     found = Runs(tmp_path_factory.mktemp("runs"))
     found.alone("one")
-    said = found.two("-m", "daemon", "finetune", *found.arguments("two", "trainer.strategy=fsdp2"))
-    assert said.count(f"finetune {STEPS}/{STEPS}") == 1  # one of the two speaks
+    found.two(("finetune", found.arguments("two", "trainer.strategy=fsdp2")))
     return found
 
 
@@ -160,17 +158,19 @@ def test_the_dry_run_says_what_both_held(runs: Runs, monkeypatch: pytest.MonkeyP
 
 
 def test_two_shares_that_were_killed_go_on_as_one_whole(runs: Runs) -> None:
-    run = runs.launched("-m", "daemon", "finetune", *runs.arguments("cut", "trainer.strategy=fsdp2"))
+    processes = runs.started([("finetune", runs.arguments("cut", "trainer.strategy=fsdp2"))])
     checkpoints, deadline = runs.folder / "cut" / "checkpoint-finetune", time.monotonic() + _LONG_S
     try:
-        while time.monotonic() < deadline and run.poll() is None:
+        while time.monotonic() < deadline and all(process.is_alive() for process in processes):
             if list(checkpoints.glob("*/.metadata")) and len(runs.losses("cut")) >= 12:
                 break
             time.sleep(0.02)
     finally:
-        os.killpg(run.pid, signal.SIGKILL)
-    said, _ = run.communicate()
-    assert run.returncode == -signal.SIGKILL, said[-4000:]
+        for process in processes:
+            process.kill()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL] * 2
     assert len(runs.losses("cut")) < STEPS
 
     runs.alone("cut")
@@ -183,7 +183,7 @@ def test_two_shares_that_were_killed_go_on_as_one_whole(runs: Runs) -> None:
 
 
 def test_every_stage_and_part_is_trained_in_shares_too(runs: Runs) -> None:
-    """One launch for three runs, each of them against one process's; what is frozen is written bit for bit."""
+    """Three runs in the same processes, each of them against one process's; what is frozen is written bit for bit."""
     from transformers import LlavaForConditionalGeneration
 
     few, one_each = "trainer.max_steps=3", "model.micro_batch_size=1"
@@ -198,9 +198,7 @@ def test_every_stage_and_part_is_trained_in_shares_too(runs: Runs) -> None:
         "tower-ddp": ("tower", ["trainer.strategy=ddp", one_each]),
         "bf16-fsdp2": ("bf16", ["trainer.strategy=fsdp2"]),
     }
-    plan = [(whole[of][0], runs.arguments(name, *whole[of][1], *keys)) for name, (of, keys) in shared.items()]
-    (runs.folder / "plan.json").write_text(json.dumps(plan))
-    runs.two("-m", "tests.pipeline.training.in_processes", str(runs.folder / "plan.json"))
+    runs.two(*((whole[of][0], runs.arguments(name, *whole[of][1], *keys)) for name, (of, keys) in shared.items()))
 
     for name, (stage, keys) in whole.items():
         runs.alone(name, *keys, stage=stage)

@@ -27,7 +27,7 @@ from neva.training.settings import TrainingSettings  # noqa: E402
 from testing import tiny_models  # noqa: E402
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
 ]
 
