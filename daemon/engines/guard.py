@@ -80,7 +80,7 @@ class _Request:
             self.task.cancel()
 
     def was_aborted(self) -> bool:
-        """Whether it was :meth:`abort`, and nobody else, who cancelled the task; as with a timeout, that is over now."""
+        """Whether it was :meth:`abort`, and nobody else, who cancelled the task. It counts as cancelled no more."""
         return self.is_aborted and self.task.uncancel() <= self.cancelling
 
 

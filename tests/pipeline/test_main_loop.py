@@ -18,6 +18,7 @@ from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.pipeline import Pipeline
+from daemon.slots import PUBLISHING
 from daemon.prompts.prompt import Prompt
 from daemon.telemetry.metrics import Metrics
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
@@ -263,7 +264,7 @@ async def test_a_full_pipeline_asks_for_no_more(video: bytes) -> None:
         await work
 
     assert in_flight == 3
-    assert asked == 3 * WINDOWS_EACH
+    assert asked <= (1 + PUBLISHING) * 3 * WINDOWS_EACH  # those that only wait for the sink have lent their slots
     assert inbox.unfinished == []
 
 
