@@ -18,8 +18,8 @@ from daemon.engines.contract import Completion, Rendered, unheeded
 from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.pipeline import Pipeline
-from daemon.slots import PUBLISHING
 from daemon.prompts.prompt import Prompt
+from daemon.slots import PUBLISHING
 from daemon.telemetry.metrics import Metrics
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.load import WINDOWS_EACH, write_load_clip
