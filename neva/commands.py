@@ -3,7 +3,6 @@
 Nothing that is slow to import is imported before one of them runs.
 """
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,6 +76,7 @@ def evaluate(
     settings: _Set = None,
 ) -> None:
     """Answer the questions of a prompt file, with NeVA's own configuration keys."""
+    import asyncio
     import logging
 
     from neva.evaluate.job import evaluate as answer
