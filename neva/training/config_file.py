@@ -15,6 +15,7 @@ from connectors.errors import ConfigurationError
 from daemon.config.overrides import set_key
 from daemon.config.yaml_file import read_yaml
 from neva.settings_file import configuration_error
+from neva.training.adapters.settings import stage_defaults
 from neva.training.run.checked_keys import at, without_nemos_keys
 from neva.training.settings import STAGES, Stage, TrainingSettings
 
@@ -38,7 +39,7 @@ def read_training_settings(
     restored = values.pop("restore_from_path", None)
     if restored and at(values, "model.restore_from_path") is None:  # NeVA's files have it at both places
         set_key(values, f"model.restore_from_path={restored}")
-    whole = _over(STAGES[stage], values)
+    whole = _over(stage_defaults(STAGES[stage], values), values)
     values = _resolved(whole, whole)
     _adopt(values)
     lines = [*without_nemos_keys(values), *_said_of_data(values)]

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from connectors.errors import ConfigurationError
-from neva.training.checkpoint import load_checkpoint, save_checkpoint
+from neva.training.adapters.lora import rate_groups
+from neva.training.checkpoint import AdamState, TrainedWeights, load_checkpoint, save_checkpoint
+from neva.training.devices.batches import samples_a_step
+from neva.training.devices.held_bytes import DEVICES_FILE, held_bytes, write_held_bytes
+from neva.training.devices.sharding import shard
+from neva.training.devices.strategy import Strategy
 from neva.training.freezing import decay_groups
 from neva.training.run.progress import TrainingProgress
 from neva.training.schedule import make_schedule
@@ -22,23 +27,6 @@ RunStep = Callable[[int], Mapping[str, torch.Tensor]]
 MakeRunStep = Callable[[Any, int], RunStep]
 
 
-class TrainedWeights:
-    """The trained weights of a module, for a checkpoint; the frozen ones are read from where they came from."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self._named = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the weights by name."""
-        return {name: weight.detach() for name, weight in self._named.items()}
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Copy the weights of ``state`` into the module."""
-        with torch.no_grad():
-            for name, weight in self._named.items():
-                weight.copy_(state[name])
-
-
 @dataclass(slots=True)
 class TrainingLoop:
     """The settings, the devices and the reports that all stages of a run share."""
@@ -46,6 +34,12 @@ class TrainingLoop:
     settings: TrainingSettings
     accelerator: Any
     progress: TrainingProgress
+    strategy: Strategy = "ddp"
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a share of the model only, and all but the first begin without weights."""
+        return self.strategy == "fsdp2" and self.accelerator.num_processes > 1
 
     @property
     def learned_from(self) -> str:
@@ -53,12 +47,13 @@ class TrainingLoop:
         left_out: Any = {
             "exp_manager": True,
             "import_nemo": {"cache_dir"},
-            "trainer": {"log_every_n_steps", "num_threads", "val_check_interval", "limit_val_batches"},
+            "trainer": {
+                *("log_every_n_steps", "num_threads", "val_check_interval", "limit_val_batches"),
+                *("strategy", "devices", "num_nodes"),
+            },
             "model": {"micro_batch_size": True, "data": {"num_workers", "validation"}},
         }
-        samples = self.settings.model.global_batch_size or (
-            self.settings.model.micro_batch_size * self.accelerator.num_processes
-        )
+        samples = samples_a_step(self.settings.model, self.accelerator.num_processes)
         return f"{samples} samples a step, {self.settings.model_dump_json(exclude=left_out)}"
 
     def run(
@@ -75,15 +70,17 @@ class TrainingLoop:
         """
         if steps == 0:
             return
-        trained = [weight for weight in task.parameters() if weight.requires_grad]
-        if not trained:
+        if not any(weight.requires_grad for weight in task.parameters()):
             raise ConfigurationError("every part is frozen: there is nothing to learn", path="model.mm_cfg")
         manager, accelerator = self.settings.exp_manager, self.accelerator
-        optimiser = make_optimiser(decay_groups(task, self.settings.model), self.settings.model.optim)
+        model = self._placed(task)
+        weights = TrainedWeights(task)
+        trained = list(weights.named.values())
+        groups = rate_groups(weights.named, self.settings.model) or decay_groups(task, self.settings.model)
+        optimiser = make_optimiser(groups, self.settings.model.optim)
         schedule = make_schedule(optimiser, self.settings.model.optim, steps)
-        model, optimiser = accelerator.prepare(task, optimiser)
-        checkpoint = manager.exp_dir / f"checkpoint-{stage}.pt"
-        kept = {"task": TrainedWeights(task), "optimiser": optimiser, "schedule": schedule}
+        checkpoint = manager.exp_dir / f"checkpoint-{stage}"
+        kept = {"task": weights, "optimiser": AdamState(optimiser, weights.named), "schedule": schedule}
         first = load_checkpoint(checkpoint, kept, self.learned_from) if manager.resume_if_exists else 0
         model.train()
         self.progress.start(stage, first, steps)
@@ -93,6 +90,8 @@ class TrainingLoop:
             if self.settings.trainer.gradient_clip_val:
                 accelerator.clip_grad_norm_(trained, self.settings.trainer.gradient_clip_val)
             optimiser.step()
+            if step == first:
+                write_held_bytes(manager.exp_dir / DEVICES_FILE, held_bytes(task, optimiser), accelerator)
             rate = schedule.get_last_lr()[0]
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
@@ -101,10 +100,17 @@ class TrainingLoop:
                 self.progress.report(done, {name: float(value.detach()) for name, value in losses.items()}, rate)
             if validation is not None and validation.is_due(done, steps):
                 self.progress.report_validation(done, validation.loss(model))
-            if accelerator.is_main_process and (done % manager.every_n_train_steps == 0 or done == steps):
+            if done % manager.every_n_train_steps == 0 or done == steps:
                 save_checkpoint(checkpoint, done, kept, self.learned_from)
+
+    def _placed(self, task: torch.nn.Module) -> Any:
+        """Put ``task`` on this process's device, whole or its share of it, and return the module to call."""
+        if self.is_sharded:
+            shard(task, self.accelerator, bf16=self.settings.trainer.precision == "bf16")
+            return task
+        return self.accelerator.prepare(task)
 
 
 def make_optimiser(parameters: list[Any], optim: OptimSettings) -> torch.optim.Optimizer:
-    """Return AdamW over ``parameters``."""
+    """Return AdamW over ``parameters``, or over groups of them of which each may have a rate of its own."""
     return torch.optim.AdamW(parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)

@@ -17,8 +17,8 @@ from connectors.errors import Poison, Reason, Transient
 from neva.conversations import IMAGE, VIDEO, Segment, own_tokens, segments
 from neva.token_span import marked, span_tokens_of
 from neva.training.dataset.record_set import RecordSet
+from neva.training.dataset.records import TrainingRecord
 from neva.training.media import TrainingMedia
-from neva.training.records import TrainingRecord
 from neva.training.tower_features import FeatureCache
 
 log = logging.getLogger(__name__)

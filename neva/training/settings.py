@@ -20,6 +20,7 @@ from pydantic import (
 from connectors.section import Section
 from neva.conversations import TEMPLATES
 from neva.media_settings import MediaSettings
+from neva.training.adapters.settings import PeftSettings
 from neva.training.run.settings import ExpManagerSettings, ImportSettings, TrainerSettings
 
 Stage = Literal["pretrain", "finetune"]
@@ -225,6 +226,7 @@ class ModelSettings(Section):
         default=None, description="key and value heads; null: as many as heads"
     )
     mm_cfg: MmSettings = MmSettings()
+    peft: PeftSettings = PeftSettings()
     optim: OptimSettings = OptimSettings()
     data: DataSettings = DataSettings.model_validate({})
 
@@ -235,6 +237,7 @@ class ModelSettings(Section):
         data, tower = self.data, self.mm_cfg.vision_encoder
         if data.data_path is not None and data.folder is None:
             raise ValueError(f"data.{data.media_type}_folder: this key is needed")
+        self.peft.check_with(self.mm_cfg.llm.freeze, tower.freeze, self.optim.lr, self.optim.sched.min_lr)
         if data.cache_features and not tower.freeze:
             raise ValueError("data.cache_features is for a tower that is frozen (mm_cfg.vision_encoder.freeze)")
         if self.conv_template not in TEMPLATES:

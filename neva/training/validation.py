@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from neva.training.dataset.record_set import RecordSet, read_training_records
-from neva.training.records import RecordRules
+from neva.training.dataset.records import RecordRules
 from neva.training.samples import IGNORED, Collate, TrainingSet
 from neva.training.settings import TrainingSettings
 

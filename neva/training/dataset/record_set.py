@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from connectors.errors import ConfigurationError
 from neva.training.dataset.json_elements import BROKEN, read_elements
-from neva.training.records import OddRecord, RecordRules, TrainingRecord, read_record
+from neva.training.dataset.records import OddRecord, RecordRules, TrainingRecord, read_record
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,6 @@ class _Refusal(NamedTuple):
 
 
 _ONE_DEVICE = _Refusal((1,), "the batch is shared among devices, not the layers: write 1")
-_STRATEGY = _Refusal(
-    ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"),
-    "Accelerate shares the work among devices (`accelerate config`, `accelerate launch`): write auto, or leave it out",
-)
 _NO_DROPOUT = _Refusal((0,), "nothing is dropped out in training: write 0")
 _RESUME = _Refusal(
     (),
@@ -30,7 +26,6 @@ _RESUME = _Refusal(
 )
 
 _REFUSED: Mapping[str, _Refusal] = {
-    "trainer.strategy": _STRATEGY,
     "trainer.max_epochs": _Refusal((-1,), "the length of a run is trainer.max_steps: write -1"),
     "trainer.max_time": _Refusal((), "a run ends after trainer.max_steps; stop it, and it goes on later: leave it out"),
     "trainer.limit_train_batches": _Refusal((1.0,), "a run learns from all of its data: leave it out"),
@@ -44,14 +39,14 @@ _REFUSED: Mapping[str, _Refusal] = {
     "exp_manager.checkpoint_callback_params.save_best_model": _Refusal(
         (False,), "the model of the last step is written: write false, and choose trainer.max_steps by val_loss"
     ),
-    "model.strategy": _STRATEGY,
+    "model.strategy": _Refusal((), "trainer.strategy says how devices share the work: leave it out"),
     "model.resume_from_checkpoint": _RESUME,
     "model.tensor_model_parallel_size": _ONE_DEVICE,
     "model.pipeline_model_parallel_size": _ONE_DEVICE,
     "model.context_parallel_size": _ONE_DEVICE,
     "model.expert_model_parallel_size": _ONE_DEVICE,
     "model.virtual_pipeline_model_parallel_size": _ONE_DEVICE,
-    "model.fsdp": _Refusal((False,), _STRATEGY.reason),
+    "model.fsdp": _Refusal((False,), "write trainer.strategy=fsdp2 instead, and false here"),
     "model.rampup_batch_size": _Refusal((), "every step has model.global_batch_size samples: leave it out"),
     "model.hidden_dropout": _NO_DROPOUT,
     "model.attention_dropout": _NO_DROPOUT,
@@ -60,7 +55,6 @@ _REFUSED: Mapping[str, _Refusal] = {
     "model.fp16_lm_cross_entropy": _Refusal((False,), "the loss is computed in float32: write false"),
     "model.fp32_residual_connection": _Refusal((False,), "residuals have the model's own precision: write false"),
     "model.energon.use_energon": _Refusal((False,), "name the conversations as model.data.data_path: write false"),
-    "model.peft": _Refusal((), "LoRA and other adapters are not trained: freeze parts, or train them whole"),
     "model.mm_cfg.use_lita": _Refusal((False,), "LITA's time tokens are not trained: plain Video NeVA is"),
     "model.data.packed_sequence": _Refusal((False,), "samples are padded, not packed: write false"),
     "model.data.is_multimodal": _Refusal((True,), "a record without media is text alone: write true"),

@@ -10,7 +10,7 @@ _LAST = "the last checkpoint is kept, and the model of the last step is written"
 
 IGNORED: Mapping[str, Mapping[str, str]] = {
     "trainer": {
-        **dict.fromkeys(("devices", "num_nodes", "accelerator"), _ACCELERATE),
+        "accelerator": _ACCELERATE,
         **dict.fromkeys(
             (
                 *("logger", "enable_checkpointing", "use_distributed_sampler", "replace_sampler_ddp"),
@@ -66,6 +66,11 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
         "precision": "trainer.precision says it",
         "energon": "conversations come from model.data.data_path",
     },
+    "model.peft": dict.fromkeys(
+        ("adapter_tuning", "ia3_tuning", "p_tuning", "selective_tuning", "mlp_head_tuning"),
+        "it belongs to another peft_scheme",
+    ),
+    "model.peft.lora_tuning": {"a2a_experimental": _MEGATRON},
     "model.optim": dict.fromkeys(
         ("bucket_cap_mb", "overlap_grad_sync", "overlap_param_sync", "contiguous_grad_buffer"), _MEGATRON
     ),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from connectors.section import Section
+from neva.training.devices.strategy import STRATEGIES, Strategy
 
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 
@@ -26,6 +27,29 @@ class TrainerSettings(Section):
     limit_val_batches: NonNegativeInt | Share = Field(
         default=50, description="batches of global_batch_size to validate with; a fraction is one of data.validation"
     )
+
+    strategy: Strategy | None = Field(
+        default=None,
+        description="ddp: the whole model on each device; fsdp2: a share on each; null: as Accelerate says, else ddp",
+    )
+    devices: PositiveInt | None = Field(default=None, description="devices a node that `--dry-run` counts with")
+    num_nodes: PositiveInt | None = Field(default=None, description="nodes that `--dry-run` counts with")
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _offered(cls, value: Any) -> Any:
+        if value in (None, "auto"):
+            return None
+        if str(value).startswith("ddp_find_unused_parameters_"):
+            return "ddp"
+        if value not in STRATEGIES:
+            raise ValueError(f"{value} is not offered: {' and '.join(STRATEGIES)} are")
+        return value
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        return None if value in ("auto", -1, "-1") else value  # Lightning's words for all that there are
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -53,6 +77,16 @@ class ExpManagerSettings(Section):
     def model_folder(self) -> Path:
         """The folder of the finished model."""
         return self.export_dir or self.exp_dir / "model"
+
+    @property
+    def adapter_folder(self) -> Path:
+        """The folder of a trained adapter."""
+        return self.exp_dir / "adapter"
+
+    @property
+    def base_folder(self) -> Path:
+        """The folder of the model that a trained adapter belongs to."""
+        return self.exp_dir / "base"
 
 
 class ImportSettings(Section):

@@ -161,8 +161,11 @@ def test_transformers_loads_it_and_its_template_writes_nevas_prompt(parts: Parts
         ({"mm_cfg": {"mm_mlp_adapter_type": "mlp3x_gelu"}}, "mlp3x_gelu is not imported: linear and mlp2x_gelu are"),
         ({"mm_cfg": {"use_lita": True}}, "LITA's time tokens are not imported"),
         ({"mm_cfg": {"vision_encoder": {"from_hf": False}}}, "a tower of NeMo's own CLIP is not imported"),
-        ({"peft": {"peft_scheme": "lora"}}, "LoRA and other adapters are not imported"),
-        ({"virtual_pipeline_model_parallel_size": 2}, "virtual pipelines are not imported"),
+        ({"peft": {"peft_scheme": "ptuning"}}, "adapters of the scheme ptuning are not imported"),
+        (
+            {"virtual_pipeline_model_parallel_size": 2},
+            "virtual pipelines are imported from distributed",
+        ),
         ({"mm_cfg": None}, "is no NeVA"),
         ({"data": {"num_frames": -1}}, "every frame"),
     ],

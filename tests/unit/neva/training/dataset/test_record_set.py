@@ -10,7 +10,7 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from neva.training.dataset.record_set import RecordSet, read_training_records
-from neva.training.records import RecordRules
+from neva.training.dataset.records import RecordRules
 from tests.unit.neva.training.test_records import first_answer, said, talk
 
 ODD: list[Any] = [

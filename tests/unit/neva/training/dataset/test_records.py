@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from neva.conversations import Turn
-from neva.training.records import OddRecord, RecordRules, TrainingRecord, read_record
+from neva.training.dataset.records import OddRecord, RecordRules, TrainingRecord, read_record
 
 VIDEO = RecordRules("video")
 
