@@ -12,7 +12,7 @@ from PIL import Image
 from neva.checkpoints.hf_folder import read_tensors
 from tests.pipeline.training.bench import MARKS, Bench, conversation
 from tests.unit.neva.training.dataset.test_record_set import ODD
-from tests.unit.neva.training.test_records import first_answer, talk
+from tests.unit.neva.training.dataset.test_records import first_answer, talk
 
 pytestmark = [mark for mark in MARKS if mark.name != "slow"]
 

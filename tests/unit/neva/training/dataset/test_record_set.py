@@ -11,7 +11,7 @@ import pytest
 from connectors.errors import ConfigurationError
 from neva.training.dataset.record_set import RecordSet, read_training_records
 from neva.training.dataset.records import RecordRules
-from tests.unit.neva.training.test_records import first_answer, said, talk
+from tests.unit.neva.training.dataset.test_records import first_answer, said, talk
 
 ODD: list[Any] = [
     None,
