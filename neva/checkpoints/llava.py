@@ -7,8 +7,7 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.model_facts import write_facts
-from neva.checkpoints.shards import write_shards
-from neva.checkpoints.weight_files import with_own_memory, write_weights
+from neva.checkpoints.weight_files import with_own_memory, write_tensors, write_weights
 from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
@@ -119,7 +118,7 @@ def write_llava(
     """
     write_llava_files(folder, config, tokenizer, image_token, pixels, facts)
     if not isinstance(state, Mapping):
-        return write_shards(folder, ((name, with_own_memory(tensor)) for name, tensor in state))
+        return write_tensors(folder, ((name, with_own_memory(tensor)) for name, tensor in state))
     write_weights(folder, state)
     return len(state)
 
