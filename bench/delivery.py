@@ -25,8 +25,8 @@ with warnings.catch_warnings():
     from connectors.kafka.client.consumer import KafkaConsumer, OffsetAndMetadata, TopicPartition
     from connectors.kafka.client.producer import KafkaProducer
 
-from bench._broker import cpu_s, make_topics, over_a_broker
-from bench._unsampled import WINDOWS
+from bench.harness.broker import cpu_s, make_topics, over_a_broker
+from bench.harness.unsampled import WINDOWS
 from connectors.kafka.client.settings import BATCH_BYTES
 from testing.load import write_load_clip
 
@@ -87,7 +87,7 @@ def run_daemon(bootstrap: str, folder: Path, delivery: str, names: dict[str, str
     log = folder / f"{delivery}.log"
     reader = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
     with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-m", "bench._unsampled", str(config)], stderr=out)
+        process = subprocess.Popen([sys.executable, "-m", "bench.harness.unsampled", str(config)], stderr=out)
     try:
         while "Ready:" not in log.read_text():
             if process.poll() is not None:

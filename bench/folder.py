@@ -15,9 +15,9 @@ from pathlib import Path
 
 import av
 
-from bench._broker import cpu_s
-from bench._daemon import daemon
-from bench._report import report
+from bench.harness.broker import cpu_s
+from bench.harness.daemon import daemon
+from bench.harness.report import report
 from testing.load import fill_inbox
 
 CLIPS, ROUNDS, LEAST, PATIENCE_S = 400, 3, 0.6, 400.0

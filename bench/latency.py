@@ -19,9 +19,9 @@ with warnings.catch_warnings():
     from connectors.kafka.client.consumer import KafkaConsumer, OffsetAndMetadata, TopicPartition
     from connectors.kafka.client.producer import KafkaProducer
 
-from bench._broker import make_topics, over_a_broker
-from bench._daemon import daemon
-from bench._report import percentile, report
+from bench.harness.broker import make_topics, over_a_broker
+from bench.harness.daemon import daemon
+from bench.harness.report import percentile, report
 from testing.load import write_load_clip
 
 CLIPS, QUIET_S, PATIENCE_S = 40, 0.25, 60.0

@@ -17,11 +17,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # how kafka-python reads its schemas
     from connectors.kafka.client.consumer import KafkaConsumer
 
-from bench._broker import make_topics, over_a_broker
-from bench._daemon import daemon
-from bench._report import report
-from bench._unsampled import WINDOWS as WINDOWS_EACH
 from bench.delivery import PARTITIONS, committed, fill
+from bench.harness.broker import make_topics, over_a_broker
+from bench.harness.daemon import daemon
+from bench.harness.report import report
+from bench.harness.unsampled import WINDOWS as WINDOWS_EACH
 
 WINDOWS, STEPS, MOST_KIB, PATIENCE_S = 100_000, 10, 5 * 1024, 1800.0
 
@@ -54,7 +54,7 @@ def measure(bootstrap: str, windows: int) -> bool:
             "engine: {kind: fake}\nwindows: {window_s: 1.0}\nframes: {num_frames: 2}\nhttp: null\n"
         )
         reader = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
-        with daemon(config, "bench._unsampled") as process:
+        with daemon(config, "bench.harness.unsampled") as process:
             until_s = time.monotonic() + PATIENCE_S
             for step in range(1, STEPS + 1):
                 while committed(reader, names["clips"]) < clips * step // STEPS:

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench._broker import cpu_s, make_topics, over_a_broker
+from bench.harness.broker import cpu_s, make_topics, over_a_broker
 from connectors.kafka.client.producer import KafkaProducer
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_ports

@@ -11,9 +11,9 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import open_nemo
-from neva.checkpoints.hf_folder import model_folder, read_tensors
 from neva.checkpoints.language_model import TextModel, check_whole, fit_rows, read_text_model, text_config, text_tensors
 from neva.checkpoints.lora import lora_settings
+from neva.checkpoints.model_folder.hf_folder import model_folder, read_tensors
 from neva.checkpoints.names import Weight
 from neva.checkpoints.nemo2 import checkpoint_config
 from neva.checkpoints.weights import Tensors, read_weights

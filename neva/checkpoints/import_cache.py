@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo
-from neva.checkpoints.model_facts import FACTS
+from neva.checkpoints.model_folder.facts import FACTS
 
 log = logging.getLogger(__name__)
 

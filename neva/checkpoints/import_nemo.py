@@ -21,11 +21,11 @@ from neva.checkpoints.archive import NemoArchive, open_nemo
 from neva.checkpoints.base_model import Vocabulary, find_base_model, read_language
 from neva.checkpoints.distributed.checkpoint import is_distributed
 from neva.checkpoints.language_model import read_text_model
-from neva.checkpoints.llava import llava_config, projector_state, write_llava
 from neva.checkpoints.lora import lora_settings, with_adapters
-from neva.checkpoints.model_facts import image_token, is_reversed, read_model_settings
+from neva.checkpoints.model_folder.facts import image_token, is_reversed, read_model_settings
+from neva.checkpoints.model_folder.llava import llava_config, projector_state, write_llava
+from neva.checkpoints.model_folder.new_folder import new_folder
 from neva.checkpoints.nemo2 import checkpoint_config
-from neva.checkpoints.new_folder import new_folder
 from neva.checkpoints.tokenizer import add_media_token, load_tokenizer
 from neva.checkpoints.vision_tower import read_tower, reverse_channels
 from neva.checkpoints.weights import check_layout, read_weights

@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import NemoArchive
-from neva.checkpoints.hf_folder import model_folder
+from neva.checkpoints.model_folder.hf_folder import model_folder
 
 LLAVAS_TOKEN = "<image>"  # noqa: S105 - LLaVA's own token for the patches of a frame
 

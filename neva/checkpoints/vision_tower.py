@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.hf_folder import model_folder, read_tensors
+from neva.checkpoints.model_folder.hf_folder import model_folder, read_tensors
 from neva.checkpoints.names import tower_name
 from neva.checkpoints.weights import Tensors
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels

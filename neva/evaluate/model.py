@@ -13,7 +13,7 @@ from daemon.engines.model.checks import runs_on_cpu
 from neva.checkpoints.archive import CONFIG
 from neva.checkpoints.import_cache import imported
 from neva.checkpoints.import_nemo import ImportRequest
-from neva.checkpoints.model_facts import FACTS, read_facts
+from neva.checkpoints.model_folder.facts import FACTS, read_facts
 from neva.evaluate.settings import EvaluateSettings, QuantizationSettings
 from neva.media_settings import ModelSettings, without_ignored
 from neva.settings_file import configuration_error

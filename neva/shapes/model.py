@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from neva.checkpoints.llava import llava_config
+from neva.checkpoints.model_folder.llava import llava_config
 from neva.shapes.tokenizer import IMAGE
 from neva.training.settings import ModelSettings
 

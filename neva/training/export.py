@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.llava import IDENTITY, write_llava_files
-from neva.checkpoints.model_facts import FACTS
-from neva.checkpoints.new_folder import new_folder
-from neva.checkpoints.weight_files import write_weights
+from neva.checkpoints.model_folder.facts import FACTS
+from neva.checkpoints.model_folder.llava import IDENTITY, write_llava_files
+from neva.checkpoints.model_folder.new_folder import new_folder
+from neva.checkpoints.model_folder.weight_files import write_weights
 from neva.media_settings import ModelSettings
 from neva.training.adapters.lora import CONFIG, LazyState, export_adapter, merged, without_adapter
 from neva.training.parts import Llava

@@ -12,9 +12,9 @@ import torch
 from connectors.errors import ConfigurationError
 from daemon.engines.model.bundled import BUNDLED, bundled_model
 from neva.checkpoints.archive import open_nemo
-from neva.checkpoints.hf_folder import model_folder, read_tensors
-from neva.checkpoints.llava import IDENTITY, llava_config, projector_state
-from neva.checkpoints.model_facts import image_token
+from neva.checkpoints.model_folder.facts import image_token
+from neva.checkpoints.model_folder.hf_folder import model_folder, read_tensors
+from neva.checkpoints.model_folder.llava import IDENTITY, llava_config, projector_state
 from neva.checkpoints.weights import read_projector
 from neva.media_settings import ModelSettings as Facts
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels

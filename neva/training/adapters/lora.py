@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.new_folder import new_folder
-from neva.checkpoints.weight_files import gathered
+from neva.checkpoints.model_folder.new_folder import new_folder
+from neva.checkpoints.model_folder.weight_files import gathered
 from neva.training.adapters.settings import MODULES, PROJECTOR_SHARE, InitMethod, LoraSettings, PeftSettings
 from neva.training.settings import ModelSettings
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from neva.checkpoints.hf_folder import read_tensors
+from neva.checkpoints.model_folder.hf_folder import read_tensors
 from neva.shapes.scenes import caption_of, encode_clip, random_scene
 from neva.training.config_file import read_training_settings
 from neva.training.settings import Stage

@@ -7,7 +7,7 @@ import torch
 
 from connectors.errors import ConfigurationError
 from daemon.engines.model.bundled import bundled_model
-from neva.checkpoints.hf_folder import read_tensors
+from neva.checkpoints.model_folder.hf_folder import read_tensors
 from neva.conversations import Turn
 from neva.training.config_file import read_training_settings
 from neva.training.conversation_task import ConversationTask

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neva.checkpoints.hf_folder import read_tensors
+from neva.checkpoints.model_folder.hf_folder import read_tensors
 from tests.pipeline.training.bench import MARKS, Bench, conversation
 from tests.unit.neva.training.dataset.test_record_set import ODD
 from tests.unit.neva.training.dataset.test_records import first_answer, talk

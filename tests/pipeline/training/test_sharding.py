@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from neva.checkpoints.hf_folder import read_tensors
+from neva.checkpoints.model_folder.hf_folder import read_tensors
 from neva.training.config_file import read_training_settings
 from neva.training.export import served_name
 from neva.training.settings import Stage

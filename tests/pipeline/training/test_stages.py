@@ -18,8 +18,8 @@ from PIL import Image
 
 from connectors.errors import ConfigurationError
 from daemon.engines.model.bundled import bundled_model
-from neva.checkpoints.hf_folder import read_tensors
-from neva.checkpoints.model_facts import read_facts
+from neva.checkpoints.model_folder.facts import read_facts
+from neva.checkpoints.model_folder.hf_folder import read_tensors
 from testing.ports import free_port
 from testing.repository import ROOT
 from tests.pipeline.training.bench import MARKS, STEPS, Bench, changed, conversation

@@ -15,7 +15,7 @@ from neva.checkpoints.archive import open_nemo  # noqa: E402
 from neva.checkpoints.distributed.checkpoint import open_distributed  # noqa: E402
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo  # noqa: E402
 from neva.checkpoints.language_model import read_text_model  # noqa: E402
-from neva.checkpoints.weight_files import write_tensors  # noqa: E402
+from neva.checkpoints.model_folder.weight_files import write_tensors  # noqa: E402
 from neva.checkpoints.weights import read_projector, read_weights  # noqa: E402
 from testing.megatron_files import DATA, unpacked, written_tower  # noqa: E402
 from tests.neva import write_megatron_checkpoints as written  # noqa: E402
@@ -159,9 +159,9 @@ def test_one_weight_file_is_in_memory_at_a_time(tmp_path: Path) -> None:
             yield f"t{number}", tensor
             del tensor
 
-    count = write_tensors(tmp_path, tensors(), max_bytes=3 * 1024)
+    count = write_tensors(tmp_path, tensors(), file_bytes=3 * 1024)
 
-    from neva.checkpoints.hf_folder import read_tensors
+    from neva.checkpoints.model_folder.hf_folder import read_tensors
 
     assert count == 12
     assert most <= 5

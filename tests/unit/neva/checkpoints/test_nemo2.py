@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from connectors.errors import ConfigurationError  # noqa: E402
 from neva.checkpoints.import_nemo import ImportRequest, import_nemo  # noqa: E402
-from neva.checkpoints.model_facts import read_facts  # noqa: E402
+from neva.checkpoints.model_folder.facts import read_facts  # noqa: E402
 from testing import nemo_checkpoints as made  # noqa: E402
 from tests.unit.neva.checkpoints.nemo_parts import Parts, assert_same, weights  # noqa: E402
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from neva.checkpoints.new_folder import new_folder
+from neva.checkpoints.model_folder.new_folder import new_folder
 
 
 def make(target: Path, fill: Callable[[Path], None]) -> None:

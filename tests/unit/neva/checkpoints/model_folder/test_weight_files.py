@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neva.checkpoints.hf_folder import read_tensors  # noqa: E402
-from neva.checkpoints.weight_files import write_weights  # noqa: E402
+from neva.checkpoints.model_folder.hf_folder import read_tensors  # noqa: E402
+from neva.checkpoints.model_folder.weight_files import write_weights  # noqa: E402
 
 
 def weights() -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """The daemon as it ships, over a configuration, but for its sampler: every clip has six windows, made of nothing.
 
-`python -m bench._unsampled CONFIG` runs until SIGTERM. What is left is delivery: sources, main loop, routes and sink.
+`python -m bench.harness.unsampled CONFIG` runs until SIGTERM. What is left is delivery: sources, main loop, routes
+and sink.
 """
 
 import asyncio

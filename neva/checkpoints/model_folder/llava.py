@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.model_facts import write_facts
-from neva.checkpoints.weight_files import with_own_memory, write_tensors, write_weights
+from neva.checkpoints.model_folder.facts import write_facts
+from neva.checkpoints.model_folder.weight_files import with_own_memory, write_tensors, write_weights
 from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings

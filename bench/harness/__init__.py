@@ -1,0 +1,1 @@
+"""The surroundings of measurements: brokers, daemons without decoding, tables and plots."""
