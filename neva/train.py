@@ -10,6 +10,7 @@ from accelerate.utils import set_seed
 
 from connectors.errors import ConfigurationError
 from neva import registration
+from neva.scenery.training import train_scenes
 from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
 from neva.training.loop import TrainingLoop
@@ -30,7 +31,7 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     """
     registration.register()
     data = settings.model.data
-    if data.data_path is None and (data.shapes is None or stage == "finetune"):
+    if data.data_path is None and (data.shapes if stage == "pretrain" else data.scenes) is None:
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
     places = settings.exp_manager
     places.exp_dir.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,9 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     record = places.exp_dir / "log.jsonl"
     with TrainingProgress(record, shown=accelerator.is_main_process) as progress:
         loop = TrainingLoop(settings, accelerator, progress)
-        if data.data_path is None:
+        if data.data_path is None and data.scenes is not None:
+            train_scenes(loop, data.scenes)
+        elif data.data_path is None:
             train_shapes(loop, data.shapes or ShapesSettings())
         else:
             train_conversations(loop, stage)
