@@ -10,7 +10,6 @@ from accelerate.utils import set_seed
 
 from connectors.errors import ConfigurationError
 from neva import registration
-from neva.scenery.training import train_scenes
 from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
 from neva.training.loop import TrainingLoop
@@ -44,6 +43,8 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     with TrainingProgress(record, shown=accelerator.is_main_process) as progress:
         loop = TrainingLoop(settings, accelerator, progress)
         if data.data_path is None and data.scenes is not None:
+            from neva.scenery.training import train_scenes  # OpenCV, which comes with vLLM, is for this alone
+
             train_scenes(loop, data.scenes)
         elif data.data_path is None:
             train_shapes(loop, data.shapes or ShapesSettings())

@@ -132,9 +132,8 @@ def _render(rng: np.random.Generator, pictures: Sequence[Photograph], path: Path
     if scene is None:
         return None
     frames = len(path.sides)
-    count, least, most = {"nothing": (0, 0, 0), "something": (1 + rng.integers(3), 0.16, 0.5), "much": (3, 0.5, 0.9)}[
-        wanted
-    ]
+    count = {"nothing": 0, "something": int(rng.integers(1, 4)), "much": 3}[wanted]
+    least, most = (0.5, 0.9) if wanted == "much" else (0.16, 0.5)
     movers = [draw_mover(rng, _picture(rng, pictures), path, least, most) for _ in range(count)]
     motion, flow = _scene_motion(path)
     opacity = np.zeros((frames, SIDE_PX, SIDE_PX), np.float32)
@@ -152,7 +151,7 @@ def _render(rng: np.random.Generator, pictures: Sequence[Photograph], path: Path
 
 
 def _picture(rng: np.random.Generator, pictures: Sequence[Photograph]) -> Photograph:
-    return pictures[rng.integers(len(pictures))]
+    return pictures[int(rng.integers(len(pictures)))]
 
 
 def _background(rng: np.random.Generator, picture: Photograph, path: Path) -> NDArray[np.float32] | None:
@@ -233,8 +232,9 @@ def _lit(rng: np.random.Generator, scene: NDArray[np.float32]) -> NDArray[np.uin
     luma = scene.mean(axis=-1, keepdims=True)
     colourful = rng.random()
     scene = luma + (scene - luma) * (0.0 if colourful < 0.06 else rng.uniform(0.6, 1.7))
-    gain = rng.uniform(25, 165) / max(8.0, float(luma.mean())) if rng.random() < 0.75 else 1.0
-    gain = gain * rng.uniform(0.92, 1.08, 3) if rng.random() < 0.5 else gain
+    gain = np.full(3, rng.uniform(25, 165) / max(8.0, float(luma.mean())) if rng.random() < 0.75 else 1.0)
+    if rng.random() < 0.5:
+        gain = gain * rng.uniform(0.92, 1.08, 3)
     steady = np.ones((len(scene), 1, 1, 1))
     if rng.random() < 0.15:
         steady = (1 + np.linspace(-1, 1, len(scene)) * rng.uniform(-0.15, 0.15))[:, None, None, None]
@@ -243,4 +243,4 @@ def _lit(rng: np.random.Generator, scene: NDArray[np.float32]) -> NDArray[np.uin
     lit = scene * np.clip(gain, 0.15, 3.0) * steady
     if rng.random() < 0.6:
         lit = lit + rng.normal(0, rng.uniform(0.3, 3.5), scene.shape)
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(lit, 0, 255), dtype=np.uint8)

@@ -62,10 +62,8 @@ class Truth:
 
 def measure_window(frames: list[NDArray[np.uint8]], shown: list[int]) -> Truth:
     """Return the truth about the ``uint8[S, S, 3]`` frames of a window, of which the model sees those in ``shown``."""
-    grey = [
-        cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        for frame in frames
-    ]
+    colour = [np.asarray(cv2.resize(frame, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8) for frame in frames]
+    grey = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in colour]
     luma = np.array([float(grey[at].mean()) for at in shown])
     if luma.max() < _FADED:
         return Truth("none", True, None, None)
@@ -73,7 +71,7 @@ def measure_window(frames: list[NDArray[np.uint8]], shown: list[int]) -> Truth:
         falls = bool(luma[-1] < luma[0])
         even = np.all(np.diff(luma) * (-1 if falls else 1) > -3)
         return Truth(("fade out" if falls else "fade in") if even else None, False, None, None)
-    steps, cut = _camera_steps(grey, [cv2.resize(frame, (_SIDE, _SIDE)) for frame in frames], shown)
+    steps, cut = _camera_steps(grey, colour, shown)
     if cut:
         return Truth("cut", False, None, None)
     if steps is None:
@@ -107,7 +105,9 @@ def _similarity(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[ND
     corners = cv2.goodFeaturesToTrack(before, 200, 0.01, 5)
     if corners is None or len(corners) < 12:
         return None, 1.0
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(21, 21), maxLevel=4)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, corners, np.empty_like(corners), winSize=(21, 21), maxLevel=4
+    )
     kept = found.ravel() == 1
     if kept.sum() < 12:
         return None, 0.0
@@ -152,7 +152,7 @@ def _movement(shown: list[NDArray[np.uint8]], steps: list[NDArray[np.float64]]) 
     for before, after, step in zip(shown, shown[1:], steps, strict=False):
         aligned = cv2.warpAffine(before, step[:2], (_SIDE, _SIDE))
         inside = cv2.erode(cv2.warpAffine(np.ones_like(before), step[:2], (_SIDE, _SIDE)), np.ones((9, 9)))
-        rest = np.hypot(*np.moveaxis(flow.calc(aligned, after, None), 2, 0)) / _SIDE
+        rest = np.hypot(*np.moveaxis(flow.calc(aligned, after, np.zeros((_SIDE, _SIDE, 2), np.float32)), 2, 0)) / _SIDE
         moving += (rest >= _MOVES) & (inside > 0)
         seen += inside > 0
     share = moving / np.maximum(seen, 1)

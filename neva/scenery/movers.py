@@ -49,11 +49,11 @@ def _own_motion(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
     time = np.arange(frames)
     kind = rng.random()
     if kind < 0.6:
-        return (time - rng.uniform(0, frames - 1))[:, None] * speed * along
+        return np.asarray((time - rng.uniform(0, frames - 1))[:, None] * speed * along)
     if kind < 0.8:
         period = rng.uniform(3, 9)
         wave = np.sin(2 * np.pi * (time / period + rng.random())) * speed * period / 4
-        return wave[:, None] * along
+        return np.asarray(wave[:, None] * along)
     steps = rng.normal(size=(frames, 2)) * speed
     return np.asarray(np.cumsum(steps, axis=0) * 0.8)
 
@@ -86,7 +86,8 @@ def paste(frame: NDArray[np.float32], mover: Mover, index: int) -> NDArray[np.fl
     shift = centre - scale * (_SPRITE_PX - 1) / 2
     sprite = mover.sprite
     while scale.max() < 0.6 and len(sprite) > 8:  # smaller first, so that no pixel is skipped
-        sprite = cv2.resize(sprite, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        smaller = cv2.resize(sprite, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        sprite = np.asarray(smaller, dtype=np.float32)
         scale = scale * 2
     matrix = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
     drawn = cv2.warpAffine(sprite, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0, 0))

@@ -38,7 +38,10 @@ def windows_of(path: Path, lengths_s: tuple[float, ...] = LENGTHS_S) -> Iterator
             if len(set(shown.tolist())) < FRAMES:
                 continue
             inside = frames[first : last + 1]
-            small = [cv2.resize(frames[n], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA) for n in shown]
+            small = [
+                np.asarray(cv2.resize(frames[n], (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+                for n in shown
+            ]
             truth = measure_window(inside, [int(n) - first for n in shown])
             yield Window(f"{path.stem} {start / NS_PER_S:.0f}+{length_s:.0f} s", np.stack(small), truth)
 
@@ -55,6 +58,6 @@ def _decoded(path: Path) -> tuple[NDArray[np.int64], list[NDArray[np.uint8]]]:
             side = min(rgb.shape[:2])
             top, left = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
             square = rgb[top : top + side, left : left + side]
-            frames.append(cv2.resize(square, (_KEPT_PX, _KEPT_PX), interpolation=cv2.INTER_AREA))
+            frames.append(np.asarray(cv2.resize(square, (_KEPT_PX, _KEPT_PX), interpolation=cv2.INTER_AREA), np.uint8))
     begun = np.array(times, dtype=np.int64)
     return begun - begun[0], frames

@@ -82,7 +82,8 @@ class SceneTask(nn.Module):  # type: ignore[misc]
         else:
             hidden = features.flatten(0, 1).unflatten(0, (clips, -1))
             span = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        language, kept = model.language_model, []
+        language = model.language_model
+        kept: list[torch.Tensor] = []
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         rotary = language.rotary_emb(hidden, positions)
         # Causal attention and padding on the right: no real token sees a padded one, so no mask is needed.
