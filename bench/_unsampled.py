@@ -28,6 +28,7 @@ class Planned:
     """Six windows of a second."""
 
     windows: tuple[Window, ...]
+    media_start_ns: int = 0
 
     def close(self) -> None:
         """Nothing is open."""
@@ -52,7 +53,7 @@ class NoSampler(Sampler):
         for frame_set in self.shown[first_window:]:
             yield frame_set
 
-    def release(self, frame_set: FrameSet) -> None:
+    def release(self, frame_set: FrameSet, *, let_go: bool = False) -> None:
         """Nothing was reserved."""
 
 

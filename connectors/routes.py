@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from connectors.kafka.replay_key import ReplayKey
     from connectors.kafka.source import SourceBounds
 
+_WAITING = 3  # the clips that are worked on, and twice as many that wait until a commit made their end durable
+
 
 def build_sink(settings: AnySink, sources: Collection[str] = ()) -> Sink:
     """Return the sink; ``sources`` are the names of those that will write to it."""
@@ -145,8 +147,8 @@ def _kafka_bounds(source: KafkaSourceSettings, settings: ConnectorSettings, once
     from connectors.kafka.source import SourceBounds
 
     return SourceBounds(
-        # clips that wait for others, to tell whose fault their failure is, take no other clip's place
-        max_clips=settings.limits.max_clips_in_flight + settings.limits.alike_failures,
+        # clips that wait for a commit, or for others to tell whose fault their failure is, take no other clip's place
+        max_clips=_WAITING * settings.limits.max_clips_in_flight + settings.limits.alike_failures,
         in_flight_bytes=_source_bytes(settings),
         max_clip_bytes=settings.limits.max_clip_bytes,
         commit_interval_s=settings.commit_interval_ms / 1000,

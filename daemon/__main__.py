@@ -3,10 +3,7 @@
 What a command does stands in :mod:`daemon.commands`, which is imported when it runs.
 """
 
-import asyncio
-import logging
 import sys
-import traceback
 from collections.abc import Coroutine
 from enum import StrEnum
 from io import TextIOWrapper
@@ -33,19 +30,8 @@ Model = Annotated[str | None, typer.Option("--model", help="short for --set engi
 PromptText = Annotated[str | None, typer.Option("--prompt", help="short for --set prompt.text=...")]
 
 
-class CaptionForm(StrEnum):
-    """The forms that `caption` prints."""
-
-    TEXT = "text"
-    JSON = "json"
-    VTT = "vtt"
-
-
-class PlanForm(StrEnum):
-    """The forms that `plan` and `bench` print."""
-
-    TABLE = "table"
-    JSON = "json"
+CaptionForm = StrEnum("CaptionForm", ["TEXT", "JSON", "VTT"])  # what `caption` prints
+PlanForm = StrEnum("PlanForm", ["TABLE", "JSON"])  # what `plan` and `bench` print
 
 
 def _print_version(asked: bool) -> None:
@@ -71,6 +57,8 @@ def run(
     settings: Set = None,
 ) -> None:
     """Run the daemon."""
+    import logging
+
     from connectors.routes import check_connectors
     from daemon.build import build_components
     from daemon.config.file import load
@@ -129,6 +117,7 @@ def caption(
 def plan(
     clips: Clips,
     form: Annotated[PlanForm, typer.Option("--format", help="what is printed")] = PlanForm.TABLE,
+    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="ask the model's processor, or not")] = True,
     config: MaybeConfigFile = None,
     model: Model = None,
     prompt: PromptText = None,
@@ -138,7 +127,7 @@ def plan(
     from daemon.commands.one_shot import one_shot_settings
     from daemon.commands.plan import plan
 
-    _exit_with(plan(one_shot_settings(config, settings, model, prompt), _existing(clips), form))
+    _exit_with(plan(one_shot_settings(config, settings, model, prompt), _existing(clips), form, with_tokens=tokens))
 
 
 @app.command()
@@ -244,6 +233,8 @@ def _existing(clips: list[Path]) -> list[Path]:
 
 
 def _exit_with(work: Coroutine[Any, Any, ExitCode]) -> None:
+    import asyncio
+
     code = asyncio.run(work)
     if code is not ExitCode.CLEAN:
         raise typer.Exit(int(code))
@@ -283,6 +274,8 @@ def _run() -> int:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException:  # libraries in other languages panic with exceptions of their own
+        import traceback
+
         traceback.print_exc()
         print("captiond: this is a bug: the lines above belong in its report.", file=sys.stderr)
         return int(ExitCode.BUG)

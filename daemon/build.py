@@ -11,13 +11,11 @@ from connectors.routes import build_sink, frame_bytes, reopened_routes
 from daemon.alike_failures import AlikeFailures
 from daemon.config.chosen import with_slots
 from daemon.config.clip_settings import ClipSettings, settings_by_source, settings_chooser
-from daemon.config.engine_settings import OpenAISettings
 from daemon.config.prompt_trial import check_prompts, check_templates
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
-from daemon.engines.build import build_engine, planner_and_choices
+from daemon.engines.build import build_engine
 from daemon.engines.contract import Engine, reads_shared_frames
-from daemon.engines.model.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.in_flight_file import InFlightFile
 from daemon.pipeline import Pipeline
 from daemon.quarantine import ClipsInFlight
@@ -57,29 +55,6 @@ def build_pipeline(
         in_flight=in_flight,
         alike=alike,
     )
-
-
-def try_prompts(settings: Settings) -> tuple[TokenPlanner, list[str]]:
-    """Try the configured prompts without an engine; return the planner that was asked, and what is surprising.
-
-    Raises:
-        ConfigurationError: prompts, model and context do not fit each other, or no server knows the model.
-    """
-    check_templates(settings)
-    planner, said = _planner(settings)
-    check_prompts(settings, planner)
-    return planner, said
-
-
-def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
-    if not isinstance(settings.engine, OpenAISettings):
-        planner, choices = planner_and_choices(settings)
-        return planner, list(choices)
-    from daemon.engines.openai.engine import ask_servers
-
-    found, said = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
-    away = "No server of engine.base_urls answers now: the start waits for one."
-    return found or RemoteTokenPlanner(), said if found is not None else [away]
 
 
 def clip_settings(settings: Settings, source: str) -> Callable[[Clip], ClipSettings]:

@@ -48,7 +48,7 @@ class InFlightFile:
         self._state_dir, self._capacity = state_dir, capacity
         self._file, self._boot = -1, ""
         self._held: dict[int, str] = {}  # the clips in flight, by the numbers of their records
-        self._advanced: set[int] = set()  # of these, whose records say so
+        self._fresh: dict[str, set[int]] = {}  # of these, by key, of which nothing became durable yet
         self._free: list[int] = []
         self._ended: dict[str, tuple[int, State]] = {}  # the clips to blame, with the numbers of their records
 
@@ -95,29 +95,37 @@ class InFlightFile:
     def enter(self, clip: Clip) -> int:
         """Note that a clip comes into flight, and return the number of its record."""
         number = self._free.pop() if self._free else len(self._held) + len(self._ended) + 1
-        self._held[number] = key_of(clip)
-        self._write(number, record_of(self._held[number], State.HELD))
+        self._held[number] = key = key_of(clip)
+        self._fresh.setdefault(key, set()).add(number)
+        self._write(number, record_of(key, State.HELD))
         return number
 
     def advance(self, clip: Clip) -> None:
         """Note that something of a clip in flight became durable, so that no earlier end counts against it."""
         key = key_of(clip)
         self.forget(clip)
-        for number in (number for number, held in self._held.items() if held == key and number not in self._advanced):
-            self._advanced.add(number)
+        for number in self._fresh.pop(key, ()):
             self._write(number, record_of(key, State.ADVANCED))
 
     def leave(self, number: int) -> None:
         """Note that a clip is not in flight any more, however it left."""
-        del self._held[number]
-        self._advanced.discard(number)
+        self._let_go(number)
         self._blank(number)
+
+    def _let_go(self, number: int) -> tuple[str, bool]:
+        """Forget a record, and return its key and whether nothing of its clip became durable."""
+        key = self._held.pop(number)
+        fresh = self._fresh.get(key, set())
+        was_fresh = number in fresh
+        fresh.discard(number)
+        if not fresh:
+            self._fresh.pop(key, None)
+        return key, was_fresh
 
     def blame(self, number: int) -> None:
         """Note that what happened within this clip's own task ends the program, whatever is beside it."""
-        key = self._held.pop(number)
-        state = State.BESIDE if number in self._advanced else State.ALONE
-        self._advanced.discard(number)
+        key, was_fresh = self._let_go(number)
+        state = State.ALONE if was_fresh else State.BESIDE
         if (before := self._ended.get(key)) is not None:
             state = both(before[1], state)
             self._blank(before[0])
@@ -130,10 +138,12 @@ class InFlightFile:
 
     def ended(self, clip: Clip) -> State | None:
         """Return how the program ended with a clip in flight; None where it did not, or that is forgotten."""
-        return self._ended.get(key_of(clip), (0, None))[1]
+        return self._ended.get(key_of(clip), (0, None))[1] if self._ended else None
 
     def forget(self, clip: Clip) -> None:
         """Forget that a clip is to blame."""
+        if not self._ended:
+            return
         number, _ = self._ended.pop(key_of(clip), (0, None))
         if number:
             self._blank(number)

@@ -8,6 +8,7 @@ acknowledges anything.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from connectors.contract import CaptionStatus, Clip, Delivery, Progress, Quarantine, Route
@@ -164,6 +165,8 @@ class Pipeline:
             async for batch in buffer.batches():
                 reached = task.next_window + len(batch.captions)
                 finished = batch.last and batch.fault is None and reached == len(plan.windows)
+                if finished:
+                    plan.close()  # nothing of the clip is needed to publish its end
                 if batch.captions or finished:
                     await self._publish(task, route, task.advance(batch.captions, last=finished))  # 2
                 if batch.fault is not None:
@@ -177,7 +180,8 @@ class Pipeline:
                 plan.close()
 
     async def _publish(self, task: ClipTask, route: Route, progress: Progress) -> None:
-        with self.metrics.stage(route.name, "publish"), tracing.span("publish"):
+        lent = self.slots.publishing(route.name) if progress.last else nullcontext()
+        with self.metrics.stage(route.name, "publish"), tracing.span("publish"), lent:
             await route.publish(progress)
         task.published(progress)
         note = self.in_flight.ended if progress.last else self.in_flight.advanced

@@ -31,7 +31,11 @@ class ReorderBuffer:
     def put(self, request: "asyncio.Task[Caption]") -> None:
         """Add the request of the next window."""
         self._requests.append(request)
-        self._changed.set()
+        request.add_done_callback(self._done)
+
+    def _done(self, request: "asyncio.Task[Caption]") -> None:
+        if self._requests and self._requests[0] is request:
+            self._changed.set()
 
     def end(self, error: Exception | None = None) -> None:
         """Say that no further window comes, and what is the reason if it is not the clip's end."""
@@ -46,8 +50,8 @@ class ReorderBuffer:
         item; any other error, such as :class:`connectors.errors.EngineLost`, is raised.
         """
         while True:
-            await self._until(lambda: self._ended or bool(self._requests))
-            captions, fault = await self._take_done()
+            await self._until(lambda: self._requests[0].done() if self._requests else self._ended)
+            captions, fault = self._take_done()
             if fault is None and self._left == 0:
                 await self._until(lambda: self._ended)
             if fault is None and self._ended and not self._requests:
@@ -57,10 +61,8 @@ class ReorderBuffer:
             if fault is not None:
                 return
 
-    async def _take_done(self) -> tuple[list[Caption], Poison | Transient | None]:
+    def _take_done(self) -> tuple[list[Caption], Poison | Transient | None]:
         captions: list[Caption] = []
-        if self._requests:
-            await asyncio.wait([self._requests[0]])
         while self._requests and self._requests[0].done():
             try:
                 captions.append(self._requests.popleft().result())
@@ -81,6 +83,8 @@ class ReorderBuffer:
 
     async def abandon(self) -> None:
         """Abort what is still in flight."""
+        if not self._requests:
+            return
         for request in self._requests:
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)

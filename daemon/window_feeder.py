@@ -42,7 +42,10 @@ class WindowFeeder:
         try:
             async with aclosing(self._sampler.frame_sets(plan, task.next_window)) as windows:
                 async for window in windows:
-                    with self._metrics.windows_waiting.labels(task.clip.source).track_inprogress():
+                    if self._slots.locked():
+                        with self._metrics.windows_waiting.labels(task.clip.source).track_inprogress():
+                            go_on = await self._take_slot(window)
+                    else:
                         go_on = await self._take_slot(window)
                     if not go_on:
                         break

@@ -3,7 +3,6 @@
 Nothing that is slow to import is imported before one of them runs.
 """
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ import typer
 from neva import registration
 
 if TYPE_CHECKING:
-    from neva.training.settings import Stage
+    from neva.training.settings import Stage, TrainingSettings
 
 _PRETRAIN = "Train the first stage: the projector, between a vision tower and a language model that stay as they are."
 _FINETUNE = "Train the second stage: the language model and the projector."
@@ -24,6 +23,9 @@ _Config = Annotated[
 _ConfigPath = Annotated[Path | None, typer.Option("--config-path", help="instead of -c: the folder of the YAML")]
 _ConfigName = Annotated[str | None, typer.Option("--config-name", help="and its name, as NeVA's scripts take them")]
 _Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="settings to override")]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="say what the run would need, from configurations and headers; load nothing")
+]
 _Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="override a key; repeatable")]
 
 
@@ -43,13 +45,25 @@ def _training_command(stage: "Stage") -> Callable[..., None]:
         config_path: _ConfigPath = None,
         config_name: _ConfigName = None,
         settings: _Set = None,
+        dry_run: _DryRun = False,
     ) -> None:
-        _train(stage, config, config_path, config_name, [*(settings or ()), *(overrides or ())])
+        chosen = _training_settings(stage, config, config_path, config_name, [*(settings or ()), *(overrides or ())])
+        if dry_run:
+            from neva.training.devices.dry_run import dry_run as report
+
+            for line in report(chosen, stage):
+                typer.echo(line)
+            return
+        from neva.train import train  # torch and Accelerate, only once the settings are known to be right
+
+        train(chosen, stage)
 
     return command
 
 
-def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | None, overrides: list[str]) -> None:
+def _training_settings(
+    stage: "Stage", path: Path | None, folder: Path | None, name: str | None, overrides: list[str]
+) -> "TrainingSettings":
     import logging
 
     from neva.settings_file import config_file
@@ -61,9 +75,7 @@ def _train(stage: "Stage", path: Path | None, folder: Path | None, name: str | N
     settings, lines = read_training_settings(path, overrides, stage)
     for line in lines:
         logging.getLogger(__name__).info(line)
-    from neva.train import train  # torch and Accelerate, only once the settings are known to be right
-
-    train(settings, stage)
+    return settings
 
 
 def evaluate(
@@ -77,6 +89,7 @@ def evaluate(
     settings: _Set = None,
 ) -> None:
     """Answer the questions of a prompt file, with NeVA's own configuration keys."""
+    import asyncio
     import logging
 
     from neva.evaluate.job import evaluate as answer
@@ -103,8 +116,9 @@ def import_nemo(
         str | None, typer.Option("--tokenizer", help="a folder or a SentencePiece .model; else the checkpoint's own")
     ] = None,
     legacy_bgr: Annotated[
-        bool, typer.Option("--legacy-bgr", help="for checkpoints of NeVA's first generation (before NeMo's #9245)")
-    ] = False,
+        bool | None,
+        typer.Option(help="the model saw blue for red; else as the checkpoint's nemo_version says", show_default=False),
+    ] = None,
 ) -> None:
     """Turn a Video NeVA of NeMo into a model folder that `engine.model` takes."""
     from neva.checkpoints.import_nemo import ImportRequest

@@ -7,7 +7,7 @@ Llama-like templates :func:`own_tokens` replaces the aliases by the tokenizer's 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 VIDEO, IMAGE = "<video>", "<image>"
 SYSTEM, SEPARATOR, LABELS = "<extra_id_0>", "<extra_id_1>", "<extra_id_2>"
@@ -43,7 +43,7 @@ class Turn:
 class Segment:
     """A piece of a conversation.
 
-    Only pieces that are ``learned``, the answers with the strings that end them, count in training's loss.
+    Only pieces that are ``learned`` count in training's loss.
     """
 
     text: str
@@ -58,8 +58,9 @@ class Template:
     system text, ``bare_head`` when there is none; in families whose system text belongs to the first question,
     ``first_question`` goes before that. ``between`` separates an answer from the next question. ``stop`` are the
     strings that end an answer beside the tokenizer's end token. ``system`` is the system text unless the user gives
-    one, to which ``system_end`` is added. ``label`` is the label that an answer is asked for with. With ``aliases`` the
-    begin and end aliases become the tokenizer's own tokens.
+    one, to which ``system_end`` is added. In families with ``labels`` an answer's label stands before it, or ``label``
+    where it has none of its own. With ``aliases`` the begin and end aliases become the tokenizer's own tokens. With
+    ``strips`` there is no white space around a question, and no line end behind the last answer or an empty one.
     """
 
     ask: str
@@ -70,8 +71,10 @@ class Template:
     first_question: str = ""
     between: str = ""
     stop: tuple[str, ...] = ()
+    labels: bool = False
     label: str | None = None
     aliases: bool = False
+    strips: bool = False
     system_end: str = ""
 
     def opening(self, system: str) -> str:
@@ -80,12 +83,17 @@ class Template:
 
     def question(self, turn: Turn, system: str, *, first: bool) -> str:
         """Return the text of a turn up to the beginning of its answer."""
-        text = turn.question
+        text = turn.question.strip() if self.strips else turn.question
         if first and self.first_question and system:
             text = self.first_question.replace("%s", system) + text
-        label = turn.label if turn.answer is not None or turn.label is not None else self.label
-        line = f"{LABELS}{label}\n" if label is not None else ""
+        label = self.label if turn.label is None else turn.label
+        line = f"{LABELS}{label}\n" if self.labels and label is not None else ""
         return self.ask.replace("%s", text) + line
+
+    def said(self, answer: str, *, last: bool) -> str:
+        """Return the text of an answer with its end."""
+        text = self.answer.replace("%s", answer)
+        return text.removesuffix("\n") if self.strips and (last or not answer) else text
 
 
 _NVGPT = Template(
@@ -96,6 +104,7 @@ _NVGPT = Template(
     system=f"{CHAT}\n\n",
     system_end="\n\n",
     stop=(SEPARATOR,),
+    labels=True,
     label=DEFAULT_LABEL,
 )
 _NV_DPO = Template(
@@ -106,6 +115,7 @@ _NV_DPO = Template(
     system="\n",
     system_end="\n",
     stop=(SEPARATOR,),
+    labels=True,
 )
 _V1 = Template(
     head="%s ",
@@ -153,9 +163,9 @@ TEMPLATES: Mapping[str, Template] = {
     "yi_34b": Template(
         head="<|im_start|>system\n%s<|im_end|>\n",
         ask="<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n",
-        answer="%s<|im_end|>",
-        between="\n",
+        answer="%s<|im_end|>\n",
         stop=("<|im_end|>",),
+        strips=True,
     ),
     "plain": Template(ask="%s", answer="%s\n"),
     "interleaved": Template(ask="%s", answer="%s"),
@@ -168,7 +178,9 @@ def segments(name: str, turns: Sequence[Turn], system: str | None = None) -> tup
     """Return a conversation of one or more turns in pieces, whose joined texts are the whole conversation.
 
     ``system`` replaces the template's own system text and is not changed. Only the last turn may lack its answer.
-    Answers and the strings that end them are learned; questions, labels and separators are not.
+    Answers and the strings that end them are learned; questions, labels and separators are not, but for interleaved
+    text, which is learned whole. As in NeVA, an empty answer ends with no string and is not learned, so a conversation
+    that ends in one is a prompt.
 
     Raises:
         KeyError: there is no such template.
@@ -178,15 +190,32 @@ def segments(name: str, turns: Sequence[Turn], system: str | None = None) -> tup
     if not turns or any(turn.answer is None for turn in turns[:-1]):
         raise ValueError("a conversation has turns, and only its last one may lack an answer")
     said = template.system if system is None else system
-    pieces = [Segment(template.opening(said))]
+    pieces, between = [Segment(template.opening(said))], ""
     for number, turn in enumerate(turns):
-        if name == "plain":
-            turn = Turn(IMAGE if IMAGE in turn.question else VIDEO, turn.answer)
-        asked = template.question(turn, said, first=number == 0)
-        pieces.append(Segment((template.between if number else "") + asked))
-        if turn.answer is not None:
-            pieces.append(Segment(template.answer.replace("%s", turn.answer), learned=True))
+        if name == "plain" and number == 0:
+            turn = replace(turn, question=_bare(turn.question))
+        asked = between + template.question(turn, said, first=number == 0)
+        pieces.append(Segment(asked, learned=name == "interleaved"))
+        last = number == len(turns) - 1
+        if is_said := _is_said(template, turn, last=last):
+            pieces.append(Segment(template.said(turn.answer or "", last=last), learned=True))
+        between = template.between if is_said or template.between == BOS_ALIAS else ""
     return tuple(piece for piece in pieces if piece.text)
+
+
+def _is_said(template: Template, turn: Turn, *, last: bool) -> bool:
+    """Whether a turn has an answer to write: an empty one counts only where something else stands in its place."""
+    if turn.answer or turn.answer is None:
+        return turn.answer is not None
+    if template in (TEMPLATES["plain"], TEMPLATES["interleaved"]):
+        return True
+    has_label = template.labels and (turn.label is not None or template.label is not None)
+    return (has_label or template.strips) and not last
+
+
+def _bare(question: str) -> str:
+    """Return the media token of pretraining's question, which is all that is left of it; a text alone stays."""
+    return next((token for token in (VIDEO, IMAGE) if token in question), question)
 
 
 def conversation(name: str, turns: Sequence[Turn], system: str | None = None) -> str:

@@ -79,6 +79,7 @@ class ModelSettings(MediaSettings):
     """The facts of a model, from ``neva.yaml`` in its folder: the frames and the prompt template of its training."""
 
     conv_template: str = Field("auto", description="one of NeVA's conversations; auto: the model's own chat template")
+    answer_key: Literal["pred_answer", "text"] = Field("pred_answer", description="an evaluation's key for an answer")
     model_type: str = Field("", description="the family that names the span's tokens")
     use_im_start_end: bool = Field(False, description="keep the start and end tokens around the frames")
 

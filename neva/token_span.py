@@ -82,16 +82,17 @@ def insert_media_token(
 ) -> str:
     """Return the user's text with its media token put to the ``left`` or ``right``; None where the text has its own.
 
-    ``separate`` (NeVA's ``add_media_sep``) puts a space and a newline between token and text.
+    ``separate`` (NeVA's ``add_media_sep``) puts a space and a newline behind the token.
 
     Raises:
         Poison: reason ``prompt``; the result has no media token, or more than one.
     """
     token = media_token(media_type)
+    placed = token + (" \n" if separate else "")
     if placement == "left":
-        text = token + (" \n" if separate else "") + text
+        text = placed + text
     elif placement == "right":
-        text = text + (" \n" if separate else "") + token
+        text += placed
     if (count := text.count(token)) != 1:
         hint = "set inference.insert_media_token=left or right" if count == 0 else "it must stand there once"
         raise Poison(Reason.PROMPT, f"the prompt shows {token} {count} times: {hint}", origin="prompt")

@@ -1,22 +1,27 @@
 """A training run as a whole, from settings to a model folder: ``captiond pretrain`` and ``captiond finetune``."""
 
 import logging
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from connectors.errors import ConfigurationError
 from neva import registration
 from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
+from neva.training.devices.strategy import check_devices, choose_strategy, launch_environment
 from neva.training.loop import TrainingLoop
 from neva.training.progress import TrainingProgress, draw_loss_curve
 from neva.training.settings import ShapesSettings, Stage, TrainingSettings
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = timedelta(hours=2)  # the first process reads the weights and writes the model while the others wait
 
 
 def train(settings: TrainingSettings, stage: Stage) -> Path:
@@ -32,17 +37,22 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     data = settings.model.data
     if data.data_path is None and (data.shapes if stage == "pretrain" else data.scenes) is None:
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
+    strategy = choose_strategy(settings.trainer.strategy, os.environ)
+    if strategy == "fsdp2" and data.data_path is None:
+        raise ConfigurationError(
+            "the bundled model is trained whole on each device: write ddp", path="trainer.strategy"
+        )
     places = settings.exp_manager
     places.exp_dir.mkdir(parents=True, exist_ok=True)
     if settings.trainer.num_threads is not None:
         torch.set_num_threads(settings.trainer.num_threads)
     set_seed(settings.model.seed)
     transformers.utils.logging.disable_progress_bar()
-    accelerator = Accelerator(mixed_precision="bf16" if settings.trainer.precision == "bf16" else "no")
+    accelerator = _accelerator(settings)
     record = places.exp_dir / "log.jsonl"
     with TrainingProgress(record, shown=accelerator.is_main_process) as progress:
-        loop = TrainingLoop(settings, accelerator, progress)
-        if data.data_path is None and data.scenes is not None:
+        loop = TrainingLoop(settings, accelerator, progress, strategy)
+        if data.data_path is None and data.scenes is not None and stage == "finetune":
             from neva.scenery.training import train_scenes  # OpenCV, which comes with vLLM, is for this alone
 
             train_scenes(loop, data.scenes)
@@ -55,3 +65,20 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
         log.info("%s shows the loss.", places.exp_dir / "loss.png")
     accelerator.end_training()
     return places.model_folder
+
+
+def _accelerator(settings: TrainingSettings) -> Accelerator:
+    """Return Accelerate's view of the devices that the run was launched on."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    os.environ.update(launch_environment(os.environ))
+    accelerator = Accelerator(
+        cpu=launched > 1 and not torch.cuda.is_available(),  # without this word it takes each process for the only one
+        mixed_precision="bf16" if settings.trainer.precision == "bf16" else "no",
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+            # of a trained tower the layers behind the one that is looked at get no gradients
+            DistributedDataParallelKwargs(find_unused_parameters=not settings.model.mm_cfg.vision_encoder.freeze),
+        ],
+    )
+    check_devices(accelerator.distributed_type, accelerator.num_processes, launched)
+    return accelerator

@@ -1,8 +1,10 @@
 """The surroundings of every test: its log and its scheduling are afterwards as they were."""
 
+import itertools
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -15,6 +17,22 @@ settings.register_profile("captiond", deadline=None)  # a busy machine is no fai
 settings.load_profile("captiond")
 
 POLICY = os.sched_getscheduler(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files that wait, Kafka's, in turn with those that compute, the engines', so that workers complement another.
+
+    All others come last: they are short, so at the end no worker is left alone with a long one.
+    """
+    kinds: dict[Path, str] = {}
+    for item in items:
+        kind = next((kind for kind in ("kafka", "engine", "slow") if item.get_closest_marker(kind)), "")
+        kinds[item.path] = kinds.get(item.path) or kind
+    waiting = [path for path, kind in kinds.items() if kind == "kafka"]
+    computing = [path for path, kind in kinds.items() if kind in ("engine", "slow")]
+    first = [path for pair in itertools.zip_longest(computing, waiting) for path in pair if path is not None]
+    place = {path: number for number, path in enumerate(dict.fromkeys([*first, *kinds]))}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(autouse=True)

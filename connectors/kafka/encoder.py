@@ -22,10 +22,10 @@ def records_of(progress: Progress, settings: KafkaSinkSettings) -> tuple[Produce
     clip = progress.delivery.clip
     key = _key_of(progress)
     topic = settings.topic_for(clip.source)
-    trace = _trace_headers()
+    trace, name = _trace_headers(), clip.media.name
     captions = tuple(
-        ProducerRecord(topic, key, caption_to_json(caption, clip.media.name), (*caption_headers(caption), *trace))
-        for caption in progress.captions
+        ProducerRecord(topic, key, caption_to_json(caption, name), (*headers, *trace))
+        for caption, headers in zip(progress.captions, caption_headers(progress.captions), strict=True)
     )
     return captions if progress.rejection is None else (*captions, _dead_letter(progress, settings))
 

@@ -145,6 +145,8 @@ class KafkaSource(Reporting):
 
     async def _next(self, thread: ConsumerThread) -> Delivery | None:
         """Wait for a clip; :class:`Fatal` when the thread is stuck in the client, for a restart loses nothing."""
+        if not self._queue.empty():
+            return self._queue.get_nowait()
         seen, still = thread.turns, 0
         while True:
             try:
@@ -211,7 +213,7 @@ class KafkaSource(Reporting):
         if not isinstance(delivery.handle, SourceRecord):
             raise TypeError(f"{delivery!r} is not a Kafka source's")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._thread.queue.add(PendingCommit(delivery.handle, outcome, tuple(records), waiter))
+        self._thread.add(PendingCommit(delivery.handle, outcome, tuple(records), waiter))
         await waiter
 
     async def drain(self) -> None:

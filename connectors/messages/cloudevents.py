@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -32,22 +32,25 @@ def event_identity(headers: Mapping[str, bytes]) -> str:
     return hashlib.sha256(b"%d#%b#%b" % (len(source), source, event_id)).hexdigest()
 
 
-def caption_headers(caption: Caption, time_ns: int | None = None) -> Headers:
-    """Return the headers of a caption."""
-    return _headers(CAPTION_TYPE, caption.caption_id, caption.source, caption.clip_id, time_ns)
+def caption_headers(captions: Sequence[Caption], time_ns: int | None = None) -> Iterator[Headers]:
+    """Yield the headers of each caption of one clip: they differ in their id alone."""
+    if captions:
+        rest = _headers(CAPTION_TYPE, captions[0].source, captions[0].clip_id, time_ns)
+        for caption in captions:
+            yield [("ce_id", caption.caption_id.encode()), *rest]
 
 
 def rejection_headers(rejection: Rejection, time_ns: int | None = None) -> Headers:
     """Return the headers of a rejection; its id is the same whenever the clip is rejected again."""
     event_id = hashlib.sha256(f"{CLIP_TYPE}\x1f{rejection.source}\x1f{rejection.clip_id}".encode()).hexdigest()
-    return _headers(CLIP_TYPE, event_id, rejection.source, rejection.clip_id, time_ns)
+    return [("ce_id", event_id.encode()), *_headers(CLIP_TYPE, rejection.source, rejection.clip_id, time_ns)]
 
 
-def _headers(event_type: str, event_id: str, source: str, subject: str, time_ns: int | None) -> Headers:
+def _headers(event_type: str, source: str, subject: str, time_ns: int | None) -> Headers:
+    """Return all headers but the id."""
     at = datetime.fromtimestamp((time.time_ns() if time_ns is None else time_ns) / 1e9, tz=UTC)
     attributes = {
         "ce_specversion": "1.0",
-        "ce_id": event_id,
         "ce_type": event_type,
         "ce_source": f"/captiond/{quote(source, safe='')}",
         "ce_subject": subject,

@@ -9,18 +9,17 @@ import yaml
 from connectors.errors import Poison
 from connectors.messages.url_secrets import MASK, mask_urls
 from connectors.routes import check_connectors
-from daemon.build import try_prompts
 from daemon.commands.terminal import say_lines
 from daemon.config.chosen import Chosen
 from daemon.config.clip_settings import ClipSettings, settings_by_source
-from daemon.config.engine_settings import VllmSettings
-from daemon.config.prompt_trial import check_templates, fewest_frames
+from daemon.config.engine_settings import OpenAISettings, VllmSettings
+from daemon.config.prompt_trial import check_prompts, check_templates, fewest_frames
 from daemon.config.settings import Settings
 from daemon.config.weak_settings import weak_settings
 from daemon.decoding.process import try_cage
-from daemon.engines.build import check_engine
+from daemon.engines.build import check_engine, planner_and_choices
 from daemon.engines.model.checks import count_devices
-from daemon.engines.model.token_planner import ModelTokenPlanner, TokenPlanner
+from daemon.engines.model.token_planner import ModelTokenPlanner, RemoteTokenPlanner, TokenPlanner
 from daemon.frame_look import FrameSize
 from daemon.prompts.reasoning import THINK
 
@@ -103,10 +102,11 @@ def _about_limits(settings: Settings) -> list[str]:
 
 def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, show_tokens: bool) -> list[str]:
     """Put every source's prompt through the model's own template and processor; no engine is started."""
+    check_templates(settings)  # before the model's processor is read for nothing
     if isinstance(settings.engine, VllmSettings) and not show_tokens and count_devices() is None:
-        check_templates(settings)
         return ["The prompts were not put through the model's template: this machine has no device that vLLM knows."]
-    planner, lines = try_prompts(settings)
+    planner, lines = _planner(settings)
+    check_prompts(settings, planner)
     for name, mine in by_source.items():
         lines += _about_thinking(name, mine, planner)
         count = fewest_frames(mine)
@@ -121,6 +121,18 @@ def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, s
         if tokens is not None and show_tokens:
             lines.append(f"Source {name}: {tokens} prompt tokens a window of {_PROBE.width} x {_PROBE.height} frames.")
     return lines
+
+
+def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
+    """Return the planner of the engine's model, and what is surprising about it."""
+    if not isinstance(settings.engine, OpenAISettings):
+        planner, choices = planner_and_choices(settings)
+        return planner, list(choices)
+    from daemon.engines.openai.engine import ask_servers
+
+    found, said = asyncio.run(ask_servers(settings.engine, settings.timeouts.request_deadline_s))
+    away = "No server of engine.base_urls answers now: the start waits for one."
+    return found or RemoteTokenPlanner(), said if found is not None else [away]
 
 
 def _about_thinking(name: str, mine: ClipSettings, planner: TokenPlanner) -> list[str]:

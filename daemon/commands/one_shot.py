@@ -46,9 +46,14 @@ class PlannedClip:
 
 
 async def use_plans(
-    settings: Settings, planner: TokenPlanner, clips: Sequence[Path], use: Callable[[PlannedClip], Awaitable[None]]
+    settings: Settings,
+    planner: TokenPlanner,
+    clips: Sequence[Path],
+    use: Callable[[PlannedClip], Awaitable[None]],
+    *,
+    say_faults: bool = True,
 ) -> ExitCode:
-    """Plan each clip and use the plan; 65 when one of them can't be planned."""
+    """Plan each clip and use the plan; 65 when one of them can't be planned, which is said on standard error."""
     settings_of, code = clip_settings(settings, SOURCE), ExitCode.CLEAN
     sampler = build_sampler(settings)
     sampler.scale_by(planner.frame_size)
@@ -64,7 +69,8 @@ async def use_plans(
                 finally:
                     plan.close()
             except Poison as fault:
-                complain(f"{path}: {fault}.", style="red")
+                if say_faults:
+                    complain(f"{path}: {fault}.", style="red")
                 code = ExitCode.CLIP_FAILED
     finally:
         await sampler.close()

@@ -7,32 +7,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from connectors.errors import ExitCode
 from daemon.commands.one_shot import PlannedClip, clock, use_plans
-from daemon.commands.terminal import say, say_json, show_table
+from daemon.commands.terminal import cell, say, say_json, show_table
 from daemon.config.settings import Settings
-from daemon.decoding.sampler import ClipPlan
 from daemon.engines.build import build_token_planner
 from daemon.engines.model.media_form import offsets_from
-from daemon.engines.model.token_planner import TokenPlanner
+from daemon.engines.model.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.windows import NS_PER_S
 
 
-async def plan(settings: Settings, clips: Sequence[Path], form: str) -> ExitCode:
-    """Print windows, the frames shown and what they cost in tokens and bytes; no model is loaded."""
-    planner = await asyncio.to_thread(build_token_planner, settings)
+async def plan(settings: Settings, clips: Sequence[Path], form: str, *, with_tokens: bool = True) -> ExitCode:
+    """Print windows, the frames shown and what they cost in tokens and bytes; no model is loaded.
+
+    Without ``with_tokens`` the model's processor, which takes seconds to import, is not asked either.
+    """
+    console, uncounted = Console(), RemoteTokenPlanner()
 
     async def show(clip: PlannedClip) -> None:
         row = _row(clip, _tokens(clip, planner))
         if form == "json":
             say_json(json.dumps(row))
-        else:
-            _print_table(clip.path, clip.plan, row)
+            return
+        for line in _lines(clip, row):
+            say(line, to=console)
+        show_table(_table(clip, row), to=console)
 
+    if with_tokens:
+        counting = asyncio.create_task(asyncio.to_thread(build_token_planner, settings))
+        if form != "json" and console.is_terminal:
+            await _show_until(counting, settings, clips, console, uncounted)
+        planner = await counting
+    else:
+        planner = uncounted
     return await use_plans(settings, planner, clips, show)
+
+
+async def _show_until(
+    counting: asyncio.Task[TokenPlanner],
+    settings: Settings,
+    clips: Sequence[Path],
+    console: Console,
+    uncounted: TokenPlanner,
+) -> None:
+    """Show the windows to a person who waits for their tokens; what is wrong with a clip is said afterwards."""
+    shown: list[Text | Table] = []
+    with Live(console=console, transient=True) as live:
+
+        async def show(clip: PlannedClip) -> None:
+            row = _row(clip, _tokens(clip, uncounted))
+            shown.extend([*(cell(line) for line in _lines(clip, row)), _table(clip, row)])
+            live.update(Group(*shown, cell("Tokens are counted as soon as the model's processor is there.")))
+
+        await use_plans(settings, uncounted, clips, show, say_faults=False)
+        await asyncio.wait([counting])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +122,21 @@ def _row(clip: PlannedClip, tokens: Sequence[_Tokens]) -> dict[str, Any]:
     }
 
 
-def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
-    console = Console()
-    say(
-        f"{path}: {planned.container}, {planned.codec}, {len(planned.pts_ns)} frames in "
-        f"{planned.duration_ns / NS_PER_S:.3f} s, {planned.width} x {planned.height} as they are.",
-        to=console,
-    )
+def _lines(clip: PlannedClip, row: dict[str, Any]) -> list[str]:
+    """Return sentences about a clip as a whole."""
+    planned = clip.plan
+    lines = [
+        f"{clip.path}: {planned.container}, {planned.codec}, {len(planned.pts_ns)} frames in "
+        f"{planned.duration_ns / NS_PER_S:.3f} s, {planned.width} x {planned.height} as they are."
+    ]
     if planned.media_start_ns:
-        at_s = planned.media_start_ns / NS_PER_S
-        say(f"The first frame is shown at {at_s:.3f} s of the container's clock.", to=console)
-    for line in row["mended"]:
-        say(f"Mended: {line}.", to=console)
+        lines.append(f"The first frame is shown at {planned.media_start_ns / NS_PER_S:.3f} s of the container's clock.")
+    return lines + [f"Mended: {line}." for line in row["mended"]]
+
+
+def _table(clip: PlannedClip, row: dict[str, Any]) -> Table:
+    """Return the table of a clip's windows."""
+    planned = clip.plan
     is_bounded = any(window["unbounded_vision_tokens"] != window["vision_tokens"] for window in row["windows"])
     columns = ["tokens", "of frames", "unbounded"] if is_bounded else ["tokens", "of frames"]
     table = Table("window", "span", "frames shown at (s)", "size", *columns, "KiB")
@@ -116,4 +152,4 @@ def _print_table(path: Path, planned: ClipPlan, row: dict[str, Any]) -> None:
         table.add_row(
             str(window["index"]), span, shown, size, *tokens, f"{planned.window_bytes(planned_window) // 1024:,}"
         )
-    show_table(table, to=console)
+    return table

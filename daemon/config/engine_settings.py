@@ -22,6 +22,7 @@ class VllmSettings(Section):
     max_model_len: PositiveInt | Literal["auto"] | None = Field(
         None, description="longest prompt plus answer; the model's own if null; auto: as much of that as memory holds"
     )
+    adapter: Path | None = Field(None, description="a folder with a LoRA adapter, as peft writes it, to answer with")
     renderers: Literal["auto"] | NonNegativeInt = Field(
         "auto", description="processes that make the model's tensors of frames; 0 is a thread of this one"
     )

@@ -5,7 +5,6 @@ from the environment, and ``$$`` is a dollar sign. Relative paths are relative t
 :class:`ConfigurationError` (exit 78) that names the key's path.
 """
 
-import difflib
 import math
 import os
 import re
@@ -16,8 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from connectors.errors import ConfigurationError
-from connectors.section import Section
 from connectors.validation import Fault, faults_of
+from daemon.config.known_keys import hint
 from daemon.config.overrides import set_key
 from daemon.config.settings import Settings
 from daemon.config.yaml_file import read_mapping, texts
@@ -135,8 +134,7 @@ def _as_configuration_error(error: ValidationError, values: Mapping[str, Any]) -
         path = _user_path(fault.location, values)
         text = fault.sentence()
         if fault.is_unknown_key:
-            close = difflib.get_close_matches(path.rpartition(".")[2], _every_key(), n=1)
-            text += f"; do you mean {close[0]!r}?" if close else ""
+            text += hint(path)
         elif fault.is_missing_key:
             text = "this key is needed"
         elif isinstance(fault.given, str | int | float | bool):
@@ -164,9 +162,3 @@ def _user_path(loc: tuple[int | str, ...], values: Any) -> str:
             continue
         path.append(str(part))
     return ".".join(path)
-
-
-def _every_key(section: type[BaseModel] = Section) -> set[str]:
-    """Return every key that some section knows, for the suggestion beside an unknown one."""
-    below = section.__subclasses__()
-    return set(section.model_fields).union(*(_every_key(child) for child in below))

@@ -60,7 +60,7 @@ def _is_text(kind: Any) -> bool:
 
 def _kinds(kind: Any, path: list[str]) -> Iterator[Any]:
     """Yield every type that the key at ``path`` below a type may have; nothing where nobody knows the key."""
-    for one in _choices(kind):
+    for one in choices(kind):
         if not path:
             yield one
         elif isinstance(one, type) and issubclass(one, BaseModel):
@@ -85,12 +85,12 @@ def _overridden(name: str) -> Any:
     return Settings.model_fields[name].annotation if name in ("prompt", "windows", "frames") else None
 
 
-def _choices(kind: Any) -> Iterator[Any]:
+def choices(kind: Any) -> Iterator[Any]:
     """Yield the members of a union; a type by itself is the only one."""
     if get_origin(kind) is Annotated:
-        yield from _choices(get_args(kind)[0])
+        yield from choices(get_args(kind)[0])
     elif get_origin(kind) in (Union, UnionType):
         for member in get_args(kind):
-            yield from _choices(member)
+            yield from choices(member)
     else:
         yield kind

@@ -63,6 +63,11 @@ def is_picture(head: bytes) -> bool:
     return head[:3] == b"\xff\xd8\xff" or (head[:2] == b"BM" and head[6:10] == bytes(4))
 
 
+def is_image(head: bytes) -> bool:
+    """Return whether the first bytes are those of a file of pictures, whether they stand still or move."""
+    return is_picture(head) or head.startswith((b"\x89PNG", b"GIF8")) or is_animated_webp(head)
+
+
 def is_animated_webp(head: bytes) -> bool:
     """Return whether a WebP file holds an animation, which FFmpeg's decoder passes over without a word."""
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from daemon.windows import FrameSet
 
 _TOKENS_A_FRAME = 16
 _MAX_MODEL_LEN = 131_072
+_KEPT = 10_000  # requests whose ids are remembered
 _COURTESY_S = 0.25  # how long a request waits for a later one to be answered first
 
 
@@ -79,9 +80,9 @@ class FakeEngine:
         self._delay_ms, self.slots, self.script = delay_ms, slots, script or FaultScript()
         self.planner, self._check = FakeTokenPlanner(), check
         self.progress = 0
-        self.requests: list[str] = []  # the ids of all that came, in order
+        self.requests = deque[str](maxlen=_KEPT)  # the ids of the latest that came, in order
         self.aborted: list[str] = []
-        self._dead, self._hangs = asyncio.Event(), False
+        self._dead, self._hangs, self._came = asyncio.Event(), False, 0
         self._finished = defaultdict[int, asyncio.Event](asyncio.Event)
 
     async def start(self) -> None:
@@ -95,7 +96,7 @@ class FakeEngine:
         begun = time.monotonic()
         self._raise_if_dead()
         self.requests.append(request_id)
-        number = len(self.requests)
+        self._came = number = self._came + 1
         prompt_tokens = self.planner.tokens(len(frames.frames), prompt)
         check_context(prompt_tokens, prompt.max_tokens, _MAX_MODEL_LEN)
         words, cut_off = self._words(frames, prompt, request_id)
@@ -165,7 +166,8 @@ class FakeEngine:
         if self._named(self.script.empty, request_id):
             return [], False
         count, height, width, _ = frames.frames.shape
-        red, green, blue = (round(float(channel)) for channel in frames.frames.mean(axis=(0, 1, 2)))
+        sums = frames.frames.sum(axis=(0, 1, 2))
+        red, green, blue = (round(int(channel) / (count * height * width)) for channel in sums)
         text = (
             f"Window {frames.window.index} shows {count} frames of {width} x {height}, "
             f"mean colour #{red:02x}{green:02x}{blue:02x}, "
@@ -176,7 +178,7 @@ class FakeEngine:
         return words[:limit], limit < len(words)
 
     def _named(self, names: tuple[str, ...], request_id: str) -> bool:
-        return any(name in request_id for name in names)
+        return bool(names) and any(name in request_id for name in names)
 
     def _raise_if_dead(self) -> None:
         if self._dead.is_set():

@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import math
 import sys
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from connectors.errors import EngineLost, Reason, Transient
 from daemon.engines.contract import Completion, Engine, EngineStatistics, Rendered, RenderingState, unheeded
+from daemon.engines.letting_go import LettingGo
 from daemon.engines.model.token_planner import TokenPlanner
 from daemon.engines.stalls import ReplicaStalls
 from daemon.prompts.prompt import Prompt
@@ -16,10 +19,9 @@ from daemon.windows import FrameSet
 
 log = logging.getLogger(__name__)
 
-_LOOKS_PER_STALL = 20  # a stall is noticed within this share of stall_s ...
+_LOOKS_PER_LIMIT = 20  # a stall or a deadline is noticed within this share of it ...
 _LONGEST_LOOK_S = 1.0  # ... and within a second
 _LATE_LOOK = 2.0  # a look that is later says that this process did not run, and nothing of the engine
-_ABORT_S = 1.0  # how long an aborted request may take to let go; it is left behind then
 
 
 class EngineWrapper:
@@ -57,6 +59,31 @@ class EngineWrapper:
         return self._engine.planner
 
 
+@dataclass(eq=False, slots=True)
+class _Request:
+    """A request in the task that asks for it. Its deadline runs once the model has it, at progress ``seen``."""
+
+    task: "asyncio.Task[object]"
+    cancelling: int = field(init=False)
+    is_with_model: bool = False
+    is_aborted: bool = False
+    due_s: float = math.inf
+    seen: int = 0
+
+    def __post_init__(self) -> None:
+        self.cancelling = self.task.cancelling()
+
+    def abort(self) -> None:
+        """Make the request end; who asked for it is told why."""
+        if not self.is_aborted:
+            self.is_aborted = True
+            self.task.cancel()
+
+    def was_aborted(self) -> bool:
+        """Whether it was :meth:`abort`, and nobody else, who cancelled the task. It counts as cancelled no more."""
+        return self.is_aborted and self.task.uncancel() <= self.cancelling
+
+
 class GuardedEngine(EngineWrapper):
     """An engine whose every request ends: with an answer, at a deadline, or with the engine's death.
 
@@ -81,8 +108,7 @@ class GuardedEngine(EngineWrapper):
         super().__init__(engine)
         self._request_deadline_s, self._stall_s = request_deadline_s, stall_s
         self._dump_to = dump_to
-        self._requests: set[asyncio.Future[None]] = set()  # one for each request
-        self._waits: set[asyncio.Future[None]] = set()  # one for each request that the model has
+        self._requests: set[_Request] = set()
         self._lost = asyncio.Event()
         self._why = "the engine died"
         self._watchers: list[asyncio.Task[None]] = []
@@ -91,7 +117,7 @@ class GuardedEngine(EngineWrapper):
     @property
     def in_flight(self) -> int:
         """The number of requests that the model has now."""
-        return len(self._waits)
+        return sum(request.is_with_model for request in self._requests)
 
     async def start(self) -> None:
         """Start the engine, then watch it."""
@@ -107,49 +133,43 @@ class GuardedEngine(EngineWrapper):
     ) -> Completion:
         """Return the model's answer, or raise within ``stall_s`` and two ``request_deadline_s`` of its rendering."""
         self._raise_if_lost()
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        is_rendered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        request = _Request(task)
+        self._requests.add(request)
 
         async def begin(size_bytes: int) -> None:
             await rendered(size_bytes)
-            if over in self._requests:  # else it was given up meanwhile
-                self._waits.add(over)
-            _end(is_rendered)
+            request.is_with_model = True
+            request.due_s, request.seen = self._due_s(), self.progress
 
-        request = asyncio.create_task(self._engine.describe(frames, prompt, request_id, begin))
-        request.add_done_callback(lambda _: _end(over))
-        self._requests.add(over)
         try:
-            await asyncio.wait({over, is_rendered}, return_when=asyncio.FIRST_COMPLETED)
-            if not over.done():
-                await self._until_late(over)
-            if request.done():
-                return self._answer(request)
+            answer = await LettingGo(self._engine.describe(frames, prompt, request_id, begin))
+            request.was_aborted()  # and answered all the same
+            return answer
+        except (Exception, asyncio.CancelledError) as error:
+            self._requests.discard(request)
+            if isinstance(error, EngineLost):  # it tells everybody else
+                self._lose(str(error))
+            if not request.was_aborted():
+                raise
             self._raise_if_lost()
             detail = f"the engine gave no answer within {self._request_deadline_s:g} s"
-            raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine")
+            raise Transient(detail, reason=Reason.ENGINE_DEADLINE, origin="engine") from None
         finally:
-            self._requests.discard(over)
-            self._waits.discard(over)
-            await _let_go(request)
+            self._requests.discard(request)
 
-    async def _until_late(self, over: "asyncio.Future[None]") -> None:
-        """Wait for a request's end, the engine's, or a deadline in which the engine got on with something else."""
-        while True:
-            seen = self.progress
-            limit_s = self._request_deadline_s
-            done, _ = await asyncio.wait({over}, timeout=limit_s)
-            replica_hangs = self._replicas.longest_s > limit_s / 2
-            if done or (self.progress != seen and not replica_hangs):
-                return
+    def _due_s(self) -> float:
+        return asyncio.get_running_loop().time() + self._request_deadline_s
 
-    def _answer(self, request: "asyncio.Task[Completion]") -> Completion:
-        """Return a finished request's answer. One that found the engine dead tells everybody else."""
-        try:
-            return request.result()
-        except EngineLost as error:
-            self._lose(str(error))
-            raise
+    def _abort_late(self, now_s: float) -> None:
+        """Abort the requests whose deadline passed while the engine got on with something else."""
+        hangs = self._replicas.longest_s > self._request_deadline_s / 2
+        for request in [request for request in self._requests if request.due_s <= now_s]:
+            if request.seen != self.progress and not hangs:
+                request.abort()
+            else:
+                request.due_s, request.seen = self._due_s(), self.progress
 
     async def wait_dead(self) -> None:
         """Raise :class:`EngineLost` when the engine has died or makes no progress."""
@@ -159,16 +179,16 @@ class GuardedEngine(EngineWrapper):
     async def close(self) -> None:
         """Stop watching, let every request that waits raise :class:`EngineLost`, then stop the engine."""
         self._why = "the engine was stopped"
-        self._end_waits()
+        self._end_requests()
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._engine.close()
 
-    def _end_waits(self) -> None:
+    def _end_requests(self) -> None:
         self._lost.set()
-        for over in self._requests:
-            _end(over)
+        for request in self._requests:
+            request.abort()
 
     def _raise_if_lost(self) -> None:
         if self._lost.is_set():
@@ -178,7 +198,7 @@ class GuardedEngine(EngineWrapper):
         if not self._lost.is_set():
             self._why = why
             log.error("The engine is lost: %s. It held %d requests.", why, self.in_flight)
-            self._end_waits()
+            self._end_requests()
 
     async def _watch_death(self) -> None:
         try:
@@ -189,9 +209,9 @@ class GuardedEngine(EngineWrapper):
             self._lose("the engine died")
 
     async def _watch_progress(self) -> None:
-        """Add up the time with requests in flight and without progress."""
+        """Add up the time with requests in flight and without progress, and abort what is late."""
         clock = asyncio.get_running_loop().time
-        look_s = min(_LONGEST_LOOK_S, self._stall_s / _LOOKS_PER_STALL)
+        look_s = min(_LONGEST_LOOK_S, self._stall_s / _LOOKS_PER_LIMIT, self._request_deadline_s / _LOOKS_PER_LIMIT)
         stalled_s, seen, looked_s = 0.0, self.progress, clock()
         while stalled_s < self._stall_s and not (hanging := self._replicas.over(self._stall_s)):
             await asyncio.sleep(look_s)
@@ -199,9 +219,10 @@ class GuardedEngine(EngineWrapper):
             passed_s = min(now_s - looked_s, _LATE_LOOK * look_s)
             if now != seen:
                 stalled_s = 0.0
-            elif self._waits:
+            elif self.in_flight:
                 stalled_s += passed_s
             self._replicas.look(passed_s)
+            self._abort_late(now_s)
             seen, looked_s = now, now_s
         with contextlib.suppress(OSError, ValueError):  # a log that can't be written keeps no dead engine alive
             self._dump_stacks()
@@ -219,24 +240,3 @@ class GuardedEngine(EngineWrapper):
         for task in asyncio.all_tasks():
             task.print_stack(file=out)
         out.flush()
-
-
-async def _let_go(request: "asyncio.Task[Completion]") -> None:
-    """Abort a request that still runs; one that does not let go is left behind, its end nobody's business."""
-    if not request.done():
-        request.cancel()
-        await asyncio.wait({request}, timeout=_ABORT_S)
-    if not request.done():
-        request.add_done_callback(_ended)
-    elif not request.cancelled():
-        request.exception()  # seen: it was raised already, or came too late
-
-
-def _end(over: "asyncio.Future[None]") -> None:
-    if not over.done():
-        over.set_result(None)
-
-
-def _ended(request: "asyncio.Task[Completion]") -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        request.exception()

@@ -113,6 +113,7 @@ class Metrics:
         self.engine_requests = self._make(Gauge, "captiond_engine_requests_in_flight")
         ProcessCollector(registry=self.registry)
         self._clock, self._requests, self._busy_since_s, self._busy_before_s = clock, 0, 0.0, 0.0
+        self.engine_requests.set_function(lambda: self._requests)
 
     def _make(self, kind: type[_Kind], name: str) -> _Kind:
         row = next(row for row in TABLE if row.name == name)
@@ -142,12 +143,10 @@ class Metrics:
         if self._requests == 0:
             self._busy_since_s = self._clock()
         self._requests += 1
-        self.engine_requests.set(self._requests)
         try:
             yield
         finally:
             self._requests -= 1
-            self.engine_requests.set(self._requests)
             if self._requests == 0:
                 self._busy_before_s += self._clock() - self._busy_since_s
 

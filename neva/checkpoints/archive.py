@@ -1,7 +1,7 @@
 """A ``.nemo`` checkpoint, as a tar file or as the folder it was extracted to, read without being extracted.
 
 A tar is read member by member. It is refused when a member could lead out of a folder, is neither a file nor a folder,
-or comes twice, since NeMo writes no such archive.
+comes twice, is sparse, or says that it is larger than the archive, since NeMo writes no such archive.
 """
 
 import tarfile
@@ -20,11 +20,26 @@ _MAX_SMALL_BYTES = 64 * 2**20  # configurations and tokenizers; the largest know
 _MAX_MEMBERS = 100_000  # a distributed checkpoint has tens of thousands of files
 
 
+_MAX_HEADER_BYTES = 2**20  # of a header that gives a long name; tarfile reads one whole
+_LONG_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
 class NemoArchive(ABC):
     """The files of a checkpoint by their names, relative to its root, without ``./``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def seekable(self) -> bool:
+        """Whether any place of a file is reached at once, without reading what lies before it."""
+        return True
 
     @property
     @abstractmethod
@@ -77,11 +92,30 @@ class _Folder(NemoArchive):
         return (self.path / name).stat().st_size
 
 
+class _Header(tarfile.TarInfo):
+    """A member's header, checked before tarfile acts on it: it trusts every size that it finds there."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0:
+            raise tarfile.ReadError(f"its member {header.name[:100]!r} has a negative size")
+        if header.type in _LONG_HEADERS and header.size > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes stands before a member")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"its member {header.name[:100]!r} is sparse")
+        return header
+
+
 class _Tar(NemoArchive):
-    def __init__(self, path: Path, archive: tarfile.TarFile) -> None:
+    def __init__(self, path: Path, archive: tarfile.TarFile, *, compressed: bool) -> None:
         super().__init__(path)
-        self._archive = archive
-        self._members = _members(path, archive)
+        self._archive, self._compressed = archive, compressed
+        self._members = _members(path, archive, None if compressed else path.stat().st_size)
+
+    @property
+    def seekable(self) -> bool:
+        return not self._compressed
 
     @property
     def names(self) -> frozenset[str]:
@@ -97,8 +131,8 @@ class _Tar(NemoArchive):
         return self._members[name].size
 
 
-def _members(path: Path, archive: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    """Return the regular files of an archive by name, or refuse it."""
+def _members(path: Path, archive: tarfile.TarFile, size_bytes: int | None) -> dict[str, tarfile.TarInfo]:
+    """Return the regular files of an archive of this size by name, or refuse it; a compressed one's size is unknown."""
     members: dict[str, tarfile.TarInfo] = {}
     for count, member in enumerate(archive):
         if count >= _MAX_MEMBERS:
@@ -111,6 +145,12 @@ def _members(path: Path, archive: tarfile.TarFile) -> dict[str, tarfile.TarInfo]
         if not member.isreg():
             raise ConfigurationError(f"{path} is refused: its member {member.name!r} is neither a file nor a folder.")
         name = pure.as_posix()
+        if member.issparse():
+            raise ConfigurationError(f"{path} is refused: its member {name!r} is sparse.")
+        if member.size < 0:  # said by an extended header, which tarfile trusts
+            raise ConfigurationError(f"{path} is refused: its member {name!r} has a negative size.")
+        if size_bytes is not None and member.offset_data + member.size > size_bytes:
+            raise ConfigurationError(f"{path} is refused: its member {name!r} ends after the archive does.")
         if name in members:
             raise ConfigurationError(f"{path} is refused: its member {name!r} comes twice.")
         members[name] = member
@@ -130,8 +170,18 @@ def open_nemo(path: Path) -> Iterator[NemoArchive]:
     if not path.is_file():
         raise ConfigurationError(f"{path} is neither a .nemo file nor a folder.")
     with ExitStack() as stack:
+        compressed = _is_compressed(path)
         try:
-            opened = _Tar(path, stack.enter_context(tarfile.open(path, "r:*")))
-        except (tarfile.TarError, OSError, EOFError) as error:
+            archive = tarfile.open(path, "r:*" if compressed else "r:", tarinfo=_Header)  # noqa: SIM115 - entered below
+            opened = _Tar(path, stack.enter_context(archive), compressed=compressed)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # tarfile and the libraries of compression raise anything at a damaged file
             raise ConfigurationError(f"{path} is no .nemo file, or a damaged one: {error}.") from error
         yield opened
+
+
+def _is_compressed(path: Path) -> bool:
+    """Return whether a file begins as gzip's, bzip2's and xz's do."""
+    with path.open("rb") as file:
+        return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"]\x00\x00\x80"))

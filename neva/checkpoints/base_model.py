@@ -4,7 +4,7 @@ A base model is a folder of Hugging Face's, or a NeMo checkpoint.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
-from neva.checkpoints.language_model import fit_rows, read_text_model, text_config, text_tensors
+from neva.checkpoints.language_model import TextModel, check_whole, fit_rows, read_text_model, text_config, text_tensors
+from neva.checkpoints.lora import lora_settings
+from neva.checkpoints.names import Weight
+from neva.checkpoints.nemo2 import checkpoint_config
 from neva.checkpoints.weights import Tensors, read_weights
 
 log = logging.getLogger(__name__)
@@ -41,9 +44,12 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language model: its weights under their names in the LLaVA layout, and its Hugging Face configuration."""
+    """A language model: its weights under their names in the LLaVA layout, and its Hugging Face configuration.
 
-    state: dict[str, Any]
+    The weights are read while they are taken, once.
+    """
+
+    state: Iterable[tuple[str, Any]]
     config: Any
 
 
@@ -76,14 +82,26 @@ def read_language(config: Mapping[str, Any], tensors: Tensors, base: Path | None
     if (base / "config.json").is_file():
         return _from_hugging_face(base, vocabulary)
     with open_nemo(base) as archive:
-        own = archive.config()
-        return _from_nemo(own, read_weights(archive, read_text_model(own).shape), vocabulary)
+        own = checkpoint_config(archive)
+        if lora_settings(own) is not None:
+            raise ConfigurationError(
+                "it is an adapter itself: import it first, and name its folder", path="base_model_file"
+            )
+        language = _from_nemo(own, read_weights(archive, read_text_model(own).shape), vocabulary)
+    return Language(_nemo_state(base, read_text_model(own), len(vocabulary.tokenizer)), language.config)
+
+
+def _nemo_state(base: Path, text: TextModel, rows: int) -> Iterator[tuple[str, Any]]:
+    """Yield a base model's weights; its archive is open as long as they are taken."""
+    with open_nemo(base) as archive:
+        yield from text_tensors(read_weights(archive, text.shape), text, rows)
 
 
 def _from_nemo(config: Mapping[str, Any], tensors: Tensors, vocabulary: Vocabulary) -> Language:
     text, tokenizer = read_text_model(config), vocabulary.tokenizer
+    check_whole(tensors, text)
+    vocabulary.check(tensors[Weight("embed", "weight")].shape[0])
     state = text_tensors(tensors, text, len(tokenizer))
-    vocabulary.check(next(tensor.shape[0] for weight, tensor in tensors.items() if weight.part == "embed"))
     tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     return Language(state, text_config(config, text, len(tokenizer), tokens))
 
@@ -98,11 +116,13 @@ def _from_hugging_face(base: Path, vocabulary: Vocabulary) -> Language:
         )
     vocabulary.check(text.vocab_size)
     rows = max(text.vocab_size, len(vocabulary.tokenizer))
-    state = {}
+    text.vocab_size = rows
+    return Language(_hugging_face_state(base, rows, tied=bool(text.tie_word_embeddings)), text)
+
+
+def _hugging_face_state(base: Path, rows: int, *, tied: bool) -> Iterator[tuple[str, Any]]:
     for name, tensor in read_tensors(base):
-        if name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and text.tie_word_embeddings):
+        if name.endswith("rotary_emb.inv_freq") or (name == "lm_head.weight" and tied):
             continue
         has_a_row_per_token = name in ("model.embed_tokens.weight", "lm_head.weight")
-        state[f"language_model.{name}"] = fit_rows(tensor, rows) if has_a_row_per_token else tensor
-    text.vocab_size = rows
-    return Language(state, text)
+        yield f"language_model.{name}", fit_rows(tensor, rows) if has_a_row_per_token else tensor

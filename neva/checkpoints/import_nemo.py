@@ -2,8 +2,9 @@
 
 1. ``model_config.yaml`` describes the model. A model that can't be imported is refused by the name of the setting,
    before any weights are read.
-2. The checkpoint's weights are read and its ranks joined. The first stage of NeVA leaves a projector alone, which needs
-   a base model beside it, and a frozen vision tower is never in a checkpoint.
+2. The checkpoint's weights are found and its ranks joined; those of a distributed one are read one at a time. The first
+   stage of NeVA leaves a projector alone, which needs a base model beside it, and a frozen vision tower is never in a
+   checkpoint.
 3. Tokenizer, tower and base model come from where the user says, or else from where the checkpoint says.
 4. The folder is written under another name and renamed into place.
 """
@@ -11,19 +12,23 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.archive import CONFIG, NemoArchive, open_nemo
+from neva.checkpoints.archive import NemoArchive, open_nemo
 from neva.checkpoints.base_model import Vocabulary, find_base_model, read_language
+from neva.checkpoints.distributed.checkpoint import is_distributed
 from neva.checkpoints.language_model import read_text_model
 from neva.checkpoints.llava import llava_config, projector_state, write_llava
-from neva.checkpoints.model_facts import image_token, read_model_settings
+from neva.checkpoints.lora import lora_settings, with_adapters
+from neva.checkpoints.model_facts import image_token, is_reversed, read_model_settings
+from neva.checkpoints.nemo2 import checkpoint_config
 from neva.checkpoints.new_folder import new_folder
-from neva.checkpoints.tokenizer import load_tokenizer
+from neva.checkpoints.tokenizer import add_media_token, load_tokenizer
 from neva.checkpoints.vision_tower import read_tower, reverse_channels
-from neva.checkpoints.weights import find_ranks, read_weights
+from neva.checkpoints.weights import check_layout, read_weights
 from neva.media_settings import ModelSettings
 
 log = logging.getLogger(__name__)
@@ -35,7 +40,8 @@ class ImportRequest:
 
     ``base_model``, ``vision_tower`` and ``tokenizer`` win over those that the checkpoint names. ``legacy_bgr`` is for
     checkpoints of NeVA's first generation (NeMo before pull request 9245), which saw frames with their channels
-    reversed: the tower's channels are reversed instead, which gives the same numbers.
+    reversed: the tower's channels are reversed instead, which gives the same numbers. Where it is None the checkpoint's
+    own version of NeMo says it.
     """
 
     source: Path
@@ -43,7 +49,7 @@ class ImportRequest:
     base_model: str | None = None
     vision_tower: str | None = None
     tokenizer: str | None = None
-    legacy_bgr: bool = False
+    legacy_bgr: bool | None = None
 
 
 def import_nemo(request: ImportRequest) -> Path:
@@ -72,9 +78,9 @@ def _write_model(request: ImportRequest, archive: NemoArchive, folder: Path) -> 
     language = read_language(config, tensors, base, vocabulary)
     encoder: Mapping[str, Any] = mm_cfg.get("vision_encoder") or {}
     tower = read_tower(request.vision_tower or str(encoder.get("from_pretrained") or ""), tensors)
-    state, pixels = {**language.state, **projector, **tower.state}, tower.pixels
-    if request.legacy_bgr:
-        state, pixels = reverse_channels(state), pixels.reversed()
+    seen, pixels = tower.state, tower.pixels
+    if is_reversed(config) if request.legacy_bgr is None else request.legacy_bgr:
+        seen, pixels = reverse_channels(seen), pixels.reversed()
     token = image_token(vocabulary.tokenizer, facts)
     llava = llava_config(
         language.config,
@@ -86,24 +92,28 @@ def _write_model(request: ImportRequest, archive: NemoArchive, folder: Path) -> 
         or encoder.get("class_token_length", 1) == 0,
     )
     _check_fit(llava, projector, encoder)
-    write_llava(folder, state, llava, vocabulary.tokenizer, token, pixels, facts)
-    return len(state)
+    words = with_adapters(language.state, tensors, config)
+    state = chain(words, projector.items(), seen.items())
+    return write_llava(folder, state, llava, vocabulary.tokenizer, token, pixels, facts)
 
 
 def _checked_config(archive: NemoArchive) -> dict[str, Any]:
     """Return the configuration of a checkpoint that can be imported, as far as it and the names of the files tell."""
-    if CONFIG not in archive.names:
-        find_ranks(archive)  # refuses a checkpoint of another kind, such as NeMo 2's, by its name
-    config = archive.config()
+    config = checkpoint_config(archive)
     if not config.get("mm_cfg"):
-        raise ConfigurationError(f"{archive.path} is no NeVA: model_config.yaml has no mm_cfg.")
+        raise ConfigurationError(f"{archive.path} is no NeVA: its configuration has no part that sees (mm_cfg).")
     refuse_by_config(config)
-    find_ranks(archive)
+    if config.get("virtual_pipeline_model_parallel_size") and not is_distributed(archive):
+        raise ConfigurationError(
+            "virtual pipelines are imported from distributed checkpoints alone: save the model without, or as one",
+            path="virtual_pipeline_model_parallel_size",
+        )
+    check_layout(archive)
     return config
 
 
 def refuse_by_config(config: Mapping[str, Any]) -> None:
-    """Refuse a model whose configuration alone shows that it can't be imported."""
+    """Refuse a model whose configuration alone shows that it can't be imported, whatever its layout."""
     mm_cfg = config["mm_cfg"]
     tower = mm_cfg.get("vision_encoder") or {}
     if mm_cfg.get("use_lita"):
@@ -113,14 +123,7 @@ def refuse_by_config(config: Mapping[str, Any]) -> None:
             "a tower of NeMo's own CLIP is not imported: towers of Hugging Face are",
             path="mm_cfg.vision_encoder.from_hf",
         )
-    if (config.get("peft") or {}).get("peft_scheme"):
-        raise ConfigurationError(
-            "LoRA and other adapters are not imported: merge them into the model with NeMo", path="peft.peft_scheme"
-        )
-    if config.get("virtual_pipeline_model_parallel_size"):
-        raise ConfigurationError(
-            "virtual pipelines are not imported: save the model without", path="virtual_pipeline_model_parallel_size"
-        )
+    lora_settings(config)
 
 
 def _refuse_a_full_folder(out: Path) -> None:
@@ -136,7 +139,7 @@ def _vocabulary(
     tokenizer = load_tokenizer(archive, config, request.tokenizer, folder)
     if image_token(tokenizer, facts) in tokenizer.get_vocab():
         return Vocabulary(tokenizer, 0)
-    return Vocabulary(tokenizer, int(tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})))
+    return Vocabulary(tokenizer, add_media_token(tokenizer))
 
 
 def _check_fit(llava: Any, projector: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:

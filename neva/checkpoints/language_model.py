@@ -1,11 +1,11 @@
 """The language model of a NeMo checkpoint as Hugging Face's Llama or Nemotron: its configuration and its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.names import Weight, layer_name, llava_name
+from neva.checkpoints.names import LORA, Weight, layer_name, llava_name
 from neva.checkpoints.weights import Shape, Tensors
 
 # The values that mark each family in a configuration; any other is of another architecture under the same names.
@@ -107,34 +107,37 @@ def text_config(config: Mapping[str, Any], text: TextModel, vocab_size: int, tok
     )
 
 
-def text_tensors(tensors: Tensors, text: TextModel, rows: int) -> dict[str, Any]:
-    """Return the language model's weights under their names in the LLaVA layout, with ``rows`` rows of vocabulary.
+def text_tensors(tensors: Tensors, text: TextModel, rows: int) -> Iterator[tuple[str, Any]]:
+    """Yield the language model's weights under their names in the LLaVA layout, with ``rows`` rows of vocabulary.
+
+    Each is read from ``tensors`` when its turn comes.
 
     Raises:
-        ConfigurationError: weights are missing, or have another shape than the configuration says.
+        ConfigurationError: a weight has another shape than the configuration says.
     """
-    state: dict[str, Any] = {}
-    for weight, tensor in tensors.items():
-        match weight.part:
-            case "projector" | "tower":
-                continue
-            case "embed" | "head":
-                state[llava_name(weight)] = fit_rows(tensor, rows)
-            case "qkv":
-                state |= _split_qkv(weight, tensor, text)
-            case "fc1" if text.family == "llama":
-                gate, up = tensor.chunk(2, dim=0)
-                state[layer_name(weight.layer, "mlp.gate_proj", weight.rest)] = gate.contiguous()
-                state[layer_name(weight.layer, "mlp.up_proj", weight.rest)] = up.contiguous()
-            case "fc1":
-                state[layer_name(weight.layer, "mlp.up_proj", weight.rest)] = tensor
-            case _:
-                state[llava_name(weight)] = tensor
-    _check_whole(tensors, text)
-    return state
+    for weight in tensors:
+        if weight.part not in ("projector", "tower") and not weight.part.startswith(LORA):
+            yield from _as_llava(weight, tensors[weight], text, rows)
 
 
-def _check_whole(tensors: Tensors, text: TextModel) -> None:
+def _as_llava(weight: Weight, tensor: Any, text: TextModel, rows: int) -> Iterator[tuple[str, Any]]:
+    match weight.part:
+        case "embed" | "head":
+            yield llava_name(weight), fit_rows(tensor, rows)
+        case "qkv":
+            yield from _split_qkv(weight, tensor, text).items()
+        case "fc1" if text.family == "llama":
+            gate, up = tensor.chunk(2, dim=0)
+            yield layer_name(weight.layer, "mlp.gate_proj", weight.rest), gate.clone()
+            yield layer_name(weight.layer, "mlp.up_proj", weight.rest), up.clone()
+        case "fc1":
+            yield layer_name(weight.layer, "mlp.up_proj", weight.rest), tensor
+        case _:
+            yield llava_name(weight), tensor
+
+
+def check_whole(tensors: Tensors, text: TextModel) -> None:
+    """Refuse a language model that lacks a weight."""
     wanted = [Weight("embed", "weight"), Weight("norm", "weight")] + ([] if text.tied else [Weight("head", "weight")])
     parts = ("qkv", "o", "fc1", "fc2", "norm1", "norm2")
     wanted += [Weight(part, "weight", layer) for layer in range(text.layers) for part in parts]

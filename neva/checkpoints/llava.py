@@ -1,12 +1,14 @@
 """The folder that vLLM serves: a Video NeVA in Hugging Face's LLaVA layout, with its tokenizer and processor."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.model_facts import write_facts
+from neva.checkpoints.shards import write_shards
+from neva.checkpoints.weight_files import with_own_memory, write_weights
 from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
@@ -53,7 +55,7 @@ def projector_state(tensors: Tensors, kind: str) -> tuple[dict[str, Any], str]:
     """
     import torch
 
-    found = {weight.rest: tensor for weight, tensor in tensors.items() if weight.part == "projector"}
+    found = {weight.rest: tensors[weight] for weight in tensors if weight.part == "projector"}
     if kind == "mlp_downsample" or "4.weight" in found:
         raise ConfigurationError(
             f"mm_mlp_adapter_type: {kind} is not imported, for vLLM's LLaVA has no such projector: "
@@ -103,16 +105,29 @@ def chat_template(facts: ModelSettings, image_token: str) -> str | None:
 
 def write_llava(
     folder: Path,
-    state: Mapping[str, Any],
+    state: Mapping[str, Any] | Iterable[tuple[str, Any]],
     config: Any,
     tokenizer: Any,
     image_token: str,
     pixels: TowerPixels,
     facts: ModelSettings,
-) -> None:
-    """Write model, tokenizer, processor and facts into ``folder``, which exists and is empty."""
-    from huggingface_hub import save_torch_state_dict
+) -> int:
+    """Write model, tokenizer, processor and facts into ``folder``, which exists and is empty.
 
+    The weights of a model in memory are a mapping, and may share their memory; pairs are written while they are read.
+    Returns the number of weights.
+    """
+    write_llava_files(folder, config, tokenizer, image_token, pixels, facts)
+    if not isinstance(state, Mapping):
+        return write_shards(folder, ((name, with_own_memory(tensor)) for name, tensor in state))
+    write_weights(folder, state)
+    return len(state)
+
+
+def write_llava_files(
+    folder: Path, config: Any, tokenizer: Any, image_token: str, pixels: TowerPixels, facts: ModelSettings
+) -> None:
+    """Write everything but the weights into ``folder``."""
     config.save_pretrained(folder)
     tokenizer.chat_template = chat_template(facts, image_token)
     tokenizer.save_pretrained(folder)
@@ -129,8 +144,6 @@ def write_llava(
     (folder / "preprocessor_config.json").write_text(json.dumps(scaled, indent=2) + "\n")
     stops = (tokenizer.eos_token, EOS_ALIAS, *STOP.get(facts.conv_template, ()))
     write_generation_config(folder, tokenizer, [text for text in stops if text])
-    weights = {name: _with_own_memory(tensor) for name, tensor in state.items()}
-    save_torch_state_dict(weights, folder, max_shard_size="5GB")
     write_facts(folder, facts)
 
 
@@ -143,9 +156,3 @@ def write_generation_config(folder: Path, tokenizer: Any, stops: Sequence[str]) 
     GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=ends or None, pad_token_id=tokenizer.pad_token_id
     ).save_pretrained(folder)
-
-
-def _with_own_memory(tensor: Any) -> Any:
-    """Return a tensor that shares its memory with no other; a part of a larger one would be written with the whole."""
-    whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
-    return tensor if whole else tensor.clone().contiguous()

@@ -3,6 +3,7 @@
 They come from the configuration of a NeMo checkpoint, and stand in the file ``neva.yaml`` of a model's folder.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from neva.media_settings import ModelSettings, without_ignored
 from neva.token_span import span_tokens_of
 
 FACTS = "neva.yaml"
+
+_FIRST_GENERATION = "2.0.0rc0"
+log = logging.getLogger(__name__)
 
 
 def read_model_settings(config: Mapping[str, Any]) -> ModelSettings:
@@ -35,10 +39,30 @@ def read_model_settings(config: Mapping[str, Any]) -> ModelSettings:
                 "conv_template": template if template in TEMPLATES else "nvgpt",
                 "model_type": model_type,
                 "use_im_start_end": bool(mm_cfg.get("use_im_start_end", False)),
+                "answer_key": "text" if _is_first_generation(config) else "pred_answer",
             }
         )
     except ValueError as error:
         raise ConfigurationError(str(error), path="data") from error
+
+
+def is_reversed(config: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint saw its frames with their channels reversed, and say so in the log.
+
+    NeVA's first generation did that with videos, and its evaluation wrote the answers under the key ``text``.
+    """
+    if not _is_first_generation(config):
+        return False
+    log.info(
+        "The checkpoint is of NeMo %s, whose NeVA took blue for red in videos, and it is shown them so; an evaluation "
+        "answers under %r. --no-legacy-bgr and +inference.answer_key say otherwise.",
+        *(config["nemo_version"], "text"),
+    )
+    return True
+
+
+def _is_first_generation(config: Mapping[str, Any]) -> bool:
+    return config.get("nemo_version") == _FIRST_GENERATION and (config.get("data") or {}).get("media_type") == "video"
 
 
 def write_facts(folder: Path, facts: ModelSettings) -> None:

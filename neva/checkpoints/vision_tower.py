@@ -40,7 +40,7 @@ def read_tower(named: str, tensors: Tensors) -> Tower:
     config = getattr(config, "vision_config", config)
     if config.model_type not in ("clip_vision_model", "siglip_vision_model"):
         raise ConfigurationError(f"{named} is a {config.model_type}; CLIP and SigLIP are imported", path="vision_tower")
-    trained = {tower_name(weight.rest): tensor for weight, tensor in tensors.items() if weight.part == "tower"}
+    trained = {tower_name(weight.rest): tensors[weight] for weight in tensors if weight.part == "tower"}
     if trained:
         return Tower(config, trained)
     stored = dict(read_tensors(folder))
@@ -49,7 +49,7 @@ def read_tower(named: str, tensors: Tensors) -> Tower:
 
 
 def reverse_channels(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's weights with the tower's input channels reversed.
+    """Return a tower's weights with its input channels reversed.
 
     With a reversed :class:`TowerPixels` the tower then computes from RGB frames what it computed from BGR ones.
     """

@@ -1,8 +1,7 @@
 """The weights of a ``.nemo``: the layouts of its files, and its tensor and pipeline ranks joined to whole tensors.
 
-The layouts are those that torch can read alone: one file, ``mp_rank_XX`` for tensor ranks, and
-``tp_rank_XX_pp_rank_YYY`` for tensor and pipeline ranks. Files are loaded with ``weights_only``, so no code in a
-checkpoint runs.
+The layouts are one file, ``mp_rank_XX`` for tensor ranks, ``tp_rank_XX_pp_rank_YYY`` for tensor and pipeline ranks, and
+``model_weights``, a distributed checkpoint. Files are loaded with ``weights_only``, so no code in a checkpoint runs.
 """
 
 import io
@@ -13,14 +12,18 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import NemoArchive
-from neva.checkpoints.names import Weight, parse_name
+from neva.checkpoints.distributed.checkpoint import DistributedCheckpoint, is_distributed, open_distributed
+from neva.checkpoints.names import LORA, Weight, parse_name
+from neva.checkpoints.nemo2 import WEIGHTS as NEMO2_WEIGHTS
+from neva.checkpoints.nemo2 import is_nemo2
+from neva.checkpoints.stored_weights import StoredWeights
 
 WEIGHTS = "model_weights.ckpt"
 _RANKED = re.compile(r"(?:mp_rank_(\d+)|tp_rank_(\d+)_pp_rank_(\d+))/model_weights\.ckpt")
 _ACROSS_ROWS = frozenset({"embed", "head", "qkv"})
 _ACROSS_COLUMNS = frozenset({"o", "fc2"})
 
-Tensors = dict[Weight, Any]
+Tensors = Mapping[Weight, Any]  # a distributed checkpoint reads a tensor when it is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,22 @@ class Shape:
 
     layers: int
     gated: bool
+
+
+def check_layout(archive: NemoArchive) -> None:
+    """Refuse a checkpoint whose files are in a layout that is not read, or that lacks one of them."""
+    if _stored(archive) is None:
+        find_ranks(archive)
+
+
+def _stored(archive: NemoArchive) -> DistributedCheckpoint | None:
+    """Return the distributed checkpoint that an archive keeps its weights in; None where it keeps them in ranks' files.
+
+    NeMo 2 keeps the state of its trainer in ``common.pt`` and no weights, so that file is not opened.
+    """
+    if is_nemo2(archive):
+        return open_distributed(archive, NEMO2_WEIGHTS, common=False)
+    return open_distributed(archive) if is_distributed(archive) else None
 
 
 def find_ranks(archive: NemoArchive) -> list[list[str]]:
@@ -54,20 +73,8 @@ def find_ranks(archive: NemoArchive) -> list[list[str]]:
 
 
 def _other_layout(archive: NemoArchive) -> str:
-    """Return the message for a checkpoint without weight files of a known layout: what it is, and what to do."""
-    folders = {name.split("/")[0] for name in archive.names}
-    if "model_weights" in folders:
-        kind = "zarr" if any(name.endswith(".zarray") for name in archive.names) else "torch_dist"
-        return (
-            f"{archive.path} holds a distributed checkpoint ({kind}), which takes Megatron to read: turn it into "
-            "Hugging Face's layout with NeMo's own convert_llava_nemo_to_hf.py; captiond serves that as it is."
-        )
-    if {"weights", "context"} <= folders:
-        return (
-            f"{archive.path} is a NeMo 2 checkpoint: turn it into Hugging Face's layout with NeMo's own export_ckpt; "
-            "captiond serves that as it is."
-        )
-    return f"{archive.path} holds no weights: no {WEIGHTS}, mp_rank_XX or tp_rank_XX_pp_rank_YYY."
+    """Return the message for a checkpoint without weight files of a known layout."""
+    return f"{archive.path} holds no weights: no {WEIGHTS}, mp_rank_XX, tp_rank_XX_pp_rank_YYY or model_weights."
 
 
 def load_rank(archive: NemoArchive, name: str) -> Tensors:
@@ -93,7 +100,7 @@ def load_rank(archive: NemoArchive, name: str) -> Tensors:
             f"{name} in {archive.path} is of a virtual pipeline (model0, model1): save it again without "
             "virtual_pipeline_model_parallel_size."
         )
-    tensors: Tensors = {}
+    tensors: dict[Weight, Any] = {}
     for key, value in loaded.items():
         weight = parse_name(str(key))
         if weight is not None and isinstance(value, torch.Tensor):
@@ -102,16 +109,25 @@ def load_rank(archive: NemoArchive, name: str) -> Tensors:
 
 
 def read_weights(archive: NemoArchive, shape: Shape) -> Tensors:
-    """Return every weight of the checkpoint, with its ranks joined."""
+    """Return every weight of the checkpoint, with its ranks joined. The archive has to stay open."""
+    if (stored := _stored(archive)) is not None:
+        return StoredWeights(stored, shape.layers)
     ranks = find_ranks(archive)
-    whole: Tensors = {}
+    whole: dict[Weight, Any] = {}
     for number, names in enumerate(ranks):
         joined = join_tensor_ranks([load_rank(archive, name) for name in names], shape)
         whole |= _numbered(joined, number, len(ranks), shape.layers)
     return whole
 
 
-def _numbered(tensors: Tensors, rank: int, ranks: int, layers: int) -> Tensors:
+def read_projector(archive: NemoArchive) -> Tensors:
+    """Return the projector's weights alone, which the first rank holds whole."""
+    stored = _stored(archive)
+    tensors = load_rank(archive, find_ranks(archive)[0][0]) if stored is None else StoredWeights(stored, None)
+    return {weight: tensors[weight] for weight in tensors if weight.part == "projector"}
+
+
+def _numbered(tensors: Tensors, rank: int, ranks: int, layers: int) -> dict[Weight, Any]:
     """Return a pipeline rank's tensors with their layers' numbers in the whole model."""
     if layers % ranks:
         raise ConfigurationError(f"{layers} layers can't be shared by {ranks} pipeline ranks.")
@@ -135,6 +151,8 @@ def join_tensor_ranks(ranks: Sequence[Tensors], shape: Shape) -> Tensors:
 def _join(weight: Weight, pieces: list[Any], shape: Shape) -> Any:
     import torch
 
+    if weight.part.startswith(LORA):
+        return _join_adapter(weight, pieces, shape)
     if weight.part in _ACROSS_ROWS:
         return torch.cat(pieces, dim=0)
     if weight.part in _ACROSS_COLUMNS:
@@ -145,3 +163,19 @@ def _join(weight: Weight, pieces: list[Any], shape: Shape) -> Any:
         halves = [piece.chunk(2, dim=0) for piece in pieces]  # each rank holds its own gate over its own values
         return torch.cat([half[side] for side in (0, 1) for half in halves], dim=0)
     return pieces[0]
+
+
+def _join_adapter(weight: Weight, pieces: list[Any], shape: Shape) -> Any:
+    """Return one side of an adapter.
+
+    On the input's side ranks share the rows, or the columns where they share the input itself; on the output's side
+    they share the rows as they do those of the part.
+    """
+    import torch
+
+    part = weight.part.removeprefix(LORA)
+    if weight.rest == "in":
+        return torch.cat(pieces, dim=1 if part in _ACROSS_COLUMNS else 0)
+    if part in _ACROSS_COLUMNS:
+        return torch.cat(pieces, dim=0)
+    return _join(Weight(part, "weight", weight.layer), pieces, shape)

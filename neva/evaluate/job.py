@@ -124,7 +124,7 @@ async def _answer(job: Job, shelf: MediaShelf, journal: AnswerJournal, show: Cal
     """Run the main loop over the records that are not answered yet."""
     engine = NevaEngine(build_engine(job.inner), job.prepares, legacy_bgr=job.media.legacy_bgr)
     answers = AnswerRecords(job.asked, job.settings, job.media)
-    printer = AnswerPrinter(len(job.asked), job.settings.inference.answer_key, show)
+    printer = AnswerPrinter(len(job.asked), answers.key, show)
     printer.skip(sorted(journal.answers))
 
     def compose(number: int, caption: Caption | None, rejection: Rejection | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from connectors.contract import Caption, Rejection, TokenLogprob
 from connectors.errors import ConfigurationError, Poison
 from connectors.prompt_file.records import Question
 from daemon.prompts.templates import AUTO
-from neva.conversations import NOT_FOR_INFERENCE, VIDEO, Turn, conversation
+from neva.conversations import IMAGE, NOT_FOR_INFERENCE, TEMPLATES, VIDEO, Turn, conversation, own_tokens
 from neva.evaluate.responses import clean_answer
 from neva.evaluate.settings import EvaluateSettings
 from neva.media_settings import ModelSettings
@@ -38,7 +38,7 @@ def read_questions(
     asked = []
     for number, record in enumerate(records):
         name = record.get(media.media_type)
-        text = next((record[key] for key in _TEXT_KEYS if record.get(key)), None)
+        text = next((record[key] for key in _TEXT_KEYS if key in record), None)
         if not isinstance(name, str) or not isinstance(text, str):
             lacks = f"{media.media_type!r}" if not isinstance(name, str) else " or ".join(map(repr, _TEXT_KEYS))
             raise ConfigurationError(f"record {number + 1} lacks {lacks}", path="prompt_file")
@@ -68,7 +68,7 @@ class AnswerRecords:
 
     def __init__(self, asked: Sequence[Asked], settings: EvaluateSettings, media: ModelSettings) -> None:
         self._asked, self._media = asked, media
-        self._key, self._model_id = settings.inference.answer_key, settings.neva_model_file
+        self.key, self._model_id = settings.inference.answer_key or media.answer_key, settings.neva_model_file
         self._ends = settings.inference.end_strings
 
     def compose(self, number: int, caption: Caption | None, rejection: Rejection | None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class AnswerRecords:
             **asked.question.record,
             "prompt": asked.prompt,
             "full_text": self._full_text(asked.prompt, said),
-            self._key: answer,
+            self.key: answer,
             "model_id": self._model_id,
         }
         record.setdefault("answer_id", 0)
@@ -96,12 +96,20 @@ class AnswerRecords:
     def _full_text(self, prompt: str, said: str) -> str:
         """Return the whole conversation, with one media token for all frames."""
         template = self._media.conv_template
-        whole = prompt if template == AUTO else conversation(template, [Turn(prompt)])
-        return whole + ("" if not said or whole.endswith(("\n", " ")) else " ") + said
+        if template == AUTO:
+            return prompt + ("" if not said or prompt.endswith(("\n", " ")) else " ") + said
+        shown = prompt.replace(IMAGE, f"{IMAGE}\n")
+        # without the tokens of beginning and end, which NeMo's tokenizer does not write out
+        whole = own_tokens(template, conversation(template, [Turn(shown)]), "", "")
+        begins = TEMPLATES[template].answer.partition("%s")[0]
+        return whole + ("" if not said or said.startswith(begins) else begins) + said
 
 
 class AnswerPrinter:
-    """Prints answers as NeVA's script does, in the order of the prompts, each as soon as all before it are printed."""
+    """Prints answers as NeVA's script does, counted from 0, in the order of the prompts.
+
+    Each is printed as soon as all before it are.
+    """
 
     def __init__(self, count: int, answer_key: str, show: Callable[[str], None]) -> None:
         self._count, self._key, self._show = count, answer_key, show
@@ -123,13 +131,13 @@ class AnswerPrinter:
             record = self._waiting.pop(self._next)
             self._next += 1
             if record is not None:
-                self._show(self._render(self._next, record))
+                self._show(self._render(self._next - 1, record))
 
     def _render(self, place: int, record: Mapping[str, Any]) -> str:
         last = f"ERROR: {record['error']}" if "error" in record else f"CLEAN RESPONSE: {record[self._key]}"
         return (
             f"------------- PROMPT {place} of {self._count} ------------ \n"
-            f"{record['full_text']}\n\n{last}\n{'-' * 44}\n"
+            f"{record['full_text']}\n\n{last}\n{'-' * 45}\n"
         )
 
 

@@ -49,7 +49,9 @@ class InferenceSettings(Section):
     )
     media_type: Literal["image", "video"] = Field("image", description="which key of a record names its media")
     batch_size: PositiveInt = Field(1, description="ignored: the engine batches by itself")
-    answer_key: Literal["pred_answer", "text"] = Field("pred_answer", description="text: as NeVA's first generation")
+    answer_key: Literal["pred_answer", "text"] | None = Field(
+        None, description="null: as the generation of NeVA that the model is of; the first one's is text"
+    )
     seed: int | None = Field(None, description="for sampling that can be repeated")
 
     @model_validator(mode="before")
@@ -113,7 +115,7 @@ class ImportSettings(Section):
 
     vision_tower: str | None = Field(None, description="a folder or a Hugging Face name; the checkpoint's own if null")
     tokenizer: str | None = Field(None, description="a folder or a SentencePiece .model; the checkpoint's own if null")
-    legacy_bgr: bool = Field(False, description="for checkpoints of NeVA's first generation")
+    legacy_bgr: bool | None = Field(None, description="blue for red; null: for videos of NeVA's first generation")
     cache_dir: Path = Field(Path("~/.cache/captiond/imported"), description="imported models are kept here")
 
 
@@ -128,7 +130,7 @@ class EvaluateSettings(Section):
     engine: dict[str, Any] = Field(default_factory=dict, description="wins over what the keys here say of the engine")
     limits: dict[str, Any] = Field(default_factory=dict, description="as in the daemon's configuration")
     timeouts: dict[str, Any] = Field(default_factory=dict, description="as in the daemon's configuration")
-    add_media_sep: bool = Field(False, description="part the inserted token from the text by a space and a newline")
+    add_media_sep: bool = Field(False, description="put a space and a newline behind the inserted token")
     tensor_model_parallel_size: PositiveInt = Field(8, description="devices that share each layer")
     pipeline_model_parallel_size: PositiveInt = Field(1, description="devices that share the stack of layers")
     neva_model_file: str = Field("/pwd/nemo_experiments/nemo_llava.nemo", description="a .nemo, a folder, or bundled")

@@ -14,6 +14,7 @@ from connectors.errors import ConfigurationError
 from daemon.config.overrides import set_key
 from daemon.config.yaml_file import read_yaml
 from neva.settings_file import configuration_error
+from neva.training.peft_settings import stage_defaults
 from neva.training.settings import STAGES, Stage, TrainingSettings
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")  # OmegaConf's reference to another key of the same file
@@ -25,12 +26,12 @@ _ITS_OWN = "the language model's own configuration says it"
 
 IGNORED: Mapping[str, Mapping[str, str]] = {
     "trainer": {
-        **dict.fromkeys(("devices", "num_nodes", "accelerator"), _ACCELERATE),
+        "accelerator": _ACCELERATE,
         **dict.fromkeys(
             (
                 *("logger", "enable_checkpointing", "use_distributed_sampler", "replace_sampler_ddp", "max_epochs"),
                 *("val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "limit_test_batches"),
-                *("benchmark", "enable_model_summary", "max_time", "strategy", "num_sanity_val_steps"),
+                *("benchmark", "enable_model_summary", "max_time", "num_sanity_val_steps"),
             ),
             _LIGHTNING,
         ),
@@ -77,6 +78,11 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
         "resume_from_checkpoint": "the last checkpoint in exp_manager.exp_dir is gone on from",
     },
     "model.mm_cfg.vision_encoder": {"model_type": "the tower's own configuration says it"},
+    "model.peft": dict.fromkeys(
+        ("adapter_tuning", "ia3_tuning", "p_tuning", "selective_tuning", "mlp_head_tuning"),
+        "it belongs to another peft_scheme",
+    ),
+    "model.peft.lora_tuning": {"a2a_experimental": _MEGATRON},
     "model.data": {
         "lazy_preprocess": "conversations are always encoded when they are read",
         "is_multimodal": "records without media are text",
@@ -91,7 +97,6 @@ _REFUSED = {
     "model.tensor_model_parallel_size": "the batch is shared among devices, not the layers: write 1",
     "model.pipeline_model_parallel_size": "the batch is shared among devices, not the layers: write 1",
     "model.data.packed_sequence": "samples are padded, not packed: write false",
-    "model.peft": "LoRA and other adapters are not trained: freeze parts, or train them whole",
     "model.mm_cfg.use_lita": "LITA's time tokens are not trained: plain Video NeVA is",
 }
 
@@ -116,7 +121,7 @@ def read_training_settings(
     _adopt(values)
     _refuse(values)
     lines = list(_without_ignored(values))
-    values = _resolved(_over(STAGES[stage], values), values)
+    values = _resolved(_over(stage_defaults(STAGES[stage], values), values), values)
     try:
         settings = TrainingSettings.model_validate(values)
     except ValidationError as error:

@@ -20,11 +20,13 @@ from torch.utils.data import DataLoader
 from connectors.errors import ConfigurationError, Poison
 from neva.media_settings import ModelSettings as Facts
 from neva.training.conversation_task import ConversationTask
-from neva.training.export import check_export, export_llava
-from neva.training.freezing import freeze_parts
+from neva.training.devices.batches import micro_batches
+from neva.training.devices.sharding import share_weights
+from neva.training.export import check_exports, export_run
 from neva.training.loop import TrainingLoop
 from neva.training.media import TrainingMedia
-from neva.training.parts import Llava, load_parts
+from neva.training.model import load_model
+from neva.training.parts import Llava
 from neva.training.records import TrainingRecord, read_training_records
 from neva.training.samples import IGNORED, Batch, Collate, ConversationEncoder, SampleOrder, TrainingSet
 from neva.training.settings import TrainingSettings
@@ -40,14 +42,14 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
         ConfigurationError: data, parts and settings do not fit each other; nothing is trained.
     """
     settings, accelerator = loop.settings, loop.accelerator
-    check_export(settings.exp_manager.model_folder)
+    check_exports(settings)
     assert settings.model.data.data_path is not None  # noqa: S101 - the caller has checked
     records = read_training_records(settings.model.data.data_path, settings.model.data.media_type)
     facts = facts_of(settings)
-    llava = load_parts(settings.model, facts, bf16=settings.trainer.precision == "bf16")
-    freeze_parts(llava.model, settings.model.mm_cfg)
-    if settings.model.activations_checkpoint_granularity is not None:
-        llava.model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+    empty = loop.is_sharded and not accelerator.is_main_process  # its share comes from the first process
+    llava = load_model(settings, facts, empty=empty)
+    if loop.is_sharded and settings.model.data.cache_features:
+        share_weights(llava.model.model.vision_tower, accelerator.device)
     data = _training_set(settings, records, llava, facts)
     if settings.model.data.cache_features and settings.trainer.max_steps:
         _fill_cache(loop, data, llava)
@@ -56,8 +58,8 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     data.media.close()
     if steps.unread:
         log.warning("%d samples taught nothing: the log says why of each.", steps.unread)
+    export_run(settings, llava, facts, main=accelerator.is_main_process)
     if accelerator.is_main_process:
-        export_llava(settings.exp_manager.model_folder, llava, facts)
         log.info("%s holds the model.", settings.exp_manager.model_folder)
 
 
@@ -99,13 +101,13 @@ def _training_set(settings: TrainingSettings, records: list[TrainingRecord], lla
         except Poison as fault:
             raise ConfigurationError(fault.detail, path="model.encoder_seq_length") from fault
     assert data.folder is not None  # noqa: S101 - the settings' validator has checked
-    media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size)
+    media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size, data.decoder)
     if not data.cache_features:
         return TrainingSet(records, encoder, media)
     names = hashlib.sha256(json.dumps([record.media for record in records]).encode()).hexdigest()
     tower_key = hashlib.sha256()
     for name, weight in sorted(llava.model.model.vision_tower.state_dict().items()):
-        tower_key.update(name.encode() + weight.float().numpy().tobytes())
+        tower_key.update(name.encode() + weight.float().cpu().numpy().tobytes())
     made_of = f"{names} {tower_key.hexdigest()} {facts.model_dump_json()} {data.folder} {llava.pixels}"
     shape = (data.frames_shown, llava.patches, tower.hidden_size)
     cache = FeatureCache(settings.exp_manager.exp_dir / "features.bin", len(records), shape, made_of)
@@ -168,15 +170,7 @@ class _ConversationSteps:
     @property
     def micro_batches(self) -> int:
         """The number of micro batches that one process runs in a step."""
-        model, processes = self.loop.settings.model, self.loop.accelerator.num_processes
-        at_once = model.micro_batch_size * processes
-        wanted: int = model.global_batch_size or at_once
-        if wanted % at_once:
-            raise ConfigurationError(
-                f"{wanted} is no multiple of micro_batch_size {model.micro_batch_size} x {processes} processes",
-                path="model.global_batch_size",
-            )
-        return int(wanted // at_once)
+        return micro_batches(self.loop.settings.model, self.loop.accelerator.num_processes)
 
     def begin(self, model: Any, first: int) -> Any:
         """Return the function that runs a step, when ``first`` is the number of the first one."""

@@ -7,31 +7,20 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
-from neva.training.checkpoint import load_checkpoint, save_checkpoint
+from neva.training.checkpoint import AdamState, TrainedWeights, load_checkpoint, save_checkpoint
+from neva.training.devices.batches import samples_a_step
+from neva.training.devices.held_bytes import DEVICES_FILE, held_bytes, write_held_bytes
+from neva.training.devices.sharding import shard
+from neva.training.devices.strategy import Strategy
+from neva.training.lora import optimiser_groups
 from neva.training.progress import TrainingProgress
+from neva.training.schedule import make_schedule
 from neva.training.settings import OptimSettings, TrainingSettings
 
 # Runs the forward and backward passes of the step of a number; returns its losses by name, for the log.
 RunStep = Callable[[int], Mapping[str, torch.Tensor]]
 # Takes the module to call, as Accelerate wraps it, and the number of the first step.
 MakeRunStep = Callable[[Any, int], RunStep]
-
-
-class TrainedWeights:
-    """The trained weights of a module, for a checkpoint; the frozen ones are read from where they came from."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self._named = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the weights by name."""
-        return {name: weight.detach() for name, weight in self._named.items()}
-
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Copy the weights of ``state`` into the module."""
-        with torch.no_grad():
-            for name, weight in self._named.items():
-                weight.copy_(state[name])
 
 
 @dataclass(slots=True)
@@ -41,18 +30,22 @@ class TrainingLoop:
     settings: TrainingSettings
     accelerator: Any
     progress: TrainingProgress
+    strategy: Strategy = "ddp"
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a share of the model only, and all but the first begin without weights."""
+        return self.strategy == "fsdp2" and self.accelerator.num_processes > 1
 
     @property
     def learned_from(self) -> str:
         """The settings that the trained weights depend on, as text; a checkpoint of other settings is not resumed."""
         left_out: Any = {
             "exp_manager": True,
-            "trainer": {"log_every_n_steps", "num_threads"},
+            "trainer": {"log_every_n_steps", "num_threads", "strategy", "devices", "num_nodes"},
             "model": {"micro_batch_size": True, "data": {"num_workers"}},
         }
-        samples = self.settings.model.global_batch_size or (
-            self.settings.model.micro_batch_size * self.accelerator.num_processes
-        )
+        samples = samples_a_step(self.settings.model, self.accelerator.num_processes)
         return f"{samples} samples a step, {self.settings.model_dump_json(exclude=left_out)}"
 
     def run(self, stage: str, task: torch.nn.Module, steps: int, begin: MakeRunStep) -> None:
@@ -62,15 +55,16 @@ class TrainingLoop:
         """
         if steps == 0:
             return
-        trained = [weight for weight in task.parameters() if weight.requires_grad]
-        if not trained:
+        if not any(weight.requires_grad for weight in task.parameters()):
             raise ConfigurationError("every part is frozen: there is nothing to learn", path="model.mm_cfg")
         manager, accelerator = self.settings.exp_manager, self.accelerator
-        optimiser = make_optimiser(trained, self.settings.model.optim)
+        model = self._placed(task)
+        weights = TrainedWeights(task)
+        trained = list(weights.named.values())
+        optimiser = make_optimiser(optimiser_groups(weights.named, self.settings.model), self.settings.model.optim)
         schedule = make_schedule(optimiser, self.settings.model.optim, steps)
-        model, optimiser = accelerator.prepare(task, optimiser)
-        checkpoint = manager.exp_dir / f"checkpoint-{stage}.pt"
-        kept = {"task": TrainedWeights(task), "optimiser": optimiser, "schedule": schedule}
+        checkpoint = manager.exp_dir / f"checkpoint-{stage}"
+        kept = {"task": weights, "optimiser": AdamState(optimiser, weights.named), "schedule": schedule}
         first = load_checkpoint(checkpoint, kept, self.learned_from) if manager.resume_if_exists else 0
         model.train()
         self.progress.start(stage, first, steps)
@@ -80,34 +74,25 @@ class TrainingLoop:
             if self.settings.trainer.gradient_clip_val:
                 accelerator.clip_grad_norm_(trained, self.settings.trainer.gradient_clip_val)
             optimiser.step()
+            if step == first:
+                write_held_bytes(manager.exp_dir / DEVICES_FILE, held_bytes(task, optimiser), accelerator)
             rate = schedule.get_last_lr()[0]
             schedule.step()
             optimiser.zero_grad(set_to_none=True)
             done = step + 1
             if done % self.settings.trainer.log_every_n_steps == 0 or done == steps:
                 self.progress.report(done, {name: float(value.detach()) for name, value in losses.items()}, rate)
-            if accelerator.is_main_process and (done % manager.every_n_train_steps == 0 or done == steps):
+            if done % manager.every_n_train_steps == 0 or done == steps:
                 save_checkpoint(checkpoint, done, kept, self.learned_from)
+
+    def _placed(self, task: torch.nn.Module) -> Any:
+        """Put ``task`` on this process's device, whole or its share of it, and return the module to call."""
+        if self.is_sharded:
+            shard(task, self.accelerator, bf16=self.settings.trainer.precision == "bf16")
+            return task
+        return self.accelerator.prepare(task)
 
 
 def make_optimiser(parameters: list[Any], optim: OptimSettings) -> torch.optim.Optimizer:
-    """Return AdamW over ``parameters``."""
+    """Return AdamW over ``parameters``, or over groups of them of which each may have a rate of its own."""
     return torch.optim.AdamW(parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
-
-
-def make_schedule(optimiser: torch.optim.Optimizer, optim: OptimSettings, steps: int) -> Any:
-    """Return the schedule of the learning rate: a linear warm-up from near 0, then a cosine down to the minimum.
-
-    The warm-up takes at most a quarter of the steps; the last ``constant_steps`` stay at the minimum.
-    """
-    warmup = min(optim.sched.warmup_steps, steps // 4)
-    least = optim.sched.min_lr / optim.lr
-    falling = max(1, steps - warmup - optim.sched.constant_steps)
-
-    def share(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        over = min(1.0, (step - warmup) / falling)
-        return least + (1 - least) * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * over))))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, share)

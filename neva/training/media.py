@@ -27,7 +27,7 @@ _LIMITS = LimitsSettings()
 _MEDIA_LIMITS = MediaLimits(_LIMITS.max_pixels, _LIMITS.max_duration_s)
 
 
-def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
+def read_frames(media: Media, shown: MediaSettings, decoder: str = "av") -> NDArray[np.uint8]:
     """Return the frames that ``shown`` chooses, ``uint8[F, H, W, 3]`` RGB, upright, at native size.
 
     Raises:
@@ -39,7 +39,7 @@ def read_frames(media: Media, shown: MediaSettings) -> NDArray[np.uint8]:
         windows, frames = shown.to_policies()
         (window,) = plan_windows(index.pts_ns, index.duration_ns, windows, frames, index.keyframes)
         rgb = np.empty((len(window.frame_indices), facts.height, facts.width, 3), np.uint8)
-        writer = writer_of(opened.descriptor, index, _MEDIA_LIMITS)
+        writer = writer_of(opened.descriptor, index, _MEDIA_LIMITS, decoder=decoder)
         try:
             writer.want(list(window.frame_indices))
             _write(writer, window.frame_indices, rgb)
@@ -74,6 +74,7 @@ class TrainingMedia:
     shown: MediaSettings
     tower: TowerPixels
     crop_px: int
+    decoder: str = "av"
     _shelf: MediaShelf = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class TrainingMedia:
             Transient: the clip can't be read now.
         """
         with closing(self._shelf.media(name)) as media:
-            frames = read_frames(media, self.shown)
+            frames = read_frames(media, self.shown, self.decoder)
         if self.shown.legacy_bgr:
             frames = frames[..., ::-1]
         return pixel_values(frames, self.tower, self.crop_px, self.shown.image_aspect_ratio)

@@ -15,7 +15,7 @@ from neva.checkpoints.archive import open_nemo
 from neva.checkpoints.hf_folder import model_folder, read_tensors
 from neva.checkpoints.llava import IDENTITY, llava_config, projector_state
 from neva.checkpoints.model_facts import image_token
-from neva.checkpoints.weights import find_ranks, load_rank
+from neva.checkpoints.weights import read_projector
 from neva.media_settings import ModelSettings as Facts
 from neva.pixel_values import CLIP, SIGLIP, TowerPixels
 from neva.training.freezing import train_in_float32
@@ -45,10 +45,11 @@ class Llava:
         return int((tower.image_size // tower.patch_size) ** 2) + int(whole)
 
 
-def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool) -> Llava:
+def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool, empty: bool = False) -> Llava:
     """Return the model that ``settings`` name, as a whole or part by part.
 
-    With ``bf16`` frozen parts keep the type that they are stored in; parts that are trained are float32.
+    With ``bf16`` frozen parts keep the type that they are stored in; parts that are trained are float32. An ``empty``
+    model lies on the meta device: of its weights nothing is read but the headers.
 
     Raises:
         ConfigurationError: a part is missing or does not fit the others; the error names its key.
@@ -61,10 +62,10 @@ def load_parts(settings: ModelSettings, facts: Facts, *, bf16: bool) -> Llava:
         ):
             if named:
                 log.info("mm_cfg.%s.from_pretrained is ignored: model.restore_from_path holds it.", key)
-        found = _whole(_folder(settings.restore_from_path, "model.restore_from_path"))
+        found = _whole(_folder(settings.restore_from_path, "model.restore_from_path"), empty)
     else:
-        found = _assembled(settings, facts)
-    if parts.pretrain_mm_mlp_adapter is not None:
+        found = _assembled(settings, facts, empty)
+    if parts.pretrain_mm_mlp_adapter is not None and not empty:
         _load_projector(found.model, parts.pretrain_mm_mlp_adapter)
     _check_tower(found.model.config, settings)
     if bf16:
@@ -83,19 +84,24 @@ def _folder(named: str, key: str) -> Path:
     return model_folder(named, key=key)
 
 
-def _whole(folder: Path) -> Llava:
+def _loading(empty: bool) -> dict[str, Any]:
+    """Return how weights are loaded: in the type that they are stored in, onto the CPU or nowhere."""
+    return {"dtype": "auto", "device_map": "meta"} if empty else {"dtype": "auto"}
+
+
+def _whole(folder: Path, empty: bool = False) -> Llava:
     from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
     config = LlavaConfig.from_pretrained(folder)
     if config.projector_hidden_act == IDENTITY:  # vLLM's name for it, which transformers does not know
         config.projector_hidden_act = "linear"
-    model = LlavaForConditionalGeneration.from_pretrained(folder, config=config, dtype="auto")
+    model = LlavaForConditionalGeneration.from_pretrained(folder, config=config, **_loading(empty))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     token = str(tokenizer.convert_ids_to_tokens(config.image_token_index))
     return Llava(model, tokenizer, token, _pixels(folder, config.vision_config))
 
 
-def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
+def _assembled(settings: ModelSettings, facts: Facts, empty: bool) -> Llava:
     from transformers import LlavaForConditionalGeneration
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
@@ -106,8 +112,8 @@ def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
                 "a trained part to start from is needed: a folder or a name, or model.restore_from_path for the whole",
                 path=f"model.mm_cfg.{key}.from_pretrained",
             )
-    language, head, text, tokenizer, token = _language(parts.llm.from_pretrained or "", facts)
-    tower, pixels = _tower(parts.vision_encoder.from_pretrained or "")
+    language, head, text, tokenizer, token = _language(parts.llm.from_pretrained or "", facts, empty)
+    tower, pixels = _tower(parts.vision_encoder.from_pretrained or "", empty)
     encoder = parts.vision_encoder
     full = encoder.vision_select_feature == "cls_patch" or encoder.class_token_length == 0
     config = llava_config(
@@ -121,21 +127,22 @@ def _assembled(settings: ModelSettings, facts: Facts) -> Llava:
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     model.model.language_model, model.lm_head, model.model.vision_tower = language, head, tower
-    projector = model.model.multi_modal_projector = LlavaMultiModalProjector(config)
+    with torch.device("meta" if empty else "cpu"):
+        projector = model.model.multi_modal_projector = LlavaMultiModalProjector(config)
     if parts.mm_mlp_adapter_type == "linear":  # the second of LLaVA's layers only passes on the first's output
         torch.nn.init.eye_(projector.linear_2.weight)
         torch.nn.init.zeros_(projector.linear_2.bias)
     return Llava(model, tokenizer, token, pixels)
 
 
-def _language(named: str, facts: Facts) -> tuple[Any, Any, Any, Any, str]:
+def _language(named: str, facts: Facts, empty: bool) -> tuple[Any, Any, Any, Any, str]:
     """Return a language model's body, its head, its configuration, its tokenizer and the token of a patch."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     folder = _folder(named, "model.mm_cfg.llm.from_pretrained")
     kind = AutoConfig.from_pretrained(folder).model_type
     if kind == "llava":
-        whole = _whole(folder)
+        whole = _whole(folder, empty)
         inner = whole.model
         return inner.model.language_model, inner.lm_head, inner.config.text_config, whole.tokenizer, whole.image_token
     if kind not in _LANGUAGES:
@@ -144,7 +151,7 @@ def _language(named: str, facts: Facts) -> tuple[Any, Any, Any, Any, str]:
             path="model.mm_cfg.llm.from_pretrained",
         )
     language, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(folder, dtype="auto"),
+        AutoModelForCausalLM.from_pretrained(folder, **_loading(empty)),
         AutoTokenizer.from_pretrained(folder),
     )
     token = image_token(tokenizer, facts)
@@ -155,19 +162,19 @@ def _language(named: str, facts: Facts) -> tuple[Any, Any, Any, Any, str]:
     return language.model, language.lm_head, language.config, tokenizer, token
 
 
-def _tower(named: str) -> tuple[Any, TowerPixels]:
+def _tower(named: str, empty: bool) -> tuple[Any, TowerPixels]:
     from transformers import AutoConfig, CLIPVisionModel, SiglipVisionModel
 
     key = "model.mm_cfg.vision_encoder.from_pretrained"
     folder = _folder(named, key)
     config = AutoConfig.from_pretrained(folder)
     if config.model_type == "llava":
-        return _whole(folder).model.model.vision_tower, _pixels(folder, config.vision_config)
+        return _whole(folder, empty).model.model.vision_tower, _pixels(folder, config.vision_config)
     config = getattr(config, "vision_config", config)
     if config.model_type not in _TOWERS:
         raise ConfigurationError(f"{named} is a {config.model_type}; CLIP and SigLIP are taken", path=key)
     kind = CLIPVisionModel if config.model_type == "clip_vision_model" else SiglipVisionModel
-    return kind.from_pretrained(folder, dtype="auto"), _pixels(folder, config)
+    return kind.from_pretrained(folder, **_loading(empty)), _pixels(folder, config)
 
 
 def _pixels(folder: Path, tower: Any) -> TowerPixels:
@@ -191,8 +198,7 @@ def _load_projector(model: Any, named: str) -> None:
         found = _tensor_file(path)
     elif path.is_file() or (path / "model_config.yaml").is_file():
         with open_nemo(path) as archive:
-            tensors = load_rank(archive, find_ranks(archive)[0][0])
-        found = projector_state(tensors, kind)[0]
+            found = projector_state(read_projector(archive), kind)[0]
     else:
         found = dict(read_tensors(_folder(named, key)))
     state = {name.rpartition(_PROJECTOR)[2]: tensor for name, tensor in found.items() if _PROJECTOR in name}

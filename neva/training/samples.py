@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from connectors.errors import Poison, Reason, Transient
 from neva.conversations import IMAGE, VIDEO, Segment, own_tokens, segments
-from neva.token_span import marked
+from neva.token_span import marked, span_tokens_of
 from neva.training.media import TrainingMedia
 from neva.training.records import TrainingRecord
 from neva.training.tower_features import FeatureCache
@@ -39,7 +39,9 @@ class ConversationEncoder:
     model_type: str = ""
 
     def encode(self, record: TrainingRecord) -> tuple[list[int], list[int]]:
-        """Return ids and targets. A longer answer than the context holds is truncated, as in NeVA; a span never is.
+        """Return ids and targets, at most one more than the context holds: the last one is a target alone.
+
+        A longer answer is truncated so, as in NeVA; a span never is.
 
         Raises:
             Poison: reason ``over_context``; the frames exceed the context.
@@ -52,19 +54,27 @@ class ConversationEncoder:
             text += written
         done = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         image_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
+        marks = self._marks()
         ids, targets = [], []
         for token_id, (start, end) in zip(done["input_ids"], done["offset_mapping"], strict=True):
             if token_id == image_id:
                 ids += [image_id] * self.span_tokens
                 targets += [IGNORED] * self.span_tokens
                 continue
-            is_answer = any(a <= start < b and end > start for a, b in learned)
+            is_answer = token_id not in marks and any(a <= start < b and end > start for a, b in learned)
             ids.append(token_id)
             targets.append(token_id if is_answer else IGNORED)
         if ids[self.longest :].count(image_id):
             detail = f"{ids.count(image_id)} tokens of frames pass the context of {self.longest}: show fewer frames"
             raise Poison(Reason.OVER_CONTEXT, detail, origin="prompt")
-        return ids[: self.longest], targets[: self.longest]
+        return ids[: self.longest + 1], targets[: self.longest + 1]
+
+    def _marks(self) -> set[int]:
+        """Return the tokens around a span, which are not learned even where the questions are."""
+        if not self.use_im_start_end:
+            return set()
+        names = span_tokens_of(self.model_type)
+        return {self.tokenizer.convert_tokens_to_ids(name) for name in (names.start, names.end)}
 
     def _written(self, piece: Segment) -> str:
         ends = {"bos": self.tokenizer.bos_token or "", "eos": self.tokenizer.eos_token or ""}

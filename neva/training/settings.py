@@ -20,6 +20,8 @@ from pydantic import (
 from connectors.section import Section
 from neva.conversations import TEMPLATES
 from neva.media_settings import MediaSettings
+from neva.training.devices.strategy import STRATEGIES, Strategy
+from neva.training.peft_settings import PeftSettings
 
 Stage = Literal["pretrain", "finetune"]
 
@@ -34,6 +36,26 @@ class TrainerSettings(Section):
     gradient_clip_val: NonNegativeFloat = Field(default=1.0, description="largest norm of the gradient; 0 is off")
     log_every_n_steps: PositiveInt = Field(default=10, description="steps from one line of the log to the next")
     num_threads: PositiveInt | None = Field(default=None, description="CPU threads; null: as torch chooses")
+    strategy: Strategy | None = Field(
+        default=None,
+        description="ddp: the whole model on each device; fsdp2: a share on each; null: as Accelerate says, else ddp",
+    )
+    devices: PositiveInt | None = Field(default=None, description="devices a node that `--dry-run` counts with")
+    num_nodes: PositiveInt | None = Field(default=None, description="nodes that `--dry-run` counts with")
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _offered(cls, value: Any) -> Any:
+        if value in (None, "auto"):
+            return None
+        if value not in STRATEGIES:
+            raise ValueError(f"{value} is not offered: {' and '.join(STRATEGIES)} are")
+        return value
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        return None if value in ("auto", -1, "-1") else value  # Lightning's words for all that there are
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -57,6 +79,16 @@ class ExpManagerSettings(Section):
     def model_folder(self) -> Path:
         """The folder of the finished model."""
         return self.export_dir or self.exp_dir / "model"
+
+    @property
+    def adapter_folder(self) -> Path:
+        """The folder of a trained adapter."""
+        return self.exp_dir / "adapter"
+
+    @property
+    def base_folder(self) -> Path:
+        """The folder of the model that a trained adapter belongs to."""
+        return self.exp_dir / "base"
 
 
 class LlmSettings(Section):
@@ -115,7 +147,7 @@ class ScheduleSettings(Section):
     """The schedule of the learning rate: a linear warm-up, a cosine down, and a constant end."""
 
     name: Literal["CosineAnnealing", "OneCycle"] = "CosineAnnealing"
-    warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr; at most a quarter of all steps")
+    warmup_steps: NonNegativeInt = Field(default=140, description="steps up to lr")
     constant_steps: NonNegativeInt = Field(default=0, description="steps at min_lr at the end")
     min_lr: NonNegativeFloat = Field(default=2e-5, description="the rate at the end")
 
@@ -176,6 +208,9 @@ class DataSettings(MediaSettings):
     video_folder: Path | None = Field(default=None, description="the folder or tar of the videos")
     image_folder: Path | None = Field(default=None, description="the folder or tar of the images")
     conv_template: str | None = Field(default=None, description="the conversation; null: mm_cfg.llm.model_type")
+    decoder: Literal["av", "decord"] = Field(
+        default="av", description="PyAV, or decord as in NeVA; images go through PyAV either way"
+    )
     num_workers: NonNegativeInt = Field(default=2, description="processes that read clips ahead; 0: none")
     dataloader_type: Literal["cyclic", "single"] = Field(
         default="cyclic", description="cyclic: in a new order each time"
@@ -225,6 +260,7 @@ class ModelSettings(Section):
         default=None, description="key and value heads; null: as many as heads"
     )
     mm_cfg: MmSettings = MmSettings()
+    peft: PeftSettings = PeftSettings()
     optim: OptimSettings = OptimSettings()
     data: DataSettings = DataSettings.model_validate({})
 
@@ -235,6 +271,7 @@ class ModelSettings(Section):
         data, tower = self.data, self.mm_cfg.vision_encoder
         if data.data_path is not None and data.folder is None:
             raise ValueError(f"data.{data.media_type}_folder: this key is needed")
+        self.peft.check_with(self.mm_cfg.llm.freeze, tower.freeze, self.optim.lr, self.optim.sched.min_lr)
         if data.cache_features and not tower.freeze:
             raise ValueError("data.cache_features is for a tower that is frozen (mm_cfg.vision_encoder.freeze)")
         if self.conv_template not in TEMPLATES:

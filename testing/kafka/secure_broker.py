@@ -2,9 +2,14 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
+
+from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from testing.kafka.broker import Broker
 from testing.ports import free_port
 
@@ -38,6 +43,44 @@ class SecureBroker:
             "password_file": self.password_file(USERS[user]),
             "ssl_cafile": self.ca_file,
         }
+
+    def make_topics(self, *names: str) -> None:
+        """Make topics of one partition."""
+        with self._admin() as admin:
+            admin.create_topics([NewTopic(name, 1, 1) for name in names])
+            admin.wait_for_topics(list(names))
+
+    def allow(self, operations: str, kind: str, name: str, *, prefixed: bool = False) -> None:
+        """Give ``captiond`` rights: ``allow("READ WRITE", "TOPIC", "clips")``, in Kafka's own names."""
+        rules = _rules(operations, kind, name, prefixed)
+        with self._admin() as admin:
+            done = admin.create_acls(rules)
+        assert not done["failed"], done
+
+    def forbid(self, operations: str, kind: str, name: str) -> None:
+        """Take rights away that were given with the same words."""
+        rules = _rules(operations, kind, name, False)
+        with self._admin() as admin:
+            for rule, gone, error in admin.delete_acls(rules):
+                assert gone, (rule, error)
+
+    @contextmanager
+    def _admin(self) -> Iterator[KafkaAdminClient]:
+        """A client of the plain listener: Kafka's own tools would be a Java program for each call."""
+        client = KafkaAdminClient(bootstrap_servers=self.broker.bootstrap, request_timeout_ms=30_000)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def _rules(operations: str, kind: str, name: str, prefixed: bool) -> list[ACL]:
+    pattern = ACLResourcePatternType.PREFIXED if prefixed else ACLResourcePatternType.LITERAL
+    resource = ResourcePattern(ResourceType[kind], name, pattern)
+    return [
+        ACL("User:captiond", "*", ACLOperation[operation], ACLPermissionType.ALLOW, resource)
+        for operation in operations.split()
+    ]
 
 
 def start_secure_broker(folder: Path) -> SecureBroker:

@@ -65,8 +65,6 @@ async def said(engine: VllmEngine, windows: list[FrameSet]) -> list[tuple[str, t
     assert engine.rendering.processes == 1
     return await answers(engine, windows)
 
-    return await answers(engine, windows)
-
 
 @pytest.fixture
 def started(engine: VllmEngine) -> Started:
@@ -124,6 +122,7 @@ async def test_a_renderer_that_is_killed_costs_one_try_of_one_window(
     lost.cancel()
 
 
+@pytest.mark.families  # test_vllm_llava.py starts two devices in each run
 async def test_two_devices_say_what_one_says(said: list[tuple[str, tuple[int, ...]]], windows: list[FrameSet]) -> None:
     async with running(FOLDER, tensor_parallel_size=2) as engine:
         assert await answers(engine, windows[:20]) == said[:20]

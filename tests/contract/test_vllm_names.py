@@ -28,9 +28,11 @@ ATTRIBUTES = {
     "vllm.config.SchedulerConfig": {"max_num_seqs", "max_num_batched_tokens"},
     "vllm.config.VllmConfig": {
         *("model_config", "scheduler_config", "cache_config", "parallel_config", "structured_outputs_config"),
+        "lora_config",
     },
     "vllm.config.ModelConfig": {
         *("is_multimodal_model", "hf_config", "max_model_len", "multimodal_config", "get_diff_sampling_param"),
+        "quantization",
     },
     "vllm.config.structured_outputs.StructuredOutputsConfig": {"reasoning_parser", "reasoning_parser_plugin"},
     "vllm.reasoning.ReasoningParserManager": {
@@ -49,6 +51,9 @@ ATTRIBUTES = {
     "vllm.engine.arg_utils.AsyncEngineArgs": {"create_engine_config", "limit_mm_per_prompt", "mm_encoder_only"},
     "vllm.multimodal.processing.BaseDummyInputsBuilder": {"get_dummy_text"},
     "vllm.engine.arg_utils.EngineArgs": {"enable_lora", "max_lora_rank", "default_mm_loras"},
+    "vllm.lora.peft_helper.PEFTHelper": {"from_local_dir", "validate_legal"},
+    "vllm.model_executor.models.utils.WeightsMapper": {"get_rename_mapper", "map_name"},
+    "vllm.model_executor.models.llava.LlavaForConditionalGeneration": {"hf_to_vllm_mapper", "get_mm_mapping"},
     "vllm.lora.request.LoRARequest": {"lora_name", "lora_int_id", "lora_path"},
     "vllm.multimodal.processing.BaseMultiModalProcessor": {
         *("apply", "info", "dummy_inputs", "_apply_hf_processor", "_get_prompt_updates"),

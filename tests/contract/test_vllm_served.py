@@ -15,6 +15,7 @@ from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.contract import Completion, Engine
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.openai.engine import RemoteEngine
+from daemon.engines.vllm.engine import VllmEngine
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
 from neva.shapes.scenes import random_scene, write_clip
@@ -22,6 +23,9 @@ from testing import tiny_models
 from tests.contract.vllm_engines import MARKS, running, serving
 from tests.corpus.sampling import clip_of
 from tests.corpus.sampling import running as sampling
+from tests.families.registry import BY_MODEL
+from tests.families.started import Started
+from tests.families.suite import FamilyEngineContract, FamilySuite
 from tests.windows_of_noise import noise
 
 pytestmark = MARKS
@@ -80,17 +84,28 @@ async def windows(tmp_path_factory: pytest.TempPathFactory) -> list[FrameSet]:
     return found
 
 
+@dataclass(frozen=True)
+class Here:
+    """A family's model in the engine here."""
+
+    family: Family
+    model: Path
+    engine: VllmEngine
+
+
 @pytest_asyncio.fixture(
     scope="module", loop_scope="module", params=[pytest.param(one, id=one.name, marks=one.marks) for one in FAMILIES]
 )
-async def said(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, windows: list[FrameSet]
-) -> AsyncIterator[Said]:
-    """Ask the engine here, then, after it is gone, the server."""
-    family: Family = request.param
-    model = family.build(tmp_path_factory.mktemp("models"))
+async def here(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Here]:
+    model = request.param.build(tmp_path_factory.mktemp("models"))
     async with running(model) as engine:
-        here = await answers(engine, windows)
+        yield Here(request.param, model, engine)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def said(here: Here, windows: list[FrameSet]) -> Said:
+    """Ask the engine here, then the server."""
+    family, model, answered = here.family, here.model, await answers(here.engine, windows)
     log = logging.getLogger("daemon.engines.openai")
     kept = Kept()
     log.addHandler(kept)
@@ -109,7 +124,7 @@ async def said(
             await images.close()
             log.removeHandler(kept)
             log.setLevel(logging.NOTSET)
-    yield Said(family, here, there, as_images, form, said)
+    return Said(family, answered, there, as_images, form, said)
 
 
 class Kept(logging.Handler):
@@ -128,6 +143,31 @@ async def answers(engine: Engine, windows: list[FrameSet]) -> list[Completion]:
     return list(
         await asyncio.gather(*(engine.describe(one, ASK, f"clip/{i}/{id(engine)}") for i, one in enumerate(windows)))
     )
+
+
+@pytest.fixture
+def engine(here: Here) -> VllmEngine:
+    return here.engine
+
+
+@pytest.fixture
+def started(here: Here) -> Started:
+    return Started(BY_MODEL[here.family.name], here.model, here.engine.planner, here.engine)
+
+
+of_the_first = pytest.mark.parametrize(
+    "here", [pytest.param(FAMILIES[0], id=FAMILIES[0].name)], indirect=True, scope="module"
+)
+
+
+@of_the_first
+class TestServedFamily(FamilySuite):
+    """What every family keeps, of the one that each run starts: its engine is up for its answers."""
+
+
+@of_the_first
+class TestServedModel(FamilyEngineContract):
+    pass
 
 
 async def test_a_window_costs_the_same_tokens(said: Said) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from daemon.engines.model.media_form import offsets_ms
+from daemon.engines.vllm.engine import VllmEngine
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
+from tests.contract.engine_contract import ASK, EngineContract
 from tests.families.started import Started
 from tests.families.table import architecture_of
 from tests.families.windows import ASKED, SHAPES, Shape
+from tests.windows_of_noise import noise
 
 PROMPT = Prompt("Say in detail what happens here, frame by frame.", system="Be brief.", max_tokens=4)
 LONG = Prompt("What is shown?", max_tokens=16, min_tokens=16)
@@ -87,6 +90,24 @@ class FamilySuite:
         done = await asyncio.gather(*(engine.describe(one, LONG, f"clip/{i}/batch") for i, one in enumerate(windows)))
 
         assert [one.output_tokens for one in done] == [LONG.max_tokens] * len(windows)
+
+
+class FamilyEngineContract(EngineContract):
+    """The contract of engines, kept by a family's; an ``engine`` fixture gives it."""
+
+    shape = (4, 56, 84)
+
+    async def test_later_windows_of_a_clip_are_planned_too(self, engine: VllmEngine) -> None:
+        window = noise(4, 56, 56, index=360)  # an hour into a film
+
+        done = await engine.describe(window, ASK, "clip/360/0")
+
+        assert done.prompt_tokens == engine.planner.prompt_tokens(4, 56, 56, ASK)
+
+    async def test_frames_are_scaled_down_only_to_what_the_model_can_use(self, engine: VllmEngine) -> None:
+        largest = engine.planner.max_frame_size
+
+        assert largest is None or 56 <= largest.width <= 512
 
 
 def _windows(started: Started) -> list[FrameSet]:

@@ -6,13 +6,11 @@ import pytest
 import pytest_asyncio
 
 from daemon.engines.vllm.engine import VllmEngine
-from tests.contract.engine_contract import ASK, EngineContract
 from tests.contract.vllm_engines import MARKS
 from tests.families.family import Family
 from tests.families.registry import FAMILIES
 from tests.families.started import Started, starting
-from tests.families.suite import FamilySuite
-from tests.windows_of_noise import noise
+from tests.families.suite import FamilyEngineContract, FamilySuite
 
 pytestmark = MARKS
 
@@ -40,19 +38,5 @@ class TestFamily(FamilySuite):
     pass
 
 
-class TestTinyModels(EngineContract):
-    shape = (4, 56, 84)
-
-
-async def test_later_windows_of_a_clip_are_planned_too(engine: VllmEngine) -> None:
-    window = noise(4, 56, 56, index=360)  # an hour into a film
-
-    done = await engine.describe(window, ASK, "clip/360/0")
-
-    assert done.prompt_tokens == engine.planner.prompt_tokens(4, 56, 56, ASK)
-
-
-async def test_frames_are_scaled_down_only_to_what_the_model_can_use(engine: VllmEngine) -> None:
-    largest = engine.planner.max_frame_size
-
-    assert largest is None or 56 <= largest.width <= 512
+class TestTinyModels(FamilyEngineContract):
+    pass

@@ -112,6 +112,15 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     secured.broker.kill()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def garbage_of_this_module_alone() -> Iterator[None]:
+    """Leave out of each test's collection what was loaded before: where vLLM was, looking through it takes a second."""
+    _collect_quietly()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def end_watches() -> Iterator[None]:
     """End the readers that the test left, and collect what kafka-python left within the test that left it, and then."""
@@ -119,6 +128,10 @@ def end_watches() -> Iterator[None]:
     yield
     gc.enable()
     Watch.close_all()
+    _collect_quietly()
+
+
+def _collect_quietly() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
 from testing.kafka.broker import Broker
 from testing.kafka.secure_broker import USERS, SecureBroker
 from testing.load import WINDOWS_EACH, write_load_clip
@@ -19,13 +20,9 @@ RIGHT |= {"output": "own-captions"}
 @pytest.fixture(scope="module")
 def own(secure: SecureBroker) -> SecureBroker:
     """The secure broker, with topics and rights of these tests' own."""
-    at = ["--bootstrap-server", secure.broker.bootstrap]
-    for topic in ("own-clips", "own-captions", "own-captions.rejected", "others"):
-        secure.broker.tool("TopicCommand", *at, "--create", "--topic", topic)
-    allow = [*at, "--add", "--allow-principal", "User:captiond", "--resource-pattern-type", "prefixed"]
-    rights = ["--operation", "READ", "--operation", "WRITE", "--operation", "DESCRIBE"]
-    secure.broker.command("org.apache.kafka.tools.AclCommand", *allow, *rights, "--topic", "own-")
-    secure.broker.command("org.apache.kafka.tools.AclCommand", *allow, *rights[:2], "--group", "own-")
+    secure.make_topics("own-clips", "own-captions", "own-captions.rejected", "others")
+    secure.allow("READ WRITE DESCRIBE", "TOPIC", "own-", prefixed=True)
+    secure.allow("READ", "GROUP", "own-", prefixed=True)
     return secure
 
 
@@ -111,8 +108,10 @@ def test_a_pattern_that_fits_nothing_is_said(bootstrap: str, name: str, tmp_path
 
 def test_a_broker_that_is_down_at_the_start_is_said_and_waited_for(own_broker: Broker, tmp_path: Path) -> None:
     own_broker.start()
-    for topic in ("in", "out", "out.rejected"):
-        own_broker.tool("TopicCommand", "--bootstrap-server", own_broker.bootstrap, "--create", "--topic", topic)
+    admin = KafkaAdminClient(bootstrap_servers=own_broker.bootstrap, request_timeout_ms=30_000)
+    admin.create_topics([NewTopic(topic, 1, 1) for topic in ("in", "out", "out.rejected")])
+    admin.wait_for_topics(["in", "out", "out.rejected"])
+    admin.close()
     own_broker.stop()
     daemon = Daemon(
         tmp_path, {"clips": kafka_source(own_broker.bootstrap, "in")}, kafka_sink(own_broker.bootstrap, "out")

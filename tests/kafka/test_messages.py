@@ -5,6 +5,7 @@ import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,8 +136,10 @@ def test_kafkas_own_consumer_agrees_about_what_is_committed(
         return sorted(line for line in printed.splitlines() if line.startswith("{"))  # it logs beside what it reads
 
     records = read_all(bootstrap, output)
-    assert said("read_committed") == sorted(record.value.decode() for record in records)
-    assert len(said("read_uncommitted")) == len(records) + 2
+    with ThreadPoolExecutor() as at_once:  # each waits for seconds whether more comes
+        committed, uncommitted = at_once.map(said, ("read_committed", "read_uncommitted"))
+    assert committed == sorted(record.value.decode() for record in records)
+    assert len(uncommitted) == len(records) + 2
     assert sorted(windows_of(records).values()) == [list(range(WINDOWS_EACH))] * 10
 
 

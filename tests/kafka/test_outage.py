@@ -164,11 +164,9 @@ async def test_no_rights_on_topic_and_group_are_named(secure: SecureBroker, tmp_
     bootstrap = secure.broker.bootstrap
     topics = Topics(bootstrap, tmp_path, "app-clips", "app-out").make()
     Topics(bootstrap, tmp_path, "forbidden", "forbidden-out").make()
-    acl = ["--bootstrap-server", bootstrap, "--add", "--allow-principal", "User:captiond"]
-    prefixed = ["--resource-pattern-type", "prefixed"]
-    secure.broker.tool("AclCommand", *acl, "--operation", "READ", "--operation", "WRITE", *prefixed, "--topic", "app-")
-    secure.broker.tool("AclCommand", *acl, "--operation", "READ", *prefixed, "--group", "app-")
-    secure.broker.tool("AclCommand", *acl, "--operation", "ALL", *prefixed, "--transactional-id", "captiond.app-")
+    secure.allow("READ WRITE", "TOPIC", "app-", prefixed=True)
+    secure.allow("READ", "GROUP", "app-", prefixed=True)
+    secure.allow("ALL", "TRANSACTIONAL_ID", "captiond.app-", prefixed=True)
     topics.produce([b"clip"])
     login = {
         "security_protocol": "SASL_SSL",

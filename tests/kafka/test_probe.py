@@ -125,11 +125,8 @@ def test_a_client_that_reaches_nothing_leaves_no_thread_and_no_socket_behind() -
 
 
 def test_missing_and_forbidden_topics_are_told_apart(secure: SecureBroker) -> None:
-    allow = ["--bootstrap-server", secure.broker.bootstrap, "--add", "--allow-principal", "User:captiond"]
-    for topic in ("seen-in", "private"):
-        secure.broker.tool("TopicCommand", "--bootstrap-server", secure.broker.bootstrap, "--create", "--topic", topic)
-    acl = ["--operation", "READ", "--operation", "DESCRIBE", "--resource-pattern-type", "prefixed", "--topic", "seen-"]
-    secure.broker.command("org.apache.kafka.tools.AclCommand", *allow, *acl)
+    secure.make_topics("seen-in", "private")
+    secure.allow("READ DESCRIBE", "TOPIC", "seen-", prefixed=True)
     settings = secured(secure)
 
     assert check_topics(settings, ["seen-in"], "READ", path="sources.a") == {"seen-in": 1}

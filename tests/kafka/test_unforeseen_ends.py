@@ -17,12 +17,14 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 CLIPS = 6
 MORE = "limits: {max_clips_in_flight: 4}\nstate_dir: state\n"
+# a killed member is waited for until its session is over, before each start but the first
+SHORT_SESSION = ", consumer: {session_timeout_ms: 4000, heartbeat_interval_ms: 1000}"
 
 
 def daemon_over(topics: Topics, folder: Path, transactional: bool) -> Daemon:
     return Daemon(
         folder,
-        {"clips": kafka_source(topics.bootstrap, topics.clips)},
+        {"clips": kafka_source(topics.bootstrap, topics.clips, SHORT_SESSION)},
         kafka_sink(topics.bootstrap, topics.captions),
         more=MORE,
         delivery="transactional" if transactional else "at_least_once",

@@ -89,8 +89,8 @@ async def test_a_record_has_nevas_keys_in_nevas_order(desk: Desk) -> None:
     assert record["full_text"].endswith(f"USER: Can you describe the scene?<video> ASSISTANT: {record['pred_answer']}")
     assert (record["model_id"], record["answer_id"], record["metadata"]) == ("bundled", 0, {})
     assert shown == [
-        f"------------- PROMPT 1 of 1 ------------ \n{record['full_text']}\n\n"
-        f"CLEAN RESPONSE: {record['pred_answer']}\n{'-' * 44}\n"
+        f"------------- PROMPT 0 of 1 ------------ \n{record['full_text']}\n\n"
+        f"CLEAN RESPONSE: {record['pred_answer']}\n{'-' * 45}\n"
     ]
 
 
@@ -130,7 +130,7 @@ async def test_the_order_is_the_prompts_whatever_is_done_first(desk: Desk) -> No
     _, shown = await desk.run("inference.insert_media_token=right", f"+engine.script={script}", "+engine.delay_ms=30")
 
     assert [record["question_id"] for record in desk.records()] == list(range(6))
-    assert [text.split()[2] for text in shown] == ["1", "2", "3", "4", "5", "6"]
+    assert [text.split()[2] for text in shown] == ["0", "1", "2", "3", "4", "5"]
 
 
 async def test_frames_are_the_checkpoints_or_the_command_lines(desk: Desk) -> None:
@@ -247,4 +247,4 @@ async def test_images_are_asked_about_too(desk: Desk) -> None:
     (record,) = desk.records()
     assert code is ExitCode.CLEAN
     assert record["pred_answer"].startswith("Window 0 shows 1 frames of 32 x 32, mean colour #c80a0a")
-    assert "USER: What colour?<image> ASSISTANT:" in record["full_text"]
+    assert "USER: What colour?<image>\n ASSISTANT:" in record["full_text"]

@@ -19,6 +19,7 @@ from daemon.engines.fake import FakeEngine, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.pipeline import Pipeline
 from daemon.prompts.prompt import Prompt
+from daemon.slots import PUBLISHING
 from daemon.telemetry.metrics import Metrics
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from testing.load import WINDOWS_EACH, write_load_clip
@@ -263,7 +264,7 @@ async def test_a_full_pipeline_asks_for_no_more(video: bytes) -> None:
         await work
 
     assert in_flight == 3
-    assert asked == 3 * WINDOWS_EACH
+    assert asked <= (1 + PUBLISHING) * 3 * WINDOWS_EACH  # those that only wait for the sink have lent their slots
     assert inbox.unfinished == []
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from connectors.contract import Clip
 from connectors.media.file import FileMedia
@@ -86,3 +87,32 @@ async def test_decords_own_reader_agrees_on_length_and_pixels(tmp_path: Path) ->
 
     assert numbers == [0, 4, 8, 12, 16, 20, 24, 29]
     assert np.abs(theirs.astype(int) - ours.frames.astype(int)).mean() <= MEAN_TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif"])
+async def test_an_image_is_read_whatever_the_decoder(tmp_path: Path, kind: str) -> None:
+    picture = tmp_path / f"picture.{kind}"
+    Image.fromarray(np.full((48, 64, 3), (200, 40, 90), np.uint8)).save(picture)
+    media = MediaSettings.model_validate({"media_type": "image"})
+
+    by_av, by_decord = [await shown(picture, media, decoder) for decoder in ("av", "decord")]
+
+    assert by_decord.frames.shape == (1, 48, 64, 3)
+    np.testing.assert_array_equal(by_decord.frames, by_av.frames)
+
+
+@pytest.mark.parametrize("decoder", ["av", "decord"])
+def test_training_reads_clips_and_images_by_either_decoder(tmp_path: Path, decoder: str) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("decord")
+    from neva.training.media import read_frames
+
+    write_clip(tmp_path / "clip.mp4", 30)
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "picture.jpg")
+    video, image = MediaSettings(num_frames=4), MediaSettings.model_validate({"media_type": "image"})
+
+    clip = read_frames(FileMedia.received(tmp_path, ("clip.mp4",), 2**30), video, decoder)
+    picture = read_frames(FileMedia.received(tmp_path, ("picture.jpg",), 2**30), image, decoder)
+
+    assert (len(clip), picture.shape) == (4, (1, 48, 64, 3))
+    assert clip.std() > 0

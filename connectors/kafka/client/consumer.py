@@ -1,12 +1,14 @@
 """kafka-python's consumer as captiond uses it: one round of polling at a time, and never a wait without a limit."""
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from kafka import KafkaConsumer
 from kafka import errors as kafka_errors
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.future import Future
 from kafka.protocol.consumer import IsolationLevel
 from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata, TopicPartition
@@ -55,6 +57,15 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     """kafka-python's consumer, with what it does not tell in public."""
 
     partition_faults: PartitionFaults | None = None
+    _alarm: Future | None = None  # what a poll waits for beside its fetches
+    _is_woken = False
+
+    def wake(self) -> None:
+        """Let the poll that waits now return, or else the next one. To be called from any thread."""
+        self._is_woken = True
+        if (alarm := self._alarm) is not None:
+            with suppress(Exception):  # the client was closed, or its own thread ended: its next call says so
+                self._net.call_soon_threadsafe(_ring(alarm))
 
     def poll_once(self, wait_s: float, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Poll for one round, at most ``wait_s``.
@@ -65,12 +76,27 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         Records that came for a partition while it was paused are kept aside. kafka-python 3.0.12 takes them up again
         only while it holds nothing else, and counts what is used up as something: the partition would then stand still
         for ever.
+
+        A poll waits for the first answer to a fetch, and one of those that it waits for is :meth:`wake`.
         """
         resume_loops(self)
         self._fetcher._next_partition_records = self._fetcher._next_partition_records or None
-        with positions_kept(self):
-            polled: dict[TopicPartition, list[ConsumerRecord]] = self._poll_once(Timer(int(wait_s * 1000)), max_records)
+        with positions_kept(self), self._waiting_for_alarm():
+            timer = Timer(0 if self._is_woken else int(wait_s * 1000))
+            polled: dict[TopicPartition, list[ConsumerRecord]] = self._poll_once(timer, max_records)
         return polled
+
+    @contextmanager
+    def _waiting_for_alarm(self) -> Iterator[None]:
+        """Let a poll wait for :meth:`wake` too: the client's own threads change what it waits for only meanwhile."""
+        self._alarm = alarm = Future()
+        self._fetcher._fetch_futures.append(alarm)
+        try:
+            yield
+        finally:
+            self._alarm, self._is_woken = None, False
+            with suppress(ValueError):  # the client forgets what is done by itself
+                self._fetcher._fetch_futures.remove(alarm)
 
     def is_reachable(self) -> bool:
         """Tell whether the group's coordinator is known; the heartbeats forget it when it does not answer."""
@@ -157,6 +183,11 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         if any(self._cluster.topic_id(found.name) != found.topic_id for found in answer.topics):
             self._cluster.request_update()
         return {found.name: _printed(found.topic_id) for found in answer.topics if not found.error_code}
+
+
+async def _ring(alarm: Future) -> None:
+    if not alarm.is_done:
+        alarm.success(None)
 
 
 def _printed(topic_id: Any) -> str:

@@ -8,7 +8,8 @@ touches a ledger happens here, in this order, over and over:
 2. Assigned partitions: their position is read, and only then are they unpaused.
 3. Partitions are paused while there is no room, and unpaused when there is.
 4. Poll, and deliver the new clips.
-5. All that is ready is committed together, at most once in a commit interval.
+5. All that is ready is committed together, at most once in a commit interval; at once where every clip in flight waits
+   for it, for then nothing comes that could share the commit.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 class ConsumerThread:
     """Runs the loop above in a thread of its own.
 
-    The event loop only adds to ``queue`` and calls :meth:`close`; ``deliver`` is called in the event loop, with None
+    The event loop only calls :meth:`add` and :meth:`close`; ``deliver`` is called in the event loop, with None
     after the last clip.
     """
 
@@ -88,7 +89,8 @@ class ConsumerThread:
         self._is_subscribed = False
         self._unanswered_since_s: float | None = None  # the first of the commits in a row without an answer
         self._group_changes = False  # since a commit was refused for it, until one is not
-        self._commit_at_s = self._place_at_s = 0.0
+        self._commit_at_s = self._retry_at_s = self._place_at_s = 0.0
+        self._consumer: Consumer | None = None
         self._thread = threading.Thread(target=self._run, name=f"kafka {name}", daemon=True)
 
     @property
@@ -113,6 +115,16 @@ class ConsumerThread:
         """Start the thread: it connects, and joins the group."""
         self._thread.start()
 
+    def add(self, pending: PendingCommit) -> None:
+        """Put a pending commit in line, and wake the thread where it is to commit sooner than it thought."""
+        self.queue.add(pending)
+        if self._consumer is not None and (len(self.queue) == 1 or self._all_wait()):
+            self._consumer.wake()
+
+    def _all_wait(self) -> bool:
+        """Whether every clip in flight waits for the next commit."""
+        return len(self.queue) >= self.fetcher.partitions.clips_in_flight
+
     def close(self) -> None:
         """Ask the thread to commit what is ready and to leave the group; ``ended`` is set when it did."""
         self.fetcher.draining = True
@@ -123,7 +135,7 @@ class ConsumerThread:
     def _run(self) -> None:
         consumer: Consumer | None = None
         try:
-            consumer = self._join()
+            self._consumer = consumer = self._join()
             while consumer is not None and not self._closing.is_set():
                 self._turn(consumer)
         except ConfigurationError as error:
@@ -167,8 +179,14 @@ class ConsumerThread:
             if not self._group_changes:
                 log.info("Source %s: the group is changing (%s).", self.name, moved)
             self._group_changes = True
+            self._retry_at_s = time.monotonic() + self._interval_s
         except KafkaFault as fault:
-            self._commit_at_s = time.monotonic() + self._outage.failed(fault)
+            self._retry_at_s = time.monotonic() + self._outage.failed(fault)
+
+    def _due_s(self) -> float:
+        """Return when the next commit is due."""
+        goes_now = self._all_wait() and not self.queue.is_in_doubt
+        return self._retry_at_s if goes_now else max(self._commit_at_s, self._retry_at_s)
 
     def _commit(self, consumer: Consumer) -> None:
         """Commit all that is ready, when it is time."""
@@ -176,7 +194,7 @@ class ConsumerThread:
             self._unanswered_since_s = None
             return
         now_s = time.monotonic()
-        if now_s < self._commit_at_s:
+        if now_s < self._due_s():
             return
         self._commit_at_s = now_s + self._interval_s
         self._unanswered_since_s = self._unanswered_since_s or now_s
@@ -217,7 +235,7 @@ class ConsumerThread:
     def _poll(self, consumer: Consumer) -> None:
         wait_s = self._interval_s
         if len(self.queue):
-            wait_s = min(max(self._commit_at_s - time.monotonic(), 0.0), wait_s)
+            wait_s = min(max(self._due_s() - time.monotonic(), 0.0), wait_s)
         deliveries: list[Delivery | None] = []
         for taken in self.fetcher.poll(consumer, wait_s):
             if isinstance(taken, PendingCommit):

@@ -1,6 +1,7 @@
 """The writers of a clip's frames: PyAV's, on a graphics card where that can, decord's, and a picture's."""
 
 import gc
+import os
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from daemon.decoding.child.pictures.assembly import PictureWriter
 from daemon.decoding.child.pictures.heif import read_heif
 from daemon.decoding.child.pixels import Converter
 from daemon.decoding.child.pyav import new_scaler
-from daemon.decoding.media import MediaLimits
+from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_image
 from daemon.decoding.packet_index import PacketIndex
 from daemon.frame_look import ON_DEVICE, FrameSize, Look
 
@@ -103,14 +104,14 @@ def writer_of(
     decoder: str = "av",
     own_size: FrameSize | None = None,
 ) -> FrameWriter:
-    """Return what writes a clip's frames; pictures of several items are put together, whatever the decoder.
+    """Return what writes a clip's frames; pictures go through PyAV whatever the decoder, for decord knows none.
 
     ``own_size`` is that of the clip's frames: :class:`daemon.decoding.child.pixels.Converter` says what for.
     """
     picture = read_heif(descriptor)
     if picture is not None:
         return PictureWriter(descriptor, picture, limits, look or Look(), own_size)
-    if decoder == "decord":
+    if decoder == "decord" and not is_image(os.pread(descriptor, HEAD_BYTES, 0)):
         from daemon.decoding.child.decord import DecordWriter
 
         return DecordWriter(descriptor, index, limits)

@@ -10,6 +10,7 @@ from typing import Any
 from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.model.bundled import BUNDLED, bundled_model
+from daemon.engines.model.lora_adapter import read_adapter
 from daemon.engines.model.weights import check_weights, stored_dtype
 
 _READ_FROM_THE_FOLDER = ("auto", "hf", "safetensors")  # vLLM's load formats that read the folder's plain files
@@ -22,13 +23,18 @@ _EXECUTORS_HERE = (None, "mp", "uni")
 
 
 def resolve_model(settings: VllmSettings, *, weights: bool = True) -> tuple[str, str]:
-    """Return where the model is (a folder, or a name for the hub) and what messages call it.
+    """Return where the model is (a folder, or a name for the hub) and what messages call it, with its adapter.
 
     Without ``weights`` a folder of its configuration and processor is enough.
 
     Raises:
         ConfigurationError: none is named, or the folder has no model in it.
     """
+    model, name = _resolve(settings, weights=weights)
+    return model, name if settings.adapter is None else f"{name}+{settings.adapter.name}"
+
+
+def _resolve(settings: VllmSettings, *, weights: bool) -> tuple[str, str]:
     if settings.model is None:
         raise ConfigurationError("no model is named: a folder, a Hugging Face name, or bundled", path="engine.model")
     if settings.model == BUNDLED:
@@ -214,6 +220,8 @@ def check_structure(settings: VllmSettings, *, weights: bool = True) -> None:
     """
     model, _ = resolve_model(settings, weights=weights)
     check_devices(settings)
+    if settings.adapter is not None:
+        read_adapter(settings.adapter)
     config = local_config(model)
     if config is not None:
         load_format = settings.args.get("load_format", settings.args.get("load-format", "auto"))

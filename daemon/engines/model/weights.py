@@ -42,6 +42,19 @@ def check_weights(folder: Path) -> None:
         _checked(path, _check_safetensors if path.suffix == ".safetensors" else _check_pickle)
 
 
+def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor in a folder's safetensors, by the heads of the files."""
+    index = folder / "model.safetensors.index.json"
+    files = _shards(index) if index.is_file() else sorted(folder.glob("*.safetensors"))
+    heads = [_checked(path, _head)[0] for path in files]
+    return {
+        name: tuple(entry["shape"])
+        for head in heads
+        for name, entry in head.items()
+        if isinstance(entry, dict) and isinstance(entry.get("shape"), list)
+    }
+
+
 def stored_dtype(folder: Path) -> str | None:
     """Return the type of the first tensor in a folder's weights, by the head of the file; None where there is none."""
     for path in sorted(folder.glob("*.safetensors")):

@@ -14,7 +14,7 @@ from daemon.engines.model.token_planner import EncoderBudget, ModelTokenPlanner
 from daemon.engines.model.video_resize import VideoResize
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm import library
-from daemon.engines.vllm.adapters import check_adapter, own_adapter
+from daemon.engines.vllm.adapters import check_adapter, check_given, given_adapter, own_adapter
 from daemon.engines.vllm.answers import AnswerReader
 from daemon.engines.vllm.args import check_types, checked_args, engine_args, media_limits, set_environment
 from daemon.engines.vllm.budget import choose_budget
@@ -60,12 +60,13 @@ def load_model(
     checks.check_structure(settings, weights=weights)
     config = checks.local_config(model)
     set_environment(local_model=config is not None, debug=debug)
-    arguments = own_adapter(model, config) | engine_args(
-        settings, model, dtype=checks.resolve_dtype(settings, model, config)
-    )
+    own = own_adapter(model, config)
+    arguments = own | given_adapter(settings, own)
+    arguments |= engine_args(settings, model, dtype=checks.resolve_dtype(settings, model, config))
     check_types(settings.args, library.argument_class())
     with as_configuration_error("engine"):
         configuration = library.configuration_of(arguments)
+        check_given(settings, model, configuration)
         planner, supported = _planner(settings, arguments, configuration.model_config, max_frames)
         limits = media_limits(planner.form.modality, max_frames, planner.max_frame_size)
         if planner.form.modality == "video" and library.sees_videos_as_images(configuration.model_config):

@@ -66,6 +66,7 @@ class Bench:
             f"model.data.data_path={self._data / 'data.json'}",
             f"model.data.video_folder={self._data / 'clips'}",
             "model.data.num_frames=4",
+            "model.optim.sched.warmup_steps=1",
             *overrides,
         ]
 

@@ -151,14 +151,16 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:
     np.testing.assert_allclose(bench.losses("cut"), bench.losses("whole"), rtol=1e-5)
 
 
-def test_two_processes_share_the_batch_and_learn_the_same(bench: Bench) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_share_the_batch_and_learn_the_same(bench: Bench, strategy: str) -> None:
     shared = ["model.global_batch_size=4", "model.data.dataloader_type=single"]
     bench.train(bench.fresh("one", *shared))
-    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes=2", f"--main_process_port={free_port()}", "-m")
+    accelerate = ("accelerate.commands.launch", "--cpu", "--num_processes=2", f"--main_process_port={free_port()}")
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    launcher = (*(accelerate if strategy == "ddp" else torchrun), "-m")
+    arguments = bench.fresh("two", *shared, f"trainer.strategy={strategy}")
 
-    done = subprocess.run(
-        command(bench.fresh("two", *shared), launcher), cwd=ROOT, env=environment(), capture_output=True, text=True
-    )
+    done = subprocess.run(command(arguments, launcher), cwd=ROOT, env=environment(), capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count(f"pretrain {STEPS}/{STEPS}") == 1  # one of the two speaks

@@ -1,8 +1,9 @@
 """Slots are bounded, fair between sources, and a suspect is alone."""
 
 import asyncio
+from contextlib import ExitStack
 
-from daemon.slots import FairSlots
+from daemon.slots import PUBLISHING, FairSlots
 
 
 async def _turns() -> None:
@@ -77,3 +78,29 @@ async def test_a_cancelled_wait_gives_its_turn_away() -> None:
 
     assert second.done()
     assert slots.in_flight == 1
+
+
+async def test_a_clip_whose_end_is_made_durable_lends_its_slot_and_no_more_than_a_bound_do() -> None:
+    slots = FairSlots(1, 1)
+    with ExitStack() as waiting:
+        for _ in range(PUBLISHING):
+            await slots.acquire("a")
+            waiting.enter_context(slots.publishing("a"))
+        await slots.acquire("a")
+        with slots.publishing("a"):
+            assert slots.in_flight == 1  # one more lends nothing
+        slots.release("a")
+
+        alone = asyncio.create_task(slots.acquire("a", alone=True))
+        await asyncio.sleep(0)
+        assert not alone.done()  # what is published is still in flight
+
+    for _ in range(PUBLISHING):
+        slots.release("a")
+    await alone
+    with slots.publishing("a"):
+        other = asyncio.create_task(slots.acquire("a"))
+        await asyncio.sleep(0)
+        assert not other.done()  # who is alone lends nothing
+    slots.release("a")
+    await other

@@ -1,4 +1,4 @@
-"""Every template to the byte, against texts written out by hand from NeMo's own."""
+"""Every template to the byte, against NeMo's own texts (v2.0.0, by tests/neva/against_nemo.py)."""
 
 import pytest
 
@@ -35,8 +35,9 @@ SINGLE |= {"nv_steerlm": SINGLE["nvgpt"], "vicuna_v1": SINGLE["v1"]}
 TALK = [Turn("One?<video>", "First."), Turn("Two?", "Second."), Turn("Three?")]
 MULTI = {
     "nvgpt": (
-        f"<extra_id_0>System\n{CHAT}\n\n<extra_id_1>User\nOne?<video>\n<extra_id_1>Assistant\nFirst.\n<extra_id_1>"
-        f"User\nTwo?\n<extra_id_1>Assistant\nSecond.\n<extra_id_1>"
+        f"<extra_id_0>System\n{CHAT}\n\n<extra_id_1>User\nOne?<video>\n<extra_id_1>Assistant\n"
+        f"<extra_id_2>{LABEL}\nFirst.\n<extra_id_1>"
+        f"User\nTwo?\n<extra_id_1>Assistant\n<extra_id_2>{LABEL}\nSecond.\n<extra_id_1>"
         f"User\nThree?\n<extra_id_1>Assistant\n<extra_id_2>{LABEL}\n"
     ),
     "nv_dpo": (
@@ -96,7 +97,7 @@ def test_answers_and_their_ends_are_learned(name: str) -> None:
         "nv_dpo": "\n<extra_id_1>",
         "llama_2": " <extra_id_7>",
         "llama_3": "<|eot_id|>",
-        "yi_34b": "<|im_end|>",
+        "yi_34b": "<|im_end|>\n",
     }
     assert all(text.endswith("." + ends.get(name, "<extra_id_7>")) for text in learned)
 
@@ -109,6 +110,67 @@ def test_a_turns_label_is_not_learned() -> None:
         "A\n<extra_id_1>",
     ]
     assert [piece.learned for piece in pieces] == [False, False, True]
+
+
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"nvgpt", "nv_steerlm", "nv_dpo"}))
+def test_other_families_have_no_labels(name: str) -> None:
+    assert conversation(name, [Turn("Q", "A", label="quality:3")]) == conversation(name, [Turn("Q", "A")])
+
+
+# NeMo v2.0.0: the ends of what its preprocess_* functions make of an empty first answer, of an empty last one, and of
+# white space, with one token a character
+NEMO_ENDS = {
+    "nv_dpo": (
+        "User\nOne?\n<extra_id_1>Assistant\nUser\nTwo?\n<extra_id_1>Assistant\nSecond.\n<extra_id_1>",
+        "First.\n<extra_id_1>User\nTwo?\n<extra_id_1>Assistant\n",
+        "User\n One? \n\n<extra_id_1>Assistant\n First. \n\n<extra_id_1>"
+        "User\n\tTwo?\n\n<extra_id_1>Assistant\n\nSecond.\n\n<extra_id_1>",
+    ),
+    "v1": (
+        " USER: One? ASSISTANT:USER: Two? ASSISTANT: Second.<extra_id_7>",
+        " USER: One? ASSISTANT: First.<extra_id_7> USER: Two? ASSISTANT:",
+        " USER:  One? \n ASSISTANT:  First. \n<extra_id_7> USER: \tTwo?\n ASSISTANT: \nSecond.\n<extra_id_7>",
+    ),
+    "llama_2": (
+        "One? [/INST]<extra_id_6> [INST] Two? [/INST] Second. <extra_id_7>",
+        "One? [/INST] First. <extra_id_7><extra_id_6> [INST] Two? [/INST]",
+        " One? \n [/INST]  First. \n <extra_id_7><extra_id_6> [INST] \tTwo?\n [/INST] \nSecond.\n <extra_id_7>",
+    ),
+    "mistral": (
+        "<extra_id_6> [INST] One? [/INST] [INST] Two? [/INST]Second.<extra_id_7>",
+        "<extra_id_6> [INST] One? [/INST]First.<extra_id_7> [INST] Two? [/INST]",
+        "<extra_id_6> [INST]  One? \n [/INST] First. \n<extra_id_7> [INST] \tTwo?\n [/INST]\nSecond.\n<extra_id_7>",
+    ),
+    "llama_3": (
+        "One?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n<|start_header_id|>user<|end_header_id|>\n\n"
+        "Two?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nSecond.<|eot_id|>",
+        "First.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nTwo?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|end_header_id|>\n\n First. \n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n\tTwo?\n<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n\nSecond.\n<|eot_id|>",
+    ),
+    "yi_34b": (
+        "<|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n<|im_end|>"
+        "<|im_start|>user\nTwo?<|im_end|>\n<|im_start|>assistant\nSecond.<|im_end|>",
+        "<|im_start|>assistant\nFirst.<|im_end|>\n<|im_start|>user\nTwo?<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nOne?<|im_end|>\n<|im_start|>assistant\n First. \n<|im_end|>\n"
+        "<|im_start|>user\nTwo?<|im_end|>\n<|im_start|>assistant\n\nSecond.\n<|im_end|>",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEMO_ENDS)
+def test_empty_answers_and_white_space_are_nemos(name: str) -> None:
+    first, last, white = NEMO_ENDS[name]
+
+    assert conversation(name, [Turn("One?", ""), Turn("Two?", "Second.")]).endswith(first)
+    assert conversation(name, [Turn("One?", "First."), Turn("Two?", "")]).endswith(last)
+    assert conversation(name, [Turn(" One? \n", " First. \n"), Turn("\tTwo?\n", "\nSecond.\n")]).endswith(white)
+    assert not segments(name, [Turn("One?", "First."), Turn("Two?", "")])[-1].learned
+
+
+def test_a_text_of_pretraining_without_media_keeps_its_question() -> None:
+    assert conversation("plain", [Turn(" One? \n", " First. \n")]) == " One? \n First. \n\n"
 
 
 def test_plain_keeps_the_bare_media_token_of_a_question() -> None:

@@ -58,7 +58,7 @@ def test_names_in_the_vocabularies() -> None:
         ("Describe.", "left", False, "<video>Describe."),
         ("Describe.", "right", False, "Describe.<video>"),
         ("Describe.", "left", True, "<video> \nDescribe."),
-        ("Describe.", "right", True, "Describe. \n<video>"),
+        ("Describe.", "right", True, "Describe.<video> \n"),
         ("Describe.\n<video>", None, False, "Describe.\n<video>"),
         ("Describe.\n<video>", None, True, "Describe.\n<video>"),
     ],

@@ -5,7 +5,6 @@ change between releases, so ``tests/contract/test_vllm_names.py`` looks each of 
 """
 
 from daemon.engines.vllm.library.configuration import (
-    adapter_of,
     argument_class,
     configuration_of,
     encoder_budget,
@@ -16,6 +15,7 @@ from daemon.engines.vllm.library.configuration import (
     sees_videos_as_images,
     tower_fits,
 )
+from daemon.engines.vllm.library.lora import adapter_of, check_lora, lora_modules, weight_names, without_lora
 from daemon.engines.vllm.library.processor import (
     chat_template_of,
     counter,
@@ -36,6 +36,7 @@ __all__ = [
     "adapter_of",
     "argument_class",
     "chat_template_of",
+    "check_lora",
     "configuration_of",
     "counter",
     "decoded",
@@ -48,6 +49,7 @@ __all__ = [
     "items_found",
     "launch",
     "logging_config",
+    "lora_modules",
     "packed_configuration",
     "placeholder_text",
     "processor_of",
@@ -66,4 +68,6 @@ __all__ = [
     "translated",
     "video_settings",
     "vision_counter",
+    "weight_names",
+    "without_lora",
 ]

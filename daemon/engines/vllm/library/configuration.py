@@ -125,13 +125,3 @@ def sees_videos_as_images(model_config: Any) -> bool:
     source = inspect.getsource(get_model_cls(model_config).__init__)
     kept_for = re.findall(r'_mark_tower_model\(\s*\w+,\s*(\{[^}]*\}|"\w+")', source)
     return any('"image"' in one for one in kept_for) and not any('"video"' in one for one in kept_for)
-
-
-def adapter_of(arguments: Mapping[str, Any], modality: str) -> Any:
-    """Return the ``LoRARequest`` for requests with such media, numbered as vLLM does; None without an adapter."""
-    from vllm.lora.request import LoRARequest
-
-    adapters = arguments.get("default_mm_loras") or {}
-    if modality not in adapters:
-        return None
-    return LoRARequest(modality, sorted(adapters).index(modality) + 1, adapters[modality])

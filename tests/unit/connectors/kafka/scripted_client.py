@@ -119,6 +119,9 @@ class ScriptedConsumer:
             time.sleep(min(wait_s, IDLE_S))
         return polled
 
+    def wake(self) -> None:
+        """Nothing waits here."""
+
     def change(self, kind: str, partitions: set[TopicPartition]) -> None:
         """Let the group give or take partitions; the listener hears of it as from the client."""
         self.happened.append(kind)

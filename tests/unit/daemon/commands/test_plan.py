@@ -1,10 +1,16 @@
 """``captiond plan``: what was mended in a clip's times is said, and when its first frame is shown."""
 
+import io
 import json
+import time
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from daemon import __main__ as command_line
+from daemon.commands import plan as command
+from daemon.engines.fake import FakeTokenPlanner
 from tests.field.reading import INPUTS
 
 
@@ -54,6 +60,36 @@ def test_each_window_has_its_size_and_its_tokens(
         assert window["vision_tokens"] == window["unbounded_vision_tokens"] == 16 * len(window["frames"])
     table = plan_of("a08_mp4_video_starts_late.mp4", "table", monkeypatch, capsys, *bound)
     assert f"{row['windows'][0]['width']} x {row['windows'][0]['height']}" in table
+
+
+def test_without_tokens_no_model_is_asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def asked(_: Any) -> Any:
+        raise AssertionError("the model's processor was asked")
+
+    monkeypatch.setattr(command, "build_token_planner", asked)
+
+    row = json.loads(plan_of("a08_mp4_video_starts_late.mp4", "json", monkeypatch, capsys, "--no-tokens"))
+
+    assert [window["prompt_tokens"] for window in row["windows"]] == [None] * len(row["windows"]) != []
+
+
+def test_a_terminal_shows_windows_while_tokens_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = io.StringIO()
+
+    def slow(_: Any) -> FakeTokenPlanner:
+        while "Tokens are counted as soon as" not in screen.getvalue():
+            time.sleep(0.01)
+        assert "of frames" in screen.getvalue()
+        return FakeTokenPlanner()
+
+    monkeypatch.setattr(command, "build_token_planner", slow)
+    monkeypatch.setattr(command, "Console", lambda: Console(file=screen, force_terminal=True, width=150))
+
+    plan_of("a08_mp4_video_starts_late.mp4", "table", monkeypatch, capsys)
+
+    assert screen.getvalue().count("The first frame is shown at 5.000 s of the container's clock.") >= 2
 
 
 @pytest.mark.timeout(60)

@@ -14,7 +14,7 @@ from PIL import Image
 from daemon.commands.sample import picture_folders
 from daemon.windows import NS_PER_S
 from testing.repository import ROOT
-from tests.corpus.clips import READABLE, make
+from tests.corpus.clips import READABLE, Truth, make
 from tests.corpus.painted import read
 
 
@@ -41,18 +41,28 @@ def test_each_clip_has_a_folder_of_its_own(clips: list[str], folders: list[str])
     assert picture_folders([Path(clip) for clip in clips], Path("out")) == [Path(folder) for folder in folders]
 
 
+NAMES = ("vfr_mp4", "h264_ts_wrap", "rotated_90")
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Truth, Path]]:
+    """The truth about each clip, and the folder of the pictures that one command for all of them made."""
+    folder = tmp_path_factory.mktemp("sampled")
+    truths = [make(folder / name, READABLE[name]) for name in NAMES]
+    clips, out = [truth.path for truth in truths], folder / "pictures"
+    command = [sys.executable, "-m", "daemon", "sample", *map(str, clips), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(zip(NAMES, zip(truths, picture_folders(clips, out), strict=True), strict=True))
+
+
 @pytest.mark.engine  # the size of its pictures is the bundled model's, as vLLM knows it
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed")
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", ["vfr_mp4", "h264_ts_wrap", "rotated_90"])
-def test_pictures_are_ffmpegs_frames(name: str, tmp_path: Path) -> None:
-    truth = make(tmp_path / name, READABLE[name])
-    out = tmp_path / "pictures"
-    command = [sys.executable, "-m", "daemon", "sample", str(truth.path), "--out", str(out)]
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_are_ffmpegs_frames(name: str, sampled: dict[str, tuple[Truth, Path]]) -> None:
+    truth, out = sampled[name]
 
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-    assert done.returncode == 0, done.stderr
     times_ns = ffprobe_times_ns(truth.path)
     pictures = sorted(out.glob("w0000_f*.png"))
     assert len(pictures) == 8

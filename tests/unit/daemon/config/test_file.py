@@ -59,6 +59,11 @@ REFUSED = [
     ({"frames": {"rule": "neva", "fps": 2}}, "frames: rule: neva takes num_frames"),
     ({"engine": {"kind": "vlm"}}, "engine"),
     ({"engine": {"kind": "vllm", "modell": "x"}}, "engine.modell: unknown key; do you mean 'model'"),
+    (
+        {"engine": {"kind": "fake", "model": "x"}},
+        "engine.model: unknown key; it stands at engine.model with kind: vllm",
+    ),
+    ({"num_frames": 8}, "num_frames: unknown key; it stands at frames.num_frames$"),
     ({"engine": {"kind": "openai", "base_urls": ["nowhere"], "model": "m"}}, "engine.base_urls: 'nowhere' is no URL"),
     ({"engine": {"kind": "openai", "base_urls": ["http://a:b/v1"], "model": "m"}}, "engine.base_urls: .*is no URL"),
     ({"sources": {}}, "sources: .*at least 1"),

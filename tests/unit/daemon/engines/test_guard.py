@@ -126,6 +126,24 @@ async def test_a_request_that_does_not_let_go_is_left_behind() -> None:
     await guard.close()
 
 
+async def test_who_was_answered_too_late_is_not_cancelled_any_more() -> None:
+    fake = FakeEngine(script=FaultScript(never_returns=("lost",)))
+    guard = await guarded(fake, deadline_s=0.05)
+
+    async def ask_twice() -> str:
+        with contextlib.suppress(Transient):
+            await guard.describe(WINDOW, ASK, "lost/0/0")
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        return (await guard.describe(WINDOW, ASK, "a/0/1")).text
+
+    async with busy(guard):
+        assert await asyncio.create_task(ask_twice())
+    await guard.close()
+
+
 async def test_the_deadline_begins_when_the_model_has_the_request() -> None:
     """The last window waits for its rendering ten times as long as the model may take to answer."""
     engine = QueueingEngine(render_s=0.05)

@@ -1,5 +1,6 @@
 """The containers of a checkpoint; an archive that NeMo would not write is refused."""
 
+import gzip
 import tarfile
 from pathlib import Path
 
@@ -24,9 +25,11 @@ def test_every_container(parts: Parts, tmp_path: Path, container: str) -> None:
     assert_same(weights(folder), parts.expected())
 
 
-def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", pax: dict[str, str] | None = None
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
+    info.type, info.linkname, info.pax_headers = kind, link, pax or {}
     return info
 
 
@@ -39,13 +42,43 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         ([member("model_config.yaml", tarfile.SYMTYPE, "/etc/hostname")], "neither a file nor a folder"),
         ([member("model_config.yaml", tarfile.LNKTYPE, "b")], "neither a file nor a folder"),
         ([member("model_config.yaml", tarfile.FIFOTYPE)], "neither a file nor a folder"),
+        ([member("model_config.yaml", tarfile.CHRTYPE)], "neither a file nor a folder"),
+        ([member("model_config.yaml", tarfile.BLKTYPE)], "neither a file nor a folder"),
         ([member("model_config.yaml"), member("./model_config.yaml")], "comes twice"),
+        ([member("model_config.yaml", tarfile.GNUTYPE_SPARSE)], "is sparse"),
+        ([member("model_config.yaml", pax={"GNU.sparse.size": "99999999999", "GNU.sparse.map": "0,0"})], "is sparse"),
+        ([member("model_config.yaml", pax={"size": "99999999999"})], "ends after the archive does"),
+        ([member("model_config.yaml", pax={"size": "-1024"})], "has a negative size"),
     ],
 )
 def test_hostile_archives_are_refused(tmp_path: Path, members: list[tarfile.TarInfo], message: str) -> None:
     with tarfile.open(tmp_path / "a.nemo", "w") as archive:
         for info in members:
             archive.addfile(info)
+
+    with pytest.raises(ConfigurationError, match=message), open_nemo(tmp_path / "a.nemo"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [
+        (tarfile.REGTYPE, 2**62, "ends after the archive does"),
+        (tarfile.REGTYPE, -1024, "has a negative size"),
+        (tarfile.XHDTYPE, 2**62, "a header of .* bytes stands before a member"),
+        (tarfile.XGLTYPE, 2**33, "a header of .* bytes stands before a member"),
+        (tarfile.GNUTYPE_LONGNAME, 2**40, "a header of .* bytes stands before a member"),
+        (tarfile.GNUTYPE_LONGLINK, -512, "has a negative size"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["wb", "gzip"])
+def test_sizes_that_no_member_has(tmp_path: Path, mode: str, kind: bytes, size: int, message: str) -> None:
+    info = member("model_config.yaml", kind)
+    info.size = size
+    content = info.tobuf(tarfile.GNU_FORMAT) + b"\0" * 2048
+    (tmp_path / "a.nemo").write_bytes(content if mode == "wb" else gzip.compress(content))
+    if (mode, message) == ("gzip", "ends after the archive does"):
+        message = "no .nemo file, or a damaged one"  # a compressed archive's end is not known before it is reached
 
     with pytest.raises(ConfigurationError, match=message), open_nemo(tmp_path / "a.nemo"):
         pass

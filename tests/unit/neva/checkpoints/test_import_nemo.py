@@ -81,6 +81,41 @@ def test_the_first_generations_channel_order_is_turned_round_in_the_tower(parts:
     assert scaled["image_mean"] == [0.40821073, 0.4578275, 0.48145466]
 
 
+@pytest.mark.parametrize(
+    ("version", "media_type", "asked", "turned", "key"),
+    [
+        ("2.0.0rc0", "video", None, True, "text"),
+        ("2.0.0rc0", "video", False, False, "text"),
+        ("2.0.0rc0", "image", None, False, "pred_answer"),
+        ("2.0.0rc1", "video", None, False, "pred_answer"),
+        (None, "video", None, False, "pred_answer"),
+        (None, "video", True, True, "pred_answer"),
+    ],
+)
+def test_the_generation_is_known_by_the_version_of_nemo(
+    parts: Parts,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    version: str | None,
+    media_type: str,
+    asked: bool | None,
+    turned: bool,
+    key: str,
+) -> None:
+    data = parts.config()["data"] | {"media_type": media_type, "splice_single_frame": None}
+    checkpoint = parts.checkpoint(made.to_mcore(parts.language) | parts.projector, data=data, nemo_version=version)
+    source = checkpoint.as_tar(tmp_path / "a.nemo")
+
+    with caplog.at_level("INFO"):
+        folder = import_nemo(ImportRequest(source, tmp_path / "model", legacy_bgr=asked))
+
+    first = "vision_tower.vision_model.embeddings.patch_embedding.weight"
+    assert torch.equal(weights(folder)[first], parts.tower[first].flip(1) if turned else parts.tower[first])
+    assert read_facts(folder).answer_key == key
+    said = "is of NeMo 2.0.0rc0, whose NeVA took blue for red in videos" in caplog.text
+    assert said == (turned and asked is None)
+
+
 def test_what_the_folder_says_of_itself(parts: Parts, tmp_path: Path) -> None:
     data = parts.config()["data"] | {"image_aspect_ratio": "pad", "splice_single_frame": "middle"}
     checkpoint = parts.checkpoint(made.to_mcore(parts.language) | parts.projector, data=data)
@@ -126,8 +161,11 @@ def test_transformers_loads_it_and_its_template_writes_nevas_prompt(parts: Parts
         ({"mm_cfg": {"mm_mlp_adapter_type": "mlp3x_gelu"}}, "mlp3x_gelu is not imported: linear and mlp2x_gelu are"),
         ({"mm_cfg": {"use_lita": True}}, "LITA's time tokens are not imported"),
         ({"mm_cfg": {"vision_encoder": {"from_hf": False}}}, "a tower of NeMo's own CLIP is not imported"),
-        ({"peft": {"peft_scheme": "lora"}}, "LoRA and other adapters are not imported"),
-        ({"virtual_pipeline_model_parallel_size": 2}, "virtual pipelines are not imported"),
+        ({"peft": {"peft_scheme": "ptuning"}}, "adapters of the scheme ptuning are not imported"),
+        (
+            {"virtual_pipeline_model_parallel_size": 2},
+            "virtual pipelines are imported from distributed",
+        ),
         ({"mm_cfg": None}, "is no NeVA"),
         ({"data": {"num_frames": -1}}, "every frame"),
     ],

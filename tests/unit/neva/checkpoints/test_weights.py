@@ -21,10 +21,13 @@ from tests.unit.neva.checkpoints.nemo_parts import Parts, assert_same, weights  
     [
         (
             {"./model_weights/metadata.json": b"{}", "./model_weights/.metadata": b""},
-            r"distributed checkpoint \(torch_dist",
+            r"model_weights/metadata\.json in .* is refused: it names no sharded_backend",
         ),
-        ({"./model_weights/metadata.json": b"{}", "./model_weights/a/.zarray": b""}, r"distributed checkpoint \(zarr"),
-        ({"./weights/x": b"", "./context/model.yaml": b""}, "a NeMo 2 checkpoint"),
+        (
+            {"./model_weights/common.pt": b""},
+            r"holds no distributed checkpoint: model_weights has neither a \.metadata nor a \.zarray",
+        ),
+        ({"./weights/x": b"", "./context/model.yaml": b""}, "describes no model"),
         ({"./readme": b""}, "holds no weights"),
         ({"./mp_rank_01/model_weights.ckpt": b""}, "lacks tensor rank 0 of pipeline rank 0"),
     ],
@@ -36,19 +39,10 @@ def test_other_layouts_are_named(parts: Parts, tmp_path: Path, others: dict[str,
         import_nemo(ImportRequest(source, tmp_path / "model"))
 
 
-def test_a_nemo_2_checkpoint_is_named_though_it_has_no_configuration_of_the_first(tmp_path: Path) -> None:
-    for name in ("weights/.metadata", "weights/__0_0.distcp", "context/model.yaml"):
-        (tmp_path / "neva" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "neva" / name).touch()
-
-    with pytest.raises(ConfigurationError, match=r"is a NeMo 2 checkpoint: .*export_ckpt"):
-        import_nemo(ImportRequest(tmp_path / "neva", tmp_path / "model"))
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("model.decoder.layers.0.self_attention.adapter_layer.lora_kqv_adapter.linear_in.weight", "LoRA adapters"),
+        ("model.decoder.layers.0.self_attention.adapter_layer.lora_unfused_kqv_adapter.x.weight", "of adapters, LoRA"),
         ("model.decoder.layers.0.mlp.experts.local_experts.0.linear_fc1.weight", "mixture of experts"),
         ("model.embedding.position_embeddings.weight", "no Llama or Nemotron of NeMo has"),
     ],

@@ -101,7 +101,8 @@ def test_nevas_own_file_is_taken_and_what_it_says_of_megatron_is_named(tmp_path:
     assert settings.model.conv_template == "llama_2"
     assert settings.exp_manager.every_n_train_steps == 250
     assert settings.model.mm_cfg.vision_encoder.from_pretrained is None
-    assert any("Accelerate" in line and "trainer.devices" in line for line in lines)
+    assert settings.trainer.devices == 8
+    assert any("Accelerate" in line and "trainer.accelerator" in line for line in lines)
     assert any("Megatron" in line and "model.megatron_amp_O2" in line for line in lines)
     assert any("model.data.sep_token_between_frames" in line for line in lines)
 
@@ -120,12 +121,16 @@ def test_the_defaults_are_nevas_and_its_stages_differ(tmp_path: Path) -> None:
     assert second.model.optim.sched.warmup_steps == 200
 
 
-@pytest.mark.parametrize(("name", "stage"), [("neva_pretrain", "pretrain"), ("neva_finetune", "finetune")])
+@pytest.mark.parametrize(
+    ("name", "stage"), [("neva_pretrain", "pretrain"), ("neva_finetune", "finetune"), ("neva_peft", "finetune")]
+)
 def test_the_files_that_ship_hold_the_defaults(name: str, stage: Stage, tmp_path: Path) -> None:
     shipped, lines = read_training_settings(ROOT / "config" / f"{name}.yaml", [], stage)
-    defaults, _ = read(tmp_path, stage=stage)
+    scheme = f"model.peft.peft_scheme={shipped.model.peft.peft_scheme or 'none'}"
+    defaults, _ = read(tmp_path, "", scheme, stage=stage)
 
     assert lines == []
+    assert shipped.model.peft == defaults.model.peft
     assert shipped.model.optim == defaults.model.optim
     assert [part.freeze for part in (shipped.model.mm_cfg.llm, shipped.model.mm_cfg.vision_encoder)] == [
         part.freeze for part in (defaults.model.mm_cfg.llm, defaults.model.mm_cfg.vision_encoder)
@@ -173,7 +178,7 @@ def test_overrides_win_and_paths_that_are_there_are_the_files(tmp_path: Path) ->
         ("trainer.precision=16", r"trainer\.precision: float16 needs its loss scaled"),
         ("model.tensor_model_parallel_size=4", r"model\.tensor_model_parallel_size: the batch is shared"),
         ("model.data.packed_sequence=True", "padded, not packed"),
-        ("model.peft.peft_scheme=lora", r"model\.peft: LoRA"),
+        ("model.peft.peft_scheme=ptuning", r"model\.peft\.peft_scheme: ptuning is not trained, .* write lora"),
         ("model.mm_cfg.mm_mlp_adapter_type=mlp_downsample", "has no mlp_downsample to serve"),
         ("model.data.data_path=a.json", r"data\.video_folder: this key is needed"),
         ("model.data.conv_template=nonsense", "there is no conversation 'nonsense'"),

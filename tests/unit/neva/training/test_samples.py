@@ -31,7 +31,7 @@ def learned(tokenizer: Any, targets: list[int]) -> str:
 
 @pytest.mark.parametrize("template", ASKED)
 def test_an_answer_is_learned_right_behind_the_prompt_that_a_model_is_sent(tokenizer: Any, template: str) -> None:
-    turn = Turn("<video>What?", "A dog.", TEMPLATES[template].label)
+    turn = Turn("<video>What?", "A dog.")
 
     ids, targets = encoder(tokenizer, template).encode(TrainingRecord((turn,), "a.mp4"))
 
@@ -49,11 +49,11 @@ def test_an_answer_is_learned_right_behind_the_prompt_that_a_model_is_sent(token
         ("mistral", "A dog.</s>At home.</s>"),
         ("llama_2", " A dog. </s> At home. </s>"),
         ("llama_3", "A dog.<|eot_id|>At home.<|eot_id|>"),
-        ("yi_34b", "A dog.<|im_end|>At home.<|im_end|>"),
+        ("yi_34b", "A dog.<|im_end|>\nAt home.<|im_end|>"),
         ("nvgpt", "A dog.\n<extra_id_1>At home.\n<extra_id_1>"),
         ("nv_dpo", "A dog.\n<extra_id_1>At home.\n<extra_id_1>"),
         ("plain", "A dog.\nAt home.\n"),
-        ("interleaved", "A dog.At home."),
+        ("interleaved", "What?A dog.Where?At home."),
     ],
 )
 def test_answers_and_their_ends_are_learned_and_nothing_else(tokenizer: Any, template: str, answers: str) -> None:
@@ -82,7 +82,7 @@ def test_the_marks_around_a_span_are_the_prompts_own(tokenizer: Any) -> None:
 def test_an_answer_is_cut_by_the_context_and_a_span_is_not(tokenizer: Any) -> None:
     whole, _ = encoder(tokenizer, "mistral").encode(TWO)
 
-    ids, targets = encoder(tokenizer, "mistral", longest=len(whole) - 4).encode(TWO)
+    ids, targets = encoder(tokenizer, "mistral", longest=len(whole) - 5).encode(TWO)  # the last id is a target alone
 
     assert ids == whole[:-4]
     assert learned(tokenizer, targets) == "A dog.</s>At ho"

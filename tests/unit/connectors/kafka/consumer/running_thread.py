@@ -87,7 +87,7 @@ class Running:
     def publish(self, delivery: Delivery, outcome: Outcome = None) -> "asyncio.Future[None]":
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         assert isinstance(delivery.handle, SourceRecord)
-        self.thread.queue.add(PendingCommit(delivery.handle, outcome, (), waiter))
+        self.thread.add(PendingCommit(delivery.handle, outcome, (), waiter))
         return waiter
 
     async def has_committed(self) -> None:

@@ -29,8 +29,8 @@ async def test_a_clip_is_delivered_and_its_end_committed() -> None:
 
 
 async def test_all_that_is_ready_within_an_interval_is_one_commit() -> None:
-    async with running(Running(FIRST, *clips(0, *range(1, 9)), interval_s=NEVER_S), 0) as made:
-        taken = await made.delivers(*(f"0/{offset}" for offset in range(1, 9)))
+    async with running(Running(FIRST, *clips(0, *range(1, 10)), interval_s=NEVER_S), 0) as made:
+        *taken, _ = await made.delivers(*(f"0/{offset}" for offset in range(1, 10)))
         await made.has_committed()
         ready = asyncio.gather(*(made.publish(delivery) for delivery in taken))
         await made.polls()
@@ -40,6 +40,19 @@ async def test_all_that_is_ready_within_an_interval_is_one_commit() -> None:
 
         assert made.thread.queue.commits == 2
     assert made.stored() == 9
+
+
+async def test_what_every_clip_in_flight_waits_for_is_committed_at_once() -> None:
+    async with running(Running(FIRST, *clips(0, 1, 2), interval_s=NEVER_S), 0) as made:
+        first, second = await made.delivers("0/1", "0/2")
+        await made.has_committed()
+        waits = made.publish(first)
+        await made.polls()
+        assert not waits.done()
+
+        await asyncio.gather(waits, made.publish(second))
+
+        assert (made.stored(), made.thread.queue.commits) == (3, 2)
 
 
 async def test_null_values_are_counted_and_committed() -> None:
@@ -75,8 +88,8 @@ async def test_a_revoke_commits_once_then_fences_before_the_group_hears_of_it() 
 async def test_a_revoke_whose_commit_fails_gives_the_partition_up_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with running(Running(FIRST, *clips(0, 1), interval_s=NEVER_S), 0) as made:
-        (first,) = await made.delivers("0/1")
+    async with running(Running(FIRST, *clips(0, 1, 2), interval_s=NEVER_S), 0) as made:
+        first, _ = await made.delivers("0/1", "0/2")
         await made.has_committed()
         made.consumer.faults.add("commit", CommitFailedError("too late"))
         ready = made.publish(first)
@@ -90,8 +103,8 @@ async def test_a_revoke_whose_commit_fails_gives_the_partition_up_all_the_same(
 
 
 async def test_a_partition_that_is_lost_is_not_committed() -> None:
-    async with running(Running(FIRST, *clips(0, 1), interval_s=NEVER_S), 0) as made:
-        (first,) = await made.delivers("0/1")
+    async with running(Running(FIRST, *clips(0, 1, 2), interval_s=NEVER_S), 0) as made:
+        first, _ = await made.delivers("0/1", "0/2")
         await made.has_committed()
         ready = made.publish(first)
         made.change("lost", PLACE)

@@ -101,8 +101,8 @@ async def test_a_round_of_polling_that_fails_is_tried_again() -> None:
 
 
 async def test_the_end_commits_what_is_ready_and_leaves_the_group() -> None:
-    async with running(Running(FIRST, *clips(0, 1), interval_s=NEVER_S), 0) as made:
-        (first,) = await made.delivers("0/1")
+    async with running(Running(FIRST, *clips(0, 1, 2), interval_s=NEVER_S), 0) as made:
+        first, _ = await made.delivers("0/1", "0/2")
         await made.has_committed()
         ready = made.publish(first)
     await ready
@@ -125,9 +125,9 @@ async def test_the_end_without_a_broker_answers_those_who_wait(caplog: pytest.Lo
 
 
 async def test_what_only_a_person_can_put_right_ends_the_thread() -> None:
-    made = Running(FIRST, *clips(0, 1), interval_s=NEVER_S)
+    made = Running(FIRST, *clips(0, 1, 2), interval_s=NEVER_S)
     async with running(made, 0):
-        (first,) = await made.delivers("0/1")
+        first, _ = await made.delivers("0/1", "0/2")
         await made.has_committed()
         ready = made.publish(first)
         made.consumer.faults.add("poll_once", TopicAuthorizationFailedError({"clips"}))
