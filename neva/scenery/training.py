@@ -36,7 +36,8 @@ from neva.training.settings import ModelSettings, ScenesSettings, VisionEncoderS
 
 log = logging.getLogger(__name__)
 
-_CALIBRATION = 64  # clips that the grown model's new features are scaled on
+_CALIBRATION = 400  # clips that the grown model's new weights are fitted on
+_CUT = 0.5
 _FLAT = 6.0  # the standard deviation of luma below which a patch shows no movement
 
 
@@ -53,6 +54,26 @@ class SceneBatches:
         """Return ``uint8[..., S, S, 3]`` as the tower takes it."""
         return normalised(frames.reshape(-1, *frames.shape[-3:]), self._mean, self._deviation)
 
+    def known_flow(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first clips' pixels, and the flow of their patches where it shows, NaN elsewhere."""
+        chosen = slice(0, count)
+        shown = self.scenes.frames[chosen]
+        flow = (
+            self.scenes.flow[chosen].reshape(len(shown), shown.shape[1], self._patches, 3)[..., :2].astype(np.float32)
+        )
+        hidden = self._contrast(shown) < _FLAT
+        hidden[:, 0] = True
+        hidden[self.scenes.motion[chosen, :, 3] > _CUT] = True
+        flow[hidden] = np.nan
+        return self.pixels(shown), torch.from_numpy(flow)
+
+    def _contrast(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the standard deviation of luma in each patch, ``float[N, F, P]``."""
+        row = round(self._patches**0.5)
+        cell = frames.shape[2] // row
+        luma = frames.mean(axis=-1, dtype=np.float32).reshape(*frames.shape[:2], row, cell, row, cell)
+        return np.asarray(luma.std(axis=(3, 5)).reshape(*frames.shape[:2], -1))
+
     def batch(self, stage: int, step: int, count: int, shapes: int) -> SceneBatch:
         """Return ``count`` clips, of which ``shapes`` are of shapes."""
         rng = np.random.default_rng([self._seed, stage, step])
@@ -67,11 +88,8 @@ class SceneBatches:
         known = np.zeros((count, length), np.float32)
         known[: len(scenes), 1:] = 1
         flow = scenes.flow.reshape(len(scenes), length, self._patches, 3)
-        cut = scenes.motion[..., 3] > 0.5
-        side = frames.shape[2] // round(self._patches**0.5)
-        luma = frames.mean(axis=-1, dtype=np.float32)
-        cells = luma.reshape(count, length, -1, side, luma.shape[-1] // side, side).std(axis=(3, 5))
-        texture = np.clip(cells.reshape(count, length, -1) / _FLAT, 0.1, 1)
+        texture = np.clip(self._contrast(frames) / _FLAT, 0.1, 1)
+        cut = scenes.motion[..., 3] > _CUT
         texture[: len(scenes)][cut] = 0
         return SceneBatch(
             self.pixels(frames),
@@ -105,7 +123,7 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
     patches = (tower.crop_size[0] // tower.patch_dim) ** 2
     training, held_out = _scene_clips(loop, scenes)
     batches = SceneBatches(training, processor, patches, model.seed)
-    grow(old.model, llava, batches.pixels(training.frames[:_CALIBRATION]))
+    grow(old.model, llava, *batches.known_flow(_CALIBRATION))
     freeze_parts(llava, model.mm_cfg)
     heads = MotionHeads(model.hidden_size)
     _train(loop, "movement", SceneTask(llava, heads, sentences=False), batches, scenes, scenes.movement_steps)

@@ -1,4 +1,4 @@
-"""The grown model: it begins with the answers of the one that it grew from, and a step teaches it movement."""
+"""The grown model: everything it knew is in its place, its new room sees movement, and steps teach it more."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import neva
-from neva.scenery.compose import draw_clip
+from neva.scenery.compose import SceneClip, draw_clip
 from neva.scenery.dataset import SceneClips, label_row
 from neva.scenery.growth import frequencies, grow
 from neva.scenery.photographs import draw_texture
@@ -34,20 +34,17 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any, Shap
     new = make_model(settings, old.tokenizer)
     pictures = [draw_texture(np.random.default_rng(n)) for n in range(3)]
     drawn = [draw_clip(np.random.default_rng([9, n]), pictures) for n in range(12)]
-    scenes = SceneClips(
-        np.stack([clip.frames for clip in drawn]),
-        np.array([label_row(clip) for clip in drawn]),
-        np.stack([clip.motion for clip in drawn]).astype(np.float16),
-        np.stack([clip.flow for clip in drawn]).astype(np.float16),
-    )
+    scenes = stored(drawn)
     shapes = load_or_make(tmp_path_factory.mktemp("clips") / "shapes.npz", SEEDS, processor.image_processor, 8, 1)
     batches = SceneBatches(scenes, processor, 16, 1)
     batches.shapes = shapes
-    grow(old.model, new, batches.pixels(scenes.frames))
+    grow(old.model, new, *batches.known_flow(len(scenes)), share=0.15)
     return old.model.eval(), new.eval(), old.tokenizer, shapes, batches
 
 
-def test_the_grown_model_answers_as_the_old_one(grown: tuple[Any, Any, Any, ShapeClips, SceneBatches]) -> None:
+def test_a_model_whose_new_features_are_faint_answers_as_the_old_one(
+    grown: tuple[Any, Any, Any, ShapeClips, SceneBatches],
+) -> None:
     old, new, tokenizer, shapes, batches = grown
     pixels = batches.pixels(shapes.frames).unflatten(0, (len(shapes), -1))
     ids = prompt_ids(tokenizer, 128)
@@ -56,6 +53,15 @@ def test_the_grown_model_answers_as_the_old_one(grown: tuple[Any, Any, Any, Shap
 
     assert said == caption_clips(old, tokenizer, pixels, ids)
     assert said == [shapes.caption(i) for i in range(len(shapes))]
+
+
+def stored(clips: list[SceneClip]) -> SceneClips:
+    return SceneClips(
+        np.stack([clip.frames for clip in clips]),
+        np.array([label_row(clip) for clip in clips]),
+        np.stack([clip.motion for clip in clips]).astype(np.float16),
+        np.stack([clip.flow for clip in clips]).astype(np.float16),
+    )
 
 
 def test_it_has_at_most_six_million_parameters(grown: tuple[Any, Any, Any, ShapeClips, SceneBatches]) -> None:
@@ -100,3 +106,31 @@ def test_the_filters_are_as_many_as_asked_and_differ() -> None:
 
     assert filters.shape == (64, 3 * 256)
     assert (alike - torch.eye(61)).abs().max() < 0.9
+
+
+def test_the_new_features_tell_movement_before_any_training(
+    grown: tuple[Any, Any, Any, ShapeClips, SceneBatches],
+) -> None:
+    old, _, tokenizer, _, batches = grown
+    pictures = [draw_texture(np.random.default_rng(n)) for n in range(12)]
+    drawn = [draw_clip(np.random.default_rng([11, n]), pictures) for n in range(160)]
+    scenes = stored(drawn)
+    settings = read_training_settings(CONFIG, ["model.restore_from_path=bundled"], "finetune")[0].model
+    new = make_model(settings, tokenizer)
+    kept, batches.scenes = batches.scenes, scenes
+    pixels, flow = batches.known_flow(len(drawn))
+    batches.scenes = kept
+    seen, last = 120, slice(120, None)
+    grow(old, new, pixels[: seen * 8], flow[:seen])
+
+    with torch.no_grad():
+        layer = new.config.vision_feature_layer
+        features = new.model.get_image_features(pixels[seen * 8 :], vision_feature_layer=layer)
+        hidden = torch.stack(list(features.pooler_output)).reshape(len(drawn) - seen, 128, -1)
+        language, positions = new.model.language_model, torch.arange(128)[None]
+        rotary = language.rotary_emb(hidden, positions)
+        after = language.layers[0](hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
+    known = flow[last].isfinite().all(dim=-1)
+    said, true = (after - hidden)[..., 188:190].unflatten(1, (8, 16))[known], flow[last][known]
+    for axis in (0, 1):
+        assert np.corrcoef(said[:, axis], true[:, axis])[0, 1] > 0.15
