@@ -16,7 +16,9 @@ from neva.shapes.training import train_shapes
 from neva.training.conversations import train_conversations
 from neva.training.devices.strategy import check_devices, choose_strategy, launch_environment
 from neva.training.loop import TrainingLoop
-from neva.training.progress import TrainingProgress, draw_loss_curve
+from neva.training.run.imported_model import with_imported_model
+from neva.training.run.loggers import make_loggers
+from neva.training.run.progress import TrainingProgress, draw_loss_curve
 from neva.training.settings import ShapesSettings, Stage, TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -35,10 +37,10 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     """
     registration.register()
     data = settings.model.data
-    if data.data_path is None and (data.shapes if stage == "pretrain" else data.scenes) is None:
+    if not data.data_paths and (data.shapes if stage == "pretrain" else data.scenes) is None:
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
     strategy = choose_strategy(settings.trainer.strategy, os.environ)
-    if strategy == "fsdp2" and data.data_path is None:
+    if strategy == "fsdp2" and not data.data_paths:
         raise ConfigurationError(
             "the bundled model is trained whole on each device: write ddp", path="trainer.strategy"
         )
@@ -50,13 +52,15 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     transformers.utils.logging.disable_progress_bar()
     accelerator = _accelerator(settings)
     record = places.exp_dir / "log.jsonl"
-    with TrainingProgress(record, shown=accelerator.is_main_process) as progress:
+    settings = with_imported_model(settings, accelerator)
+    loggers = make_loggers(places, settings.name) if accelerator.is_main_process else ()
+    with TrainingProgress(record, shown=accelerator.is_main_process, loggers=loggers) as progress:
         loop = TrainingLoop(settings, accelerator, progress, strategy)
-        if data.data_path is None and data.scenes is not None and stage == "finetune":
+        if not data.data_paths and data.scenes is not None and stage == "finetune":
             from neva.scenery.training import train_scenes  # OpenCV, which comes with vLLM, is for this alone
 
             train_scenes(loop, data.scenes)
-        elif data.data_path is None:
+        elif not data.data_paths:
             train_shapes(loop, data.shapes or ShapesSettings())
         else:
             train_conversations(loop, stage)

@@ -1,4 +1,4 @@
-"""What a watched folder's source leaves where it is: said once each, counted, and looked at again later."""
+"""Clips that a watched folder leaves where they are: each is said once, counted, and looked at again later."""
 
 import errno
 import logging

@@ -30,8 +30,9 @@ from daemon.engines.build import build_engine
 from daemon.prompts.prompt import Prompt
 from daemon.supervisor import Components, Supervisor
 from neva import registration
+from neva.checkpoints.import_cache import fingerprint
 from neva.evaluate.engine import NevaEngine, daemon_settings, prompt_of
-from neva.evaluate.model import find_model, fingerprint, shown_media
+from neva.evaluate.model import find_model, shown_media
 from neva.evaluate.records import AnswerPrinter, AnswerRecords, Asked, read_questions
 from neva.evaluate.settings import EvaluateSettings
 from neva.evaluate.shared_sampler import SharedSampler

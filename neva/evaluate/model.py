@@ -1,6 +1,5 @@
 """The model of an evaluation: the bundled one, a folder that vLLM serves, or a NeMo checkpoint, imported once."""
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -12,7 +11,8 @@ from connectors.errors import ConfigurationError
 from daemon.engines.model.bundled import BUNDLED, bundled_model
 from daemon.engines.model.checks import runs_on_cpu
 from neva.checkpoints.archive import CONFIG
-from neva.checkpoints.import_nemo import ImportRequest, import_nemo
+from neva.checkpoints.import_cache import imported
+from neva.checkpoints.import_nemo import ImportRequest
 from neva.checkpoints.model_facts import FACTS, read_facts
 from neva.evaluate.settings import EvaluateSettings, QuantizationSettings
 from neva.media_settings import ModelSettings, without_ignored
@@ -51,25 +51,10 @@ def find_model(settings: EvaluateSettings) -> tuple[str, ModelSettings]:
 def _imported(settings: EvaluateSettings, source: Path) -> Path:
     """Return the imported model of a checkpoint; a hash of everything that it is made of names its folder."""
     options = settings.import_nemo
-    made_of: list[Any] = [fingerprint(source), settings.base_model_file and fingerprint(Path(settings.base_model_file))]
-    made_of += [options.vision_tower, options.tokenizer, options.legacy_bgr]
-    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
-    folder = options.cache_dir.expanduser() / f"{source.stem}-{name}"
-    if (folder / FACTS).is_file():
-        return folder
-    log.info("Importing %s.", source)
-    return import_nemo(
-        ImportRequest(
-            source, folder, settings.base_model_file, options.vision_tower, options.tokenizer, options.legacy_bgr
-        )
+    request = ImportRequest(
+        source, Path(), settings.base_model_file, options.vision_tower, options.tokenizer, options.legacy_bgr
     )
-
-
-def fingerprint(path: Path) -> list[Any]:
-    """Return the path, and the sizes and times of its files, which change when any file does."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    status = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
-    return [str(path.resolve()), status]
+    return imported(request, options.cache_dir)
 
 
 def shown_media(settings: EvaluateSettings, facts: ModelSettings) -> ModelSettings:

@@ -24,8 +24,8 @@ def grow(old: Any, new: Any, pixels: torch.Tensor, flow: torch.Tensor, share: fl
     """Give ``new``, a wider model with one more layer, what ``old`` knows.
 
     ``pixels[N * F, 3, S, S]`` are the frames of clips, and ``flow[N, F, P, 2]`` says how each patch moved since the
-    frame before, NaN where that is not known. With a small ``share`` the answers are the old ones, but movement can hardly be
-    read, since no norm divides a patch's contrast out; with the default they are to be learned again.
+    frame before, NaN where that is not known. With a small ``share`` the answers are the old ones, but movement can
+    hardly be read, since no norm divides a patch's contrast out; with the default they are to be learned again.
     """
     with torch.no_grad():
         _grow_tower(old.model.vision_tower, new.model.vision_tower)

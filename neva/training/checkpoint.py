@@ -1,8 +1,8 @@
 """Checkpoints of a training run by torch's distributed checkpoints: each process writes its share, any number reads it.
 
 A checkpoint is a folder for its step. Tensors are torch's; all else is in ``state.json``, so nothing has to be
-unpickled but torch's own list of the tensors. That list is written last, when every process is done: a folder without
-it is what an interrupted run left, and the one before it is still there.
+unpickled but torch's own list of the tensors, which is looked through first. That list is written last, when every
+process is done: a folder without it is what an interrupted run left, and the one before it is still there.
 """
 
 import json
@@ -16,6 +16,10 @@ from typing import Any
 import torch
 from torch import distributed
 from torch.distributed import checkpoint
+
+from connectors.errors import ConfigurationError
+from neva.checkpoints.distributed.stored import DamagedError
+from neva.checkpoints.distributed.torch_metadata import read_metadata
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +100,7 @@ def load_checkpoint(folder: Path, kept: Mapping[str, Any], learned_from: str) ->
     if stored["learned_from"] != learned_from:
         log.warning("%s was made with other settings: training starts anew.", whole[-1])
         return 0
+    _check_list(whole[-1] / _WHOLE)
     tensors, _ = _divided(kept)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -104,6 +109,14 @@ def load_checkpoint(folder: Path, kept: Mapping[str, Any], learned_from: str) ->
         part.load_state_dict(stored["state"][name])
     _wait()
     return int(stored["step"])
+
+
+def _check_list(path: Path) -> None:
+    """Refuse a list of tensors that names anything but what torch writes: torch's own reader would run it."""
+    try:
+        read_metadata(path.read_bytes())
+    except DamagedError as error:
+        raise ConfigurationError(f"{path} is no list of a checkpoint's tensors: {error}") from error
 
 
 def _divided(kept: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:

@@ -7,19 +7,23 @@ interrupted and resumed ends with the same model as any other.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from connectors.errors import ConfigurationError, Poison
+from neva.conversations import VIDEO, Turn
 from neva.media_settings import ModelSettings as Facts
 from neva.training.conversation_task import ConversationTask
+from neva.training.dataset.blend import BlendedOrder, blended
+from neva.training.dataset.record_set import RecordSet, read_training_records
+from neva.training.dataset.records import RecordRules, TrainingRecord
 from neva.training.devices.batches import micro_batches
 from neva.training.devices.sharding import share_weights
 from neva.training.export import check_exports, export_run
@@ -27,12 +31,14 @@ from neva.training.loop import TrainingLoop
 from neva.training.media import TrainingMedia
 from neva.training.model import load_model
 from neva.training.parts import Llava
-from neva.training.records import TrainingRecord, read_training_records
 from neva.training.samples import IGNORED, Batch, Collate, ConversationEncoder, SampleOrder, TrainingSet
 from neva.training.settings import TrainingSettings
 from neva.training.tower_features import FeatureCache, tower_features
+from neva.training.validation import Validation, read_held_out
 
 log = logging.getLogger(__name__)
+
+_EMPTY_STEPS = 10  # of them in a row, and the run ends: its clips are not where they are looked for
 
 
 def train_conversations(loop: TrainingLoop, stage: str) -> None:
@@ -43,19 +49,27 @@ def train_conversations(loop: TrainingLoop, stage: str) -> None:
     """
     settings, accelerator = loop.settings, loop.accelerator
     check_exports(settings)
-    assert settings.model.data.data_path is not None  # noqa: S101 - the caller has checked
-    records = read_training_records(settings.model.data.data_path, settings.model.data.media_type)
+    rules = RecordRules(settings.model.data.media_type, settings.model.conv_template)
+    records = read_training_records(settings.model.data.data_paths, rules, told=accelerator.is_main_process)
+    held_out = read_held_out(settings, rules, told=accelerator.is_main_process)
     facts = facts_of(settings)
     empty = loop.is_sharded and not accelerator.is_main_process  # its share comes from the first process
     llava = load_model(settings, facts, empty=empty)
     if loop.is_sharded and settings.model.data.cache_features:
         share_weights(llava.model.model.vision_tower, accelerator.device)
-    data = _training_set(settings, records, llava, facts)
-    if settings.model.data.cache_features and settings.trainer.max_steps:
+    encoder = _encoder(settings, llava)
+    data = _training_set(settings, records, encoder, llava, facts)
+    if data.cache is not None and settings.trainer.max_steps:
         _fill_cache(loop, data, llava)
     steps = _ConversationSteps(loop, data, _collate(data, llava))
-    loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, steps.begin)
+    validation = None
+    if held_out is not None:
+        shown = TrainingSet(held_out, encoder, _media(settings.model.data.held_out_folder, settings, llava))
+        validation = Validation(loop, shown, _collate(shown, llava), steps.samples, len(records) // steps.samples)
+    loop.run(stage, ConversationTask(llava.model), settings.trainer.max_steps, steps.begin, validation)
     data.media.close()
+    if validation is not None:
+        validation.close()
     if steps.unread:
         log.warning("%d samples taught nothing: the log says why of each.", steps.unread)
     export_run(settings, llava, facts, main=accelerator.is_main_process)
@@ -83,34 +97,44 @@ def _family_template(settings: TrainingSettings) -> str:
     return model_type if model_type != "plain" else "v1"
 
 
-def _training_set(settings: TrainingSettings, records: list[TrainingRecord], llava: Llava, facts: Facts) -> TrainingSet:
-    model, data = settings.model, settings.model.data
-    tower = llava.model.config.vision_config
+def _encoder(settings: TrainingSettings, llava: Llava) -> ConversationEncoder:
+    """Return the encoder; a context that does not hold the frames of one clip is refused."""
+    model = settings.model
     encoder = ConversationEncoder(
         llava.tokenizer,
         model.conv_template,
         llava.image_token,
-        llava.patches * data.frames_shown,
+        llava.patches * model.data.frames_shown,
         min(model.encoder_seq_length, llava.model.config.text_config.max_position_embeddings),
         model.mm_cfg.use_im_start_end,
         model.mm_cfg.llm.model_type,
     )
-    if (first := next((record for record in records if record.media is not None), None)) is not None:
-        try:
-            encoder.encode(first)
-        except Poison as fault:
-            raise ConfigurationError(fault.detail, path="model.encoder_seq_length") from fault
-    assert data.folder is not None  # noqa: S101 - the settings' validator has checked
-    media = TrainingMedia(data.folder, data, llava.pixels, tower.image_size, data.decoder)
-    if not data.cache_features:
+    try:
+        encoder.encode(TrainingRecord((Turn(VIDEO, "."),), "the shortest conversation about a clip"))
+    except Poison as fault:
+        raise ConfigurationError(fault.detail, path="model.encoder_seq_length") from fault
+    return encoder
+
+
+def _media(folder: Path | None, settings: TrainingSettings, llava: Llava) -> TrainingMedia:
+    assert folder is not None  # noqa: S101 - the settings' validator has checked
+    data, crop_px = settings.model.data, llava.model.config.vision_config.image_size
+    return TrainingMedia(folder, data, llava.pixels, crop_px, data.decoder)
+
+
+def _training_set(
+    settings: TrainingSettings, records: RecordSet, encoder: ConversationEncoder, llava: Llava, facts: Facts
+) -> TrainingSet:
+    data = settings.model.data
+    media = _media(data.folder, settings, llava)
+    if not data.cache_features or not records.clip_count:
         return TrainingSet(records, encoder, media)
-    names = hashlib.sha256(json.dumps([record.media for record in records]).encode()).hexdigest()
     tower_key = hashlib.sha256()
     for name, weight in sorted(llava.model.model.vision_tower.state_dict().items()):
         tower_key.update(name.encode() + weight.float().cpu().numpy().tobytes())
-    made_of = f"{names} {tower_key.hexdigest()} {facts.model_dump_json()} {data.folder} {llava.pixels}"
-    shape = (data.frames_shown, llava.patches, tower.hidden_size)
-    cache = FeatureCache(settings.exp_manager.exp_dir / "features.bin", len(records), shape, made_of)
+    made_of = f"{records.media_digest} {tower_key.hexdigest()} {facts.model_dump_json()} {data.folder} {llava.pixels}"
+    shape = (data.frames_shown, llava.patches, llava.model.config.vision_config.hidden_size)
+    cache = FeatureCache(settings.exp_manager.exp_dir / "features.bin", records.clip_count, shape, made_of)
     return TrainingSet(records, encoder, media, cache)
 
 
@@ -124,17 +148,19 @@ def _collate(data: TrainingSet, llava: Llava) -> Collate:
 
 
 class _Uncached(torch.utils.data.Dataset[tuple[int, torch.Tensor | None]]):  # type: ignore[misc]
-    """The pixels of records whose features are not in the cache yet; None where the media can't be read."""
+    """The pixels of clips whose features are not in the cache yet; None where the media can't be read."""
 
-    def __init__(self, data: TrainingSet, numbers: list[int]) -> None:
-        self._data, self._numbers = data, numbers
+    def __init__(self, data: TrainingSet, clips: list[int]) -> None:
+        self._data, self._clips = data, clips
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._clips)
 
     def __getitem__(self, place: int) -> tuple[int, torch.Tensor | None]:
-        number = self._numbers[place]
-        return number, self._data.try_pixels(number)
+        clip = self._clips[place]
+        number = self._data.records.record_of(clip)
+        name = self._data.records[number].clips[clip - self._data.records.clips(number).start]
+        return clip, self._data.try_pixels(number, name)
 
 
 def _fill_cache(loop: TrainingLoop, data: TrainingSet, llava: Llava) -> None:
@@ -145,14 +171,13 @@ def _fill_cache(loop: TrainingLoop, data: TrainingSet, llava: Llava) -> None:
         cache.prepare()
     accelerator.wait_for_everyone()
     cache.open()
-    numbers = [number for number in cache.missing() if data.records[number].media is not None]
-    mine = numbers[accelerator.process_index :: accelerator.num_processes]
+    mine = cache.missing()[accelerator.process_index :: accelerator.num_processes]
     workers = loop.settings.model.data.num_workers
     llava.model.model.vision_tower.to(accelerator.device)
-    for done, (number, pixels) in enumerate(DataLoader(_Uncached(data, mine), batch_size=None, num_workers=workers), 1):
+    for done, (clip, pixels) in enumerate(DataLoader(_Uncached(data, mine), batch_size=None, num_workers=workers), 1):
         with torch.inference_mode(), accelerator.autocast():
             seen = None if pixels is None else tower_features(llava.model, pixels.to(accelerator.device))
-        cache.write(number, seen)
+        cache.write(clip, seen)
         if done % 500 == 0 or done == len(mine):
             log.info("%d of %d clips are seen by the tower.", done, len(mine))
     accelerator.wait_for_everyone()
@@ -160,17 +185,27 @@ def _fill_cache(loop: TrainingLoop, data: TrainingSet, llava: Llava) -> None:
 
 @dataclass(slots=True)
 class _ConversationSteps:
-    """The steps of a run over a training set. ``unread`` counts the samples that could not be read."""
+    """The steps of a run over a training set. ``unread`` counts the samples that could not be read.
+
+    ``empty`` counts the steps in a row, up to the last one, whose samples taught nothing.
+    """
 
     loop: TrainingLoop
     data: TrainingSet
     collate: Collate
     unread: int = 0
+    empty: int = 0
 
     @property
     def micro_batches(self) -> int:
         """The number of micro batches that one process runs in a step."""
         return micro_batches(self.loop.settings.model, self.loop.accelerator.num_processes)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples in a step, over all processes."""
+        processes: int = self.loop.accelerator.num_processes
+        return self.micro_batches * self.loop.settings.model.micro_batch_size * processes
 
     def begin(self, model: Any, first: int) -> Any:
         """Return the function that runs a step, when ``first`` is the number of the first one."""
@@ -183,9 +218,13 @@ class _ConversationSteps:
         a_step = self.micro_batches * accelerator.num_processes
         last = self.loop.settings.trainer.max_steps
         shuffled = settings.data.dataloader_type == "cyclic"
-        order = SampleOrder(
-            len(self.data), settings.micro_batch_size, settings.seed, first * a_step, last * a_step, shuffled=shuffled
+        blend = blended(self.data.records.sizes, settings.data.concat_sampling_probabilities, last * self.samples)
+        count = len(self.data) if blend is None else len(blend)
+        order: Any = SampleOrder(
+            count, settings.micro_batch_size, settings.seed, first * a_step, last * a_step, shuffled=shuffled
         )
+        if blend is not None:
+            order = BlendedOrder(order, blend)
         workers = settings.data.num_workers
         loader = DataLoader(self.data, batch_sampler=order, collate_fn=self.collate, num_workers=workers)
         yield from accelerator.prepare_data_loader(loader)
@@ -197,13 +236,17 @@ class _ConversationSteps:
         targets = sum((batch["targets"][:, 1:] != IGNORED).sum() for batch in mine)
         tokens = accelerator.reduce(targets, "sum")
         self.unread += int(sum(batch.pop("unread") for batch in mine))
-        if not tokens:
-            raise ConfigurationError("a step had nothing to learn: none of its clips could be read", path="model.data")
+        self.empty = 0 if tokens else self.empty + 1
+        if self.empty == min(_EMPTY_STEPS, self.loop.settings.trainer.max_steps):
+            detail = f"a step had nothing to learn, like {self.empty - 1} before it: none of its clips could be read"
+            raise ConfigurationError(detail, path="model.data")
         total = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(mine, 1):
             with accelerator.no_sync(model) if number < count else nullcontext():
                 with accelerator.autocast():
                     loss = model(batch)
-                accelerator.backward(loss * accelerator.num_processes / tokens)  # the processes' gradients are averaged
+                accelerator.backward(
+                    loss * accelerator.num_processes / tokens.clamp(min=1)
+                )  # the processes' gradients are averaged
             total += loss.detach()
         return {"loss": accelerator.reduce(total, "sum") / tokens}

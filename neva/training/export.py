@@ -12,7 +12,7 @@ from neva.checkpoints.model_facts import FACTS
 from neva.checkpoints.new_folder import new_folder
 from neva.checkpoints.weight_files import write_weights
 from neva.media_settings import ModelSettings
-from neva.training.lora import CONFIG, LazyState, export_adapter, merged, without_adapter
+from neva.training.adapters.lora import CONFIG, LazyState, export_adapter, merged, without_adapter
 from neva.training.parts import Llava
 from neva.training.settings import TrainingSettings
 

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from connectors.errors import ConfigurationError
+from neva.training.adapters.lora import rate_groups
 from neva.training.checkpoint import AdamState, TrainedWeights, load_checkpoint, save_checkpoint
 from neva.training.devices.batches import samples_a_step
 from neva.training.devices.held_bytes import DEVICES_FILE, held_bytes, write_held_bytes
 from neva.training.devices.sharding import shard
 from neva.training.devices.strategy import Strategy
-from neva.training.lora import optimiser_groups
-from neva.training.progress import TrainingProgress
+from neva.training.freezing import decay_groups
+from neva.training.run.progress import TrainingProgress
 from neva.training.schedule import make_schedule
 from neva.training.settings import OptimSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from neva.training.validation import Validation
 
 # Runs the forward and backward passes of the step of a number; returns its losses by name, for the log.
 RunStep = Callable[[int], Mapping[str, torch.Tensor]]
@@ -42,13 +46,24 @@ class TrainingLoop:
         """The settings that the trained weights depend on, as text; a checkpoint of other settings is not resumed."""
         left_out: Any = {
             "exp_manager": True,
-            "trainer": {"log_every_n_steps", "num_threads", "strategy", "devices", "num_nodes"},
-            "model": {"micro_batch_size": True, "data": {"num_workers"}},
+            "import_nemo": {"cache_dir"},
+            "trainer": {
+                *("log_every_n_steps", "num_threads", "val_check_interval", "limit_val_batches"),
+                *("strategy", "devices", "num_nodes"),
+            },
+            "model": {"micro_batch_size": True, "data": {"num_workers", "validation"}},
         }
         samples = samples_a_step(self.settings.model, self.accelerator.num_processes)
         return f"{samples} samples a step, {self.settings.model_dump_json(exclude=left_out)}"
 
-    def run(self, stage: str, task: torch.nn.Module, steps: int, begin: MakeRunStep) -> None:
+    def run(
+        self,
+        stage: str,
+        task: torch.nn.Module,
+        steps: int,
+        begin: MakeRunStep,
+        validation: "Validation | None" = None,
+    ) -> None:
         """Train ``task`` for ``steps`` steps, from its last checkpoint where there is one.
 
         ``begin`` is called once and returns the function that runs each step.
@@ -61,7 +76,8 @@ class TrainingLoop:
         model = self._placed(task)
         weights = TrainedWeights(task)
         trained = list(weights.named.values())
-        optimiser = make_optimiser(optimiser_groups(weights.named, self.settings.model), self.settings.model.optim)
+        groups = rate_groups(weights.named, self.settings.model) or decay_groups(task, self.settings.model)
+        optimiser = make_optimiser(groups, self.settings.model.optim)
         schedule = make_schedule(optimiser, self.settings.model.optim, steps)
         checkpoint = manager.exp_dir / f"checkpoint-{stage}"
         kept = {"task": weights, "optimiser": AdamState(optimiser, weights.named), "schedule": schedule}
@@ -82,6 +98,8 @@ class TrainingLoop:
             done = step + 1
             if done % self.settings.trainer.log_every_n_steps == 0 or done == steps:
                 self.progress.report(done, {name: float(value.detach()) for name, value in losses.items()}, rate)
+            if validation is not None and validation.is_due(done, steps):
+                self.progress.report_validation(done, validation.loss(model))
             if done % manager.every_n_train_steps == 0 or done == steps:
                 save_checkpoint(checkpoint, done, kept, self.learned_from)
 

@@ -1,8 +1,8 @@
 """The model of a run before its first step: its parts, frozen or trained, as a step and a dry run both begin."""
 
 from neva.media_settings import ModelSettings as Facts
+from neva.training.adapters.lora import add_adapter
 from neva.training.freezing import freeze_parts
-from neva.training.lora import add_adapter
 from neva.training.parts import Llava, load_parts
 from neva.training.settings import TrainingSettings
 

@@ -5,7 +5,7 @@ tokens that begin inside an answer are learned, and the media token becomes the 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from connectors.errors import Poison, Reason, Transient
 from neva.conversations import IMAGE, VIDEO, Segment, own_tokens, segments
 from neva.token_span import marked, span_tokens_of
+from neva.training.dataset.record_set import RecordSet
+from neva.training.dataset.records import TrainingRecord
 from neva.training.media import TrainingMedia
-from neva.training.records import TrainingRecord
 from neva.training.tower_features import FeatureCache
 
 log = logging.getLogger(__name__)
@@ -44,16 +45,20 @@ class ConversationEncoder:
         A longer answer is truncated so, as in NeVA; a span never is.
 
         Raises:
-            Poison: reason ``over_context``; the frames exceed the context.
+            Poison: reason ``over_context``; the frames exceed the context. Reason ``prompt``; the text has more of the
+                image's token than the record has media.
         """
         text, learned = "", []
         for piece in segments(self.template, record.turns, record.system):
-            written = self._written(piece)
+            written = self._written(piece, shows_media=record.media is not None)
             if piece.learned:
                 learned.append((len(text), len(text) + len(written)))
             text += written
         done = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         image_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
+        if (shown := done["input_ids"].count(image_id)) != len(record.clips):
+            detail = f"{self.image_token} stands {shown} times in it, and it shows {len(record.clips)} clips"
+            raise Poison(Reason.PROMPT, detail, origin="prompt")
         marks = self._marks()
         ids, targets = [], []
         for token_id, (start, end) in zip(done["input_ids"], done["offset_mapping"], strict=True):
@@ -76,9 +81,11 @@ class ConversationEncoder:
         names = span_tokens_of(self.model_type)
         return {self.tokenizer.convert_tokens_to_ids(name) for name in (names.start, names.end)}
 
-    def _written(self, piece: Segment) -> str:
+    def _written(self, piece: Segment, *, shows_media: bool) -> str:
         ends = {"bos": self.tokenizer.bos_token or "", "eos": self.tokenizer.eos_token or ""}
         text = own_tokens(self.template, piece.text, **ends)
+        if not shows_media:
+            return text
         for token in (VIDEO, IMAGE):
             if self.use_im_start_end and token in text:
                 text = marked(text, self.model_type, "video" if token == VIDEO else "image")
@@ -94,7 +101,7 @@ class TrainingSet(Dataset[dict[str, Any]]):  # type: ignore[misc]
 
     def __init__(
         self,
-        records: Sequence[TrainingRecord],
+        records: RecordSet,
         encoder: ConversationEncoder,
         media: TrainingMedia,
         cache: FeatureCache | None = None,
@@ -109,26 +116,28 @@ class TrainingSet(Dataset[dict[str, Any]]):  # type: ignore[misc]
         try:
             ids, targets = self._encoder.encode(record)
         except Poison as fault:
-            log.warning("Record %d is not learned from: %s.", number + 1, fault.detail)
+            log.warning("%s is not learned from: %s.", self.records.place(number), fault.detail)
             return self._empty()
         sample = {"ids": ids, "targets": targets, "unread": 0}
-        if record.media is None:
+        if not record.clips:
             return sample
-        seen = self.cache.read(number) if self.cache is not None else self.try_pixels(number)
-        if seen is None:
-            return self._empty()
-        return sample | {"features" if self.cache is not None else "pixels": seen}
+        seen = []
+        for clip, name in zip(self.records.clips(number), record.clips, strict=True):
+            found = self.cache.read(clip) if self.cache is not None else self.try_pixels(number, name)
+            if found is None:
+                return self._empty()
+            seen.append(found)
+        return sample | {"features" if self.cache is not None else "pixels": torch.cat(seen)}
 
     def _empty(self) -> dict[str, Any]:
         return {"ids": [self._encoder.tokenizer.eos_token_id or 0], "targets": [IGNORED], "unread": 1}
 
-    def try_pixels(self, number: int) -> torch.Tensor | None:
-        """Return a record's frames, ``float[F, 3, S, S]``; None, and a warning in the log, where they can't be read."""
-        name = self.records[number].media or ""
+    def try_pixels(self, number: int, name: str) -> torch.Tensor | None:
+        """Return a record's clip, ``float[F, 3, S, S]``; None, and a warning in the log, where it can't be read."""
         try:
             return torch.from_numpy(self.media.pixels(name))
         except (Poison, Transient) as fault:
-            log.warning("Record %d is not learned from: %s: %s.", number + 1, name, fault.detail)
+            log.warning("%s is not learned from: %s: %s.", self.records.place(number), name, fault.detail)
             return None
 
 

@@ -20,75 +20,10 @@ from pydantic import (
 from connectors.section import Section
 from neva.conversations import TEMPLATES
 from neva.media_settings import MediaSettings
-from neva.training.devices.strategy import STRATEGIES, Strategy
-from neva.training.peft_settings import PeftSettings
+from neva.training.adapters.settings import PeftSettings
+from neva.training.run.settings import ExpManagerSettings, ImportSettings, TrainerSettings
 
 Stage = Literal["pretrain", "finetune"]
-
-
-class TrainerSettings(Section):
-    """The length of a run, its precision and its reports."""
-
-    max_steps: NonNegativeInt = Field(default=10_000, description="optimiser steps; 0 writes the model as it is")
-    precision: Literal["32", "bf16"] = Field(
-        default="bf16", description="bf16: matrix products in bfloat16, what is trained in float32"
-    )
-    gradient_clip_val: NonNegativeFloat = Field(default=1.0, description="largest norm of the gradient; 0 is off")
-    log_every_n_steps: PositiveInt = Field(default=10, description="steps from one line of the log to the next")
-    num_threads: PositiveInt | None = Field(default=None, description="CPU threads; null: as torch chooses")
-    strategy: Strategy | None = Field(
-        default=None,
-        description="ddp: the whole model on each device; fsdp2: a share on each; null: as Accelerate says, else ddp",
-    )
-    devices: PositiveInt | None = Field(default=None, description="devices a node that `--dry-run` counts with")
-    num_nodes: PositiveInt | None = Field(default=None, description="nodes that `--dry-run` counts with")
-
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _offered(cls, value: Any) -> Any:
-        if value in (None, "auto"):
-            return None
-        if value not in STRATEGIES:
-            raise ValueError(f"{value} is not offered: {' and '.join(STRATEGIES)} are")
-        return value
-
-    @field_validator("devices", mode="before")
-    @classmethod
-    def _counted(cls, value: Any) -> Any:
-        return None if value in ("auto", -1, "-1") else value  # Lightning's words for all that there are
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _spelling(cls, value: Any) -> Any:
-        if str(value).startswith("16"):
-            raise ValueError("float16 needs its loss scaled and is not offered: write bf16 or 32")
-        return {"32-true": "32", "bf16-mixed": "bf16"}.get(str(value), str(value))
-
-
-class ExpManagerSettings(Section):
-    """The folders of a run, and its checkpoints."""
-
-    exp_dir: Path = Field(default=Path("training"), description="checkpoints, cached frames, log and loss curve")
-    resume_if_exists: bool = Field(default=True, description="go on from the last checkpoint there")
-    every_n_train_steps: PositiveInt = Field(default=500, description="steps from one checkpoint to the next")
-    export_dir: Path | None = Field(
-        default=None, description="the finished model in Hugging Face's layout; null: exp_dir/model"
-    )
-
-    @property
-    def model_folder(self) -> Path:
-        """The folder of the finished model."""
-        return self.export_dir or self.exp_dir / "model"
-
-    @property
-    def adapter_folder(self) -> Path:
-        """The folder of a trained adapter."""
-        return self.exp_dir / "adapter"
-
-    @property
-    def base_folder(self) -> Path:
-        """The folder of the model that a trained adapter belongs to."""
-        return self.exp_dir / "base"
 
 
 class LlmSettings(Section):
@@ -201,10 +136,35 @@ class ScenesSettings(Section):
     movement_loss_weight: NonNegativeFloat = Field(default=0.5, description="movement, while sentences are learned")
 
 
+class ValidationSettings(Section):
+    """Held-out conversations, whose loss is reported; nothing is learned from them."""
+
+    data_path: Path | tuple[Path, ...] | None = Field(
+        default=None, description="as data.data_path; null: no validation"
+    )
+    video_folder: Path | None = Field(default=None, description="the folder or tar of their videos; null: data's own")
+    image_folder: Path | None = Field(default=None, description="the folder or tar of their images; null: data's own")
+
+    @property
+    def data_paths(self) -> tuple[Path, ...]:
+        """The files, of which there may be none."""
+        return _paths(self.data_path)
+
+
+def _paths(named: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
+    return named if isinstance(named, tuple) else () if named is None else (named,)
+
+
 class DataSettings(MediaSettings):
     """The training data: conversations about videos or images, or clips of shapes."""
 
-    data_path: Path | None = Field(default=None, description="LLaVA's JSON: a list of conversations")
+    data_path: Path | tuple[Path, ...] | None = Field(
+        default=None, description="LLaVA's JSON: a list of conversations, or SteerLM's .jsonl; or several files"
+    )
+    concat_sampling_probabilities: tuple[NonNegativeFloat, ...] | None = Field(
+        default=None, description="each file's share of the samples; null: all alike"
+    )
+    validation: ValidationSettings = ValidationSettings()
     video_folder: Path | None = Field(default=None, description="the folder or tar of the videos")
     image_folder: Path | None = Field(default=None, description="the folder or tar of the images")
     conv_template: str | None = Field(default=None, description="the conversation; null: mm_cfg.llm.model_type")
@@ -230,10 +190,32 @@ class DataSettings(MediaSettings):
             raise ValueError(f"there is no conversation {value!r}; there are {', '.join(TEMPLATES)}")
         return value
 
+    @model_validator(mode="after")
+    def _a_share_for_each_file(self) -> Self:
+        shares, files = self.concat_sampling_probabilities, self.data_paths
+        if self.data_path == ():
+            raise ValueError("data_path: the list names no file")
+        if shares is not None and len(files) > 1 and (len(shares) != len(files) or not sum(shares)):
+            raise ValueError(
+                f"concat_sampling_probabilities: {len(files)} files need as many shares, not all of them 0"
+            )
+        return self
+
+    @property
+    def data_paths(self) -> tuple[Path, ...]:
+        """The files of conversations, of which there may be none."""
+        return _paths(self.data_path)
+
     @property
     def folder(self) -> Path | None:
         """The folder or tar that holds the media."""
         return self.video_folder if self.media_type == "video" else self.image_folder
+
+    @property
+    def held_out_folder(self) -> Path | None:
+        """The folder or tar that holds the media of validation."""
+        held_out = self.validation
+        return (held_out.video_folder if self.media_type == "video" else held_out.image_folder) or self.folder
 
 
 class ModelSettings(Section):
@@ -248,6 +230,9 @@ class ModelSettings(Section):
     )
     activations_checkpoint_granularity: Literal["selective", "full"] | None = Field(
         default=None, description="either: compute the language model's activations again instead of keeping them"
+    )
+    do_layer_norm_weight_decay: bool = Field(
+        default=False, description="with a language model that learns: weight decay for norms and biases too"
     )
     seed: NonNegativeInt = 1234
     encoder_seq_length: PositiveInt = Field(default=4096, description="longest prompt plus answer, in tokens")
@@ -288,6 +273,7 @@ class TrainingSettings(Section):
     """A whole training file."""
 
     name: str = "video-neva"
+    import_nemo: ImportSettings = ImportSettings()
     trainer: TrainerSettings = TrainerSettings()
     exp_manager: ExpManagerSettings = ExpManagerSettings()
     model: ModelSettings = ModelSettings()

@@ -17,10 +17,10 @@ def tower_features(llava: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 
 class FeatureCache:
-    """The features of ``count`` records, each of ``shape``, in one file that all processes map.
+    """The features of ``count`` clips, each of ``shape``, in one file that all processes map.
 
     ``made_of`` names everything that the features depend on; a file made of anything else is replaced. A second file
-    holds a byte for each record that says whether its features are ready, so an interrupted run can resume.
+    holds a byte for each clip that says whether its features are ready, so an interrupted run can resume.
     """
 
     def __init__(self, path: Path, count: int, shape: tuple[int, ...], made_of: str) -> None:
@@ -47,15 +47,15 @@ class FeatureCache:
         self._ready = torch.from_file(str(self._ready_path), shared=True, size=self._count, dtype=torch.uint8)
 
     def missing(self) -> list[int]:
-        """Return the records that have no features yet."""
+        """Return the clips that have no features yet."""
         return [int(number) for number in torch.nonzero(self._ready == 0).flatten()]
 
     def write(self, number: int, features: torch.Tensor | None) -> None:
-        """Store a record's features; None for a record whose media can't be read."""
+        """Store a clip's features; None for a clip that can't be read."""
         if features is not None:
             self._features[number] = features.float().cpu()
         self._ready[number] = _READY if features is not None else _UNREADABLE
 
     def read(self, number: int) -> torch.Tensor | None:
-        """Return a record's features; None for a record whose media could not be read."""
+        """Return a clip's features; None for a clip that could not be read."""
         return self._features[number] if self._ready[number] == _READY else None

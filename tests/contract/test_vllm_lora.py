@@ -33,9 +33,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
     from transformers import LlavaForConditionalGeneration
 
+    from neva.training.adapters.lora import add_adapter, export_adapter, merged
+    from neva.training.adapters.settings import PeftSettings
     from neva.training.export import served_name
-    from neva.training.lora import add_adapter, export_adapter, merged
-    from neva.training.peft_settings import PeftSettings
 
     folder = tmp_path_factory.mktemp("models")
     base = tiny_models.build("llava", folder)

@@ -1,6 +1,7 @@
 """Canaries over kafka-python: each shows what the client does by itself, or would do, and that the workaround holds."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -177,3 +178,24 @@ def test_a_connection_that_still_has_something_to_send_is_closed_with_its_client
 
     assert transports
     assert all(transport._sock is None or transport._sock.fileno() == -1 for transport in transports)
+
+
+def test_a_poll_that_waits_is_woken(member: Consumer, admin: KafkaAdminClient, name: str) -> None:
+    """The client has no such call: it waits for its own fetches, and the alarm is put among them."""
+    join(member, admin, name, 1)
+    member.pause(TopicPartition(name, 0))
+    member.poll_once(1, 8)  # nothing is fetched any more
+    begun_s = time.monotonic()
+    member.poll_once(2, 8)
+    assert time.monotonic() - begun_s > 1.9  # nothing else ends a poll
+    waker = threading.Timer(0.5, member.wake)
+    waker.start()
+
+    begun_s = time.monotonic()
+    member.poll_once(60, 8)
+    waker.join()
+    member.wake()
+    member.poll_once(60, 8)  # one that begins afterwards does not wait either
+
+    assert time.monotonic() - begun_s < 30
+    assert not member._fetcher._fetch_futures

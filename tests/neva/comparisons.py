@@ -22,7 +22,7 @@ from neva.conversations import TEMPLATES
 from neva.evaluate.records import AnswerPrinter, AnswerRecords, model_text, read_questions
 from neva.evaluate.settings import EvaluateSettings
 from neva.media_settings import ModelSettings
-from neva.training.records import TrainingRecord
+from neva.training.dataset.records import TrainingRecord
 from neva.training.samples import IGNORED, ConversationEncoder
 from neva.training.schedule import rate_at
 from neva.training.settings import ScheduleSettings

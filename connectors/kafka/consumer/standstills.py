@@ -1,4 +1,4 @@
-"""What stands still although the broker answers: partitions that can't be read, topics that are not there.
+"""Standstills although the broker answers: partitions that can't be read, topics that are not there.
 
 Each is told once when it has lasted and once when it is over, is among what the source waits for in between, and is
 tried again after a pause that grows. Everything else goes on meanwhile.

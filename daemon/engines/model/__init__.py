@@ -1,1 +1,1 @@
-"""What is known of a model from its configuration and processor, without its weights."""
+"""Knowledge of a model from its configuration and processor, without its weights."""

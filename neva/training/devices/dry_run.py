@@ -34,7 +34,7 @@ def dry_run(settings: TrainingSettings, stage: str) -> Iterator[str]:
 
     registration.register()
     transformers.utils.logging.disable_progress_bar()
-    if settings.model.data.data_path is None:
+    if not settings.model.data.data_paths:
         raise ConfigurationError("a dry run is about conversations", path="model.data.data_path")
     trainer = settings.trainer
     devices = world_size(trainer.devices, trainer.num_nodes, os.environ)
@@ -78,12 +78,13 @@ def _device_lines(needed: Estimate, devices: int, strategy: str) -> Iterator[str
 
 
 def _length_lines(settings: TrainingSettings, devices: int) -> Iterator[str]:
-    from neva.training.records import read_training_records
+    from neva.training.dataset.record_set import read_training_records
+    from neva.training.dataset.records import RecordRules
 
     model, steps = settings.model, settings.trainer.max_steps
     a_step, count = samples_a_step(model, devices), micro_batches(model, devices)
-    assert model.data.data_path is not None  # noqa: S101 - the caller has checked
-    records = len(read_training_records(model.data.data_path, model.data.media_type))
+    rules = RecordRules(model.data.media_type, model.conv_template)
+    records = len(read_training_records(model.data.data_paths, rules, told=True))
     yield (
         f"{steps:,} steps of {a_step:,} samples ({count} micro batches of {model.micro_batch_size} on each device): "
         f"{steps * a_step:,} samples, {steps * a_step / records:.1f} times the {records:,} records."

@@ -11,7 +11,7 @@ from neva.checkpoints.hf_folder import read_tensors
 from neva.conversations import Turn
 from neva.training.config_file import read_training_settings
 from neva.training.conversation_task import ConversationTask
-from neva.training.records import TrainingRecord
+from neva.training.dataset.records import TrainingRecord
 from neva.training.samples import IGNORED, Collate, ConversationEncoder
 from testing import nemo_checkpoints as nemo_fixtures
 from testing import tiny_models

@@ -1,9 +1,13 @@
 """Checkpoints of a run: the last whole one is gone on from, and nothing of an interrupted one is."""
 
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from connectors.errors import ConfigurationError
 
 torch = pytest.importorskip("torch")
 
@@ -87,3 +91,25 @@ def test_other_settings_start_anew(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert second.trained == before
     assert "was made with other settings: training starts anew" in caplog.text
     assert load_checkpoint(tmp_path / "nowhere", second.kept, "settings") == 0
+
+
+class Runs:
+    """A pickle of it makes a folder when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_list_of_tensors_that_would_run_something_is_refused(tmp_path: Path) -> None:
+    run = Run(0)
+    save_checkpoint(tmp_path / "checkpoint", 1, run.kept, "these settings")
+    [listed] = (tmp_path / "checkpoint").glob("*/.metadata")
+    listed.write_bytes(pickle.dumps(Runs(tmp_path / "it-ran")))
+
+    with pytest.raises(ConfigurationError, match=r"\.metadata is no list of a checkpoint's tensors"):
+        load_checkpoint(tmp_path / "checkpoint", run.kept, "these settings")
+
+    assert not (tmp_path / "it-ran").exists()

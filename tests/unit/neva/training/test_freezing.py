@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neva.training.freezing import freeze_parts, train_in_float32  # noqa: E402
-from neva.training.settings import MmSettings  # noqa: E402
+from neva.training.freezing import decay_groups, freeze_parts, train_in_float32  # noqa: E402
+from neva.training.settings import MmSettings, ModelSettings  # noqa: E402
 
 PARTS = ("language_model", "lm_head", "vision_tower", "linear_1", "linear_2")
 
@@ -76,3 +76,18 @@ def test_trained_parts_are_float32() -> None:
 
     kept = {name for name, part in parts_of(llava).items() if part.weight.dtype == torch.bfloat16}
     assert kept == {"vision_tower"}
+
+
+def test_norms_and_biases_do_not_decay_where_the_language_model_learns() -> None:
+    task = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2), torch.nn.RMSNorm(2))
+
+    def groups(*, freeze: bool, **more: Any) -> list[Any]:
+        said = {"mm_cfg": {"llm": {"freeze": freeze}}, "optim": {"weight_decay": 0.1}, **more}
+        return decay_groups(task, ModelSettings.model_validate(said))
+
+    decayed, spared = groups(freeze=False)
+    assert [tuple(weight.shape) for weight in decayed["params"]] == [(2, 2)]
+    assert [tuple(weight.shape) for weight in spared["params"]] == [(2,)] * 4
+    assert spared["weight_decay"] == 0.0
+    assert len(groups(freeze=True)) == 5  # all alike
+    assert len(groups(freeze=False, do_layer_norm_weight_decay=True)) == 5

@@ -7,7 +7,7 @@ import pytest
 
 from connectors.errors import Poison
 from neva.conversations import NOT_FOR_INFERENCE, TEMPLATES, Turn, render
-from neva.training.records import TrainingRecord
+from neva.training.dataset.records import TrainingRecord
 from neva.training.samples import IGNORED, ConversationEncoder, SampleOrder
 from testing.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
 

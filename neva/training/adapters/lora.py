@@ -21,7 +21,7 @@ import torch
 from connectors.errors import ConfigurationError
 from neva.checkpoints.new_folder import new_folder
 from neva.checkpoints.weight_files import gathered
-from neva.training.peft_settings import MODULES, PROJECTOR_SHARE, InitMethod, LoraSettings, PeftSettings
+from neva.training.adapters.settings import MODULES, PROJECTOR_SHARE, InitMethod, LoraSettings, PeftSettings
 from neva.training.settings import ModelSettings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names for an adapter's files
@@ -136,13 +136,13 @@ def _adapter_names(state: State) -> dict[str, str]:
     }
 
 
-def optimiser_groups(trained: State, settings: ModelSettings) -> list[dict[str, Any]]:
-    """Return ``trained`` weights in groups of one learning rate: with LoRA the projector has a tenth of the adapter's.
+def rate_groups(trained: State, settings: ModelSettings) -> list[dict[str, Any]]:
+    """Return ``trained`` weights in groups of one learning rate: the projector has a tenth of the adapter's.
 
-    The adapter's group is the first one.
+    The adapter's group is the first one. Without an adapter there are no groups.
     """
     if settings.peft.lora is None:
-        return [{"params": list(trained.values())}]
+        return []
     projector = [weight for name, weight in trained.items() if _PROJECTOR in name]
     others = [weight for name, weight in trained.items() if _PROJECTOR not in name]
     groups = [{"params": others, "lr": settings.optim.lr}]

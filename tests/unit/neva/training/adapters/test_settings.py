@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigurationError
+from neva.training.adapters.settings import LoraSettings, PeftSettings
 from neva.training.config_file import read_training_settings
-from neva.training.peft_settings import LoraSettings, PeftSettings
 from neva.training.settings import TrainingSettings
 
 NEVAS_OWN = """

@@ -9,10 +9,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from connectors.errors import ConfigurationError  # noqa: E402
+from neva.training.adapters.lora import add_adapter, export_adapter, merged, rate_groups, without_adapter  # noqa: E402
+from neva.training.adapters.settings import PeftSettings  # noqa: E402
 from neva.training.freezing import freeze_parts  # noqa: E402
 from neva.training.loop import make_optimiser, make_schedule  # noqa: E402
-from neva.training.lora import add_adapter, export_adapter, merged, optimiser_groups, without_adapter  # noqa: E402
-from neva.training.peft_settings import PeftSettings  # noqa: E402
 from neva.training.settings import MmSettings, ModelSettings  # noqa: E402
 
 pytestmark = [
@@ -99,7 +99,7 @@ def test_the_projector_learns_at_a_tenth_of_the_rate_and_both_end_at_the_minimum
     model = adapted(settings.peft)
 
     named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    groups = optimiser_groups(named, settings)
+    groups = rate_groups(named, settings)
     optimiser = make_optimiser(groups, settings.optim)
     schedule, rates = make_schedule(optimiser, settings.optim, 10), []
     for _ in range(11):
