@@ -69,6 +69,11 @@ kafka: setup ## start a real Apache Kafka by hand and print its address
 model: setup ## train the bundled model again (about an hour on two cores)
 	@.venv/bin/captiond pretrain -c config/demo-model.yaml
 
+scenes: setup ## teach the bundled model what can be said of any clip (a folder of its own; it does not ship yet)
+	@$(PYTHON_IN_VENV) scripts/fetch_photographs.py
+	@.venv/bin/captiond finetune -c config/demo-scenes.yaml
+	@$(PYTHON_IN_VENV) -m bench.statements --model build/demo-scenes/model
+
 install: setup ## install the service (root; DESTDIR and PREFIX as usual); again to upgrade
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install
 
@@ -87,4 +92,4 @@ audit: ## ask for advisories about every locked package
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo families fuzz probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall lock sbom audit clean
+.PHONY: help setup demo families fuzz probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model scenes install uninstall lock sbom audit clean

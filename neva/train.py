@@ -37,7 +37,7 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     """
     registration.register()
     data = settings.model.data
-    if not data.data_paths and (data.shapes is None or stage == "finetune"):
+    if not data.data_paths and (data.shapes if stage == "pretrain" else data.scenes) is None:
         raise ConfigurationError("the conversations to learn from are needed", path="model.data.data_path")
     strategy = choose_strategy(settings.trainer.strategy, os.environ)
     if strategy == "fsdp2" and not data.data_paths:
@@ -56,7 +56,11 @@ def train(settings: TrainingSettings, stage: Stage) -> Path:
     loggers = make_loggers(places, settings.name) if accelerator.is_main_process else ()
     with TrainingProgress(record, shown=accelerator.is_main_process, loggers=loggers) as progress:
         loop = TrainingLoop(settings, accelerator, progress, strategy)
-        if data.data_path is None:
+        if not data.data_paths and data.scenes is not None and stage == "finetune":
+            from neva.scenery.training import train_scenes  # OpenCV, which comes with vLLM, is for this alone
+
+            train_scenes(loop, data.scenes)
+        elif not data.data_paths:
             train_shapes(loop, data.shapes or ShapesSettings())
         else:
             train_conversations(loop, stage)

@@ -27,8 +27,7 @@ class ShapeBatches:
 
     def pixels(self, frames: NDArray[np.uint8]) -> torch.Tensor:
         """Return ``uint8[M, S, S, 3]`` as ``float[M, 3, S, S]``, normalised as the model's processor does it."""
-        scaled = (torch.from_numpy(frames).float() - self._mean) / self._deviation
-        return scaled.permute(0, 3, 1, 2).contiguous()
+        return normalised(frames, self._mean, self._deviation)
 
     def single_frames(self, step: int, count: int) -> tuple[torch.Tensor, ...]:
         """Return pixels, colour, shape and centre of ``count`` single frames."""
@@ -45,26 +44,39 @@ class ShapeBatches:
         """Return ``count`` whole clips with prompts and answers."""
         rng = np.random.default_rng([self._seed, 2, step])
         clips = self._clips.augmented(rng.integers(len(self._clips), size=count), rng)
-        frames = clips.frames.shape[1]
-        image_id = self._tokenizer.convert_tokens_to_ids(IMAGE)
-        span = [image_id] * (self.patches * frames)
-        rows, targets, ends = [], [], []
-        for i, (before, after) in enumerate(draw_prompts(rng, count)):
-            prompt = encode_around_media(self._tokenizer, before, after, span)
-            answer = self._tokenizer(clips.caption(i), add_special_tokens=False)["input_ids"]
-            answer = [*answer, self._tokenizer.eos_token_id]
-            rows.append(prompt + answer)
-            targets.append([IGNORED] * len(prompt) + answer)
-            ends.append(prompt.index(image_id) + self.patches * np.arange(1, frames + 1) - 1)
+        captions = [clips.caption(i) for i in range(count)]
+        ids, targets, ends = prompted(self._tokenizer, rng, captions, clips.frames.shape[1], self.patches)
         return CaptionBatch(
             pixels=self.pixels(clips.frames.reshape(-1, *clips.frames.shape[2:])),
-            ids=_padded(rows, self._tokenizer.pad_token_id),
-            targets=_padded(targets, IGNORED),
-            frame_ends=torch.from_numpy(np.stack(ends)),
+            ids=ids,
+            targets=targets,
+            frame_ends=ends,
             colour=torch.from_numpy(clips.colour),
             shape=torch.from_numpy(clips.shape),
             centres=torch.from_numpy(clips.centres),
         )
+
+
+def normalised(frames: NDArray[np.uint8], mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+    """Return ``uint8[M, S, S, 3]`` as ``float[M, 3, S, S]``, less the mean and over the deviation."""
+    return ((torch.from_numpy(frames).float() - mean) / deviation).permute(0, 3, 1, 2).contiguous()
+
+
+def prompted(
+    tokenizer: Any, rng: np.random.Generator, captions: list[str], frames: int, patches: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return token ids, targets and the places of each frame's last patch for clips with these captions."""
+    image_id = tokenizer.convert_tokens_to_ids(IMAGE)
+    span = [image_id] * (patches * frames)
+    rows, targets, ends = [], [], []
+    for caption, (before, after) in zip(captions, draw_prompts(rng, len(captions)), strict=True):
+        prompt = encode_around_media(tokenizer, before, after, span)
+        answer = tokenizer(caption, add_special_tokens=False)["input_ids"]
+        answer = [*answer, tokenizer.eos_token_id]
+        rows.append(prompt + answer)
+        targets.append([IGNORED] * len(prompt) + answer)
+        ends.append(prompt.index(image_id) + patches * np.arange(1, frames + 1) - 1)
+    return _padded(rows, tokenizer.pad_token_id), _padded(targets, IGNORED), torch.from_numpy(np.stack(ends))
 
 
 def to_device(batch: CaptionBatch, device: torch.device) -> CaptionBatch:

@@ -37,7 +37,9 @@ def prompt_ids(tokenizer: Any, patches: int, question: str = DEFAULT_QUESTION) -
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
-def caption_clips(llava: Any, tokenizer: Any, pixels: torch.Tensor, ids: list[int]) -> list[str]:
+def caption_clips(
+    llava: Any, tokenizer: Any, pixels: torch.Tensor, ids: list[int], longest: int = _LONGEST_ANSWER
+) -> list[str]:
     """Return the greedy answer for each clip of ``pixels[B, F, 3, S, S]``, all asked with the same ``ids``."""
     count = len(pixels)
     prompt = torch.tensor([ids] * count, device=pixels.device)
@@ -46,7 +48,7 @@ def caption_clips(llava: Any, tokenizer: Any, pixels: torch.Tensor, ids: list[in
         attention_mask=torch.ones_like(prompt),
         pixel_values=pixels.flatten(0, 1),
         do_sample=False,
-        max_new_tokens=_LONGEST_ANSWER,
+        max_new_tokens=longest,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )

@@ -120,6 +120,22 @@ class ShapesSettings(Section):
     )
 
 
+class ScenesSettings(Section):
+    """Synthetic clips of scenes (``neva/scenery/``), and the steps that only they have labels for."""
+
+    photographs: Path = Field(description="the folder of photographs that the camera goes over, as PNG")
+    clips: PositiveInt = Field(default=16_000, description="training clips")
+    held_out_clips: PositiveInt = Field(default=500, description="clips over other photographs, for scoring")
+    shape_clips: PositiveInt = Field(
+        default=12_000, description="training clips of shapes, which are not to be forgotten"
+    )
+    held_out_shape_clips: PositiveInt = Field(default=2_000, description="clips of shapes, for scoring")
+    shapes_share: float = Field(default=0.2, ge=0, lt=1, description="the share of shape clips in a step")
+    workers: PositiveInt = Field(default=2, description="processes that make the clips")
+    movement_steps: NonNegativeInt = Field(default=600, description="steps of movement alone, at the start")
+    movement_loss_weight: NonNegativeFloat = Field(default=0.5, description="movement, while sentences are learned")
+
+
 class ValidationSettings(Section):
     """Held-out conversations, whose loss is reported; nothing is learned from them."""
 
@@ -163,6 +179,9 @@ class DataSettings(MediaSettings):
         default=False, description="keep what a frozen tower sees of each clip in exp_dir, computed once"
     )
     shapes: ShapesSettings | None = Field(default=None, description="instead of data_path: clips of moving shapes")
+    scenes: ScenesSettings | None = Field(
+        default=None, description="instead of data_path: clips of scenes, to finetune"
+    )
 
     @field_validator("conv_template")
     @classmethod

@@ -20,8 +20,9 @@ NEVA_KNOWS = {
     "neva.checkpoints": {"neva.*", "neva.checkpoints"},
     "neva.training": {"neva.*", "neva.checkpoints", "neva.training"},
     "neva.shapes": {"neva.*", "neva.checkpoints", "neva.training", "neva.shapes"},
+    "neva.scenery": {"neva.*", "neva.checkpoints", "neva.training", "neva.shapes", "neva.scenery"},
     "neva.evaluate": {"neva.*", "neva.checkpoints", "neva.evaluate"},
-    "neva.train": {"neva.*", "neva.training", "neva.shapes"},
+    "neva.train": {"neva.*", "neva.training", "neva.shapes", "neva.scenery"},
     "neva.commands": {"neva.*", "neva.checkpoints", "neva.training", "neva.evaluate", "neva.train"},
 }
 

@@ -145,6 +145,15 @@ def test_the_bundled_models_own_file_is_read() -> None:
     assert not settings.model.mm_cfg.llm.freeze
 
 
+def test_the_file_of_scenes_begins_with_the_model_that_ships_and_leaves_it_alone() -> None:
+    settings, _ = read_training_settings(ROOT / "config" / "demo-scenes.yaml", [], "finetune")
+
+    assert settings.model.restore_from_path == "bundled"
+    assert settings.exp_manager.model_folder == ROOT / "build" / "demo-scenes" / "model"
+    assert settings.model.data.scenes is not None
+    assert settings.model.data.scenes.photographs == ROOT / "build" / "photographs"
+
+
 def test_overrides_win_and_paths_that_are_there_are_the_files(tmp_path: Path) -> None:
     (tmp_path / "llm").mkdir()
 

@@ -1,0 +1,99 @@
+"""The tasks that scenes are learned by: how things move from frame to frame, and whole sentences.
+
+The heads read from the language model what is known of every patch (how it moved since the frame before, and how much
+of it moves by itself) and of every frame (how the camera moved, and whether the scene is another). They are not part of
+the model that is written. Without them the sentences alone teach movement far too slowly.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+_SCALE = 20.0  # movements from frame to frame are hundredths of the frame
+_DEEP = 2  # the layers that the first task runs: matching, and gathering what the patches say
+
+
+@dataclass(frozen=True, slots=True)
+class SceneBatch:
+    """``B`` clips of ``F`` frames with prompts and answers, as in ``neva.shapes.tasks.CaptionBatch``.
+
+    ``motion`` is ``float[B, F, 4]`` and ``flow`` ``float[B, F, P, 3]``, as in :class:`SceneClip`; ``known`` is
+    ``float[B, F]``, 1 for the frames that have both, and ``texture``, ``float[B, F, P]``, says where movement shows.
+    """
+
+    pixels: torch.Tensor
+    ids: torch.Tensor
+    targets: torch.Tensor
+    motion: torch.Tensor
+    flow: torch.Tensor
+    known: torch.Tensor
+    texture: torch.Tensor
+
+
+class MotionHeads(nn.Module):  # type: ignore[misc]
+    """Linear readings of movement from the language model's first layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.patch = nn.ModuleList(nn.Linear(width, 3) for _ in range(_DEEP))
+        self.frame = nn.Linear(width, 4)
+
+    def forward(self, layers: list[torch.Tensor], batch: SceneBatch) -> torch.Tensor:
+        """Return the loss of the image tokens' ``float[B, F, P, W]`` after each of the first layers."""
+        target = batch.flow * torch.tensor([_SCALE, _SCALE, 2.0])
+        weight = (batch.known[..., None] * batch.texture)[..., None]
+        loss = torch.zeros(())
+        for reading, seen in zip(self.patch, layers, strict=True):
+            apart = functional.smooth_l1_loss(reading(_even(seen)), target, reduction="none")
+            loss = loss + (apart * weight).sum() / weight.sum().clamp(min=1)
+        said = self.frame(_even(layers[-1][:, :, -1]))
+        scales = torch.tensor([_SCALE, _SCALE, _SCALE, 2.0])
+        apart = functional.smooth_l1_loss(said, batch.motion * scales, reduction="none")
+        return loss + (apart * batch.known[..., None]).sum() / batch.known.sum().clamp(min=1)
+
+
+def _even(seen: torch.Tensor) -> torch.Tensor:
+    return functional.layer_norm(seen.float(), seen.shape[-1:])
+
+
+class SceneTask(nn.Module):  # type: ignore[misc]
+    """The whole model; ``sentences`` says whether it answers, or only its first layers are trained on movement."""
+
+    def __init__(self, llava: Any, heads: MotionHeads, *, sentences: bool) -> None:
+        super().__init__()
+        self.llava, self.heads, self.sentences = llava, heads, sentences
+
+    def forward(self, batch: SceneBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the losses of the answers and of the movement."""
+        model, config = self.llava.model, self.llava.config
+        seen = model.get_image_features(
+            batch.pixels, vision_feature_layer=config.vision_feature_layer, vision_feature_select_strategy="default"
+        )
+        features = torch.stack(list(seen.pooler_output)).float()
+        clips, frames = batch.motion.shape[:2]
+        ids = batch.ids
+        if self.sentences:
+            span = ids == config.image_token_index
+            hidden = model.get_input_embeddings()(ids)
+            hidden = hidden.masked_scatter(span[..., None].expand_as(hidden), features.to(hidden.dtype))
+        else:
+            hidden = features.flatten(0, 1).unflatten(0, (clips, -1))
+            span = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        language = model.language_model
+        kept: list[torch.Tensor] = []
+        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        rotary = language.rotary_emb(hidden, positions)
+        # Causal attention and padding on the right: no real token sees a padded one, so no mask is needed.
+        for layer in language.layers if self.sentences else language.layers[:_DEEP]:
+            hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
+            if len(kept) < _DEEP:
+                kept.append(hidden[span].unflatten(0, (clips, frames, -1)))
+        moved = self.heads(kept, batch)
+        if not self.sentences:
+            return torch.zeros(()), moved
+        counts = batch.targets[:, 1:] != -100
+        logits = self.llava.lm_head(language.norm(hidden[:, :-1][counts])).float()
+        return functional.cross_entropy(logits, batch.targets[:, 1:][counts]), moved

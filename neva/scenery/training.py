@@ -1,0 +1,210 @@
+"""Training of the bundled model on scenes: the model of shapes is grown, learns movement, then sentences.
+
+Shapes stay in the training data, so that they are still answered with their own sentences. A batch follows from the
+seed and the step, and a run that is resumed ends with the same model as an uninterrupted one.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from connectors.errors import ConfigurationError
+from neva.media_settings import ModelSettings as Facts
+from neva.scenery.dataset import SceneClips, load_or_make
+from neva.scenery.growth import grow
+from neva.scenery.scoring import score_scenes
+from neva.scenery.tasks import MotionHeads, SceneBatch, SceneTask
+from neva.shapes.batches import ShapeBatches, normalised, prompted
+from neva.shapes.dataset import ShapeClips
+from neva.shapes.dataset import load_or_make as load_or_make_shapes
+from neva.shapes.export import export_model
+from neva.shapes.model import make_model
+from neva.shapes.scenes import HELD_OUT_SEEDS, TRAINING_SEEDS
+from neva.shapes.tokenizer import make_image_processor, make_processor
+from neva.shapes.training import score_model
+from neva.training.freezing import freeze_parts
+from neva.training.loop import RunStep, TrainingLoop
+from neva.training.parts import Llava, load_parts
+from neva.training.settings import ModelSettings, ScenesSettings, VisionEncoderSettings
+
+log = logging.getLogger(__name__)
+
+_CALIBRATION = 400  # clips that the grown model's new weights are fitted on
+_CUT = 0.5
+_FLAT = 6.0  # the standard deviation of luma below which a patch shows no movement
+
+
+class SceneBatches:
+    """The source of batches of scene clips and, among them, of shape clips."""
+
+    def __init__(self, scenes: SceneClips, processor: Any, patches: int, seed: int) -> None:
+        self.scenes, self._patches, self._seed = scenes, patches, seed
+        self.shapes: ShapeClips | None = None
+        self._tokenizer, images = processor.tokenizer, processor.image_processor
+        self._mean, self._deviation = (torch.tensor(numbers) * 255 for numbers in (images.image_mean, images.image_std))
+
+    def pixels(self, frames: NDArray[np.uint8]) -> torch.Tensor:
+        """Return ``uint8[..., S, S, 3]`` as the tower takes it."""
+        return normalised(frames.reshape(-1, *frames.shape[-3:]), self._mean, self._deviation)
+
+    def known_flow(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first clips' pixels, and the flow of their patches where it shows, NaN elsewhere."""
+        chosen = slice(0, count)
+        shown = self.scenes.frames[chosen]
+        flow = (
+            self.scenes.flow[chosen].reshape(len(shown), shown.shape[1], self._patches, 3)[..., :2].astype(np.float32)
+        )
+        hidden = self._contrast(shown) < _FLAT
+        hidden[:, 0] = True
+        hidden[self.scenes.motion[chosen, :, 3] > _CUT] = True
+        flow[hidden] = np.nan
+        return self.pixels(shown), torch.from_numpy(flow)
+
+    def _contrast(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the standard deviation of luma in each patch, ``float[N, F, P]``."""
+        row = round(self._patches**0.5)
+        cell = frames.shape[2] // row
+        luma = frames.mean(axis=-1, dtype=np.float32).reshape(*frames.shape[:2], row, cell, row, cell)
+        return np.asarray(luma.std(axis=(3, 5)).reshape(*frames.shape[:2], -1))
+
+    def batch(self, stage: int, step: int, count: int, shapes: int) -> SceneBatch:
+        """Return ``count`` clips, of which ``shapes`` are of shapes."""
+        rng = np.random.default_rng([self._seed, stage, step])
+        scenes = self.scenes.augmented(rng.integers(len(self.scenes), size=count - shapes), rng)
+        frames, captions = scenes.frames, [scenes.statements(i).sentence() for i in range(len(scenes))]
+        if shapes and self.shapes is not None:
+            drawn = self.shapes.augmented(rng.integers(len(self.shapes), size=shapes), rng)
+            frames = np.concatenate([frames, drawn.frames])
+            captions += [drawn.caption(i) for i in range(shapes)]
+        length = frames.shape[1]
+        ids, targets, _ = prompted(self._tokenizer, rng, captions, length, self._patches)
+        known = np.zeros((count, length), np.float32)
+        known[: len(scenes), 1:] = 1
+        flow = scenes.flow.reshape(len(scenes), length, self._patches, 3)
+        texture = np.clip(self._contrast(frames) / _FLAT, 0.1, 1)
+        cut = scenes.motion[..., 3] > _CUT
+        texture[: len(scenes)][cut] = 0
+        return SceneBatch(
+            self.pixels(frames),
+            ids,
+            targets,
+            torch.from_numpy(_filled(scenes.motion, count)),
+            torch.from_numpy(_filled(flow, count)),
+            torch.from_numpy(known),
+            torch.from_numpy(texture),
+        )
+
+
+def _filled(known: NDArray[np.float16], count: int) -> NDArray[np.float32]:
+    whole = np.zeros((count, *known.shape[1:]), np.float32)
+    whole[: len(known)] = known
+    return whole
+
+
+def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]:
+    """Grow the model of shapes as the settings say, train and export it; return the share of right statements."""
+    settings = loop.settings
+    model = settings.model
+    if model.restore_from_path is None:
+        raise ConfigurationError("the model of shapes to begin with is needed", path="model.restore_from_path")
+    began_s = time.monotonic()
+    old = old_model(model)
+    tower = model.mm_cfg.vision_encoder
+    processor = make_processor(old.tokenizer, make_image_processor(tower.crop_size[0]), tower.patch_dim)
+    llava = make_model(model, old.tokenizer)
+    _attend_in_float32(llava)
+    patches = (tower.crop_size[0] // tower.patch_dim) ** 2
+    training, held_out = _scene_clips(loop, scenes)
+    batches = SceneBatches(training, processor, patches, model.seed)
+    grow(old.model, llava, *batches.known_flow(_CALIBRATION))
+    freeze_parts(llava, model.mm_cfg)
+    heads = MotionHeads(model.hidden_size)
+    _train(loop, "movement", SceneTask(llava, heads, sentences=False), batches, scenes, scenes.movement_steps)
+    batches.shapes, held_out_shapes = _shape_clips(loop, scenes, processor.image_processor)
+    _train(loop, "sentences", SceneTask(llava, heads, sentences=True), batches, scenes, settings.trainer.max_steps)
+    llava.eval()
+    if loop.accelerator.is_main_process:
+        export_model(settings.exp_manager.model_folder, llava, processor)
+    scorer = ShapeBatches(held_out_shapes, old.tokenizer, processor.image_processor, patches, model.seed)
+    of_shapes = score_model(llava, old.tokenizer, scorer, held_out_shapes)
+    score = score_scenes(llava, old.tokenizer, batches.pixels, held_out, patches) | {"shapes": of_shapes.caption}
+    minutes = (time.monotonic() - began_s) / 60
+    log.info("%s. %s %s. %.1f minutes.", settings.name, of_shapes, score, minutes)
+    if loop.accelerator.is_main_process:
+        record = json.dumps(score | {"minutes": round(minutes, 1)}, indent=2)
+        (settings.exp_manager.exp_dir / "score.json").write_text(record + "\n", encoding="utf-8")
+    return score
+
+
+def old_model(model: ModelSettings) -> Llava:
+    """Return the model of shapes to begin with; the sizes in the settings are the grown model's."""
+    parts = model.mm_cfg.model_copy(update={"vision_encoder": VisionEncoderSettings()})
+    return load_parts(model.model_copy(update={"mm_cfg": parts}), Facts(), bf16=False)
+
+
+def _attend_in_float32(llava: Any) -> None:
+    """Compute attention in float32 whatever the precision: its backward pass on a CPU is slow in bfloat16."""
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **rest: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            seen, weights = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **rest)
+        return seen.to(query.dtype), weights
+
+    AttentionInterface.register("sdpa_float32", attend)
+    llava.set_attn_implementation("sdpa_float32")
+
+
+def _scene_clips(loop: TrainingLoop, scenes: ScenesSettings) -> tuple[SceneClips, SceneClips]:
+    made = []
+    for name, count, held_out in (("training", scenes.clips, False), ("held-out", scenes.held_out_clips, True)):
+        path = loop.settings.exp_manager.exp_dir / f"scenes-{name}.npz"
+        log.info("%d %s scenes: %s", count, name, path)
+        frames = loop.settings.model.data.num_frames
+        made.append(load_or_make(path, scenes.photographs, count, frames, scenes.workers, held_out=held_out))
+    return made[0], made[1]
+
+
+def _shape_clips(loop: TrainingLoop, scenes: ScenesSettings, images: Any) -> tuple[ShapeClips, ShapeClips]:
+    made = []
+    for name, seeds, count in (
+        ("training", TRAINING_SEEDS, scenes.shape_clips),
+        ("held-out", HELD_OUT_SEEDS, scenes.held_out_shape_clips),
+    ):
+        path = loop.settings.exp_manager.exp_dir / f"shapes-{name}.npz"
+        frames = loop.settings.model.data.num_frames
+        made.append(load_or_make_shapes(path, seeds[:count], images, frames, scenes.workers))
+    return made[0], made[1]
+
+
+def _train(
+    loop: TrainingLoop, stage: str, task: SceneTask, batches: SceneBatches, scenes: ScenesSettings, steps: int
+) -> None:
+    """Train one stage."""
+    count = loop.settings.model.micro_batch_size
+    shapes = round(count * scenes.shapes_share) if task.sentences else 0
+
+    def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
+        sentence, moved = model(batches.batch(int(task.sentences), step, count, shapes))
+        loss = sentence + scenes.movement_loss_weight * moved if task.sentences else moved
+        return {"loss": loss, "sentence": sentence, "movement": moved}
+
+    loop.run(stage, task, steps, partial(_begin, loop, losses))
+
+
+def _begin(loop: TrainingLoop, losses: Callable[[Any, int], dict[str, torch.Tensor]], model: Any, _: int) -> RunStep:
+    def run_step(step: int) -> dict[str, torch.Tensor]:
+        with loop.accelerator.autocast():
+            parts = losses(model, step)
+        loop.accelerator.backward(parts["loss"])
+        return parts
+
+    return run_step

@@ -1,0 +1,33 @@
+"""The training of scenes as a whole, in the small: a model that grew, is written, is read, and is scored."""
+
+import json
+from pathlib import Path
+
+from daemon.engines.model.bundled import bundled_model
+from neva.scenery.scoring import KINDS
+from neva.train import train
+from neva.training.config_file import read_training_settings
+from testing.repository import ROOT
+
+
+def test_the_file_of_scenes_trains_a_model_that_transformers_reads(tmp_path: Path) -> None:
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    counts = ("clips=8", "held_out_clips=4", "shape_clips=4", "held_out_shape_clips=4", "workers=1", "movement_steps=1")
+    small = ["trainer.max_steps=1", "trainer.num_threads=1", "model.micro_batch_size=5"]
+    small += [f"model.data.scenes.{count}" for count in counts]
+    places = [f"exp_manager.exp_dir={tmp_path / 'run'}", f"exp_manager.export_dir={tmp_path / 'model'}"]
+    places.append(f"model.data.scenes.photographs={tmp_path}")  # none: pictures of noise
+    settings, _ = read_training_settings(ROOT / "config" / "demo-scenes.yaml", [*small, *places], "finetune")
+
+    train(settings, "finetune")
+
+    score = json.loads((tmp_path / "run" / "score.json").read_text())
+    assert {"shapes", "minutes"} <= set(score) <= {*KINDS, "shapes", "minutes"}
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["stage"] for record in log] == ["movement", "sentences"]
+    model, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(report.values()), report
+    assert sum(weight.numel() for weight in model.parameters()) <= 6_000_000
+    ours, old = (AutoProcessor.from_pretrained(folder).tokenizer for folder in (tmp_path / "model", bundled_model()))
+    assert ours.get_vocab() == old.get_vocab()
