@@ -132,7 +132,7 @@ async def test_both_command_lines_with_checkpoints_that_megatron_wrote(tmp_path:
 
 async def frames_of(path: Path) -> list[Any]:
     media = ModelSettings.model_validate({"num_frames": 4, "conv_template": "v1"})
-    return list((await shown(path, media, "pyav")).frames)
+    return [frame.copy() for frame in (await shown(path, media, "av")).frames]
 
 
 def transformers_says(folder: Path, frames: list[Any], answer: dict[str, Any]) -> str:

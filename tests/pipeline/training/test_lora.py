@@ -43,7 +43,8 @@ def test_the_loss_falls_and_the_adapter_over_its_base_is_the_merged_model(bench:
     below = LlavaForConditionalGeneration.from_pretrained(base)
     alone = logits(below)
     with_adapter = logits(PeftModel.from_pretrained(below, adapter))
-    torch.testing.assert_close(with_adapter, logits(LlavaForConditionalGeneration.from_pretrained(merged)))
+    whole = logits(LlavaForConditionalGeneration.from_pretrained(merged))
+    torch.testing.assert_close(with_adapter, whole, rtol=1e-4, atol=1e-4)  # two float32 sums in another order
     assert float((with_adapter - alone).abs().max()) > 0.1
 
 
