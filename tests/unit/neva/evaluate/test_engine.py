@@ -50,6 +50,7 @@ def test_what_the_engine_is_told() -> None:
     assert inner.engine.model_dump() | {"model": "/a"} == {
         "kind": "vllm",
         "model": "/a",
+        "adapter": None,
         "tensor_parallel_size": 1,
         "pipeline_parallel_size": 1,
         "data_parallel_size": 1,
