@@ -26,6 +26,7 @@ with warnings.catch_warnings():
     from connectors.kafka.client.producer import KafkaProducer
 
 from bench.harness.broker import cpu_s, make_topics, over_a_broker
+from bench.harness.daemon import wait_ready
 from bench.harness.unsampled import WINDOWS
 from connectors.kafka.client.settings import BATCH_BYTES
 from testing.load import write_load_clip
@@ -89,10 +90,7 @@ def run_daemon(bootstrap: str, folder: Path, delivery: str, names: dict[str, str
     with log.open("w") as out:
         process = subprocess.Popen([sys.executable, "-m", "bench.harness.unsampled", str(config)], stderr=out)
     try:
-        while "Ready:" not in log.read_text():
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text()[-2000:])
-            time.sleep(0.02)
+        wait_ready(process, log)
         ready_s, before_s = time.monotonic(), cpu_s(process.pid)
         while committed(reader, names["clips"]) < clips:
             if process.poll() is not None or time.monotonic() - ready_s > PATIENCE_S:

@@ -18,11 +18,7 @@ def daemon(config: Path, *module: str) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("w") as out:
         process = subprocess.Popen(command, stderr=out, stdout=out)
     try:
-        until_s = time.monotonic() + START_S
-        while "Ready:" not in log.read_text():
-            if process.poll() is not None or time.monotonic() > until_s:
-                raise RuntimeError(log.read_text()[-2000:])
-            time.sleep(0.02)
+        wait_ready(process, log)
         yield process
         process.terminate()
         process.wait(60)
@@ -30,3 +26,12 @@ def daemon(config: Path, *module: str) -> Iterator["subprocess.Popen[bytes]"]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def wait_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until a daemon says in its log that it is ready."""
+    until_s = time.monotonic() + START_S
+    while "Ready:" not in log.read_text():
+        if process.poll() is not None or time.monotonic() > until_s:
+            raise RuntimeError(log.read_text()[-2000:])
+        time.sleep(0.02)

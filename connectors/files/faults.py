@@ -6,7 +6,7 @@ NO_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP})
 """Something else lies where a folder is needed: a file, a pipe or a link."""
 
 NOT_A_FILE = NO_FOLDER | {errno.ENOENT, errno.EINVAL, errno.ENXIO}
-"""What lies there is gone, a link, a pipe or a device."""
+"""A file is gone, or a link, a pipe or a device lies there."""
 
 _HOPELESS = NO_FOLDER | {
     errno.ENAMETOOLONG,

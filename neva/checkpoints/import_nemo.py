@@ -23,8 +23,9 @@ from neva.checkpoints.distributed.checkpoint import is_distributed
 from neva.checkpoints.language_model import read_text_model
 from neva.checkpoints.lora import lora_settings, with_adapters
 from neva.checkpoints.model_folder.facts import image_token, is_reversed, read_model_settings
-from neva.checkpoints.model_folder.llava import llava_config, projector_state, write_llava
+from neva.checkpoints.model_folder.llava import llava_config, projector_state, write_llava_files
 from neva.checkpoints.model_folder.new_folder import new_folder
+from neva.checkpoints.model_folder.weight_files import write_tensors
 from neva.checkpoints.nemo2 import checkpoint_config
 from neva.checkpoints.tokenizer import add_media_token, load_tokenizer
 from neva.checkpoints.vision_tower import read_tower, reverse_channels
@@ -93,8 +94,8 @@ def _write_model(request: ImportRequest, archive: NemoArchive, folder: Path) -> 
     )
     _check_fit(llava, projector, encoder)
     words = with_adapters(language.state, tensors, config)
-    state = chain(words, projector.items(), seen.items())
-    return write_llava(folder, state, llava, vocabulary.tokenizer, token, pixels, facts)
+    write_llava_files(folder, llava, vocabulary.tokenizer, token, pixels, facts)
+    return write_tensors(folder, chain(words, projector.items(), seen.items()))
 
 
 def _checked_config(archive: NemoArchive) -> dict[str, Any]:

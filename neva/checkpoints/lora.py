@@ -84,13 +84,16 @@ def with_adapters(
     return state
 
 
+def with_adapter(weight: Any, outer: Any, inner: Any, scale: float) -> Any:
+    """Return a weight with an adapter's product added, in float32, and kept in the precision that the weight had."""
+    change = outer.float() @ inner.float()
+    return (weight.float() + scale * change.to(weight.device)).to(weight.dtype)
+
+
 def _merged(
     state: Iterable[tuple[str, Any]], left: dict[str, tuple[Any, Any]], lora: LoraSettings
 ) -> Iterator[tuple[str, Any]]:
-    """Yield weights by their names in the LLaVA layout, with the products of their pairs added.
-
-    A sum is made in float32 and kept in the precision that the weight had.
-    """
+    """Yield weights by their names in the LLaVA layout, with the products of their pairs added."""
     for name, tensor in state:
         pair = left.pop(name, None)
         if pair is None:
@@ -103,7 +106,7 @@ def _merged(
                 f"{tensor.shape[0]} x {tensor.shape[1]} there: it is another one",
                 path="base_model_file",
             )
-        yield name, (tensor.float() + lora.scale * (outer.float() @ inner.float())).to(tensor.dtype)
+        yield name, with_adapter(tensor, outer, inner, lora.scale)
     if left:
         raise ConfigurationError(
             f"the base model has no {min(left)}, which the adapter changes: it is another one", path="base_model_file"

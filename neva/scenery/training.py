@@ -7,8 +7,6 @@ seed and the step, and a run that is resumed ends with the same model as an unin
 import json
 import logging
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,14 +21,12 @@ from neva.scenery.scoring import score_scenes
 from neva.scenery.tasks import MotionHeads, SceneBatch, SceneTask
 from neva.shapes.batches import ShapeBatches, normalised, prompted
 from neva.shapes.dataset import ShapeClips
-from neva.shapes.dataset import load_or_make as load_or_make_shapes
 from neva.shapes.export import export_model
 from neva.shapes.model import make_model
-from neva.shapes.scenes import HELD_OUT_SEEDS, TRAINING_SEEDS
 from neva.shapes.tokenizer import make_image_processor, make_processor
-from neva.shapes.training import score_model
+from neva.shapes.training import score_model, shape_clips
 from neva.training.freezing import freeze_parts
-from neva.training.loop import RunStep, TrainingLoop
+from neva.training.loop import TrainingLoop
 from neva.training.parts import Llava, load_parts
 from neva.training.settings import ModelSettings, ScenesSettings, VisionEncoderSettings
 
@@ -127,7 +123,13 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
     freeze_parts(llava, model.mm_cfg)
     heads = MotionHeads(model.hidden_size)
     _train(loop, "movement", SceneTask(llava, heads, sentences=False), batches, scenes, scenes.movement_steps)
-    batches.shapes, held_out_shapes = _shape_clips(loop, scenes, processor.image_processor)
+    batches.shapes, held_out_shapes = shape_clips(
+        settings,
+        processor.image_processor,
+        training=scenes.shape_clips,
+        held_out=scenes.held_out_shape_clips,
+        workers=scenes.workers,
+    )
     _train(loop, "sentences", SceneTask(llava, heads, sentences=True), batches, scenes, settings.trainer.max_steps)
     llava.eval()
     if loop.accelerator.is_main_process:
@@ -173,18 +175,6 @@ def _scene_clips(loop: TrainingLoop, scenes: ScenesSettings) -> tuple[SceneClips
     return made[0], made[1]
 
 
-def _shape_clips(loop: TrainingLoop, scenes: ScenesSettings, images: Any) -> tuple[ShapeClips, ShapeClips]:
-    made = []
-    for name, seeds, count in (
-        ("training", TRAINING_SEEDS, scenes.shape_clips),
-        ("held-out", HELD_OUT_SEEDS, scenes.held_out_shape_clips),
-    ):
-        path = loop.settings.exp_manager.exp_dir / f"shapes-{name}.npz"
-        frames = loop.settings.model.data.num_frames
-        made.append(load_or_make_shapes(path, seeds[:count], images, frames, scenes.workers))
-    return made[0], made[1]
-
-
 def _train(
     loop: TrainingLoop, stage: str, task: SceneTask, batches: SceneBatches, scenes: ScenesSettings, steps: int
 ) -> None:
@@ -197,14 +187,4 @@ def _train(
         loss = sentence + scenes.movement_loss_weight * moved if task.sentences else moved
         return {"loss": loss, "sentence": sentence, "movement": moved}
 
-    loop.run(stage, task, steps, partial(_begin, loop, losses))
-
-
-def _begin(loop: TrainingLoop, losses: Callable[[Any, int], dict[str, torch.Tensor]], model: Any, _: int) -> RunStep:
-    def run_step(step: int) -> dict[str, torch.Tensor]:
-        with loop.accelerator.autocast():
-            parts = losses(model, step)
-        loop.accelerator.backward(parts["loss"])
-        return parts
-
-    return run_step
+    loop.run(stage, task, steps, loop.one_batch_a_step(losses))

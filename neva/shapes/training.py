@@ -7,9 +7,7 @@ interrupted run that is resumed ends with the same model as an uninterrupted one
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ from neva.shapes.scoring import Score, caption_clips, prompt_ids, score_captions
 from neva.shapes.tasks import CaptionTask, FrameHeads, TowerTask
 from neva.shapes.tokenizer import make_image_processor, make_processor, train_tokenizer
 from neva.training.freezing import freeze_parts
-from neva.training.loop import RunStep, TrainingLoop
+from neva.training.loop import TrainingLoop
 from neva.training.settings import ShapesSettings, TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -42,7 +40,13 @@ def train_shapes(loop: TrainingLoop, shapes: ShapesSettings) -> Score:
     processor = make_processor(tokenizer, make_image_processor(tower.crop_size[0]), tower.patch_dim)
     llava = make_model(settings.model, tokenizer)
     freeze_parts(llava, settings.model.mm_cfg)
-    training, held_out = _shape_clips(settings, shapes, processor.image_processor)
+    training, held_out = shape_clips(
+        settings,
+        processor.image_processor,
+        training=shapes.clips,
+        held_out=shapes.held_out_clips,
+        workers=shapes.workers,
+    )
     heads = FrameHeads(tower.hidden_size, len(COLOURS), len(SHAPES))
     patches = (tower.crop_size[0] // tower.patch_dim) ** 2
     batches = ShapeBatches(training, tokenizer, processor.image_processor, patches, settings.model.seed)
@@ -71,19 +75,16 @@ def score_model(llava: Any, tokenizer: Any, batches: ShapeBatches, clips: ShapeC
     return score_captions(answers, clips)
 
 
-def _shape_clips(
-    settings: TrainingSettings, shapes: ShapesSettings, image_processor: Any
+def shape_clips(
+    settings: TrainingSettings, image_processor: Any, *, training: int, held_out: int, workers: int
 ) -> tuple[ShapeClips, ShapeClips]:
     """Return the clips for training and those for scoring; clips that the run's folder does not hold yet are made."""
     num_frames = settings.model.data.num_frames
     made = []
-    for name, seeds, count in (
-        ("training", TRAINING_SEEDS, shapes.clips),
-        ("held-out", HELD_OUT_SEEDS, shapes.held_out_clips),
-    ):
+    for name, seeds, count in (("training", TRAINING_SEEDS, training), ("held-out", HELD_OUT_SEEDS, held_out)):
         path = settings.exp_manager.exp_dir / f"shapes-{name}.npz"
         log.info("%d %s clips: %s", count, name, path)
-        made.append(load_or_make(path, seeds[:count], image_processor, num_frames, shapes.workers))
+        made.append(load_or_make(path, seeds[:count], image_processor, num_frames, workers))
     return made[0], made[1]
 
 
@@ -95,7 +96,7 @@ def _train_tower(loop: TrainingLoop, shapes: ShapesSettings, task: TowerTask, ba
         frames = batches.single_frames(step, shapes.tower_batch_size)
         return {"loss": model(*(tensor.to(device) for tensor in frames))}
 
-    loop.run("tower", task, shapes.tower_steps, partial(_begin, loop, losses))
+    loop.run("tower", task, shapes.tower_steps, loop.one_batch_a_step(losses))
 
 
 def _train_captions(loop: TrainingLoop, shapes: ShapesSettings, task: CaptionTask, batches: ShapeBatches) -> None:
@@ -109,16 +110,4 @@ def _train_captions(loop: TrainingLoop, shapes: ShapesSettings, task: CaptionTas
         loss = caption + shapes.frame_loss_weight * frame + shapes.motion_loss_weight * fading * motion
         return {"loss": loss, "caption": caption, "frame": frame, "motion": motion}
 
-    loop.run("captions", task, steps, partial(_begin, loop, losses))
-
-
-def _begin(loop: TrainingLoop, losses: Callable[[Any, int], dict[str, torch.Tensor]], model: Any, _: int) -> RunStep:
-    """Return the function that runs a step of one batch."""
-
-    def run_step(step: int) -> dict[str, torch.Tensor]:
-        with loop.accelerator.autocast():
-            parts = losses(model, step)
-        loop.accelerator.backward(parts["loss"])
-        return parts
-
-    return run_step
+    loop.run("captions", task, steps, loop.one_batch_a_step(losses))

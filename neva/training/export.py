@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
+from daemon.engines.model.lora_adapter import CONFIG
 from neva.checkpoints.model_folder.facts import FACTS
 from neva.checkpoints.model_folder.llava import IDENTITY, write_llava_files
 from neva.checkpoints.model_folder.new_folder import new_folder
 from neva.checkpoints.model_folder.weight_files import write_weights
 from neva.media_settings import ModelSettings
-from neva.training.adapters.lora import CONFIG, LazyState, export_adapter, merged, without_adapter
+from neva.training.adapters.lora import LazyState, export_adapter, merged, without_adapter
 from neva.training.parts import Llava
 from neva.training.settings import TrainingSettings
 

@@ -103,6 +103,20 @@ class TrainingLoop:
             if done % manager.every_n_train_steps == 0 or done == steps:
                 save_checkpoint(checkpoint, done, kept, self.learned_from)
 
+    def one_batch_a_step(self, losses: Callable[[Any, int], dict[str, torch.Tensor]]) -> MakeRunStep:
+        """Return what begins steps of one batch each: ``losses`` computes a step's from the module, ``loss`` in all."""
+
+        def begin(model: Any, _: int) -> RunStep:
+            def run_step(step: int) -> dict[str, torch.Tensor]:
+                with self.accelerator.autocast():
+                    parts = losses(model, step)
+                self.accelerator.backward(parts["loss"])
+                return parts
+
+            return run_step
+
+        return begin
+
     def _placed(self, task: torch.nn.Module) -> Any:
         """Put ``task`` on this process's device, whole or its share of it, and return the module to call."""
         if self.is_sharded:

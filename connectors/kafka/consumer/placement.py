@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 POSITION_MS = 5_000  # an answer from the group's coordinator; when it is over the partition stays paused a while longer
 
 MADE_AGAIN, OUT_OF_RANGE = MOVES = ("topics_made_again", "positions_out_of_range")
-"""What is counted: partitions of topics that were made again, and positions without a record."""
+"""Counts of partitions whose topics were made again, and of positions without a record."""
 
 
 @dataclass(frozen=True, slots=True)

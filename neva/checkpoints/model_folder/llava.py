@@ -1,13 +1,12 @@
 """The folder that vLLM serves: a Video NeVA in Hugging Face's LLaVA layout, with its tokenizer and processor."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.model_folder.facts import write_facts
-from neva.checkpoints.model_folder.weight_files import with_own_memory, write_tensors, write_weights
 from neva.checkpoints.weights import Tensors
 from neva.conversations import EOS_ALIAS, STOP, TEMPLATES, Turn, conversation, own_tokens
 from neva.media_settings import ModelSettings
@@ -100,27 +99,6 @@ def chat_template(facts: ModelSettings, image_token: str) -> str | None:
         "{%- else -%}{{- part['text'] -}}{%- endif -%}{%- endfor -%}{%- endif -%}{%- endfor -%}"
         f"{{{{- {after} -}}}}"
     )
-
-
-def write_llava(
-    folder: Path,
-    state: Mapping[str, Any] | Iterable[tuple[str, Any]],
-    config: Any,
-    tokenizer: Any,
-    image_token: str,
-    pixels: TowerPixels,
-    facts: ModelSettings,
-) -> int:
-    """Write model, tokenizer, processor and facts into ``folder``, which exists and is empty.
-
-    The weights of a model in memory are a mapping, and may share their memory; pairs are written while they are read.
-    Returns the number of weights.
-    """
-    write_llava_files(folder, config, tokenizer, image_token, pixels, facts)
-    if not isinstance(state, Mapping):
-        return write_tensors(folder, ((name, with_own_memory(tensor)) for name, tensor in state))
-    write_weights(folder, state)
-    return len(state)
 
 
 def write_llava_files(

@@ -16,7 +16,7 @@ def write_weights(folder: Path | None, state: Mapping[str, Any], file_bytes: int
     """
     whole = ((name, gathered(state[name])) for name in state)
     if folder is not None:
-        write_tensors(folder, ((name, with_own_memory(tensor.cpu())) for name, tensor in whole), file_bytes)
+        write_tensors(folder, ((name, tensor.cpu()) for name, tensor in whole), file_bytes)
         return
     for _ in whole:
         pass
@@ -25,7 +25,7 @@ def write_weights(folder: Path | None, state: Mapping[str, Any], file_bytes: int
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, Any]], file_bytes: int = FILE_BYTES) -> int:
     """Write tensors by their names into ``folder`` while they come in; return how many there were.
 
-    No tensor shares its memory with another. A single file has no index, as Hugging Face's own have none.
+    Tensors may share their memory. A single file has no index, as Hugging Face's own have none.
     """
     from safetensors.torch import save_file
 
@@ -42,7 +42,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Any]], file_bytes: 
         if waiting and size + tensor.nbytes > file_bytes:
             flush()
             size = 0
-        waiting[name] = tensor.contiguous()
+        waiting[name] = _with_own_memory(tensor)
         size += tensor.nbytes
         total += tensor.nbytes
         del tensor  # the next one is read while this name still holds the last
@@ -77,7 +77,7 @@ def gathered(tensor: Any) -> Any:
     return detached.full_tensor() if isinstance(detached, DTensor) else detached
 
 
-def with_own_memory(tensor: Any) -> Any:
+def _with_own_memory(tensor: Any) -> Any:
     """Return a tensor that shares its memory with no other; a part of a larger one would be written with the whole."""
     whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
     return tensor if whole else tensor.clone().contiguous()

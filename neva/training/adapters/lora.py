@@ -19,12 +19,13 @@ from typing import Any
 import torch
 
 from connectors.errors import ConfigurationError
+from daemon.engines.model.lora_adapter import CONFIG, WEIGHTS
+from neva.checkpoints.lora import with_adapter
 from neva.checkpoints.model_folder.new_folder import new_folder
 from neva.checkpoints.model_folder.weight_files import gathered
 from neva.training.adapters.settings import MODULES, PROJECTOR_SHARE, InitMethod, LoraSettings, PeftSettings
 from neva.training.settings import ModelSettings
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names for an adapter's files
 _NAME = "default"  # peft's name for the only adapter of a model
 _BASE, _IN, _OUT = ".base_layer.", f".lora_A.{_NAME}.", f".lora_B.{_NAME}."
 _PROJECTOR = "multi_modal_projector."
@@ -179,9 +180,8 @@ def merged(state: State, settings: PeftSettings) -> State:
 
 
 def _sum(below: Any, outer: Any, inner: Any, scale: float) -> torch.Tensor:
-    whole = gathered(below)
-    change = gathered(outer).float() @ gathered(inner).float()
-    return (whole.float() + scale * change.to(whole.device)).to(whole.dtype)
+    whole: torch.Tensor = with_adapter(gathered(below), gathered(outer), gathered(inner), scale)
+    return whole
 
 
 def without_adapter(state: State) -> dict[str, Any]:
