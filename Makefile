@@ -4,7 +4,7 @@ PYTHON_IN_VENV := .venv/bin/python
 WORKERS ?= 2
 PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UNIT_MARKS = not engine and not kafka and not systemd and not slow and not families
-UNIT_TESTS = tests/unit tests/contract tests/pipeline/test_main_loop.py
+UNIT_TESTS = tests/unit tests/contract tests/pipeline/test_main_loop.py tests/pipeline/test_bounds.py
 ROW ?=
 RUNS ?=
 KEEP ?=
@@ -20,8 +20,8 @@ help: ## list the targets
 setup: ## make the virtual environment .venv
 	@scripts/setup
 
-demo: setup ## caption generated and real clips with the bundled model, folder to folder
-	@$(PYTHON_IN_VENV) scripts/demo.py
+demo: setup ## caption generated and real clips with the bundled model, on a page; KEEP=1 goes on serving it
+	@KEEP="$(KEEP)" $(PYTHON_IN_VENV) scripts/demo.py
 
 unit: setup ## run what needs no engine, broker or systemd, in about a minute
 	@$(PYTEST) -m "$(UNIT_MARKS)" $(UNIT_TESTS)
@@ -43,7 +43,11 @@ fuzz: setup ## fuzz what strangers write, an hour by default; MINUTES=5, TARGET=
 	@$(PYTHON_IN_VENV) -m pip install --quiet --no-deps --require-hashes -r requirements/fuzz.lock
 	@$(PYTHON_IN_VENV) -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),60)
 
-probe: setup ## what a decoder that was taken over can still do, tried in a running daemon
+deploy: setup ## check deploy/: the chart by Helm, the image's file by a linter, rules and queries by a real Prometheus
+	@$(PYTHON_IN_VENV) -m pip install --quiet --no-deps --require-hashes -r requirements/deploy.lock
+	@$(PYTHON_IN_VENV) -m pytest tests/deploy
+
+probe: setup ## what a decoder or a recorder that was taken over can still do, tried in a running daemon
 	@$(PYTHON_IN_VENV) -m tests.probe
 
 lint: setup ## ruff: rules and format
@@ -65,13 +69,11 @@ bench: setup ## measure, as ratios against a peer in the same run
 kafka: setup ## start a real Apache Kafka by hand and print its address
 	@$(PYTHON_IN_VENV) -m testing.kafka.broker
 
-model: setup ## train the bundled model again (about an hour on two cores)
+model: setup ## train the bundled model again: moving shapes, then scenes (about three hours on two cores)
 	@.venv/bin/captiond pretrain -c config/demo-model.yaml
-
-scenes: setup ## teach the bundled model what can be said of any clip (a folder of its own; it does not ship yet)
 	@$(PYTHON_IN_VENV) scripts/fetch_photographs.py
 	@.venv/bin/captiond finetune -c config/demo-scenes.yaml
-	@$(PYTHON_IN_VENV) -m bench.statements --model build/demo-scenes/model
+	@$(PYTHON_IN_VENV) -m bench.training.statements
 
 install: setup ## install the service (root; DESTDIR and PREFIX as usual); again to upgrade
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install
@@ -91,4 +93,4 @@ audit: ## ask for advisories about every locked package
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo families fuzz probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model scenes install uninstall lock sbom audit clean
+.PHONY: help setup demo families fuzz deploy probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall lock sbom audit clean

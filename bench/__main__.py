@@ -10,12 +10,11 @@ import bench
 def main() -> int:
     """Run each script of this folder as it is run alone; 0 when each said so."""
     worst = 0
-    for module in sorted(
-        info.name for info in pkgutil.iter_modules(bench.__path__) if not (info.ispkg or info.name == "__main__")
-    ):
-        print(f"== bench/{module}.py", flush=True)
-        sys.argv = [f"bench.{module}"]
-        worst = max(worst, int(importlib.import_module(f"bench.{module}").main()))
+    found = [info.name for info in pkgutil.walk_packages(bench.__path__, "bench.") if not info.ispkg]
+    for module in sorted(name for name in found if name != "bench.__main__" and not name.startswith("bench.harness.")):
+        print(f"== {module.replace('.', '/')}.py", flush=True)
+        sys.argv = [module]
+        worst = max(worst, int(importlib.import_module(module).main()))
     return worst
 
 

@@ -13,9 +13,19 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import Protocol
 
+from connectors.captions import Attempt as Attempt
+from connectors.captions import Caption as Caption
+from connectors.captions import CaptionStatus as CaptionStatus
+from connectors.captions import FramesShown as FramesShown
+from connectors.captions import Missing as Missing
+from connectors.captions import SameAs as SameAs
+from connectors.captions import StreamWindow as StreamWindow
+from connectors.captions import TokenLogprob as TokenLogprob
+from connectors.captions import Usage as Usage
+from connectors.captions import WindowSpan as WindowSpan
 from connectors.errors import Poison
 from connectors.media.protocols import Media
 
@@ -28,6 +38,21 @@ def clip_id_of(*identity: str) -> str:
 PROMPT_FROM, SENDER = "prompt_from", "sender"
 """The attribute that says whose a clip's prompt is, and its value where a sender wrote it: such text is data."""
 
+TOPICS_PROMPT = "topics_prompt"
+"""The attribute of the operator's own question for what a clip came in, where a sender has another."""
+
+ATTRIBUTE = "attribute."
+"""The beginning of the names of attributes that a sender chose, so that none is taken for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """Why a clip has nothing that a model could be asked about, and how its windows end instead."""
+
+    status: CaptionStatus
+    reason: str
+    detail: str
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -35,6 +60,11 @@ class Clip:
 
     ``clip_id`` is the same at every delivery of the same clip. ``received_ns`` is wall time in nanoseconds since the
     epoch. ``attributes`` are what came with the clip: ``prompt`` and whose it is, trace context, and the like.
+
+    A clip with a ``span_ns`` has one window, this half-open span of its media from the first frame on; what comes
+    before it is there for the decoder alone. Where no frame begins in the span, or where most of a stream's window is
+    missing and the rest is damaged, ``when_empty`` says how the window ends. ``stream`` says which window of a stream
+    the clip is, and a clip that is ``unasked`` ends without its media being opened.
     """
 
     clip_id: str
@@ -42,6 +72,10 @@ class Clip:
     media: Media
     received_ns: int
     attributes: Mapping[str, str] = field(default_factory=dict)
+    span_ns: tuple[int, int] | None = None
+    stream: StreamWindow | None = None
+    unasked: Unasked | None = None
+    when_empty: Unasked | None = None
 
 
 class Quarantine(IntEnum):
@@ -66,15 +100,17 @@ class ClipPosition:
     """Where an unfinished clip goes on: what a source keeps of it.
 
     ``next_window`` is the first that is not durable yet, while ``plan_hash`` fits the running configuration's plan.
+    ``before`` are captions of windows before it, where whoever keeps the position keeps captions too.
     """
 
     next_window: int = 0
     plan_hash: str | None = None
     quarantine: Quarantine = Quarantine.NONE
+    before: Sequence[Caption] = field(default=(), repr=False, compare=False)
 
     def moved(self, next_window: int, plan_hash: str | None) -> "ClipPosition":
         """Return the position at another window; the quarantine stays."""
-        return replace(self, next_window=next_window, plan_hash=plan_hash)
+        return replace(self, next_window=next_window, plan_hash=plan_hash, before=())
 
     def quarantined(self) -> "ClipPosition":
         """Return the position with its quarantine raised by a step."""
@@ -91,90 +127,8 @@ class Delivery:
 
     def resumed(self, at: ClipPosition) -> "Delivery":
         """Return the delivery at another window; its quarantine stays."""
-        return replace(self, position=self.position.moved(at.next_window, at.plan_hash))
-
-
-@dataclass(frozen=True, slots=True)
-class WindowSpan:
-    """The half-open span ``[start_ns, exclusive_end_ns)`` of window ``index``, in media time from the first frame."""
-
-    index: int
-    start_ns: int
-    exclusive_end_ns: int
-
-    def __post_init__(self) -> None:
-        if self.index < 0 or not 0 <= self.start_ns < self.exclusive_end_ns:
-            raise ValueError(f"no such window: {self}")
-
-
-class CaptionStatus(StrEnum):
-    """How a window's description ended."""
-
-    SUCCESS = "success"
-    TRUNCATED = "truncated"  # the model was cut off at generation.max_tokens
-    EMPTY = "empty"  # the model said nothing
-    ERROR = "error"  # the window's frames could not be read, windows after it can
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one request, 0 where the engine does not say; of the output, those of reasoning are no answer."""
-
-    prompt_tokens: int = 0
-    vision_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FramesShown:
-    """Which frames a window's model input held: their time stamps, and how far they are from what was asked for.
-
-    ``distinct_frames`` is below ``len(pts_ns)`` where frames repeat; ``substituted_frames`` counts those that the
-    decoder did not give and that the frame before stands in for; ``snap`` is ``keyframe`` where exactness was traded.
-    """
-
-    pts_ns: tuple[int, ...] = ()
-    distinct_frames: int = 0
-    substituted_frames: int = 0
-    snap: str = "exact"
-    width: int = 0
-    height: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """A token's natural log-probability; ``top`` are the likeliest tokens at its step, likeliest first."""
-
-    token: str
-    logprob: float
-    top: tuple["TokenLogprob", ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """What the model says about one window of a clip. ``caption_id`` is the same whenever the window is done again.
-
-    ``media_start_ns`` is when the clip's first frame is shown on the container's own clock, from where that starts:
-    with the window's times it makes the time that a player shows. ``logprobs`` has an entry for each token of the text,
-    and is None where the prompt does not ask for them; messages leave them out.
-    """
-
-    caption_id: str
-    clip_id: str
-    source: str
-    window: WindowSpan
-    text: str
-    status: CaptionStatus
-    model: str
-    prompt_hash: str
-    plan_hash: str
-    usage: Usage = Usage()
-    frames: FramesShown = FramesShown()
-    timing_ms: Mapping[str, float] = field(default_factory=dict)
-    detail: str = ""
-    logprobs: tuple[TokenLogprob, ...] | None = field(default=None, repr=False, compare=False)
-    media_start_ns: int = 0
+        moved = self.position.moved(at.next_window, at.plan_hash)
+        return replace(self, position=replace(moved, before=at.before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +147,10 @@ class Rejection:
 class Progress:
     """What became of the next windows of a delivery.
 
-    ``captions`` are those of consecutive windows and end at ``next_window - 1``. With ``last`` the clip is finished:
-    after its ``rejection`` where there is one, else with a caption for each of its windows. ``plan_hash`` names the
-    plan that the indices belong to; where it differs from the delivery's, what an earlier plan wrote is replaced.
+    ``captions`` are those of consecutive windows and end at ``next_window - 1``; each window has as many as the clip is
+    asked questions, side by side. With ``last`` the clip is finished: after its ``rejection`` where there is one, else
+    with the captions of each of its windows. ``plan_hash`` names the plan that the indices belong to; where it differs
+    from the delivery's, what an earlier plan wrote is replaced.
     """
 
     delivery: Delivery
@@ -207,7 +162,9 @@ class Progress:
 
     def __post_init__(self) -> None:
         indices = [caption.window.index for caption in self.captions]
-        if indices != list(range(self.next_window - len(indices), self.next_window)):
+        each = len(indices) // len(set(indices)) if indices else 1
+        first = self.next_window - len(indices) // each
+        if indices != [index for index in range(first, self.next_window) for _ in range(each)]:
             raise ValueError(f"captions of windows {indices} do not end at window {self.next_window}")
         if self.rejection is not None and not self.last:
             raise ValueError("a rejection ends its clip")
@@ -220,6 +177,20 @@ class Progress:
         clip = delivery.clip
         rejection = Rejection(clip.clip_id, clip.source, fault.reason, fault.detail, fault.origin, attempts)
         return cls(delivery, (), next_window, plan_hash, last=True, rejection=rejection)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """The state of a live stream: whether it is connected, since when, and why not, for people.
+
+    What is recorded and has no message yet is ``lag_windows`` windows, and ``lag_ns`` of the wall clock.
+    """
+
+    connected: bool
+    since_ns: int
+    why: str = ""
+    lag_windows: int = 0
+    lag_ns: int = 0
 
 
 class Reporting(Protocol):
@@ -244,6 +215,11 @@ class Reporting(Protocol):
     def held_bytes(self) -> int:
         """Encoded bytes that are held in memory or in the spool."""
         return 0
+
+    @property
+    def stream(self) -> StreamReport | None:
+        """The state of the live stream that it reads; None where it reads none."""
+        return None
 
 
 class Source(Reporting, Protocol):
@@ -285,6 +261,9 @@ class Route(Reporting, Protocol):
     """A source and the sink, and the one acknowledgement between them."""
 
     name: str
+
+    async def begin(self) -> None:
+        """Begin what can't wait until clips can be captioned, such as recording a stream; most routes have nothing."""
 
     def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield the source's deliveries, each with its durable position."""

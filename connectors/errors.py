@@ -5,7 +5,8 @@
     ├── Poison               this clip can't be captioned: reject it (dead letter), then acknowledge
     └── Fatal                the program can't go on: it stops with `exit_code`
         ├── ConfigurationError   78, the configuration is wrong; `path` names the key
-        └── EngineLost           75, the engine died or hangs; the service manager starts the program again
+        ├── EngineLost           75, the engine died or hangs; the service manager starts the program again
+        └── Unavailable          75, what a command needs does not answer; calling it again later goes on
 
 Errors of libraries are translated where they appear, once. Messages say what to do and carry no stack
 traces; those of :class:`Poison` reach readers outside and carry no path of the machine.
@@ -77,6 +78,13 @@ class Poison(CaptiondError):
         self.reason, self.detail, self.origin = str(reason), detail, origin
 
 
+class EmptySpan(Poison):
+    """No frame begins in the span that is a clip's one window: what was recorded shows nothing of its own there."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.NO_FRAMES, "no frame begins in the window")
+
+
 class Fatal(CaptiondError):
     """The program can't go on."""
 
@@ -95,5 +103,11 @@ class ConfigurationError(Fatal):
 
 class EngineLost(Fatal):
     """The engine died or makes no progress. Nothing more is published; the service manager starts the program again."""
+
+    exit_code = ExitCode.ENGINE_LOST
+
+
+class Unavailable(Fatal):
+    """What a command needs does not answer, or not any more. Called again later, it goes on where it stopped."""
 
     exit_code = ExitCode.ENGINE_LOST

@@ -128,7 +128,9 @@ class MemorySink(Reporting):
     async def position(self, clip: Clip) -> ClipPosition:
         """Return the first window of a clip that is not here, and the plan it belongs to."""
         held = self.captions.get(clip.clip_id)
-        return ClipPosition(held[-1].window.index + 1, held[-1].plan_hash) if held else ClipPosition()
+        if not held:
+            return ClipPosition()
+        return ClipPosition(held[-1].window.index + 1, held[-1].plan_hash, before=tuple(held))
 
     async def write(self, progress: Progress) -> None:
         """Keep the progress; what another plan wrote is replaced."""

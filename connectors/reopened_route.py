@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from connectors.contract import Delivery, Progress, Reporting, Route
+from connectors.contract import Delivery, Progress, Reporting, Route, StreamReport
 
 
 class ReopenedRoute(Reporting):
@@ -40,6 +40,13 @@ class ReopenedRoute(Reporting):
     @property
     def held_bytes(self) -> int:
         return self._route.held_bytes
+
+    @property
+    def stream(self) -> StreamReport | None:
+        return self._route.stream
+
+    async def begin(self) -> None:
+        await self._route.begin()
 
     def deliveries(self) -> AsyncIterator[Delivery]:
         return self._route.deliveries()

@@ -1,9 +1,11 @@
 """The common class of the configuration's sections, and the sizes that are written in them."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr
+
+from connectors.questions import Questions
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -14,6 +16,28 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=False, allow_inf_nan=False
     )
+
+
+Priority = Literal["live", "normal", "backfill"]
+"""Whose turn it is first where sources wait for slots."""
+
+FromRecords = Literal["never", "replace", "append"]
+"""The use of a question that came with a clip: none, or it is asked instead of the operator's own, or behind it."""
+
+
+class TakesAnswers(Section):
+    """The section of a sink, which knows what the sources ask: no key of its own says it."""
+
+    _questions: Questions = PrivateAttr(default_factory=Questions)
+
+    @property
+    def questions(self) -> Questions:
+        """What windows are asked, by source."""
+        return self._questions
+
+    def know(self, questions: Questions) -> None:
+        """Take note of what the rest of the configuration asks; :class:`ValueError` where that does not fit a key."""
+        self._questions = questions
 
 
 def parse_bytes(value: Any) -> Any:

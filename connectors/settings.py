@@ -11,9 +11,12 @@ from pydantic import Field
 
 from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
 from connectors.kafka.settings import KafkaSinkSettings, KafkaSourceSettings
+from connectors.questions import NAME as NAME
+from connectors.questions import Questions as Questions
+from connectors.stream.settings import StreamSourceSettings
 from connectors.tar.settings import TarSourceSettings
 
-AnySource = FolderSourceSettings | TarSourceSettings | KafkaSourceSettings
+AnySource = FolderSourceSettings | TarSourceSettings | KafkaSourceSettings | StreamSourceSettings
 AnySink = FolderSinkSettings | KafkaSinkSettings
 SourceSettings = Annotated[AnySource, Field(discriminator="kind")]
 SinkSettings = Annotated[AnySink, Field(discriminator="kind")]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-from connectors.contract import Delivery, Progress, Reporting, Source
+from connectors.contract import Delivery, Progress, Reporting, Source, StreamReport
 from connectors.media.protocols import ChangeableMedia
 
 
@@ -28,6 +28,13 @@ class SourceRoute(Reporting):
     @property
     def held_bytes(self) -> int:
         return self.source.held_bytes
+
+    @property
+    def stream(self) -> StreamReport | None:
+        return self.source.stream
+
+    async def begin(self) -> None:
+        """Begin nothing: what lies in a source waits there."""
 
     def deliveries(self) -> AsyncIterator[Delivery]:
         return self.source.deliveries()

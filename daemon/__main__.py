@@ -1,6 +1,7 @@
 """The table of the command line: every command, its arguments, and the exit codes that errors mean.
 
-What a command does stands in :mod:`daemon.commands`, which is imported when it runs.
+What a command does stands in :mod:`daemon.commands`, which is imported when it runs. The commands about
+captions that are there already, or of a live stream, are in :mod:`daemon.commands.results`.
 """
 
 import sys
@@ -14,6 +15,8 @@ import typer
 
 from connectors.errors import CaptiondError, ConfigurationError, ExitCode, Fatal
 from daemon import __version__
+from daemon.commands import results
+from daemon.commands.results import ConfigFile, MaybeConfigFile, Model, PromptText, Set, begin
 from neva import commands as neva_commands
 
 app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -21,13 +24,8 @@ app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, p
 # typer carries click under a private name, and shows only the errors at the leaves of its tree
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
-ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="the YAML configuration", show_default=False)]
-MaybeConfigFile = Annotated[Path | None, typer.Option("-c", "--config", help="the YAML configuration, or the defaults")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="override a key; repeatable")]
 Bare = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="overrides, as NeVA's scripts")]
 Clips = Annotated[list[Path], typer.Argument(help="video or image files", show_default=False)]
-Model = Annotated[str | None, typer.Option("--model", help="short for --set engine.model=...")]
-PromptText = Annotated[str | None, typer.Option("--prompt", help="short for --set prompt.text=...")]
 
 
 CaptionForm = StrEnum("CaptionForm", ["TEXT", "JSON", "VTT"])  # what `caption` prints
@@ -209,11 +207,8 @@ def replay(
     """Send dead letters through again."""
     from connectors.routes import replay_dead_letters
     from daemon.commands.terminal import say
-    from daemon.config.file import load
-    from daemon.service import logs
 
-    loaded = load(config, settings or ())
-    logs.set_up(loaded.log)
+    loaded = begin(config, settings)
     if source is not None and source not in loaded.sources:
         raise typer.BadParameter(f"no source {source!r}: there are {', '.join(loaded.sources)}.")
     say(replay_dead_letters(loaded, [source] if source else list(loaded.sources), to=to, limit=limit))
@@ -239,6 +234,8 @@ def _exit_with(work: Coroutine[Any, Any, ExitCode]) -> None:
     if code is not ExitCode.CLEAN:
         raise typer.Exit(int(code))
 
+
+results.register(app)  # score, redo, watch, record and enqueue
 
 # The model family brings its commands, prompt templates and bundled model; only these lines name it.
 neva_commands.register(app)

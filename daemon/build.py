@@ -16,6 +16,8 @@ from daemon.config.settings import Settings
 from daemon.decoding.sampler import Sampler
 from daemon.engines.build import build_engine
 from daemon.engines.contract import Engine, reads_shared_frames
+from daemon.feed.observer import Observer
+from daemon.feed.recent import Feed
 from daemon.in_flight_file import InFlightFile
 from daemon.pipeline import Pipeline
 from daemon.quarantine import ClipsInFlight
@@ -24,6 +26,7 @@ from daemon.service.hooks import NoHooks, Server, ServiceHooks
 from daemon.service.reload import Reloader
 from daemon.service.sdnotify import ServiceManager
 from daemon.service.watchdog import Watchdog
+from daemon.slots import Priorities
 from daemon.supervisor import Components
 from daemon.telemetry.metrics import Metrics
 
@@ -42,6 +45,7 @@ def build_pipeline(
     metrics: Metrics | None = None,
     in_flight: ClipsInFlight | None = None,
     alike: AlikeFailures | None = None,
+    observer: Observer | None = None,
 ) -> Pipeline:
     """Return the main loop over these parts."""
     return Pipeline(
@@ -54,6 +58,10 @@ def build_pipeline(
         metrics=metrics or Metrics(),
         in_flight=in_flight,
         alike=alike,
+        priorities=Priorities(
+            {name: source.priority for name, source in settings.sources.items()}, settings.limits.backfill_share
+        ),
+        observer=observer,
     )
 
 
@@ -81,14 +89,13 @@ async def started(settings: Settings, engine: Engine | None = None) -> AsyncIter
         await asyncio.gather(engine.close(), sampler.close())
 
 
-def _status_server(settings: Settings, health: Health, watchdog: Watchdog) -> Server | None:
-    """Return the server of the status pages; None where the configuration turns it off."""
+def _status_server(settings: Settings, health: Health, watchdog: Watchdog, feed: Feed) -> Server | None:
+    """Return the server of the page and the status; None where the configuration turns it off."""
     if settings.http is None or settings.http.listen is None:
         return None
-    from daemon.web.pages import build_app
-    from daemon.web.server import StatusServer
+    from daemon.web.assembly import page_server
 
-    return StatusServer(build_app(health, watchdog), settings.http.listen, settings.http.hosts)
+    return page_server(settings, settings.http.listen, settings.http.hosts, health, watchdog, feed)
 
 
 def build_components(
@@ -101,28 +108,29 @@ def build_components(
     check_templates(settings)
     sampler, engine = build_sampler(settings), build_engine(settings, partial(check_prompts, settings))
     sink = build_sink(settings.sink, settings.sources)
-    routes = reopened_routes(settings, sink, once=once)
+    by_source = settings_by_source(settings)
+    grids = {name: (mine.windows.window_ns, mine.windows.stride_ns) for name, mine in by_source.items()}
+    routes = reopened_routes(settings, sink, once=once, grids=grids)
     alike = AlikeFailures(
         settings.limits.alike_failures, reopen={} if once else {route.name: route.reopen for route in routes}
     )
-    by_source = settings_by_source(settings)
     choose, metrics, manager = settings_chooser(by_source), Metrics(), ServiceManager()
     in_flight = ClipsInFlight(InFlightFile(settings.state_dir, settings.limits.max_clips_in_flight))
     hooks: ServiceHooks | NoHooks = NoHooks()
+    feed = Feed(settings.web.keep if not once and settings.http is not None and settings.http.listen else 0)
     if not once:
         health = Health(engine, sampler, sink, routes, metrics, settings.limits.in_flight_bytes, pauses=alike)
         watchdog = Watchdog(health, manager, settings.timeouts.stall_s, settings.timeouts.decode_deadline_s)
         reloader = Reloader(settings, read_again or (lambda: settings), by_source, engine)
-        hooks = ServiceHooks(
-            health, watchdog, manager, reloader, _status_server(settings, health, watchdog), alike.try_again
-        )
+        server = _status_server(settings, health, watchdog, feed)
+        hooks = ServiceHooks(health, watchdog, manager, reloader, server, alike.try_again)
     return Components(
         sampler,
         engine,
         sink,
         routes,
         lambda parts: build_pipeline(
-            settings, parts.routes, parts.sampler, parts.engine, choose, metrics, in_flight, alike
+            settings, parts.routes, parts.sampler, parts.engine, choose, metrics, in_flight, alike, feed
         ),
         settings.timeouts.drain_s,
         manager,

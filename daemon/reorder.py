@@ -19,21 +19,21 @@ class Batch:
 
 
 class ReorderBuffer:
-    """The requests of one clip, in window order, of which at most ``windows`` come."""
+    """The requests of one clip, in window order, of which at most ``windows`` come, where that is known."""
 
-    def __init__(self, windows: int) -> None:
-        self._left = windows
-        self._requests: deque[asyncio.Task[Caption]] = deque()
+    def __init__(self, windows: int | None) -> None:
+        self._left = -1 if windows is None else windows
+        self._requests: deque[asyncio.Task[list[Caption]]] = deque()
         self._ended = False
         self._error: Exception | None = None
         self._changed = asyncio.Event()
 
-    def put(self, request: "asyncio.Task[Caption]") -> None:
+    def put(self, request: "asyncio.Task[list[Caption]]") -> None:
         """Add the request of the next window."""
         self._requests.append(request)
         request.add_done_callback(self._done)
 
-    def _done(self, request: "asyncio.Task[Caption]") -> None:
+    def _done(self, request: "asyncio.Task[list[Caption]]") -> None:
         if self._requests and self._requests[0] is request:
             self._changed.set()
 
@@ -65,7 +65,7 @@ class ReorderBuffer:
         captions: list[Caption] = []
         while self._requests and self._requests[0].done():
             try:
-                captions.append(self._requests.popleft().result())
+                captions += self._requests.popleft().result()
             except (Poison, Transient) as fault:
                 return captions, fault
             self._left -= 1

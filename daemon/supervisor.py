@@ -1,6 +1,7 @@
 """Start order, signals, drain and exit codes.
 
 Start: the decoders, then the engine with its warm-up, then the sources: nothing is taken before it can be captioned.
+Only live streams are recorded meanwhile, for nobody keeps them.
 Stop: the sources give nothing more, the windows in flight are finished and published within ``timeouts.drain_s``, the
 sources are closed and give back what is unfinished, and the engine goes last. A second signal skips the drain. A dead
 engine ends the program at once with the clips that it held in quarantine; the service manager starts it again.
@@ -86,6 +87,9 @@ class Supervisor:
         await components.hooks.start()
         stack.push_async_callback(components.sampler.close)
         await self._unless_stopped(components.sampler.start())
+        for route in components.routes:
+            stack.push_async_callback(route.close)  # a second time where it was closed before the engine
+            await self._unless_stopped(route.begin())
         stack.push_async_callback(components.engine.close)
         await self._unless_stopped(components.engine.start())
         components.sampler.scale_by(components.engine.planner.frame_size)

@@ -5,18 +5,25 @@ half-open, ``[start_ns, exclusive_end_ns)``. Nothing here knows a decoder: the t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Literal, overload
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.content.frames import Splice
+from daemon.content.frames import frames_on_screen as frames_on_screen
+from daemon.content.frames import neva_frame_indices as neva_frame_indices
+from daemon.content.frames import sample_times as sample_times
+from daemon.content.shots import ShotSpans
+from daemon.content.spans import NS_PER_S as NS_PER_S
+from daemon.content.spans import Cut as Cut
+from daemon.content.spans import OneSpan
+from daemon.content.spans import ShotPolicy as ShotPolicy
+from daemon.content.spans import WindowPolicy as WindowPolicy
 from daemon.frame_look import Look, PixelBudget
 
-NS_PER_S = 1_000_000_000
 _WINDOWS_KEPT = 32  # more than are ever worked on at once
-
-Splice = Literal["first", "middle", "last"]
 
 _COLOURS = {"white": "#ffffff", "grey": "#808080", "black": "#000000"}
 
@@ -63,6 +70,7 @@ class FrameSet:
     substituted: int = 0
     decode_ms: float = 0.0
     memory_file: int = field(default=-1, repr=False)
+    shared: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[3] != 3:
@@ -71,6 +79,10 @@ class FrameSet:
             raise ValueError(f"{len(self.frames)} frames for {len(self.window.sample_ns)} samples")
         self.frames.flags.writeable = False
 
+    def share(self, shared: Any) -> None:
+        """Let several requests about the window have what one of them rendered; engines look into ``shared``."""
+        object.__setattr__(self, "shared", shared)
+
     def let_go(self) -> None:
         """Let the pixels go, and the memory with them once nobody else holds it; the shape stays."""
         object.__setattr__(self, "memory_file", -1)
@@ -78,23 +90,6 @@ class FrameSet:
 
     def __repr__(self) -> str:
         return f"FrameSet({self.window!r}, frames=uint8{list(self.frames.shape)})"
-
-
-@dataclass(frozen=True, slots=True)
-class WindowPolicy:
-    """The rule by which a clip is divided: ``whole``, or windows of ``window_ns`` every ``stride_ns``.
-
-    A tail shorter than ``min_tail_ns`` is merged into the window before it.
-    """
-
-    window_ns: int = 10 * NS_PER_S
-    stride_ns: int = 10 * NS_PER_S
-    min_tail_ns: int = 5 * NS_PER_S
-    whole: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.whole and (self.window_ns <= 0 or self.stride_ns <= 0 or self.min_tail_ns < 0):
-            raise ValueError(f"no windows can be cut with {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +133,12 @@ class FramePolicy:
         """The most that the frames of a window may cost."""
         return PixelBudget(self.max_pixels, self.max_vision_tokens, self.max_frame_tokens)
 
+    @property
+    def halved(self) -> "FramePolicy":
+        """The same with half as many frames, and at least one."""
+        fewer = {name: max(1, getattr(self, name) // 2) for name in ("num_frames", "min_frames", "max_frames")}
+        return replace(self, **fewer, fps=None if self.fps is None else self.fps / 2)
+
     def frames_in(self, length_ns: int) -> int:
         """Return how many frames a window of ``length_ns`` shows."""
         if self.splice is not None:
@@ -145,64 +146,6 @@ class FramePolicy:
         if self.fps is None:
             return self.num_frames
         return min(max(round(length_ns * self.fps / NS_PER_S), self.min_frames), self.max_frames)
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The half-open spans of a clip: ``count`` of them, one every ``stride_ns``, the last up to ``end_ns``."""
-
-    count: int
-    window_ns: int
-    stride_ns: int
-    end_ns: int
-
-    @classmethod
-    def of(cls, duration_ns: int, policy: WindowPolicy) -> "Cut":
-        """Cut a clip of this duration."""
-        if duration_ns <= 0:
-            raise ValueError(f"a clip of {duration_ns} ns has no windows")
-        if policy.whole:
-            return cls(1, duration_ns, duration_ns, duration_ns)
-        # an overlapping window that starts after another has reached the end would show nothing new
-        to_the_end = 1 + -(-max(duration_ns - policy.window_ns, 0) // policy.stride_ns)
-        count = min(to_the_end, -(-duration_ns // policy.stride_ns))
-        start_ns = (count - 1) * policy.stride_ns
-        end_ns = min(start_ns + policy.window_ns, duration_ns)
-        if count > 1 and end_ns - start_ns < min(policy.min_tail_ns, policy.window_ns):
-            count -= 1
-        return cls(count, policy.window_ns, policy.stride_ns, end_ns)
-
-    def span(self, index: int) -> tuple[int, int]:
-        """Return the span of window ``index``."""
-        start_ns = index * self.stride_ns
-        return start_ns, self.end_ns if index == self.count - 1 else start_ns + self.window_ns
-
-
-def sample_times(start_ns: int, exclusive_end_ns: int, count: int) -> tuple[int, ...]:
-    """Return ``count`` times spread evenly over the span, each in the middle of its share."""
-    length_ns = exclusive_end_ns - start_ns
-    return tuple(start_ns + (2 * k + 1) * length_ns // (2 * count) for k in range(count))
-
-
-def neva_frame_indices(length: int, num_frames: int, splice: Splice | None = None) -> list[int]:
-    """Return Video NeVA's choice among ``length`` frames (NeMo v2.0.0, ``TarOrFolderVideoLoader.flatten_frames``).
-
-    ``num_frames`` of -1 means every frame. numpy's own ``linspace`` is called: its rounding is part of the rule.
-    """
-    if length <= 0:
-        raise ValueError("no frame can be chosen among none")
-    if splice is not None:
-        return [{"first": 0, "middle": length // 2, "last": length - 1}[splice]]
-    if num_frames == -1:
-        return list(range(length))
-    chosen = [int(i) for i in np.linspace(0, length - 1, min(length, num_frames), dtype=int)]
-    return chosen + [chosen[-1]] * (num_frames - len(chosen))
-
-
-def frames_on_screen(pts_ns: NDArray[np.int64], times_ns: tuple[int, ...]) -> list[int]:
-    """Return the index of the frame on screen at each time: the last with ``pts <= time``, else the first."""
-    shown = np.searchsorted(pts_ns, np.asarray(times_ns, dtype=np.int64), side="right") - 1
-    return [int(i) for i in np.maximum(shown, 0)]
 
 
 def _choose(pts_ns: NDArray[np.int64], span: tuple[int, int], policy: FramePolicy) -> tuple[tuple[int, ...], list[int]]:
@@ -221,6 +164,26 @@ def _choose(pts_ns: NDArray[np.int64], span: tuple[int, int], policy: FramePolic
     return times, frames_on_screen(pts_ns, times)
 
 
+def _choose_inside(
+    pts_ns: NDArray[np.int64], span: OneSpan, policy: FramePolicy, key_frames: NDArray[np.int64] | None
+) -> tuple[tuple[int, ...], list[int]]:
+    """Return the same of a window that shows frames of its own alone: none of those before it, whatever is on screen.
+
+    With ``key_frames``, each is the nearest of these at or before it, or the window's first; where it has none, itself.
+    """
+    first, end = (int(i) for i in np.searchsorted(pts_ns, [span.start_ns, span.end_ns], side="left"))
+    if first == end:
+        raise ValueError(f"no frame lies in {span}")
+    times, indices = _choose(pts_ns, span.span(0), policy)
+    indices = [min(max(index, first), end - 1) for index in indices]
+    if key_frames is not None:
+        own = key_frames[np.searchsorted(key_frames, first) : np.searchsorted(key_frames, end)]
+        if len(own):
+            at = np.maximum(np.searchsorted(own, indices, side="right") - 1, 0)
+            indices = [int(i) for i in own[at]]
+    return times, indices
+
+
 def _key_frame_indices(keyframes: NDArray[np.bool_] | None) -> NDArray[np.int64]:
     """Return the indices of the key frames; a clip that marks none can only be shown from its first frame on."""
     if keyframes is None:
@@ -229,16 +192,30 @@ def _key_frame_indices(keyframes: NDArray[np.bool_] | None) -> NDArray[np.int64]
 
 
 class PlannedWindows(Sequence[Window]):
-    """The windows of a clip, each worked out when it is asked for, and kept while its neighbours are."""
+    """The windows of a clip, each worked out when it is asked for, and kept while its neighbours are.
+
+    Windows that follow the clip's ``shots`` are those that are known, and more of them once more shots are.
+    """
 
     def __init__(
-        self, cut: Cut, pts_ns: NDArray[np.int64], frames: FramePolicy, key_frames: NDArray[np.int64] | None, count: int
+        self,
+        cut: Cut | ShotSpans | OneSpan,
+        pts_ns: NDArray[np.int64],
+        frames: FramePolicy,
+        key_frames: NDArray[np.int64] | None,
+        most: int | None = None,
     ) -> None:
-        self._cut, self._pts_ns, self._frames, self._key_frames, self._count = cut, pts_ns, frames, key_frames, count
+        self._cut, self._pts_ns, self._frames, self._key_frames, self._most = cut, pts_ns, frames, key_frames, most
         self._kept: dict[int, Window] = {}
+        self.shots = cut if isinstance(cut, ShotSpans) else None
 
     def __len__(self) -> int:
-        return self._count
+        return self._cut.count if self._most is None else min(self._most, self._cut.count)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no more windows can become known."""
+        return self.shots is None or self.shots.is_complete
 
     @overload
     def __getitem__(self, at: int) -> Window: ...
@@ -246,10 +223,10 @@ class PlannedWindows(Sequence[Window]):
     def __getitem__(self, at: slice) -> tuple[Window, ...]: ...
     def __getitem__(self, at: int | slice) -> Window | tuple[Window, ...]:
         if isinstance(at, slice):
-            return tuple(self[i] for i in range(*at.indices(self._count)))
-        index = at + self._count if at < 0 else at
-        if not 0 <= index < self._count:
-            raise IndexError(f"window {at} of {self._count}")
+            return tuple(self[i] for i in range(*at.indices(len(self))))
+        index = at + len(self) if at < 0 else at
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {at} of {len(self)}")
         window = self._kept.get(index)
         if window is None:
             while len(self._kept) >= _WINDOWS_KEPT:
@@ -259,13 +236,12 @@ class PlannedWindows(Sequence[Window]):
 
     @property
     def most_frames(self) -> int:
-        """The most frames that one of them shows: the longer, the more, and the last may be the longest."""
-        spans = (self._cut.span(index) for index in {0, self._count - 1})
-        return max(self._frames.frames_in(end_ns - start_ns) for start_ns, end_ns in spans)
+        """The most frames that one of them shows, or may show: the longer, the more."""
+        return self._frames.frames_in(self._cut.longest_ns)
 
     def up_to(self, count: int) -> "PlannedWindows":
         """Return the first ``count`` windows."""
-        return PlannedWindows(self._cut, self._pts_ns, self._frames, self._key_frames, min(count, self._count))
+        return PlannedWindows(self._cut, self._pts_ns, self._frames, self._key_frames, min(count, len(self)))
 
     def span(self, index: int) -> tuple[int, int]:
         """Return the span of window ``index``, which takes no look at the frames."""
@@ -273,6 +249,10 @@ class PlannedWindows(Sequence[Window]):
 
     def _planned(self, index: int) -> Window:
         span = self._cut.span(index)
+        if isinstance(self._cut, OneSpan):
+            return Window(
+                index, *span, *map(tuple, _choose_inside(self._pts_ns, self._cut, self._frames, self._key_frames))
+            )
         times, indices = _choose(self._pts_ns, span, self._frames)
         if self._key_frames is not None:
             at = np.maximum(np.searchsorted(self._key_frames, indices, side="right") - 1, 0)
@@ -286,8 +266,11 @@ def plan_windows(
     windows: WindowPolicy,
     frames: FramePolicy,
     keyframes: NDArray[np.bool_] | None = None,
+    span_ns: tuple[int, int] | None = None,
 ) -> PlannedWindows:
-    """Return every window of a clip, with the frames shown in each.
+    """Return every window of a clip, with the frames shown in each; those that follow its shots become known later.
+
+    A clip with a ``span_ns`` has that one window, in which a frame has to begin.
 
     ``pts_ns`` is ``int64[F]``, ascending, with ``pts_ns[0] == 0``; ``keyframes`` is ``bool[F]`` and is needed for
     ``snap: keyframe`` alone, which shows the nearest key frame at or before each chosen frame. A window without a frame
@@ -295,6 +278,10 @@ def plan_windows(
     """
     if len(pts_ns) == 0 or pts_ns[0] != 0 or duration_ns <= pts_ns[-1]:
         raise ValueError(f"time stamps start at 0 and end before the clip does: {pts_ns[:1]}, {duration_ns=}")
-    cut = Cut.of(duration_ns, windows)
+    cut: Cut | ShotSpans | OneSpan
+    if span_ns is not None:
+        cut = OneSpan(*span_ns)
+    else:
+        cut = ShotSpans.of(duration_ns, windows) if windows.shots is not None else Cut.of(duration_ns, windows)
     key_frames = _key_frame_indices(keyframes) if frames.snap == "keyframe" else None
-    return PlannedWindows(cut, pts_ns, frames, key_frames, cut.count)
+    return PlannedWindows(cut, pts_ns, frames, key_frames)

@@ -39,7 +39,7 @@ def fill_inbox(inbox: Path, count: int) -> list[str]:
     return names
 
 
-def write_config(folder: Path, *, delay_ms: float = 50.0, script: str | None = None) -> Path:
+def write_config(folder: Path, *, delay_ms: float = 50.0, script: str | None = None, more: str = "") -> Path:
     """Write a folder-to-folder configuration with the fake engine."""
     config = folder / "captiond.yaml"
     faults = f", script: {script}" if script else ""
@@ -50,6 +50,6 @@ def write_config(folder: Path, *, delay_ms: float = 50.0, script: str | None = N
         "frames: {num_frames: 2}\n"
         f"engine: {{kind: fake, delay_ms: {delay_ms}, slots: 16{faults}}}\n"
         "limits: {max_clips_in_flight: 8}\n"
-        "http: null\nlog: {level: warning}\n"
+        f"http: null\nlog: {{level: warning}}\n{more}"
     )
     return config

@@ -74,16 +74,16 @@ def make_language(vocab: int, *, nemotron: bool = False) -> State:
     return state
 
 
-def make_projector(kind: str = "mlp2x_gelu") -> State:
+def make_projector(kind: str = "mlp2x_gelu", hidden: int = HIDDEN) -> State:
     torch.manual_seed(9)
     rand = lambda *shape: torch.randn(*shape, dtype=torch.bfloat16)  # noqa: E731
     if kind == "linear":
-        return {f"{ADAPTER}.weight": rand(HIDDEN, TOWER), f"{ADAPTER}.bias": rand(HIDDEN)}
+        return {f"{ADAPTER}.weight": rand(hidden, TOWER), f"{ADAPTER}.bias": rand(hidden)}
     return {
-        f"{ADAPTER}.0.weight": rand(HIDDEN, TOWER),
-        f"{ADAPTER}.0.bias": rand(HIDDEN),
-        f"{ADAPTER}.2.weight": rand(HIDDEN, HIDDEN),
-        f"{ADAPTER}.2.bias": rand(HIDDEN),
+        f"{ADAPTER}.0.weight": rand(hidden, TOWER),
+        f"{ADAPTER}.0.bias": rand(hidden),
+        f"{ADAPTER}.2.weight": rand(hidden, hidden),
+        f"{ADAPTER}.2.bias": rand(hidden),
     }
 
 

@@ -25,6 +25,7 @@ class RefusingServer(ThreadingHTTPServer):
         self.refuses = True
         self.context: int | None = None  # what it says of the model, where it says anything
         self.answer = ANSWER
+        self.asked: list[dict[str, Any]] = []  # what came, the pictures left out
 
     @property
     def engine(self) -> str:
@@ -43,7 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Refuse, or answer."""
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append({name: value for name, value in body.items() if name != "messages"})
         if self.server.refuses:
             self._say(400, REFUSAL)
         else:

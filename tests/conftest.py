@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Several workers compute at a time. Engines that hold as many threads as there are cores, each bound to its core, wait
+# for one another in every step: with one thread each a tiny model takes two thirds of the processor time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
 from neva import registration
 
 registration.register()  # as the command line does, for the tests that build the daemon's parts themselves

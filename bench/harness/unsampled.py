@@ -18,7 +18,7 @@ from daemon.config.file import load
 from daemon.decoding.sampler import Sampler
 from daemon.service import logs
 from daemon.supervisor import Supervisor
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, Window, WindowPolicy, sample_times
+from daemon.windows import NS_PER_S, FramePolicy, FrameSet, PlannedWindows, WindowPolicy, plan_windows
 from neva import registration
 
 WINDOWS, FRAMES, SIDE_PX = 6, 2, 8
@@ -28,7 +28,7 @@ WINDOWS, FRAMES, SIDE_PX = 6, 2, 8
 class Planned:
     """Six windows of a second."""
 
-    windows: tuple[Window, ...]
+    windows: PlannedWindows
     media_start_ns: int = 0
 
     def close(self) -> None:
@@ -41,13 +41,18 @@ class NoSampler(Sampler):
     async def start(self) -> None:
         """Start no decoder."""
         pixels = np.zeros((FRAMES, SIDE_PX, SIDE_PX, 3), np.uint8)
-        spans = [(index * NS_PER_S, (index + 1) * NS_PER_S) for index in range(WINDOWS)]
-        windows = (Window(n, *span, sample_times(*span, FRAMES), tuple(range(FRAMES))) for n, span in enumerate(spans))
-        self.shown = [FrameSet(window, pixels, window.sample_ns) for window in windows]
+        pts_ns = np.arange(WINDOWS * FRAMES, dtype=np.int64) * NS_PER_S // FRAMES
+        seconds = WindowPolicy(NS_PER_S, NS_PER_S, NS_PER_S // 2)
+        self.windows = plan_windows(pts_ns, WINDOWS * NS_PER_S, seconds, FramePolicy(num_frames=FRAMES))
+        self.shown = [FrameSet(window, pixels, window.sample_ns) for window in self.windows]
 
     async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> Planned:
         """Plan without a look at the clip."""
-        return Planned(tuple(frame_set.window for frame_set in self.shown))
+        return Planned(self.windows)
+
+    async def reach(self, plan: Planned, windows: int | None = None) -> bool:
+        """Know of all windows from the beginning."""
+        return windows is None or len(plan.windows) >= windows
 
     async def frame_sets(self, plan: Planned, first_window: int = 0) -> AsyncGenerator[FrameSet, None]:
         """Yield every window at once."""

@@ -21,12 +21,12 @@ _RENAME_NOREPLACE = 1  # linux/fs.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def write_whole(folder: int, name: str, data: bytes) -> None:
+def write_whole(folder: int, name: str, data: bytes, mode: int = 0o666) -> None:
     """Give the file ``name`` in ``folder`` (a descriptor) this content, durably; readers see the old or the new one.
 
     1. The content is written beside it and synced. 2. It is renamed into place. 3. The folder is synced.
     """
-    beside, descriptor = _open_beside(folder, name)
+    beside, descriptor = _open_beside(folder, name, mode)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)  # 1
@@ -39,17 +39,17 @@ def write_whole(folder: int, name: str, data: bytes) -> None:
     os.fsync(folder)  # 3
 
 
-def _open_beside(folder: int, name: str) -> tuple[str, int]:
+def _open_beside(folder: int, name: str, mode: int) -> tuple[str, int]:
     """Return a new file for what becomes ``name``. What a crash, or anybody else, left at its own name goes first."""
     beside, flags = f".{name}.tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return beside, os.open(beside, flags, 0o666, dir_fd=folder)
+        return beside, os.open(beside, flags, mode, dir_fd=folder)
     except FileExistsError:
         try:
             os.unlink(beside, dir_fd=folder)
         except (IsADirectoryError, PermissionError):  # a folder, which needs another word
             beside = f".{secrets.token_hex(8)}.tmp"
-        return beside, os.open(beside, flags, 0o666, dir_fd=folder)
+        return beside, os.open(beside, flags, mode, dir_fd=folder)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -70,6 +70,10 @@ class JournalFile:
         os.fsync(self._file)
         self._size_bytes += len(data)
 
+    def append(self, entry: Entry) -> None:
+        """Write an entry, or raise :class:`OSError`: for a command, which has somebody to tell."""
+        self._append(_line(entry))
+
     async def write(self, entry: Entry, what: str) -> None:
         """Write an entry; those that come while an earlier one is synced share the next sync.
 

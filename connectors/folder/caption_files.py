@@ -1,27 +1,26 @@
 """The ``.jsonl`` and ``.vtt`` of one clip, both valid after every write; whole lines of the first are the position."""
 
-import errno
 import hashlib
-import itertools
 import logging
 import os
-import stat
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from connectors.contract import Caption, ClipPosition, Progress, Rejection
-from connectors.files.durable import rename_to_free_name, write_all, write_whole
+from connectors.contract import Caption, ClipPosition, Progress
+from connectors.files.appended import overwrite, read_in, size_in
+from connectors.files.durable import rename_to_free_name, write_whole
 from connectors.files.openat import open_folder
-from connectors.folder.names import names_like
+from connectors.folder.names import rename_stranger
 from connectors.messages import webvtt
-from connectors.messages.codec import caption_to_json, message_from_json, rejection_to_json
+from connectors.messages.caption_lines import parse_lines
+from connectors.messages.codec import caption_to_json, rejection_to_json
 
 log = logging.getLogger(__name__)
 
 _LINE_HEAD = b'{"schema_version":1,"type":"captiond.'
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_BEFORE = 16  # windows whose captions are read back for the questions about the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class Recorded:
     caption_bytes: int = 0
     jsonl_bytes: int = 0  # with the rejection that may follow the captions
     vtt_bytes: int = 0
+    before: Sequence[Caption] = ()  # those of the last windows
 
 
 class CaptionFiles:
@@ -44,8 +44,9 @@ class CaptionFiles:
     a name with its id's digest. All calls block; they may come from any thread.
     """
 
-    def __init__(self, root: Path, parts: Sequence[str], name: str) -> None:
+    def __init__(self, root: Path, parts: Sequence[str], name: str, shown: webvtt.Shown = webvtt.PLAIN) -> None:
         self._root, self._parts, self._name, self._lock = root, parts, name, threading.Lock()
+        self._shown = shown
         self._recorded: Recorded | None = None
 
     def position(self, clip_id: str) -> ClipPosition:
@@ -56,8 +57,9 @@ class CaptionFiles:
             except FileNotFoundError:
                 return ClipPosition()
             try:
-                self._recorded = self._find(folder, clip_id, contiguous=True)
-                return ClipPosition(self._recorded.next_window, self._recorded.plan_hash)
+                held = self._recorded = self._find(folder, clip_id, contiguous=True)
+                self._recorded = replace(held, before=())  # what is durable is told once, at the start
+                return ClipPosition(held.next_window, held.plan_hash, before=held.before)
             finally:
                 os.close(folder)
 
@@ -89,7 +91,7 @@ class CaptionFiles:
         """Return what the files hold of this clip, from memory while nothing else touched them."""
         held = self._recorded
         if held is not None and held.clip_id == clip_id:
-            sizes = _size(folder, held.stem + ".jsonl"), _size(folder, held.stem + ".vtt")
+            sizes = size_in(folder, held.stem + ".jsonl"), size_in(folder, held.stem + ".vtt")
             if sizes == (held.jsonl_bytes, held.vtt_bytes):
                 return held
         held = self._find(folder, clip_id, contiguous=False)
@@ -110,9 +112,9 @@ class CaptionFiles:
         if new and new[0].window.index > held.next_window:
             lost = f"windows {held.next_window} to {new[0].window.index - 1}"
             log.warning("%s.jsonl misses %s.", held.stem, lost, extra={"clip_id": held.clip_id})
-        _overwrite(folder, held.stem + ".jsonl", held.caption_bytes, lines, sync=True)  # 1
-        cues = ("" if held.vtt_bytes else webvtt.HEADER) + "".join(map(webvtt.block, new))
-        _overwrite(folder, held.stem + ".vtt", held.vtt_bytes, cues.encode(), sync=progress.last)  # 2
+        overwrite(folder, held.stem + ".jsonl", held.caption_bytes, lines, sync=True)  # 1
+        cues = ("" if held.vtt_bytes else webvtt.HEADER) + "".join(map(webvtt.block, self._shown.of(new)))
+        overwrite(folder, held.stem + ".vtt", held.vtt_bytes, cues.encode(), sync=progress.last)  # 2
         jsonl_bytes = held.caption_bytes + len(lines)
         return replace(
             held,
@@ -137,38 +139,41 @@ class CaptionFiles:
         2. The ``.vtt`` is made anew where it does not show the captions that are left. Where more than a half write
            sets it apart, and it is not known to be ours (``ours``), it gets another name first.
         """
-        data = _read(folder, stem + ".jsonl")
-        lines = _parse(data)
+        data = read_in(folder, stem + ".jsonl")
+        lines = parse_lines(data)
         if lines.owner != clip_id:
             return None
+        lines = lines.without_parts(self._shown.questions)
         if contiguous:
             lines = lines.without_holes()
         if lines.whole_bytes < len(data):
             log.warning("Cut %d bytes of an unfinished write off %s.jsonl.", len(data) - lines.whole_bytes, stem)
-            _overwrite(folder, stem + ".jsonl", lines.whole_bytes, b"", sync=True)  # 1
+            overwrite(folder, stem + ".jsonl", lines.whole_bytes, b"", sync=True)  # 1
         captions = lines.captions
-        shown = webvtt.document(captions).encode()
-        track = _read(folder, stem + ".vtt")
+        shown = webvtt.document(self._shown.of(captions)).encode()
+        track = read_in(folder, stem + ".vtt")
         if track != shown:
             if not (shown.startswith(track) or track.startswith(shown) or ours):
-                _rename_stranger(folder, stem + ".vtt")
+                rename_stranger(folder, stem + ".vtt")
             write_whole(folder, stem + ".vtt", shown)  # 2
         plan_hash = captions[-1].plan_hash if captions else None
         next_window = captions[-1].window.index + 1 if captions else 0
-        return Recorded(stem, clip_id, plan_hash, next_window, lines.caption_bytes, lines.whole_bytes, len(shown))
+        sizes = lines.caption_bytes, lines.whole_bytes, len(shown)
+        before = [one for one in captions if one.window.index >= next_window - MOST_BEFORE]
+        return Recorded(stem, clip_id, plan_hash, next_window, *sizes, before)
 
     def _aside(self, clip_id: str) -> str:
         return f"{self._name}.{hashlib.sha256(clip_id.encode()).hexdigest()[:12]}"
 
     def _set_aside(self, folder: int) -> None:
         """Rename what has the names of this clip's files: nothing is lost of an earlier clip's, nor of anybody's."""
-        data, track = _read(folder, self._name + ".jsonl"), _read(folder, self._name + ".vtt")
-        owner = _parse(data).owner
+        data, track = read_in(folder, self._name + ".jsonl"), read_in(folder, self._name + ".vtt")
+        owner = parse_lines(data).owner
         if owner is None:
             if not webvtt.HEADER.encode().startswith(track):
-                _rename_stranger(folder, self._name + ".vtt")
+                rename_stranger(folder, self._name + ".vtt")
             if data and not _is_half_line(data):
-                _rename_stranger(folder, self._name + ".jsonl")
+                rename_stranger(folder, self._name + ".jsonl")
             return
         for suffix in (".vtt", ".jsonl"):  # the lines last: until they are renamed this is done again
             try:
@@ -176,21 +181,9 @@ class CaptionFiles:
             except FileNotFoundError:
                 continue
             except FileExistsError:
-                _rename_stranger(folder, self._name + suffix)
+                rename_stranger(folder, self._name + suffix)
         os.fsync(folder)
         log.info("Captions of an earlier %s are kept as %s.jsonl.", self._name, self._aside(owner))
-
-
-def _rename_stranger(folder: int, name: str) -> None:
-    """Give a file that is none of ours another name, for ours is to have its own."""
-    for other in itertools.islice(names_like(name), 1, None):
-        try:
-            rename_to_free_name(folder, name, folder, other)
-        except FileExistsError:
-            continue
-        os.fsync(folder)
-        log.warning("%s is not captiond's: it is called %s now, for captions have its name.", name, other)
-        return
 
 
 def _is_half_line(data: bytes) -> bool:
@@ -207,94 +200,3 @@ def _rejection_line(progress: Progress) -> bytes:
     if progress.rejection is None:
         return b""
     return rejection_to_json(progress.rejection, progress.delivery.clip.media.name, progress.next_window) + b"\n"
-
-
-@dataclass(slots=True)
-class _Lines:
-    """The whole lines of a file: captions of one clip and plan, and perhaps a rejection after them."""
-
-    captions: list[Caption] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)  # the byte after each caption's line
-    rejection: Rejection | None = None
-    whole_bytes: int = 0
-
-    @property
-    def owner(self) -> str | None:
-        """The clip that the lines are about."""
-        if self.captions:
-            return self.captions[0].clip_id
-        return None if self.rejection is None else self.rejection.clip_id
-
-    @property
-    def caption_bytes(self) -> int:
-        """The size of the captions' lines."""
-        return self.ends[-1] if self.ends else 0
-
-    def without_holes(self) -> "_Lines":
-        """Return the lines up to the first window that is missing."""
-        kept = next((i for i, caption in enumerate(self.captions) if caption.window.index != i), len(self.captions))
-        if kept == len(self.captions):
-            return self
-        return _Lines(self.captions[:kept], self.ends[:kept], None, self.ends[kept - 1] if kept else 0)
-
-
-def _parse(data: bytes) -> _Lines:
-    """Return what the lines hold, up to the first that is cut, can't be read or does not follow the one before."""
-    lines = _Lines()
-    while (line_end := data.find(b"\n", lines.whole_bytes) + 1) > 0:
-        try:
-            message = message_from_json(data[lines.whole_bytes : line_end])
-        except ValueError:
-            break
-        if isinstance(message, Rejection):
-            lines.rejection, lines.whole_bytes = message, line_end
-            break
-        if lines.captions and not _follows(lines.captions[-1], message):
-            break
-        lines.captions.append(message)
-        lines.ends.append(line_end)
-        lines.whole_bytes = line_end
-    return lines
-
-
-def _follows(before: Caption, caption: Caption) -> bool:
-    same = (before.clip_id, before.plan_hash) == (caption.clip_id, caption.plan_hash)
-    return same and caption.window.index > before.window.index
-
-
-def _size(folder: int, name: str) -> int:
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _read(folder: int, name: str) -> bytes:
-    try:
-        descriptor = os.open(name, _OPEN | os.O_NONBLOCK, dir_fd=folder)  # a pipe is not waited for
-    except FileNotFoundError:
-        return b""
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", name)
-        return file.read()
-
-
-def _overwrite(folder: int, name: str, at: int, data: bytes, *, sync: bool) -> None:
-    """Make ``data`` the content from byte ``at`` on; where that fails the file ends at ``at``."""
-    descriptor = os.open(name, _OPEN | os.O_CREAT, 0o666, dir_fd=folder)
-    try:
-        made = os.fstat(descriptor).st_size == 0
-        os.ftruncate(descriptor, at)
-        os.lseek(descriptor, at, os.SEEK_SET)
-        try:
-            write_all(descriptor, data)
-            if sync:
-                os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, at)
-            raise
-    finally:
-        os.close(descriptor)
-    if made:
-        os.fsync(folder)

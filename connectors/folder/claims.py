@@ -7,7 +7,6 @@ locked while the instance lives: whoever can lock it may take its claims back. A
 thread.
 """
 
-import itertools
 import logging
 import os
 import secrets
@@ -17,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from connectors.files.durable import exists_in, move_beneath, rename_to_free_name, write_whole
+from connectors.files.durable import exists_in, move_beneath, write_whole
 from connectors.files.faults import NO_FOLDER
 from connectors.files.openat import open_file, open_folder
 from connectors.folder.instance_lock import LOCK, try_lock, unlock
 from connectors.folder.listing import Parts, exists, remove_folder, walk
-from connectors.folder.names import is_reason_free, names_like, reason_name
+from connectors.folder.names import is_reason_free, names_like, reason_name, rename_to_like_name
 from connectors.folder.settings import OURS
 
 log = logging.getLogger(__name__)
@@ -77,13 +76,8 @@ class FolderClaims:
                 raise
         root = open_folder(self._root)
         try:
-            for other in itertools.islice(names_like(name), 1, None):
-                try:
-                    rename_to_free_name(root, name, root, other)
-                except FileExistsError:
-                    continue
-                log.warning("%s is no folder: it is called %s now, for captiond keeps clips there.", name, other)
-                break
+            other = rename_to_like_name(root, name)
+            log.warning("%s is no folder: it is called %s now, for captiond keeps clips there.", name, other)
         finally:
             os.close(root)
         os.close(open_folder(self._root, (name,), create=True))

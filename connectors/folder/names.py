@@ -1,10 +1,16 @@
 """Names like another name, which a file system takes: for clips that end where one of their name lies already."""
 
+import contextlib
 import hashlib
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Iterator
+
+from connectors.files.durable import rename_to_free_name
+
+log = logging.getLogger(__name__)
 
 _LONGEST_NAME_BYTES = 250  # of the 255 a file system takes
 
@@ -17,6 +23,22 @@ def names_like(name: str) -> Iterator[str]:
         stem, suffix = name, ""
     for number in itertools.count(1):
         yield _fitting(stem, f".{number}{dot if suffix else ''}{suffix}")
+
+
+def rename_to_like_name(folder: int, name: str) -> str:
+    """Give what lies in a folder (a descriptor) the first free name that is like its own, and return that."""
+    for other in itertools.islice(names_like(name), 1, None):
+        with contextlib.suppress(FileExistsError):
+            rename_to_free_name(folder, name, folder, other)
+            return other
+    raise FileExistsError(name)
+
+
+def rename_stranger(folder: int, name: str) -> None:
+    """Give a file that is none of ours another name, for captions are to have its own."""
+    other = rename_to_like_name(folder, name)
+    os.fsync(folder)
+    log.warning("%s is not captiond's: it is called %s now, for captions have its name.", name, other)
 
 
 def reason_name(name: str) -> str:

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors.section import Section
+from connectors.questions import Questions
+from connectors.section import FromRecords, Priority, Section, TakesAnswers
 
 OURS = ("work", "done", "failed")  # what the source keeps at the top of its folder
 UNFINISHED = (
@@ -41,8 +42,16 @@ UNFINISHED = (
 class ClipOverrides(Section):
     """The common settings of sources of files: which files are clips, and what wins over the top level for them."""
 
+    priority: Priority = Field("normal", description="slots go to live sources first; backfill has a share left over")
     pattern: str = Field("**/*", min_length=1, description="which files are clips, by name; ** is any folders")
     prompt: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's prompt, key by key")
+    prompts: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="the source's own questions, instead of the top level's"
+    )
+    prompts_from_records: FromRecords = Field(
+        "replace",
+        description="what a question that came with a clip does: replace the first one, append to each; never",
+    )
     windows: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's windows, key by key")
     frames: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's frames, key by key")
 
@@ -91,8 +100,15 @@ class FolderSourceSettings(ClipOverrides):
         return self
 
 
-class FolderSinkSettings(Section):
+class FolderSinkSettings(TakesAnswers):
     """Captions to files: ``<path>/<source>/<path of the clip>.jsonl`` and ``.vtt``."""
 
     kind: Literal["folder"] = "folder"
     path: Path = Field(description="the folder of the caption files; made when it is not there")
+    vtt_prompt: str | None = Field(None, description="the question whose answers the .vtt shows; the first if null")
+
+    def know(self, questions: Questions) -> None:
+        """Take note of the questions, of which the track shows one."""
+        super().know(questions)
+        if self.vtt_prompt is not None and not any(self.vtt_prompt in asked for asked in questions.of.values()):
+            raise ValueError(f"sink.vtt_prompt: no source asks a question of the name {self.vtt_prompt!r}")

@@ -13,6 +13,7 @@ from connectors.files.durable import DiskPatience
 from connectors.files.openat import is_component
 from connectors.folder.caption_files import CaptionFiles
 from connectors.folder.settings import FolderSinkSettings
+from connectors.messages.webvtt import Shown
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class FolderSink(Reporting):
 
     def __init__(self, settings: FolderSinkSettings) -> None:
         self._path = settings.path
+        self._shown = Shown(settings.questions, settings.vtt_prompt)
         self._open: dict[Name, CaptionFiles] = {}
         self._patience = DiskPatience()
 
@@ -59,7 +61,7 @@ class FolderSink(Reporting):
         if found != ClipPosition():
             return found
         source, name = _other_name(clip)  # where a clash sent them, which only a write may meet
-        return CaptionFiles(self._path, (source,), name).position(clip.clip_id)
+        return CaptionFiles(self._path, (source,), name, self._shown).position(clip.clip_id)
 
     def _with_files(self, clip: Clip, work: Callable[[CaptionFiles], T]) -> T:
         """Run ``work`` on the clip's files; where their names clash with a folder or file, on files of another name."""
@@ -75,7 +77,7 @@ class FolderSink(Reporting):
             return work(self._files(_other_name(clip)))
 
     def _files(self, name: Name) -> CaptionFiles:
-        return self._open.setdefault(name, CaptionFiles(self._path, name[:-1], name[-1]))
+        return self._open.setdefault(name, CaptionFiles(self._path, name[:-1], name[-1], self._shown))
 
 
 def name_beneath(clip: Clip) -> Name:
@@ -86,7 +88,7 @@ def name_beneath(clip: Clip) -> Name:
     parts = [part for part in clip.media.name.split("/") if part not in ("", ".")] or [clip.clip_id]
     if len(parts) > _DEEPEST or len(os.fsencode(clip.media.name)) > _LONGEST_PATH_BYTES:
         parts = [_digest(tuple(parts))]
-    return tuple(map(_component, (clip.source, *parts)))
+    return tuple(map(component, (clip.source, *parts)))
 
 
 def _other_name(clip: Clip) -> Name:
@@ -95,7 +97,8 @@ def _other_name(clip: Clip) -> Name:
     return name[0], _digest(name)
 
 
-def _component(part: str) -> str:
+def component(part: str) -> str:
+    """Return a part of a path that any file system takes; where it is none, its digest."""
     if is_component(part) and len(os.fsencode(part)) <= _LONGEST_NAME_BYTES:
         return part
     return _digest((part,))

@@ -37,7 +37,7 @@ def connect_producer(
 
 def check_outputs(settings: KafkaSinkSettings, sources: Collection[str]) -> tuple[set[str], set[str]]:
     """Return the caption topics and the dead-letter topics of these sources; all are there and may be written."""
-    captions = {settings.topic_for(source) for source in sources}
+    captions = {topic for source in sources for topic in settings.topics_for(source)}
     letters = {settings.dead_letter_topic_for(source) for source in sources}
     check_topics(settings, captions, "WRITE", path="sink.topic")
     check_topics(settings, letters, "WRITE", path="sink.dead_letter_topic")

@@ -4,12 +4,13 @@ A record that can't be understood is delivered all the same: its media refuses t
 the one way that all clips end on.
 """
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from connectors.contract import PROMPT_FROM, SENDER, Clip, ClipPosition, Delivery
+from connectors.contract import ATTRIBUTE, PROMPT_FROM, SENDER, TOPICS_PROMPT, Clip, ClipPosition, Delivery
 from connectors.errors import Poison, Reason
 from connectors.kafka.client.consumer import ConsumerRecord
 from connectors.kafka.record import REPLAY_PREFIX, PendingCommit, SourceRecord, Uninflated, given
@@ -27,6 +28,7 @@ _MAX_CLIP_ID_CHARACTERS = 512  # of a replay: a topic's name of 249, and what te
 _MAX_PROMPT_BYTES = 4 * 32_768  # a longer question than a prompt may have, in UTF-8, is refused by the prompt itself
 _MAX_WINDOW_DIGITS = 7  # windows of a second make a film of 115 days
 _TRACE_HEADERS = ("traceparent", "tracestate")
+_MOST_HEADERS, _MAX_HEADER_BYTES = 64, 16_384  # of a record's own words about its clip
 
 
 @dataclass
@@ -35,6 +37,7 @@ class RecordDecoder:
 
     ``open_reference`` returns the media that a reference means, or raises :class:`Poison` where it is not allowed.
     ``senders_may`` says what is believed of what a record says of itself, and ``replay_key`` whose replays are.
+    With ``keeps_topics_prompt`` a sender's question does not replace the operator's for the topic.
     """
 
     source: str
@@ -43,6 +46,7 @@ class RecordDecoder:
     open_reference: Callable[[str, str], Media]
     senders_may: SendersMay = field(default_factory=SendersMay)
     replay_key: ReplayKey | None = None
+    keeps_topics_prompt: bool = False
     unsigned_replays: int = 0
 
     def decode(
@@ -83,7 +87,7 @@ class RecordDecoder:
                 if reference.clip_id is not None and self.senders_may.clip_id and not replay.get("clip_id"):
                     clip_id = reference.clip_id
                 if reference.prompt is not None and self.senders_may.prompt:
-                    attributes |= {"prompt": reference.prompt, PROMPT_FROM: SENDER}
+                    attributes = self._with_senders(attributes, reference.prompt)
                 media = self.open_reference(reference.uri, name)
             else:
                 media = self._of_bytes(name, value)
@@ -110,8 +114,15 @@ class RecordDecoder:
         attributes = {"prompt": self.prompts[topic]} if topic in self.prompts else {}
         question = headers.get("prompt", b"")
         if self.senders_may.prompt and 0 < len(question) <= _MAX_PROMPT_BYTES:
-            attributes |= {"prompt": question.decode(errors="replace"), PROMPT_FROM: SENDER}
-        return attributes | {name: headers[name].decode(errors="replace") for name in _TRACE_HEADERS if name in headers}
+            attributes = self._with_senders(attributes, question.decode(errors="replace"))
+        attributes |= {name: headers[name].decode(errors="replace") for name in _TRACE_HEADERS if name in headers}
+        return dict(_others(headers)) | attributes
+
+    def _with_senders(self, attributes: Mapping[str, str], question: str) -> dict[str, str]:
+        """Return the attributes with a sender's question; the topic's own stays beside it."""
+        is_topics = self.keeps_topics_prompt and "prompt" in attributes and PROMPT_FROM not in attributes
+        own = {TOPICS_PROMPT: attributes["prompt"]} if is_topics else {}
+        return {**attributes, **own, "prompt": question, PROMPT_FROM: SENDER}
 
     def _replay(self, origin: SourceRecord, headers: Mapping[str, bytes], value: bytes) -> Mapping[str, str]:
         """Return what a record says of its replay, where that is believed; else nothing."""
@@ -133,6 +144,17 @@ class RecordDecoder:
             )
         self.unsigned_replays += 1
         return {}
+
+
+def _others(headers: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """Yield what a record's other headers say, for questions that have a place for it: text, of bounded size."""
+    for name, value in itertools.islice(headers.items(), _MOST_HEADERS):
+        if len(value) > _MAX_HEADER_BYTES or name == "prompt" or name in _TRACE_HEADERS:
+            continue
+        try:
+            yield ATTRIBUTE + name, value.decode()
+        except UnicodeDecodeError:
+            continue
 
 
 def _origin(record: ConsumerRecord, assignment: int, generation: str) -> SourceRecord:

@@ -18,13 +18,21 @@ _MAX_DETAIL_BYTES = 2048  # a dead letter's headers stay far below any limit of 
 
 
 def records_of(progress: Progress, settings: KafkaSinkSettings) -> tuple[ProducerRecord, ...]:
-    """Return the records of a progress. The key is the input record's, else the clip's id: one clip, one partition."""
+    """Return the records of a progress. The key is the input record's, else the clip's id: one clip, one partition.
+
+    A stream's is its name, so that its windows stay in their order.
+    """
     clip = progress.delivery.clip
     key = _key_of(progress)
     topic = settings.topic_for(clip.source)
-    trace, name = _trace_headers(), clip.media.name
+    trace, name, apart = _trace_headers(), clip.media.name, settings.tells_questions_apart
     captions = tuple(
-        ProducerRecord(topic, key, caption_to_json(caption, name), (*headers, *trace))
+        ProducerRecord(
+            settings.topic_for(clip.source, caption.prompt) if apart else topic,
+            key,
+            caption_to_json(caption, name),
+            (*headers, *trace),
+        )
         for caption, headers in zip(progress.captions, caption_headers(progress.captions), strict=True)
     )
     return captions if progress.rejection is None else (*captions, _dead_letter(progress, settings))
@@ -41,7 +49,8 @@ def _key_of(progress: Progress) -> bytes:
     origin = progress.delivery.handle
     if isinstance(origin, SourceRecord) and origin.key is not None:
         return origin.key
-    return progress.delivery.clip.clip_id.encode(errors="replace")
+    clip = progress.delivery.clip
+    return (clip.clip_id if clip.stream is None else clip.source).encode(errors="replace")
 
 
 def _dead_letter(progress: Progress, settings: KafkaSinkSettings) -> ProducerRecord:

@@ -6,7 +6,7 @@ replay commits to a consumer group of its own, so a second call sends only what 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from connectors.kafka.client.admin import check_topics
@@ -35,6 +35,16 @@ class Replayed:
     sent: int = 0
     left: int = 0
     why_left: str = ""
+
+
+def replay_all(
+    settings: KafkaSinkSettings, sources: Iterable[str], key: ReplayKey, *, to: str | None, limit: int | None
+) -> str:
+    """Send the dead letters of all ``sources`` through again, and return what was done as a sentence."""
+    topics = {settings.dead_letter_topic_for(name): name for name in sources}
+    done = [replay(settings, name, key, to=to, limit=limit) for name in topics.values()]
+    left = next((f" Not sent: {one.left}, because {one.why_left}." for one in done if one.left), "")
+    return f"Sent {sum(one.sent for one in done)} dead letters through again.{left}"
 
 
 def replay(
@@ -130,7 +140,7 @@ def _target(record: ConsumerRecord, to: str | None) -> str | None:
     """Return the topic that a letter goes to; None where its clip is gone, or never came in a record."""
     if record.value is None:
         return None
-    original = _errors(record.headers).get("topic")
+    original = errors_of(record.headers).get("topic")
     return None if original is None else (to or original)
 
 
@@ -140,7 +150,8 @@ def _why_left(record: ConsumerRecord) -> str:
     return "it is no record of a Kafka source: put its file into the folder again"
 
 
-def _errors(headers: Headers) -> Mapping[str, str]:
+def errors_of(headers: Headers) -> Mapping[str, str]:
+    """Return what a dead letter says of its rejection."""
     return {
         name.removeprefix(ERRORS_PREFIX): value.decode(errors="replace")
         for name, value in given(headers).items()
@@ -150,14 +161,20 @@ def _errors(headers: Headers) -> Mapping[str, str]:
 
 def replay_headers(letter: ConsumerRecord, key: ReplayKey) -> list[tuple[str, bytes | None]]:
     """Return the original headers, where the replayed clip goes on, and how often it was replayed, signed."""
-    headers = letter.headers
-    errors, counted = _errors(headers), given(headers).get(REPLAY_PREFIX + "count", b"0")
+    errors = errors_of(letter.headers)
+    said = {"clip_id": errors.get("clip_id", ""), "first_window": errors.get("first_window", "0")}
+    said |= {"plan_hash": errors.get("plan_hash", "")}
+    said |= {name: errors.get(name, "") for name in ("topic", "partition", "offset")}
+    return headers_again(letter, said, key)
+
+
+def headers_again(record: ConsumerRecord, said: Mapping[str, str], key: ReplayKey) -> list[tuple[str, bytes | None]]:
+    """Return the headers of a record that is sent once more: its own, and signed what is ``said`` and how often."""
+    counted = given(record.headers).get(REPLAY_PREFIX + "count", b"0")
     count = int(counted) + 1 if counted.isdigit() and len(counted) <= _MAX_COUNT_DIGITS else 1
-    ours = {"clip_id": errors.get("clip_id", ""), "first_window": errors.get("first_window", "0")}
-    ours |= {"plan_hash": errors.get("plan_hash", ""), "count": str(count)}
-    ours |= {name: errors.get(name, "") for name in ("topic", "partition", "offset")}
-    ours[SIGNATURE] = key.sign(ours, letter.key, letter.value)
+    ours = {**said, "count": str(count)}
+    ours[SIGNATURE] = key.sign(ours, record.key, record.value)
     kept: list[tuple[str, bytes | None]] = [
-        (name, value) for name, value in headers if not name.startswith((ERRORS_PREFIX, REPLAY_PREFIX))
+        (name, value) for name, value in record.headers if not name.startswith((ERRORS_PREFIX, REPLAY_PREFIX))
     ]
     return kept + [(REPLAY_PREFIX + name, value.encode()) for name, value in ours.items() if value]

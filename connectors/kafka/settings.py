@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from connectors.section import Section
+from connectors.questions import Questions
+from connectors.section import FromRecords, Priority, Section, TakesAnswers
 
 _HOST_PORT = re.compile(r"(?:[^\s:,\[\]]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")  # Kafka's own rule for names of topics
-_SOURCE_PLACE = "{source}"
+_SOURCE_PLACE, _PROMPT_PLACE = "{source}", "{prompt}"
 
 _OURS_CONNECTION = {
     "bootstrap_servers": "write it as the key bootstrap_servers beside this section",
@@ -155,11 +156,19 @@ class KafkaSourceSettings(KafkaConnectionSettings):
     start_from: Literal["earliest", "latest"] = Field(
         "earliest", description="where a group starts that has no position, or one that the topic does not have"
     )
+    priority: Priority = Field("normal", description="slots go to live sources first; backfill has a share left over")
     references: ReferenceSettings = ReferenceSettings()
     senders_may: SendersMay = SendersMay()
-    prompts: dict[str, str] = Field(default_factory=dict, description="a question of its own for a topic, by its name")
+    prompts: dict[str, str | dict[str, Any]] = Field(
+        default_factory=dict,
+        description="a question of its own for a topic, by its name; or the source's own, as at the top level",
+    )
     consumer: dict[str, Any] = Field(default_factory=dict, description="any other setting of kafka-python's consumer")
     prompt: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's prompt, key by key")
+    prompts_from_records: FromRecords = Field(
+        "replace",
+        description="what a question that came with a clip does: replace the first one, append to each; never",
+    )
     windows: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's windows, key by key")
     frames: dict[str, Any] = Field(default_factory=dict, description="wins over the top level's frames, key by key")
 
@@ -196,25 +205,47 @@ class KafkaSourceSettings(KafkaConnectionSettings):
             raise ValueError("write either topics or topic_pattern")
         return self
 
+    @property
+    def topic_prompts(self) -> dict[str, str]:
+        """The questions that belong to topics."""
+        return {topic: text for topic, text in self.prompts.items() if isinstance(text, str)}
+
+    def reads(self, topic: str) -> bool:
+        """Whether the source reads this topic."""
+        return topic in self.topics or (
+            self.topic_pattern is not None and bool(re.fullmatch(self.topic_pattern, topic))
+        )
+
     def group(self, source: str) -> str:
         """Return the consumer group of the source of this name."""
         return self.group_id or f"captiond-{source}"
 
 
-class KafkaSinkSettings(KafkaConnectionSettings):
+class KafkaSinkSettings(KafkaConnectionSettings, TakesAnswers):
     """Captions to topics, rejected clips to a dead-letter topic."""
 
     kind: Literal["kafka"] = "kafka"
-    topic: str = Field("captions.{source}", description="where captions go; {source} is the name of the clip's source")
+    topic: str = Field(
+        "captions.{source}",
+        description="where captions go; {source} is the name of the clip's source, {prompt} that of the question",
+    )
     dead_letter_topic: str = Field("captions.rejected", description="where rejected clips go; {source} as in topic")
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(
         "gzip", description="of messages; snappy, lz4 and zstd need their Python packages; null turns it off"
     )
     producer: dict[str, Any] = Field(default_factory=dict, description="any other setting of kafka-python's producer")
 
-    @field_validator("topic", "dead_letter_topic")
+    @field_validator("topic")
     @classmethod
     def _is_template(cls, template: str) -> str:
+        if not _TOPIC.fullmatch(template.replace(_SOURCE_PLACE, "x").replace(_PROMPT_PLACE, "x")):
+            places = f"{_SOURCE_PLACE} and {_PROMPT_PLACE}"
+            raise ValueError(f"{template!r} can't be the name of a topic; the only places in it are {places}")
+        return template
+
+    @field_validator("dead_letter_topic")
+    @classmethod
+    def _is_letters_template(cls, template: str) -> str:
         if not _TOPIC.fullmatch(template.replace(_SOURCE_PLACE, "x")):
             raise ValueError(f"{template!r} can't be the name of a topic; the only place in it is {_SOURCE_PLACE}")
         return template
@@ -230,9 +261,30 @@ class KafkaSinkSettings(KafkaConnectionSettings):
             raise ValueError("topic and dead_letter_topic are the same: readers could not tell the two apart")
         return self
 
-    def topic_for(self, source: str) -> str:
-        """Return the topic of the captions of this source."""
-        return self.topic.replace(_SOURCE_PLACE, source)
+    def know(self, questions: Questions) -> None:
+        """Take note of the questions; each has a name where topics go by it."""
+        super().know(questions)
+        unnamed = next((source for source, asked in questions.of.items() if "" in asked), None)
+        if self.tells_questions_apart and unnamed is not None:
+            raise ValueError(f"sink.topic has {_PROMPT_PLACE}, and source {unnamed} asks a question without a name")
+
+    @classmethod
+    def of_cluster(cls, connection: KafkaConnectionSettings, **more: Any) -> Self:
+        """Return the cluster of a source as one to write to."""
+        return cls(**{name: getattr(connection, name) for name in KafkaConnectionSettings.model_fields}, **more)
+
+    @property
+    def tells_questions_apart(self) -> bool:
+        """Whether each question has a topic of its own."""
+        return _PROMPT_PLACE in self.topic
+
+    def topic_for(self, source: str, prompt: str | None = None) -> str:
+        """Return the topic of the captions of this source, and of the question where that has its own."""
+        return self.topic.replace(_SOURCE_PLACE, source).replace(_PROMPT_PLACE, prompt or "")
+
+    def topics_for(self, source: str) -> set[str]:
+        """Return the topics of all captions of this source."""
+        return {self.topic_for(source, name) for name in self.questions.names(source) or (None,)}
 
     def dead_letter_topic_for(self, source: str) -> str:
         """Return the topic of the rejections of this source."""

@@ -84,7 +84,13 @@ class KafkaSource(Reporting):
         self.name, self.settings, self.bounds, self._spool = name, settings, bounds, spool
         self._path = f"sources.{name}"
         self._decoder = RecordDecoder(
-            name, settings.prompts, bounds.max_clip_bytes, open_reference, settings.senders_may, replay_key
+            name,
+            settings.topic_prompts,
+            bounds.max_clip_bytes,
+            open_reference,
+            settings.senders_may,
+            replay_key,
+            settings.prompts_from_records != "replace",
         )
         self._committer = committer or OffsetCommitter()
         self._partitions = AssignedPartitions(max_clips=bounds.max_clips, max_bytes=bounds.held_bytes)

@@ -1,5 +1,7 @@
 """The kinds of media: those that can be opened, those that are brought here first, and those that may change."""
 
+import os
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 
@@ -41,3 +43,28 @@ class ChangeableMedia(Protocol):
     def verify(self) -> None:
         """Raise ``Poison`` (``changed``, ``vanished``) unless it still is what was received."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """Media as they lie in an open file: all of it, or what one member of an archive takes.
+
+    They are ``size_bytes`` bytes from ``offset_bytes`` on. Whoever has a span closes it.
+    """
+
+    descriptor: int
+    offset_bytes: int
+    size_bytes: int
+
+    @classmethod
+    def whole(cls, descriptor: int) -> "FileSpan":
+        """Return the span of a whole file, as large as it is now."""
+        return cls(descriptor, 0, os.fstat(descriptor).st_size)
+
+    def read(self, at: int, size: int) -> bytes:
+        """Return at most ``size`` bytes from ``at`` on, and none behind the span's end."""
+        return os.pread(self.descriptor, max(0, min(size, self.size_bytes - at)), self.offset_bytes + at)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)

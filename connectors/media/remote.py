@@ -94,8 +94,13 @@ def _may_climb(path: str) -> bool:
 
 def open_remote(uri: str, name: str, *, prefixes: Sequence[str], spool: Spool, max_clip_bytes: int) -> Media:
     """Return the media behind an allowed URL; :class:`Poison` where it is written to lead out of its prefix."""
+    check_remote(uri, prefixes)
+    return RemoteMedia(uri, name, spool=spool, max_clip_bytes=max_clip_bytes)
+
+
+def check_remote(uri: str, prefixes: Sequence[str]) -> None:
+    """Raise :class:`Poison` for a URL that is not allowed, or is written to lead out of its prefix."""
     hostile = _may_climb(urlsplit(uri).path) or "%2e" in uri.lower() or "#" in uri
     unprintable = any(character <= " " or character == "\x7f" for character in uri)
     if hostile or unprintable or len(uri) > _MAX_URL_CHARACTERS or not is_remote(uri, prefixes):
         raise Poison(Reason.FORBIDDEN_PATH, "the reference is refused: not a plain URL", origin="source")
-    return RemoteMedia(uri, name, spool=spool, max_clip_bytes=max_clip_bytes)

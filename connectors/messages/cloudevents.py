@@ -8,8 +8,12 @@ from urllib.parse import quote
 
 from connectors.contract import Caption, Rejection
 from connectors.messages.schema import CAPTION_TYPE, CLIP_TYPE
+from connectors.messages.wall_time import wall_text
 
 Headers = list[tuple[str, bytes]]
+
+PROMPT_HEADER = "captiond_prompt"
+WALL_START_HEADER, WALL_END_HEADER = "captiond_wall_start", "captiond_wall_end"
 
 _MAX_IDENTITY_CHARACTERS = 256
 
@@ -33,11 +37,18 @@ def event_identity(headers: Mapping[str, bytes]) -> str:
 
 
 def caption_headers(captions: Sequence[Caption], time_ns: int | None = None) -> Iterator[Headers]:
-    """Yield the headers of each caption of one clip: they differ in their id alone."""
+    """Yield the headers of each caption of one clip: they differ in their id, and in a question that has a name.
+
+    Those of a stream's window say when it begins and ends on the wall clock.
+    """
     if captions:
         rest = _headers(CAPTION_TYPE, captions[0].source, captions[0].clip_id, time_ns)
+        if (stream := captions[0].stream) is not None:
+            rest.append((WALL_START_HEADER, wall_text(stream.start_ns).encode()))
+            rest.append((WALL_END_HEADER, wall_text(stream.exclusive_end_ns).encode()))
         for caption in captions:
-            yield [("ce_id", caption.caption_id.encode()), *rest]
+            named = [] if caption.prompt is None else [(PROMPT_HEADER, caption.prompt.encode())]
+            yield [("ce_id", caption.caption_id.encode()), *rest, *named]
 
 
 def rejection_headers(rejection: Rejection, time_ns: int | None = None) -> Headers:

@@ -58,8 +58,57 @@ class FramesMessage(_Message):
     height: int = Field(default=0, description="of the frames as sampled, pixels")
 
 
+def _only_where(default: Any, description: str, **bounds: Any) -> Any:
+    """Return a field that is in a message only where it says something."""
+    return Field(default=default, description=description, exclude_if=lambda value: value == default, **bounds)
+
+
+class AttemptMessage(_Message):
+    """An answer that was not good, after which the question was asked again."""
+
+    status: CaptionStatus
+    text: Text = Field(default="", description="the answer, its first characters where it is long")
+    reason: str = Field(default="", description="as in the message")
+    detail: Line = Field(default="", description="as in the message")
+    temperature: float = Field(default=0.0, description="it was asked with")
+    seed: int | None = Field(default=None, description="it was asked with")
+    output_tokens: int = 0
+
+
+class SameAsMessage(_Message):
+    """The caption that an unchanged window has."""
+
+    caption_id: str = Field(description="of the window that the engine described last")
+    text: Text = Field(default="", description="its text")
+
+
+class MissingMessage(_Message):
+    """A stretch of the wall clock of which nothing of a stream was recorded."""
+
+    wall_start: str = Field(description="as the window's")
+    wall_end: str = Field(description="as the window's")
+    reason: str = Field(description="a code, such as away or discarded")
+
+
+class StreamMessage(_Message):
+    """Which window of a live stream the clip is. What the media's times are is in ``window`` and ``frames``."""
+
+    index: int = Field(ge=0, description="counts the strides since the epoch; no index is left out")
+    wall_start: str = Field(description="RFC 3339, UTC, to the nanosecond where it is no whole millisecond")
+    wall_end: str = Field(description="the same; the window ends before this instant")
+    clock: Literal["sender", "arrival"] = Field(
+        description="sender: the times are those that the stream brings; arrival: when its packets arrived here"
+    )
+    missing: tuple[MissingMessage, ...] = Field(default=(), description="what of the window was not recorded")
+    thinned: bool = Field(default=False, description="captioning was behind, and the model saw half as many frames")
+
+
 class CaptionMessage(_Message):
-    """What the model says about one window of a clip."""
+    """What the model says about one window of a clip.
+
+    The keys from ``prompt`` on are there only where they say something: where the configuration asks for it, or the
+    clip is a window of a stream.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     type: Literal["captiond.caption.v1"] = CAPTION_TYPE
@@ -73,9 +122,13 @@ class CaptionMessage(_Message):
     )
     window: WindowMessage
     text: Text = Field(
-        description="the caption; empty where status is empty or error, or truncated before the first word"
+        description="the caption; empty where status is empty, error, gap or skipped, or truncated before a first word"
     )
-    status: CaptionStatus = Field(description="truncated: cut off at max_tokens; error: the frames could not be read")
+    status: CaptionStatus = Field(
+        description="truncated: cut off at max_tokens; error: the frames could not be read; invalid: not of the form "
+        "that was asked for; looping: the same again and again; refused: the model declines; unchanged: the engine was "
+        "not asked; gap: nothing of the stream's window was recorded; skipped: captioning was behind"
+    )
     model: Line = Field(description="the model's id")
     prompt_hash: str = Field(description="of the prompt and how the answer is generated")
     plan_hash: str = Field(description="of windows, frames, prompt and model: window indices count within one plan")
@@ -91,6 +144,18 @@ class CaptionMessage(_Message):
         description="when the first frame is shown on the container's own clock, from where that starts, nanoseconds: "
         "a window's times and this make the time that a player shows",
     )
+    prompt: str | None = _only_where(None, "name of the question, where windows are asked several")
+    data: Any = _only_where(None, "the answer as JSON, where the question has a schema and the answer fits it")
+    reason: str = _only_where(
+        "", "a code beside status invalid, looping, refused, gap or skipped, such as not_json; detail has words"
+    )
+    attempts: tuple[AttemptMessage, ...] = _only_where((), "what was tried before this answer, the first first")
+    input: str | None = _only_where(None, "black, frozen or unreadable, where the picture shows nothing to describe")
+    same_as: SameAsMessage | None = _only_where(None, "the caption that an unchanged window has")
+    context_windows: int | None = _only_where(
+        None, "how many windows before this one the model was told of, where it is to be told", ge=0
+    )
+    stream: StreamMessage | None = _only_where(None, "which window of a live stream this is")
 
 
 class RejectionMessage(_Message):

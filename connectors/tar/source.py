@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from connectors.contract import Clip, ClipPosition, Delivery, Progress, Quarantine, Reporting, clip_id_of
+from connectors.contract import Clip, ClipPosition, Delivery, Progress, Quarantine, Reporting
 from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.files.journal import JournalFile
 from connectors.folder.patterns import parse_pattern
 from connectors.media.spool import Spool
 from connectors.media.tar_member import MemberMedia, TarMember, tar_members
+from connectors.tar.open_member import member_id
 from connectors.tar.settings import TarSourceSettings
 
 log = logging.getLogger(__name__)
@@ -163,8 +164,7 @@ class TarSource(Reporting):
 
     def _delivery(self, member: TarMember) -> Delivery | None:
         """Return a member's delivery; None for one that is finished or in flight."""
-        place = (member.size_bytes, member.offset_bytes, member.mtime)
-        clip_id = clip_id_of(self.name, self._settings.path.name, member.name, *map(str, place))
+        clip_id = member_id(self.name, self._settings.path, member)
         if clip_id in self._finished or clip_id in self._working:
             return None
         position = self._positions.get(clip_id, ClipPosition())

@@ -104,6 +104,7 @@ async def _decode(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -
             plan = await sampler.plan(clip, mine.windows, mine.frames, mine.decoder)
         except Poison:
             continue  # the pipeline meets it too, and counts it
+        await sampler.reach(plan)
         windows += len(plan.windows)
         with contextlib.closing(plan), contextlib.suppress(Poison):
             async for frame_set in _copies(sampler, plan, room_bytes, at_least_one=not held):

@@ -56,6 +56,7 @@ class CaptionPrinter:
         else:
             span = f"{clock(caption.window.start_ns)} - {clock(caption.window.exclusive_end_ns)}"
             text = caption.text or f"({caption.status}{': ' + caption.detail if caption.detail else ''})"
+            text = text if caption.prompt is None else f"{caption.prompt}: {text}"
             say_beside(f"  {span}", text.expandtabs(4), to=self._out, style="cyan")
 
 

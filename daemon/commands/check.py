@@ -9,6 +9,7 @@ import yaml
 from connectors.errors import Poison
 from connectors.messages.url_secrets import MASK, mask_urls
 from connectors.routes import check_connectors
+from daemon.commands.check_forms import check_forms
 from daemon.commands.terminal import say_lines
 from daemon.config.chosen import Chosen
 from daemon.config.clip_settings import ClipSettings, settings_by_source
@@ -21,6 +22,7 @@ from daemon.engines.build import check_engine, planner_and_choices
 from daemon.engines.model.checks import count_devices
 from daemon.engines.model.token_planner import ModelTokenPlanner, RemoteTokenPlanner, TokenPlanner
 from daemon.frame_look import FrameSize
+from daemon.prompts.prompt import Prompt
 from daemon.prompts.reasoning import THINK
 
 _SECRET = ("password", "secret", "token", "api_key", "api-key", "credential", "authorization", "cookie")
@@ -42,6 +44,8 @@ def _mask(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [_mask(below, key) for below in value]
     name = key.lower()
+    if value is not None and name == "username":  # a stream's, which stands nowhere else either
+        return MASK
     if value is not None and any(word in name for word in _SECRET) and not any(word in name for word in _NOT_SECRET):
         return MASK
     return mask_urls(value) if isinstance(value, str) else value
@@ -61,11 +65,14 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     by_source = settings_by_source(settings)
     lines = [_about_source(name, mine) for name, mine in by_source.items()]
     check_engine(settings.engine)
+    check_forms(settings, by_source)
     lines += _about_limits(settings)
     lines += weak_settings(settings)
     lines += check_connectors(settings)
     if isinstance(settings.engine, VllmSettings) and settings.engine.model == "bundled":
-        lines.append("The bundled model knows only moving shapes: engine.model names a real one.")
+        lines.append(
+            "The bundled model says light, colours, movement and cuts, and names nothing; engine.model takes others."
+        )
     return lines + _try_prompts(settings, by_source, show_tokens=ask_processor)
 
 
@@ -91,7 +98,8 @@ def _about_source(name: str, mine: ClipSettings) -> str:
     shown = (
         f"{frames.fps:g} frames a second" if frames.fps else f"{frames.frames_in(windows.window_ns)} frames a window"
     )
-    return f"Source {name}: {cut}, {shown}, asked {mine.prompt.text!r}."
+    asked = " and ".join(f"{one.name}: {one.text!r}" if one.name else repr(one.text) for one in mine.questions)
+    return f"Source {name}: {cut}, {shown}, asked {asked}."
 
 
 def _about_limits(settings: Settings) -> list[str]:
@@ -108,12 +116,13 @@ def _try_prompts(settings: Settings, by_source: Mapping[str, ClipSettings], *, s
     planner, lines = _planner(settings)
     check_prompts(settings, planner)
     for name, mine in by_source.items():
-        lines += _about_thinking(name, mine, planner)
+        lines += [line for one in mine.questions for line in _about_thinking(name, one, planner)]
         count = fewest_frames(mine)
         place = f"a window of {count} frames of {_PROBE.width} x {_PROBE.height}"
         try:
             size = planner.frame_size(count, _PROBE, mine.frames.budget)
-            planner.check(mine.prompt, count, size.height, size.width)
+            for one in mine.questions:
+                planner.check(one, count, size.height, size.width)
             tokens = planner.prompt_tokens(count, size.height, size.width, mine.prompt)
         except Poison as fault:
             lines.append(f"Source {name}: smaller frames fit, but not {place}: {fault.detail}.")
@@ -135,13 +144,13 @@ def _planner(settings: Settings) -> tuple[TokenPlanner, list[str]]:
     return found or RemoteTokenPlanner(), said if found is not None else [away]
 
 
-def _about_thinking(name: str, mine: ClipSettings, planner: TokenPlanner) -> list[str]:
+def _about_thinking(name: str, prompt: Prompt, planner: TokenPlanner) -> list[str]:
     """Return a sentence where the model's template has it think although that is to be off."""
-    if not isinstance(planner, ModelTokenPlanner) or mine.prompt.reasoning != "off":
+    if not isinstance(planner, ModelTokenPlanner) or prompt.reasoning != "off":
         return []
-    if not planner.encoder.leaves_open(mine.prompt, THINK):
+    if not planner.encoder.leaves_open(prompt, THINK):
         return []
     return [
         f"Source {name}: the model's template has it think and no switch for it. The reasoning is cut out of captions, "
-        f"and counts towards generation.max_tokens ({mine.prompt.max_tokens})."
+        f"and counts towards generation.max_tokens ({prompt.max_tokens})."
     ]

@@ -1,8 +1,9 @@
 """The common part of the commands that run once at a terminal: settings, clips, and the plan of each clip."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from connectors.errors import ExitCode, Poison
 from connectors.terminal import named_clip
@@ -17,14 +18,19 @@ from daemon.engines.model.token_planner import TokenPlanner
 from daemon.service import logs
 
 SOURCE = "terminal"
+_FILES = MappingProxyType({"kind": "folder", "path": "."})
 
 
 def one_shot_settings(
-    config: Path | None, overrides: Sequence[str] | None, model: str | None, prompt: str | None = None
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    model: str | None,
+    prompt: str | None = None,
+    source: Mapping[str, str] = _FILES,
 ) -> Settings:
     """Return the settings of a one-shot command; sources and sink are the terminal whatever the file says."""
     values = read_mapping(config) if config is not None else {}
-    values["sources"] = {SOURCE: {"kind": "folder", "path": "."}}
+    values["sources"] = {SOURCE: dict(source)}
     values["sink"] = {"kind": "folder", "path": "."}
     given = list(overrides or ())
     given += [f"engine.model={model}"] if model is not None else []
@@ -65,6 +71,7 @@ async def use_plans(
                 mine = settings_of(clip)
                 plan = await sampler.plan(clip, mine.windows, mine.frames, mine.decoder)
                 try:
+                    await sampler.reach(plan)
                     await use(PlannedClip(path, clip.clip_id, plan, mine, sampler))
                 finally:
                     plan.close()

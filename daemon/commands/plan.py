@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from connectors.errors import ExitCode
 from daemon.commands.one_shot import PlannedClip, clock, use_plans
 from daemon.commands.terminal import cell, say, say_json, show_table
 from daemon.config.settings import Settings
-from daemon.engines.build import build_token_planner
+from daemon.engines.build import build_token_planner, kept_answers_file
+from daemon.engines.model.kept_answers import KeptAnswers
 from daemon.engines.model.media_form import offsets_from
 from daemon.engines.model.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.windows import NS_PER_S
@@ -25,38 +27,58 @@ from daemon.windows import NS_PER_S
 async def plan(settings: Settings, clips: Sequence[Path], form: str, *, with_tokens: bool = True) -> ExitCode:
     """Print windows, the frames shown and what they cost in tokens and bytes; no model is loaded.
 
-    Without ``with_tokens`` the model's processor, which takes seconds to import, is not asked either.
+    The model's processor, which takes seconds to import, is asked what no run before has asked it, and nothing without
+    ``with_tokens``.
     """
     console, uncounted = Console(), RemoteTokenPlanner()
+    if not with_tokens:
+        return await use_plans(settings, uncounted, clips, partial(_show, console, form, uncounted))
+    loop, asked, answers = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
-    async def show(clip: PlannedClip) -> None:
-        row = _row(clip, _tokens(clip, planner))
-        if form == "json":
-            say_json(json.dumps(row))
-            return
-        for line in _lines(clip, row):
-            say(line, to=console)
-        show_table(_table(clip, row), to=console)
+    def build() -> TokenPlanner:
+        loop.call_soon_threadsafe(asked.set)
+        try:
+            return build_token_planner(settings)
+        finally:
+            loop.call_soon_threadsafe(answers.set)
 
-    if with_tokens:
-        counting = asyncio.create_task(asyncio.to_thread(build_token_planner, settings))
-        if form != "json" and console.is_terminal:
-            await _show_until(counting, settings, clips, console, uncounted)
-        planner = await counting
-    else:
-        planner = uncounted
-    return await use_plans(settings, planner, clips, show)
+    planner = KeptAnswers(kept_answers_file(settings), build)
+    waiting: asyncio.Task[None] | None = None
+    if form != "json" and console.is_terminal:
+        waiting = asyncio.create_task(_show_between(asked, answers, settings, clips, console, uncounted))
+    try:
+        return await use_plans(settings, planner, clips, partial(_show, console, form, planner))
+    finally:
+        planner.keep()
+        if waiting is not None:
+            waiting.cancel()
 
 
-async def _show_until(
-    counting: asyncio.Task[TokenPlanner],
+async def _show(console: Console, form: str, planner: TokenPlanner, clip: PlannedClip) -> None:
+    """Print a clip's plan."""
+    row = _row(clip, await asyncio.to_thread(_tokens, clip, planner))
+    if form == "json":
+        say_json(json.dumps(row))
+        return
+    for line in _lines(clip, row):
+        say(line, to=console)
+    show_table(_table(clip, row), to=console)
+
+
+async def _show_between(
+    asked: asyncio.Event,
+    answers: asyncio.Event,
     settings: Settings,
     clips: Sequence[Path],
     console: Console,
     uncounted: TokenPlanner,
 ) -> None:
-    """Show the windows to a person who waits for their tokens; what is wrong with a clip is said afterwards."""
+    """Show the windows to a person once the model's processor is asked, until it answers.
+
+    What is wrong with a clip is said afterwards.
+    """
     shown: list[Text | Table] = []
+    await asked.wait()
     with Live(console=console, transient=True) as live:
 
         async def show(clip: PlannedClip) -> None:
@@ -65,7 +87,7 @@ async def _show_until(
             live.update(Group(*shown, cell("Tokens are counted as soon as the model's processor is there.")))
 
         await use_plans(settings, uncounted, clips, show, say_faults=False)
-        await asyncio.wait([counting])
+        await answers.wait()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,19 @@ def print_status(found: dict[str, Any], console: Console) -> None:
     for name, one in found["sources"].items():
         table.add_row(*map(cell, (name, *(one[key] for key in ("received", "in_flight", "done", "rejected")))))
     show_table(table, to=console)
+    if streams := found.get("streams"):
+        show_table(_streams(streams), to=console)
     if found["restarts"]:
         ended = ", ".join(f"{times} after {how}" for how, times in found["restarts"].items())
         say(f"Restarts: {ended}.", to=console)
     if found["last_reload"]:
         say(found["last_reload"], to=console)
+
+
+def _streams(streams: dict[str, dict[str, Any]]) -> Table:
+    table = Table("stream", "state", "since", "windows behind", "seconds behind", "gaps", "skipped")
+    for name, one in streams.items():
+        state = "connected" if one["connected"] else f"away: {one['why']}"
+        figures = (one[key] for key in ("since", "lag_windows", "lag_s", "gaps", "skipped"))
+        table.add_row(*map(cell, (name, state, *figures)))
+    return table

@@ -13,7 +13,7 @@ class VllmSettings(Section):
     """vLLM in this process's own children."""
 
     kind: Literal["vllm"] = "vllm"
-    model: str | None = Field("bundled", description="a folder, a Hugging Face name, or bundled (it knows only shapes)")
+    model: str | None = Field("bundled", description="a folder, a Hugging Face name, or bundled, a small one")
     tensor_parallel_size: PositiveInt = Field(1, description="devices that share each layer")
     pipeline_parallel_size: PositiveInt = Field(1, description="devices that share the stack of layers")
     data_parallel_size: PositiveInt = Field(1, description="replicas of the model, each on devices of its own")

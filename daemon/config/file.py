@@ -18,6 +18,7 @@ from connectors.errors import ConfigurationError
 from connectors.validation import Fault, faults_of
 from daemon.config.known_keys import hint
 from daemon.config.overrides import set_key
+from daemon.config.prompt_settings import PromptSettings
 from daemon.config.settings import Settings
 from daemon.config.yaml_file import read_mapping, texts
 from daemon.config.yaml_file import read_yaml as read_yaml
@@ -49,18 +50,36 @@ def settings_from(values: Mapping[str, Any], overrides: Iterable[str] = (), *, f
 
 
 def _with_templates(settings: Settings, folder: Path) -> Settings:
-    """Return the settings with the paths of chat templates absolute; only what they look like says that they are."""
+    """Return the settings with the paths of chat templates and of schemas absolute: they look like such."""
     changed: dict[str, Any] = {}
     for name, source in settings.sources.items():
-        template = (source.prompt or {}).get("template")
-        if isinstance(template, str) and is_template_file(template):
-            own = {**source.prompt, "template": str(_absolute(Path(template), folder))}
-            changed[name] = source.model_copy(update={"prompt": own})
+        prompts: dict[str, Any] = {
+            key: _with_paths(asked, folder) if isinstance(asked, dict) else asked
+            for key, asked in source.prompts.items()
+        }
+        own = {"prompt": _with_paths(source.prompt, folder), "prompts": prompts}
+        if own != {"prompt": source.prompt, "prompts": source.prompts}:
+            changed[name] = source.model_copy(update=own)
     update: dict[str, Any] = {"sources": {**settings.sources, **changed}} if changed else {}
-    if is_template_file(settings.prompt.template):
-        template = str(_absolute(Path(settings.prompt.template), folder))
-        update["prompt"] = settings.prompt.model_copy(update={"template": template})
+    update["prompt"] = _section_with_paths(settings.prompt, folder)
+    update["prompts"] = {name: _section_with_paths(one, folder) for name, one in settings.prompts.items()}
     return settings.model_copy(update=update)
+
+
+def _section_with_paths(prompt: PromptSettings, folder: Path) -> PromptSettings:
+    given = prompt.model_dump(include={"template", "schema"}, exclude_unset=True)
+    changed = _with_paths(given, folder)
+    return prompt if changed == given else prompt.model_copy(update=changed)
+
+
+def _with_paths(prompt: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a question's keys with the files that they name by absolute paths."""
+    found, template, schema = dict(prompt), prompt.get("template"), prompt.get("schema")
+    if isinstance(template, str) and is_template_file(template):
+        found["template"] = str(_absolute(Path(template), folder))
+    if isinstance(schema, str):
+        found["schema"] = str(_absolute(Path(schema), folder))
+    return found
 
 
 def _substituted(value: Any, path: str) -> Any:

@@ -14,6 +14,10 @@ from pydantic import BaseModel
 from connectors.errors import ConfigurationError
 from daemon.config.yaml_file import parse_yaml, plain_values, texts
 
+_OF_A_SOURCE = ("prompt", "prompts", "windows", "frames")
+_OWN = (dict[str, Any], dict[str, dict[str, Any]])
+_TEXT_OR_SECTION = [str, dict[str, Any]]  # a question of a topic, or one that a source asks
+
 
 def set_key(values: dict[str, Any], override: str, settings: type[BaseModel] | None = None) -> None:
     """Apply one ``key.path=value``; where ``settings`` says nothing of the key, its value is read as YAML."""
@@ -43,7 +47,7 @@ def value_of(key: str, text: str, settings: type[BaseModel] | None) -> Any:
     """Return the value that ``text`` means for a key of ``settings``."""
     kinds = [] if settings is None else list(_kinds(settings, key.split(".")))
     taken = [kind for kind in kinds if kind is not NoneType]
-    if taken and all(_is_text(kind) for kind in taken):
+    if (taken and all(_is_text(kind) for kind in taken)) or (taken == _TEXT_OR_SECTION and not text.startswith("{")):
         return None if NoneType in kinds and text in ("", "null") else text
     try:
         value = parse_yaml(text)
@@ -73,7 +77,7 @@ def _kinds_in(section: type[BaseModel], path: list[str]) -> Iterator[Any]:
     own = section.model_fields.get(path[0])
     if own is None:
         return
-    if own.annotation == dict[str, Any] and (above := _overridden(path[0])) is not None:
+    if own.annotation in _OWN and (above := _overridden(path[0])) is not None:
         yield from _kinds(above, path[1:])  # a source's own prompt, windows and frames have the keys of the top level's
     else:
         yield from _kinds(own.annotation, path[1:])
@@ -82,7 +86,7 @@ def _kinds_in(section: type[BaseModel], path: list[str]) -> Iterator[Any]:
 def _overridden(name: str) -> Any:
     from daemon.config.settings import Settings
 
-    return Settings.model_fields[name].annotation if name in ("prompt", "windows", "frames") else None
+    return Settings.model_fields[name].annotation if name in _OF_A_SOURCE else None
 
 
 def choices(kind: Any) -> Iterator[Any]:

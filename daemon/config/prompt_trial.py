@@ -5,7 +5,7 @@ through the model's own template and processor, with small frames: whatever fail
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -31,34 +31,38 @@ class Planner(Protocol):
 def check_templates(settings: Settings) -> None:
     """Raise :class:`ConfigurationError` for a template that there is none of; no model is loaded for it."""
     for name, mine in settings_by_source(settings).items():
-        wanted, keys = mine.prompt.template, _Keys(settings, name)
-        path = keys.of("prompt", "template")
-        if isinstance(settings.engine, OpenAISettings) and (wanted in templates() or mine.prompt.chat_template):
-            given = repr(wanted) if mine.prompt.chat_template is None else "a file"
-            message = f"a server knows its own chat template alone: write {AUTO}; {given} needs engine.kind: vllm"
-            raise ConfigurationError(message, path=path)
-        if wanted == AUTO:
-            continue
-        if wanted not in templates():
-            close = difflib.get_close_matches(wanted, templates(), n=1)
-            hint = f"; do you mean {close[0]!r}?" if close else ""
-            known = ", ".join([AUTO, *sorted(templates())])
-            message = f"there is no template {wanted!r}, but {known}{hint}; a file ends with .jinja"
-            raise ConfigurationError(message, path=path)
-        if mine.prompt.template_args:
-            message = f"{wanted!r} is a conversation and takes no arguments: they are for chat templates"
-            raise ConfigurationError(message, path=keys.of("prompt", "template_args"))
+        for prompt in mine.questions:
+            _check_template(settings, prompt, _Keys(settings, name, prompt.name))
+
+
+def _check_template(settings: Settings, prompt: Prompt, keys: "_Keys") -> None:
+    wanted, path = prompt.template, keys.of("prompt", "template")
+    if isinstance(settings.engine, OpenAISettings) and (wanted in templates() or prompt.chat_template):
+        given = repr(wanted) if prompt.chat_template is None else "a file"
+        message = f"a server knows its own chat template alone: write {AUTO}; {given} needs engine.kind: vllm"
+        raise ConfigurationError(message, path=path)
+    if wanted == AUTO:
+        return
+    if wanted not in templates():
+        close = difflib.get_close_matches(wanted, templates(), n=1)
+        hint = f"; do you mean {close[0]!r}?" if close else ""
+        known = ", ".join([AUTO, *sorted(templates())])
+        message = f"there is no template {wanted!r}, but {known}{hint}; a file ends with .jinja"
+        raise ConfigurationError(message, path=path)
+    if prompt.template_args:
+        message = f"{wanted!r} is a conversation and takes no arguments: they are for chat templates"
+        raise ConfigurationError(message, path=keys.of("prompt", "template_args"))
 
 
 def check_prompts(settings: Settings, planner: Planner) -> None:
     """Raise :class:`ConfigurationError` where no window of a source can be asked what the configuration says."""
     check_templates(settings)
     for name, mine in settings_by_source(settings).items():
-        trial = _Trial(planner, mine.prompt, fewest_frames(mine))
-        if (fault := trial.fault()) is not None:
-            path = trial.key(fault, _Keys(settings, name))
-            message = f"every clip of source {name} would be rejected (sources.{name}.prompt, or the top level's)"
-            raise ConfigurationError(f"{message}: {fault.detail}", path=path)
+        for prompt in mine.questions:
+            trial, keys = _Trial(planner, prompt, fewest_frames(mine)), _Keys(settings, name, prompt.name)
+            if (fault := trial.fault()) is not None:
+                message = f"every clip of source {name} would be rejected (sources.{name}.prompt, or the top level's)"
+                raise ConfigurationError(f"{message}: {fault.detail}", path=trial.key(fault, keys))
         _check_budget(settings, name, mine, planner)
 
 
@@ -95,15 +99,29 @@ class _Keys:
 
     settings: Settings
     source: str
+    question: str | None = None
 
     def of(self, section: str, *names: str) -> str:
         """Return the first of a section's keys that is set, else the first."""
+        if section == "prompt" and (found := self._of_question(names)):
+            return found
         own: Mapping[str, Any] = getattr(self.settings.sources[self.source], section, {})
         for name in names:
             if name in own:
                 return f"sources.{self.source}.{section}.{name}"
         given = getattr(self.settings, section).model_fields_set
         return f"{section}.{next((name for name in names if name in given), names[0])}"
+
+    def _of_question(self, names: Sequence[str]) -> str:
+        """Return the first of the keys that the question itself sets; empty where it sets none, or has no name."""
+        if self.question is None:
+            return ""
+        own = self.settings.sources[self.source].prompts
+        if any(isinstance(asked, dict) for asked in own.values()):
+            given, path = set(own[self.question]), f"sources.{self.source}.prompts.{self.question}"
+        else:
+            given, path = self.settings.prompts[self.question].model_fields_set, f"prompts.{self.question}"
+        return next((f"{path}.{name}" for name in names if name in given), "")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The sections are frozen pydantic models; an unknown key, a wrong type or two set
 :mod:`daemon.config.file` reads the file, the environment and the overrides.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,64 +20,21 @@ from pydantic import (
 )
 
 from connectors.section import Bytes, Section
-from connectors.settings import SinkSettings, SourceSettings
+from connectors.settings import NAME, AnySource, Questions, SinkSettings, SourceSettings
 from daemon.config.chosen import AUTO, choose_bytes, choose_clips, choose_decoders, chosen_by
 from daemon.config.engine_settings import EngineSettings, VllmSettings
 from daemon.config.frame_presets import Preset, preset_keys
+from daemon.config.prompt_settings import ContextSettings as ContextSettings
+from daemon.config.prompt_settings import PromptSettings as PromptSettings
+from daemon.config.prompt_settings import QualitySettings as QualitySettings
+from daemon.config.windows_settings import WindowsSettings as WindowsSettings
 from daemon.frame_look import ON_DEVICE
-from daemon.prompts.chat_template import RESERVED
-from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy
+from daemon.windows import FramePolicy
 
 # what the model's own file may say as `vllm serve` takes it; the length of a caption is captiond's to bound
 FROM_MODEL = (
     "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"
 )  # fmt: skip
-_LONGEST_S = 1e9  # thirty years; its nanoseconds fit 64 bits
-
-
-def _as_number(value: Any) -> float | None:
-    """Return a number that may stand as text, as those from the environment do; None for anything else."""
-    try:
-        return float(value) if isinstance(value, int | float | str) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-class WindowsSettings(Section):
-    """The windows that a clip is divided into."""
-
-    policy: Literal["seconds", "whole"] = Field("seconds", description="windows of window_s, or the whole clip as one")
-    window_s: PositiveFloat = Field(10.0, le=_LONGEST_S, description="length of a window")
-    stride_s: PositiveFloat = Field(
-        10.0, le=_LONGEST_S, description="from one window's start to the next; window_s if left out"
-    )
-    min_tail_s: float = Field(5.0, ge=0, description="a shorter tail joins the window before; half of window_s")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _follow_window(cls, values: Any) -> Any:
-        """Let stride_s and min_tail_s follow a window_s that is given alone."""
-        window_s = _as_number(values.get("window_s")) if isinstance(values, dict) else None
-        if window_s is None or values.get("policy", "seconds") == "whole":
-            return values
-        return {"stride_s": window_s, "min_tail_s": window_s / 2, **values}
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.policy == "whole" and {"window_s", "stride_s", "min_tail_s"} & self.model_fields_set:
-            raise ValueError("policy: whole contradicts window_s, stride_s and min_tail_s")
-        if self.stride_s > self.window_s:
-            raise ValueError(f"stride_s ({self.stride_s}) above window_s ({self.window_s}) would leave gaps")
-        if self.min_tail_s > self.window_s:
-            raise ValueError(f"min_tail_s ({self.min_tail_s}) is above window_s ({self.window_s})")
-        return self
-
-    def to_policy(self) -> WindowPolicy:
-        """Return the same in integer nanoseconds."""
-        window_ns, stride_ns, min_tail_ns = (
-            round(seconds * NS_PER_S) for seconds in (self.window_s, self.stride_s, self.min_tail_s)
-        )
-        return WindowPolicy(window_ns, stride_ns, min_tail_ns, whole=self.policy == "whole")
 
 
 class FramesSettings(Section):
@@ -134,23 +92,6 @@ class FramesSettings(Section):
         return replace(policy, **preset_keys(self.preset, frozenset(self.model_fields_set)))
 
 
-class PromptSettings(Section):
-    """The question to the model."""
-
-    text: str = Field("Describe this video.", min_length=1, max_length=32_768, description="the question")
-    template: str = Field(
-        "auto", description="auto: the model's own chat template; or a Jinja file, or one of NeVA's conversations"
-    )
-    template_args: dict[str, Any] = Field(default_factory=dict, description="arguments of the chat template")
-    system: str | None = Field(None, description="a system message, where the template has one")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if taken := sorted(RESERVED & self.template_args.keys()):
-            raise ValueError(f"template_args can't hold {', '.join(taken)}: every template gets it from captiond")
-        return self
-
-
 class GenerationSettings(Section):
     """The generation of the answer, which is greedy unless temperature is above 0."""
 
@@ -166,6 +107,13 @@ class GenerationSettings(Section):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="strings that end a caption")
     ignore_eos: bool = Field(False, description="whether the answer goes on behind its end, up to max_tokens")
     seed: int | None = Field(None, description="for sampling that can be repeated")
+    retries: int | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="how often a question is asked again whose answer is not good; null: 1 where a form, quality.loops "
+        "or quality.refusals says what good is, else 0",
+    )
     from_model: bool = Field(
         False, description="whether the model's own generation_config.json says how to sample, where no key here does"
     )
@@ -215,6 +163,9 @@ class LimitsSettings(Section):
     decode_s_per_clip_minute: PositiveFloat = Field(
         60.0, description="processor seconds that decoding may take for each minute of a clip, and for a shorter clip"
     )
+    backfill_share: float = Field(
+        0.1, ge=0, le=1, description="of the turns, what sources with priority: backfill are sure of while others wait"
+    )
     alike_failures: NonNegativeInt = Field(
         5,
         description="a source pauses when so many clips in a row fail for one reason that is not theirs; 0 is off",
@@ -251,6 +202,17 @@ class HttpSettings(Section):
     )
 
 
+class WebSettings(Section):
+    """The page that `http` serves: how much of what was published it shows, and who may see and change more."""
+
+    keep: NonNegativeInt = Field(
+        1000, le=100_000, description="the last captions and rejections that are shown, with small pictures; 0: none"
+    )
+    token_file: Path | None = Field(
+        None, description="a file whose token shows media and replays clips; null: one is made in state_dir"
+    )
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -259,6 +221,11 @@ class Settings(Section):
     windows: WindowsSettings = WindowsSettings()
     frames: FramesSettings = FramesSettings()
     prompt: PromptSettings = PromptSettings()
+    prompts: dict[Annotated[str, Field(pattern=NAME)], PromptSettings] = Field(
+        default_factory=dict, description="several questions a window, by name; their keys win over prompt's"
+    )
+    context: ContextSettings = ContextSettings()
+    quality: QualitySettings = QualitySettings()
     generation: GenerationSettings = GenerationSettings()
     engine: Annotated[EngineSettings, BeforeValidator(_vllm_unless_said)] = VllmSettings()
     delivery: Literal["at_least_once", "transactional"] = "at_least_once"
@@ -267,4 +234,28 @@ class Settings(Section):
     timeouts: TimeoutsSettings = TimeoutsSettings()
     state_dir: Path = Path("state")
     http: HttpSettings | None = HttpSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _sink_knows_the_questions(self) -> Self:
+        questions = {name: self._questions_of(source) for name, source in self.sources.items()}
+        self.sink.know(Questions(questions))
+        return self
+
+    def _questions_of(self, source: AnySource) -> dict[str, str | None]:
+        """Return the names of a source's questions, each with the pointer into its answers' data."""
+        usual = source.prompt.get("vtt_text", self.prompt.vtt_text)
+        for name in own_questions(source):
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"{name!r} can't be the name of a question: letters, digits, dots, _ and - can")
+        return {name: one.get("vtt_text", usual) for name, one in self.questions(source).items()} or {"": usual}
+
+    def questions(self, source: AnySource) -> dict[str, dict[str, Any]]:
+        """Return the keys of each of a source's questions by its name; none where it asks one without a name."""
+        return own_questions(source) or {name: one.model_dump(exclude_unset=True) for name, one in self.prompts.items()}
+
+
+def own_questions(source: AnySource) -> dict[str, dict[str, Any]]:
+    """Return the questions that a source asks instead of the top level's; those of its topics are texts."""
+    return {name: asked for name, asked in source.prompts.items() if isinstance(asked, dict)}

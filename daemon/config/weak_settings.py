@@ -10,7 +10,8 @@ from daemon.config.settings import Settings
 
 def weak_settings(settings: Settings) -> list[str]:
     """Return a sentence for each weak setting of the configuration; `check` and the start of the daemon print them."""
-    return [*_weak_port(settings), *_weak_engine(settings), *weak_connectors(settings)]
+    secret = open_secret(settings.web.token_file, "web.token_file")
+    return [*_weak_port(settings), *secret, *_weak_engine(settings), *weak_connectors(settings)]
 
 
 def _weak_port(settings: Settings) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.errors import Poison, Reason, Transient
+from connectors.errors import EmptySpan, Poison, Reason, Transient
 from daemon.decoding.fields import Data
 from daemon.decoding.index_block import TIMES_BYTES, ClipTimes, times_of
 from daemon.decoding.media import MediaLimits
@@ -21,6 +22,7 @@ from daemon.decoding.protocol import (
     Index,
     Planned,
     Poisoned,
+    reading,
     unpack_prefix,
 )
 from daemon.decoding.timeline import Mended
@@ -68,6 +70,14 @@ def no_sense(why: object) -> Transient:
     return Transient(f"the decoder's answer makes no sense: {why}", reason=Reason.DECODER_DIED)
 
 
+class PlanRules(NamedTuple):
+    """The rules that a clip is planned by."""
+
+    windows: WindowPolicy
+    frames: FramePolicy
+    span_ns: tuple[int, int] | None
+
+
 @dataclass(slots=True, eq=False)
 class ClipPlan:
     """A clip's windows, and everything needed to decode them. :meth:`close` it when the clip is done.
@@ -92,9 +102,22 @@ class ClipPlan:
     media: OpenMedia = field(repr=False)
     session: Session = field(repr=False)
     on_close: Callable[[Session], None] = field(repr=False)
+    shows_own: bool = False  # a window shows no frame from before it, even for one that can't be decoded
     look: Look = field(default=Look(), repr=False)
     sized: Callable[[int, FrameSize], FrameSize] | None = field(default=None, repr=False)
+    shots_looked: int = field(default=0, repr=False)  # frames that were looked through for windows that follow shots
     _sizes: dict[int, FrameSize] = field(default_factory=dict, repr=False)
+
+    def asked(self, is_open: bool) -> dict[str, Any]:
+        """Return the fields of any request about the clip; a child that does not have it open opens it with them."""
+        return {
+            "session": self.session.number,
+            "decoder": self.session.sender.decoder,
+            "opens": not is_open,
+            "width": self.width,
+            "height": self.height,
+            **reading(self.limits, self.look),
+        }
 
     @property
     def own_size(self) -> FrameSize:
@@ -108,13 +131,16 @@ class ClipPlan:
             self._sizes[count] = self.own_size if self.sized is None else self.sized(count, self.own_size)
         return self._sizes[count]
 
-    def size_windows(self) -> None:
+    def size_windows(self, first: int = 0) -> None:
         """Work out the sizes of all windows, of which the last alone may be longer or shorter than the others.
+
+        Those that follow shots are of any length, and are there from ``first`` on since the last time.
 
         Raises:
             Poison: a window's frames can't be made small enough for what they may cost.
         """
-        for window in {0, len(self.windows) - 1} - {-1}:
+        those = {0, len(self.windows) - 1} - {-1} if self.windows.shots is None else range(first, len(self.windows))
+        for window in those:
             self.size_of(self.windows[window])
 
     @property
@@ -139,9 +165,23 @@ class ClipPlan:
 
 
 def readable_windows(
-    times: ClipTimes, windows: WindowPolicy, frames: FramePolicy, fault: Poison | None
+    times: ClipTimes,
+    windows: WindowPolicy,
+    frames: FramePolicy,
+    fault: Poison | None,
+    span_ns: tuple[int, int] | None = None,
 ) -> PlannedWindows:
     """Return a clip's windows; of one that ends before its time, the whole ones, which more bytes would not change."""
+    if span_ns is not None:
+        if not ((times.pts_ns >= span_ns[0]) & (times.pts_ns < span_ns[1])).any():
+            raise fault or EmptySpan
+        return plan_windows(times.pts_ns, times.duration_ns, windows, frames, times.keyframes, span_ns)
+    if windows.shots is not None:
+        _check_worth(times, windows)
+        planned = plan_windows(times.pts_ns, times.duration_ns, windows, frames, times.keyframes)
+        if planned.shots is not None:
+            planned.shots.ends_early = fault is not None
+        return planned
     if fault is None:
         _check_worth(times, windows)
         return plan_windows(times.pts_ns, times.duration_ns, windows, frames, times.keyframes)

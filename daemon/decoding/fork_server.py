@@ -34,6 +34,7 @@ class DecoderRequest:
     required: bool = True
     decord: bool = False  # decord can't be loaded behind the cage, and few need it
     on_device: bool = False  # a graphics card decodes, and the cage is wider by what that needs
+    shots: bool = False  # it finds where the picture cuts, and what does that can't be loaded behind the cage either
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,24 +11,26 @@ from daemon.decoding.decode_time import DecodeTime, Meter
 from daemon.decoding.fields import Data
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess, Expected
-from daemon.decoding.protocol import MAX_SMALL_INDEX_BYTES, Answer, Decode, Forget, Index, Plan, SendIndex
+from daemon.decoding.protocol import MAX_SMALL_INDEX_BYTES, Answer, Asked, Forget, Index
 from daemon.frame_look import ON_DEVICE
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
+_MOST_THREADS = 4  # of one decoder: each more helps less, and holds a frame more
 _CHILDREN_A_SLOT = 4  # of other sources, kept for their next window; an idle one holds some 20 MB
 
 # whether the child has the clip open -> the request and its descriptors
-MakeRequest = Callable[[bool], tuple[Plan | SendIndex | Decode, list[int]]]
+MakeRequest = Callable[[bool], tuple[Asked, list[int]]]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Whose clips a child may hold: those of one source, decoded by one library."""
+    """Whose clips a child may hold: those of one source, decoded by one library, with or without their ``shots``."""
 
     source: str
     decoder: str = "av"
+    shots: bool = False
 
 
 _NOBODY = Sender("")  # a child that has not seen a clip yet: the first source that needs it has it
@@ -77,6 +80,15 @@ class DecoderPool:
     def pids(self) -> list[int]:
         """Process ids of the children that run."""
         return [child.pid for slot in self._children for child in slot.values() if child.is_running and child.pid]
+
+    @property
+    def threads(self) -> int:
+        """How many threads may decode a clip: all slots' together for one alone, one where every slot has clips.
+
+        More than there are cores decode nothing sooner, and each holds frames.
+        """
+        busy = sum(bool(sessions) for sessions in self._sessions)
+        return max(1, min(len(self._sessions), len(os.sched_getaffinity(0)), _MOST_THREADS) // max(1, busy))
 
     async def start(self) -> None:
         """Start a child in every slot; :class:`Transient` when one does not come up, after the others have."""
@@ -184,7 +196,9 @@ class DecoderPool:
     async def _ready(self, slot: int, sender: Sender, opened_in: DecoderProcess | None = None) -> DecoderProcess:
         """Return the sender's child, a new one where it failed, or has done its share and is asked to open a clip."""
         children = self._children[slot]
-        child = children.pop(sender, None) or (children.pop(_NOBODY, None) if sender.decoder == "av" else None)
+        child = children.pop(sender, None) or (
+            children.pop(_NOBODY, None) if sender.decoder == "av" and not sender.shots else None
+        )
         if child is not None and child.is_running and (child is opened_in or child.clips < self._clips_a_child):
             children[sender] = child
             return child
@@ -193,7 +207,7 @@ class DecoderPool:
         while len(children) >= _CHILDREN_A_SLOT:
             await children.pop(next(iter(children))).end()
         wants_decord, on_device = sender.decoder == "decord", sender.decoder == ON_DEVICE
-        request = DecoderRequest(self._memory_bytes, self._required, wants_decord, on_device)
+        request = DecoderRequest(self._memory_bytes, self._required, wants_decord, on_device, sender.shots)
         child = DecoderProcess(self._server, request)
         try:
             await child.start()

@@ -6,11 +6,11 @@ number for its kind, two lengths, the fields, and for some a block. Descriptors 
 
 parent -> child   Plan + the clip's descriptor · SendIndex · Forget, which has no answer
                   Decode + [the clip's descriptor] + a memory file a window + [the index]
-child -> parent   Ready at the start; Planned + [the index] · Index + the index · Decoded · Poisoned · Fault, each
-                  after any number of Alive
+                  FindShots + [the clip's descriptor] + one of the search's own + [the index]
+child -> parent   Ready at the start; Planned + [the index] · Index + the index · Decoded · Shots · Poisoned · Fault,
+                  each after any number of Alive
 """
 
-import socket
 import struct
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -30,9 +30,11 @@ MAX_DESCRIPTORS = 16
 MAX_DETAIL_CHARS = 500
 MAX_SECONDS = 1e12
 MAX_FRAMES_A_WINDOW = 4096  # the most that frames.num_frames and frames.max_frames allow
+_MAX_CUTS = 4096  # of one answer, which looks through some hundred frames
 
 _Session = Annotated[int, Whole(1, 2**62)]
 _Decoder = Annotated[str, Choice(("av", "decord", ON_DEVICE))]
+_Threads = Annotated[int, Whole(1, 64)]
 _Side = Annotated[int, Whole(1, 2**31 - 1)]
 _Sides = Annotated[tuple[int, ...], Wholes(1, 2**31 - 1, MAX_DESCRIPTORS)]
 _MaxPixels = Annotated[int, Whole(1, 2**62)]
@@ -81,7 +83,9 @@ def reading(limits: MediaLimits, look: Look) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Plan(_OfClip):
-    """Read a clip's packets and say what to plan from."""
+    """Read a clip's packets and say what to plan from. So many ``threads`` may decode it."""
+
+    threads: _Threads = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Decode(_OfClip):
 
     ``width`` and ``height`` are those of the clip's frames as they are. Each of ``windows`` comes with a memory file,
     shows as many of ``frame_indices`` as ``counts`` says, and takes them scaled to its own of ``widths`` and
-    ``heights``; ``wanted`` are the frames that come next.
+    ``heights``; ``wanted`` are the frames that come next. So many ``threads`` may decode them.
     """
 
     opens: _Truth
@@ -103,6 +107,7 @@ class Decode(_OfClip):
     heights: _Sides
     frame_indices: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
     wanted: Annotated[tuple[int, ...], Wholes(0, MAX_FRAMES, MAX_DESCRIPTORS * MAX_FRAMES_A_WINDOW)]
+    threads: _Threads = 1
 
     @property
     def new_windows(self) -> list[tuple[int, list[int], FrameSize]]:
@@ -112,6 +117,22 @@ class Decode(_OfClip):
             found.append((window, list(self.frame_indices[at : at + count]), FrameSize(*size)))
             at += count
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class FindShots(_OfClip):
+    """Look for cuts until those before frame ``until`` are known; those before ``known`` are. ``opens`` as above.
+
+    ``min_ns`` is the length of the shortest shot that matters.
+    """
+
+    opens: _Truth
+    width: _Side
+    height: _Side
+    known: _Count
+    until: _Count
+    sensitivity: Annotated[float, Real(0, 1)]
+    min_ns: Annotated[int, Whole(1, 2**62)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +219,14 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Shots:
+    """The frames that begin a shot, from the one asked for on, and before which frame all are known."""
+
+    cuts: Annotated[tuple[int, ...], Wholes(1, MAX_FRAMES, _MAX_CUTS)]
+    looked: _Count
+
+
+@dataclass(frozen=True, slots=True)
 class Poisoned:
     """The clip can't be captioned."""
 
@@ -212,11 +241,17 @@ class Fault:
     detail: _Detail
 
 
-Request = Plan | SendIndex | Decode | Forget
-Answer = Ready | Alive | Planned | Index | Decoded | Poisoned | Fault
-REQUESTS: tuple[type[Request], ...] = (Plan, SendIndex, Decode, Forget)
-ANSWERS: tuple[type[Answer], ...] = (Ready, Alive, Planned, Index, Decoded, Poisoned, Fault)
-_BLOCK_BYTES = {Planned: MAX_SMALL_INDEX_BYTES, Index: MAX_BLOCK_BYTES, Decode: MAX_BLOCK_BYTES}
+Asked = Plan | SendIndex | Decode | FindShots
+Request = Asked | Forget
+Answer = Ready | Alive | Planned | Index | Decoded | Shots | Poisoned | Fault
+REQUESTS: tuple[type[Request], ...] = (Plan, SendIndex, Decode, Forget, FindShots)
+ANSWERS: tuple[type[Answer], ...] = (Ready, Alive, Planned, Index, Decoded, Poisoned, Fault, Shots)
+_BLOCK_BYTES = {
+    Planned: MAX_SMALL_INDEX_BYTES,
+    Index: MAX_BLOCK_BYTES,
+    Decode: MAX_BLOCK_BYTES,
+    FindShots: MAX_BLOCK_BYTES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,24 +293,3 @@ def unpack_answer(announced: Announced, header: Data, clean: Clean) -> Answer:
     """Return an answer with its texts cleaned; ``ValueError`` when its fields make none."""
     answer: Answer = decode(announced.kind, header, clean)
     return answer
-
-
-def receive(connection: socket.socket) -> tuple[Request, Data, list[int]] | None:
-    """Wait for one request in the child; None when the parent is gone."""
-    prefix, descriptors, _, _ = socket.recv_fds(connection, PREFIX.size, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-    if not prefix:
-        return None
-    announced = unpack_prefix(prefix + _read(connection, PREFIX.size - len(prefix)), REQUESTS)
-    request = decode(announced.kind, _read(connection, announced.header_bytes))
-    return request, _read(connection, announced.block_bytes), list(descriptors)
-
-
-def _read(connection: socket.socket, size_bytes: int) -> bytearray:
-    data = bytearray(size_bytes)
-    view, at = memoryview(data), 0
-    while at < size_bytes:
-        got = connection.recv_into(view[at:])
-        if got == 0:
-            raise EOFError("the other side is gone")
-        at += got
-    return data

@@ -4,6 +4,7 @@ The bytes of a window are reserved before it is decoded.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
@@ -13,7 +14,15 @@ from connectors.media.protocols import DistantMedia
 from daemon.config.chosen import this_machine
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
 from daemon.decoding.byte_budget import ByteBudget
-from daemon.decoding.clip_plan import ClipPlan, early_end, index_need, read_index, read_shown, readable_windows
+from daemon.decoding.clip_plan import (
+    ClipPlan,
+    PlanRules,
+    early_end,
+    index_need,
+    read_index,
+    read_shown,
+    readable_windows,
+)
 from daemon.decoding.decode_time import DecodeTime
 from daemon.decoding.fields import Data
 from daemon.decoding.index_block import ClipTimes
@@ -21,8 +30,9 @@ from daemon.decoding.media import MediaLimits
 from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex, reading
-from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun
-from daemon.frame_look import ON_DEVICE, FrameSize, FrameSizer, Look, PixelBudget
+from daemon.decoding.shot_search import find_windows
+from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun, check_fits
+from daemon.frame_look import ON_DEVICE, FrameSize, FrameSizer, PixelBudget
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
@@ -85,22 +95,34 @@ class Sampler:
             await clip.media.fetch()
         media = OpenMedia.open(clip.media, self._limits.max_clip_bytes)
         time = DecodeTime.of_size(media.size_bytes, self._limits.decode_s_per_clip_minute)
-        session = self.pool.open(media.descriptor, Sender(clip.source, decoder), time)
+        session = self.pool.open(media.descriptor, Sender(clip.source, decoder, windows.shots is not None), time)
         try:
-            request = self._plan_request(session, frames.look)
+            how = reading(self._media_limits, frames.look)
+            request = Plan(session.number, decoder, threads=self.pool.threads, **how)
             try:
                 planned, block = await self.pool.ask(session, lambda _: (request, []), Planned, self._deadline_s)
             except (Poison, Transient):
                 media.check_unchanged()
                 raise
             session.index = await self._index(planned, block, session)
-            plan = await self._planned(planned, media, session, windows, frames)
+            plan = await self._planned(planned, media, session, PlanRules(windows, frames, clip.span_ns))
             time.grant(plan.duration_ns / NS_PER_S, self._limits.decode_s_per_clip_minute)
             return plan
         except BaseException:
             self._let_go(session)
             media.close()
             raise
+
+    async def reach(self, plan: ClipPlan, windows: int | None = None) -> bool:
+        """Have so many windows known, or all, of a plan that follows shots; return whether the clip has so many.
+
+        Raises what :meth:`frame_sets` does.
+        """
+        first = len(plan.windows)
+        await find_windows(self.pool, plan, windows, self._deadline_s)
+        if len(plan.windows) > first:
+            check_fits(plan, self.budget.limit_bytes, first)
+        return windows is None or len(plan.windows) >= windows
 
     def _let_go(self, session: Session) -> None:
         self.pool.close_session(session)
@@ -116,54 +138,44 @@ class Sampler:
             _, block = await self.pool.ask(session, partial(_ask_for_index, session), Index, self._deadline_s)
         return block
 
-    def _plan_request(self, session: Session, look: Look) -> Plan:
-        return Plan(session.number, session.sender.decoder, **reading(self._media_limits, look))
-
-    async def _planned(
-        self, planned: Planned, media: OpenMedia, session: Session, windows: WindowPolicy, frames: FramePolicy
-    ) -> ClipPlan:
+    async def _planned(self, planned: Planned, media: OpenMedia, session: Session, asked: PlanRules) -> ClipPlan:
         """Return the plan that a child's answer means. One that makes no sense ends the child."""
         try:
-            keyframes = frames.snap == "keyframe"
+            keyframes = asked.frames.snap == "keyframe"
             read = partial(read_index, planned, session.index, self._media_limits, keyframes=keyframes)
             many = planned.packets > _MANY_PACKETS  # hours of video, or a child that says so: others go on meanwhile
             times = await asyncio.to_thread(read) if many else read()
         except Transient:
             await self.pool.distrust(session)
             raise
-        plan = self._plan_of(planned, times, media, session, windows, frames)
+        plan = self._plan_of(planned, times, media, session, asked)
         if plan.sized is not None:  # a model's processor is asked, which may take as long as a window takes it
             await asyncio.to_thread(plan.size_windows)
         if len(plan.windows) > _MANY_WINDOWS:
-            await asyncio.to_thread(self._check_fits, plan)
+            await asyncio.to_thread(check_fits, plan, self.budget.limit_bytes)
         else:
-            self._check_fits(plan)
+            check_fits(plan, self.budget.limit_bytes)
         return plan
 
     def _plan_of(
-        self,
-        planned: Planned,
-        times: ClipTimes,
-        media: OpenMedia,
-        session: Session,
-        windows: WindowPolicy,
-        frames: FramePolicy,
+        self, planned: Planned, times: ClipTimes, media: OpenMedia, session: Session, asked: PlanRules
     ) -> ClipPlan:
         fault = early_end(times, planned.truncated, planned.failure, planned.declared_s)
         return ClipPlan(
             times.duration_ns,
-            readable_windows(times, windows, frames, fault),
+            readable_windows(times, asked.windows, asked.frames, fault, asked.span_ns),
             *(planned.width, planned.height, planned.codec, planned.container),
             times.pts_ns,
             planned.media_start_ns,
             planned.mended,
-            fault,
+            fault if asked.span_ns is None else None,  # what is there of a part of something longer is all of it
             self._media_limits,
             media,
             session,
             self._let_go,
-            frames.look,
-            self._sized(frames),
+            asked.span_ns is not None,
+            asked.frames.look,
+            self._sized(asked.frames),
         )
 
     def _sized(self, frames: FramePolicy) -> Callable[[int, FrameSize], FrameSize] | None:
@@ -208,27 +220,14 @@ class Sampler:
         if let_go:
             frame_set.let_go()
 
-    def _check_fits(self, plan: ClipPlan) -> None:
-        """Refuse what could never be decoded: windows that overlap are held together."""
-        if WINDOWS_AHEAD * plan.windows.most_frames * plan.largest_frame_bytes <= self.budget.limit_bytes:
-            return
-        for at, window in enumerate(plan.windows):
-            group = [window, *plan.overlapping(at, at + WINDOWS_AHEAD - 1)]
-            need = sum(plan.window_bytes(w) for w in group)
-            if need > self.budget.limit_bytes:
-                together = f" and the {len(group) - 1} that overlap it need" if len(group) > 1 else " needs"
-                raise Poison(
-                    Reason.OVER_BUDGET,
-                    f"window {at}{together} {need:,} bytes of frames at once, and {self.budget.limit_bytes:,} "
-                    "of limits.in_flight_bytes are there for frames: show fewer or smaller frames, or raise it",
-                )
-
     async def _produce(self, run: WindowRun) -> None:
         """Decode the windows one after the other into ``run.results``; None, the plan's fault or an error ends them."""
         plan = run.plan
         unreadable: list[UnreadableWindow] = []  # until a readable one follows
         try:
-            for at in range(run.first_window, len(plan.windows)):
+            for at in itertools.count(run.first_window):
+                if not await self.reach(plan, at + 1):
+                    break
                 await run.ahead.acquire()
                 result = await self._window(run, at)
                 if isinstance(result, UnreadableWindow):
@@ -261,8 +260,8 @@ class Sampler:
                     break
                 run.filling[window.index] = WindowMemory.of(size_bytes)
         try:
-            make_request = partial(run.request, at)
-            decoded, _ = await self.pool.ask(plan.session, make_request, Decoded, self._deadline_s)
+            request = partial(run.request, at, self.pool.threads)
+            decoded, _ = await self.pool.ask(plan.session, request, Decoded, self._deadline_s)
         except (Poison, Transient):
             plan.media.check_unchanged()
             raise
@@ -283,7 +282,8 @@ class Sampler:
         try:
             pts_ns = tuple(int(plan.pts_ns[index]) for index in shown if index >= 0)
             is_own = [i == w for i, w in zip(shown, window.frame_indices, strict=True)]
-            if len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
+            is_earlier = plan.shows_own and min(pts_ns, default=0) < window.start_ns
+            if is_earlier or len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
                 self.budget.release(filling.size_bytes)
                 return UnreadableWindow(window, "none of its frames can be decoded")
             memory, descriptor = filling.map(shared=self.shares_frames)

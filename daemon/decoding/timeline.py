@@ -228,3 +228,9 @@ def _pushed(times: Ticks) -> Ticks:
     """Return the times with each at least a tick after the one before."""
     ramp = np.arange(len(times), dtype=np.int64)
     return np.maximum.accumulate(times - ramp) + ramp
+
+
+def goes_on(sound: NDArray[np.float64], start_s: float, end_s: float) -> bool:
+    """Return whether the sound plays through a span: a pause of the picture then, and no jump of the clock."""
+    inside = sound[(sound > start_s) & (sound < end_s)]
+    return len(inside) > 0 and bool((np.diff([start_s, *np.sort(inside), end_s]) < GAP_S).all())

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.errors import Poison, Reason
 from daemon.decoding.clip_plan import ClipPlan
-from daemon.decoding.protocol import Decode, reading
+from daemon.decoding.protocol import Decode
 from daemon.memory_file import make, mapped, mapped_with_descriptor
 from daemon.windows import FrameSet, Window
 
@@ -21,6 +22,22 @@ class UnreadableWindow:
 
     window: Window
     detail: str
+
+
+def check_fits(plan: ClipPlan, limit_bytes: int, first: int = 0) -> None:
+    """Refuse windows, from ``first`` on, that so many bytes never hold: those that overlap are held together."""
+    if WINDOWS_AHEAD * plan.windows.most_frames * plan.largest_frame_bytes <= limit_bytes:
+        return
+    for at in range(first, len(plan.windows)):
+        group = [plan.windows[at], *plan.overlapping(at, at + WINDOWS_AHEAD - 1)]
+        need = sum(plan.window_bytes(w) for w in group)
+        if need > limit_bytes:
+            together = f" and the {len(group) - 1} that overlap it need" if len(group) > 1 else " needs"
+            raise Poison(
+                Reason.OVER_BUDGET,
+                f"window {at}{together} {need:,} bytes of frames at once, and {limit_bytes:,} "
+                "of limits.in_flight_bytes are there for frames: show fewer or smaller frames, or raise it",
+            )
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +80,7 @@ class WindowRun:
     filling: dict[int, WindowMemory] = field(default_factory=dict)
     results: asyncio.Queue[FrameSet | UnreadableWindow | Exception | None] = field(default_factory=asyncio.Queue)
 
-    def request(self, at: int, is_open: bool) -> tuple[Decode, list[int]]:
+    def request(self, at: int, threads: int, is_open: bool) -> tuple[Decode, list[int]]:
         """Return the request for window ``at``; to a child that does not have the clip open, with every memory file."""
         new = [i for i, filling in sorted(self.filling.items()) if not (is_open and filling.sent)]
         for i in new:
@@ -71,12 +88,7 @@ class WindowRun:
         plan, windows = self.plan, self.plan.windows
         upcoming = windows[at : at + WINDOWS_AHEAD]
         request = Decode(
-            session=plan.session.number,
-            decoder=plan.session.sender.decoder,
-            **reading(plan.limits, plan.look),
-            opens=not is_open,
-            width=plan.width,
-            height=plan.height,
+            **plan.asked(is_open),
             target=at,
             windows=tuple(new),
             counts=tuple(len(windows[i].frame_indices) for i in new),
@@ -84,5 +96,6 @@ class WindowRun:
             heights=tuple(plan.size_of(windows[i]).height for i in new),
             frame_indices=tuple(index for i in new for index in windows[i].frame_indices),
             wanted=tuple(sorted({index for window in upcoming for index in window.frame_indices})),
+            threads=threads,
         )
         return request, [self.filling[i].memory for i in new]

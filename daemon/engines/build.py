@@ -1,12 +1,16 @@
 """The table of engines: from settings to an engine, its token planner, and the checks that need no model."""
 
+from pathlib import Path
+from typing import Any
+
 from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import EngineSettings, FakeSettings, OpenAISettings, VllmSettings
 from daemon.config.settings import Settings
 from daemon.engines.contract import Engine
 from daemon.engines.fake import FakeEngine, FakeTokenPlanner, FaultScript
 from daemon.engines.guard import GuardedEngine
-from daemon.engines.model.checks import check_structure
+from daemon.engines.model.checks import check_structure, resolve_model
+from daemon.engines.model.kept_answers import answers_file
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner, TokenPlanner
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm.args import checked_args
@@ -37,16 +41,35 @@ def _local_engine(settings: Settings, engine: VllmSettings | FakeSettings, check
             debug = settings.log.level == "debug"
             windows = expected_windows(settings)
             return VllmEngine(
-                engine,
+                for_questions(settings, engine),
                 max_frames=windows.max_frames,
                 windows=windows,
                 render_deadline_s=settings.timeouts.render_deadline_s,
                 debug=debug,
                 check=check,
+                names_windows="enable_prefix_caching" not in checked_args(engine.args),
             )
         case FakeSettings():
             script = None if engine.script is None else FaultScript.read(engine.script)
             return FakeEngine(delay_ms=engine.delay_ms, slots=engine.slots, script=script, check=check)
+
+
+def for_questions(settings: Settings, engine: VllmSettings) -> VllmSettings:
+    """Return an engine's settings with what the questions need of vLLM, where ``engine.args`` does not say otherwise.
+
+    1. Several questions about one window begin alike, so vLLM keeps what it has of that beginning.
+    2. A grammar that allows whitespace anywhere lets a weak model write nothing else.
+    """
+    from daemon.config.clip_settings import settings_by_source
+
+    asked, given = [one.questions for one in settings_by_source(settings).values()], checked_args(engine.args)
+    wanted: dict[str, Any] = {}
+    if any(len(questions) > 1 for questions in asked):
+        wanted["enable_prefix_caching"] = True
+    if any(question.form is not None for questions in asked for question in questions):
+        wanted["structured_outputs_config"] = {"backend": "xgrammar", "disable_any_whitespace": True}
+    wanted = {name: value for name, value in wanted.items() if name not in given}
+    return engine.model_copy(update={"args": {**engine.args, **wanted}}) if wanted else engine
 
 
 def build_token_planner(settings: Settings) -> TokenPlanner:
@@ -58,6 +81,18 @@ def build_token_planner(settings: Settings) -> TokenPlanner:
     return planner_and_choices(settings)[0]
 
 
+def kept_answers_file(settings: Settings) -> Path | None:
+    """Return where answers of the planner of :func:`build_token_planner` are kept, None for one that is built at once.
+
+    So is that of a model that the hub has: what its name stands for may change.
+    """
+    if not isinstance(settings.engine, VllmSettings):
+        return None
+    model, _ = resolve_model(settings.engine)
+    engine, folder = for_questions(settings, settings.engine), Path(model)
+    return answers_file(folder, engine, expected_windows(settings)) if folder.is_dir() else None
+
+
 def planner_and_choices(settings: Settings) -> tuple[TokenPlanner, tuple[str, ...]]:
     """Return the planner of :func:`build_token_planner`, and sentences about what was chosen for the engine."""
     match settings.engine:
@@ -65,7 +100,9 @@ def planner_and_choices(settings: Settings) -> tuple[TokenPlanner, tuple[str, ..
             from daemon.engines.vllm.load import load_model
 
             windows, debug = expected_windows(settings), settings.log.level == "debug"
-            loaded = load_model(settings.engine, windows.max_frames, windows=windows, debug=debug)
+            loaded = load_model(
+                for_questions(settings, settings.engine), windows.max_frames, windows=windows, debug=debug
+            )
             return loaded.planner, loaded.choices
         case OpenAISettings():
             return RemoteTokenPlanner(), ()

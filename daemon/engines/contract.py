@@ -11,12 +11,27 @@ from daemon.windows import FrameSet
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """An answer's origin, for traces: the provider's name, the server's URL, and what it calls model and answer."""
+
+    provider: str = "vllm"
+    server: str = ""
+    model: str = ""
+    answer: str = ""
+
+
+LOCAL = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One answer. ``truncated`` says that it ended at ``max_tokens``; times are in milliseconds.
 
     ``detail`` is a word about an answer whose text does not speak for itself. Of the ``output_tokens`` so many as
     ``reasoning_tokens`` led to the answer and are none of it.
-    ``logprobs`` holds one entry for each of the ``output_tokens`` where the prompt asks for them.
+    ``looping`` says that the engine stopped an answer that repeats itself, ``refusal`` holds a model's own words where
+    it declines. ``logprobs`` holds one entry for each of the ``output_tokens`` where the prompt asks for them. Where it
+    came from is the ``origin``.
     """
 
     text: str
@@ -32,6 +47,9 @@ class Completion:
     reasoning_tokens: int = 0
     render_queue_ms: float = 0.0
     render_ms: float = 0.0
+    looping: bool = False
+    refusal: str = ""
+    origin: "Origin" = field(default=LOCAL, repr=False, compare=False)
 
 
 @dataclass
@@ -42,6 +60,7 @@ class ReplicaStatistics:
     running: int = 0
     waiting: int = 0
     kv_cache_usage: float = 0.0
+    prefix_hits: int = 0  # tokens of prompts that were there already
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,10 @@ class EngineStatistics:
     @property
     def steps(self) -> int:
         return sum(one.steps for one in self.replicas.values())
+
+    @property
+    def prefix_hits(self) -> int:
+        return sum(one.prefix_hits for one in self.replicas.values())
 
     @property
     def running(self) -> int:

@@ -13,7 +13,7 @@ import yaml
 
 from connectors.contract import TokenLogprob
 from connectors.errors import ConfigurationError, EngineLost, Poison, Reason, Transient
-from daemon.engines.contract import Completion, Rendered, unheeded
+from daemon.engines.contract import Completion, Origin, Rendered, unheeded
 from daemon.engines.model.frame_size import FrameSizes
 from daemon.engines.model.token_planner import Check, check_context
 from daemon.frame_look import FrameSize, MaxFrameSize, PixelBudget
@@ -42,6 +42,7 @@ class FaultScript:
     refuses: tuple[str, ...] = ()  # these are refused
     empty: tuple[str, ...] = ()  # the model says nothing
     cut_off: tuple[str, ...] = ()  # the answer ends at max_tokens
+    says: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in turn, by the question's name, "" for none
     delays_ms: dict[str, float] = field(default_factory=dict)  # instead of the engine's own, by name
     reverse_by: int = 0  # of every so many requests the last is answered first
     once: Path | None = None
@@ -56,7 +57,8 @@ class FaultScript:
         unknown = sorted(given.keys() - {one.name for one in fields(cls)})
         if unknown:
             raise ConfigurationError(f"unknown key {unknown[0]}", path="engine.script")
-        names = {key: tuple(map(str, given[key])) for key in _NAMES & given.keys()}
+        names: dict[str, Any] = {key: tuple(map(str, given[key])) for key in _NAMES & given.keys()}
+        names |= {"says": {key: tuple(map(str, said)) for key, said in (given.get("says") or {}).items()}}
         once = Path(given["once"]) if given.get("once") else None
         return cls(**{**given, **names, "once": once})
 
@@ -81,6 +83,8 @@ class FakeEngine:
         self.planner, self._check = FakeTokenPlanner(), check
         self.progress = 0
         self.requests = deque[str](maxlen=_KEPT)  # the ids of the latest that came, in order
+        self.prompts = deque[Prompt](maxlen=_KEPT)  # and what they asked
+        self._said = defaultdict[str, int](int)
         self.aborted: list[str] = []
         self._dead, self._hangs, self._came = asyncio.Event(), False, 0
         self._finished = defaultdict[int, asyncio.Event](asyncio.Event)
@@ -96,6 +100,7 @@ class FakeEngine:
         begun = time.monotonic()
         self._raise_if_dead()
         self.requests.append(request_id)
+        self.prompts.append(prompt)
         self._came = number = self._came + 1
         prompt_tokens = self.planner.tokens(len(frames.frames), prompt)
         check_context(prompt_tokens, prompt.max_tokens, _MAX_MODEL_LEN)
@@ -124,6 +129,7 @@ class FakeEngine:
             len(words),
             engine_ms=(time.monotonic() - begun) * 1000,
             logprobs=() if prompt.logprobs is None else tuple(_logprob(word, prompt.logprobs) for word in words),
+            origin=Origin("fake"),
         )
 
     def _strike(self, number: int, request_id: str) -> None:
@@ -165,6 +171,10 @@ class FakeEngine:
         """Return the answer's words and whether it was cut off."""
         if self._named(self.script.empty, request_id):
             return [], False
+        if given := self.script.says.get(prompt.name or ""):
+            number = self._said[prompt.name or ""]
+            self._said[prompt.name or ""] += 1
+            return [given[number % len(given)]], False
         count, height, width, _ = frames.frames.shape
         sums = frames.frames.sum(axis=(0, 1, 2))
         red, green, blue = (round(int(channel) / (count * height * width)) for channel in sums)
@@ -221,6 +231,9 @@ class FakeTokenPlanner:
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
     ) -> int | None:
         return self.tokens(num_frames, prompt)
+
+    def writes_times(self, num_frames: int, height: int, width: int, prompt: Prompt) -> bool:
+        return False
 
     def check(
         self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from connectors.errors import Poison, Reason
+from daemon.prompts.answer_form import AnswerForm
 from daemon.prompts.chat_template import ChatTemplate as ChatTemplate
 from daemon.prompts.control_tokens import ControlTokens
+from daemon.prompts.later_settings import UNHASHED as _UNHASHED
 from daemon.prompts.reasoning import Marks, Reasoning
 from daemon.prompts.templates import AUTO, MEDIA_TOKEN, PromptTemplate, templates
 
@@ -30,6 +32,12 @@ class Prompt:
 
     ``chat_template`` is the text of one that is taken instead of the model's own, and ``template_args`` are the
     arguments of either. ``from_model`` names the sampling settings that are left to the model's own file.
+
+    ``name`` is the question's where there are several, ``form`` the answer's. ``places`` are the words in braces that
+    :mod:`daemon.prompts.places` fills, in ``text`` and ``system``; filled, each is taken apart in ``words`` and
+    ``system_words``: the operator's own and data in turns. Of ``context_windows`` windows before this one the model is
+    told. An answer that is not good is asked for again up to ``retries`` times: ``stop_loops`` and ``refusals`` say
+    what good is, beside the form.
     """
 
     text: str
@@ -53,16 +61,41 @@ class Prompt:
     template_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
     reasoning: Reasoning = "off"
     from_model: tuple[str, ...] = ()
+    name: str | None = None
+    form: AnswerForm | None = None
+    places: tuple[str, ...] = ()
+    context_windows: int = 0
+    retries: int = 0
+    stop_loops: bool = False
+    refusals: tuple[str, ...] = ()
+    words: tuple[str, ...] = field(default=(), repr=False)
+    system_words: tuple[str, ...] = field(default=(), repr=False)
 
     @cached_property
     def hash(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over what is asked and how: messages call it ``prompt_hash``."""
         asked = asdict(self)
-        del asked["from_sender"]  # the same question is the same, whoever asks it
+        for name in _HOW_IT_CAME:
+            del asked[name]
         for name, usual in _UNHASHED.items():
             if asked[name] == usual:
                 del asked[name]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether anything of it came from somebody else than the operator."""
+        return self.from_sender or bool(self.words or self.system_words)
+
+    def treated(self, treat: Callable[[str], str]) -> "Prompt":
+        """Return the prompt with whatever of it is data treated."""
+        if self.from_sender:
+            return replace(self, text=treat(self.text))
+        if not self.holds_data:
+            return self
+        text = _joined(self.words, treat) if self.words else self.text
+        system = _joined(self.system_words, treat) if self.system_words else self.system
+        return replace(self, text=text, system=system, words=(), system_words=())
 
     @cached_property
     def wording(self) -> str:
@@ -71,19 +104,24 @@ class Prompt:
         return json.dumps([asked[name] for name in _WORDING], sort_keys=True)
 
 
-# settings that came after the first captions, with the values at which they are no part of the hash: a caption's id
-# stays the same for a configuration that does not use them
-_UNHASHED: Mapping[str, Any] = {
-    "min_p": 0.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "ignore_eos": False,
-    "chat_template": None,
-    "template_args": {},
-    "reasoning": "off",
-    "from_model": (),
-}
-_WORDING = ("text", "template", "system", "from_sender", "chat_template", "template_args", "reasoning")
+# the same question is the same, whoever asks it
+_HOW_IT_CAME = ("from_sender", "words", "system_words")
+_WORDING = (
+    "words",
+    "system_words",
+    "text",
+    "template",
+    "system",
+    "from_sender",
+    "chat_template",
+    "template_args",
+    "reasoning",
+)
+
+
+def _joined(words: Sequence[str], treat: Callable[[str], str]) -> str:
+    """Return text that is the operator's and data in turns as one, the data treated."""
+    return "".join(treat(part) if at % 2 else part for at, part in enumerate(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +185,9 @@ class PromptEncoder:
             Poison: the prompt does not fit the template, or shows another number of placeholders than ``items``; a
                 sender's text that would give control tokens all the same.
         """
-        prompt = self._as_data(prompt, items)
+        asked, prompt = prompt, self._as_data(prompt, items)
         ids = self._encode(prompt, items)
-        if prompt.from_sender and not self._keeps_control_tokens(prompt, ids, items):
+        if asked.holds_data and not self._keeps_control_tokens(asked, ids, items):
             raise _poison("the prompt that came with the clip would give control tokens")
         shown = self.placeholder.shown(ids, items)
         if shown != items:
@@ -161,14 +199,14 @@ class PromptEncoder:
 
     def _as_data(self, prompt: Prompt, items: int) -> Prompt:
         """Return the prompt with a sender's text broken where it would give control tokens."""
-        if not prompt.from_sender:
+        if not prompt.holds_data:
             return prompt
-        also = {MEDIA_TOKEN, *self.placeholder.texts(items)}
-        return replace(prompt, text=self._control.broken(prompt.text, also=sorted(also)))
+        also = sorted({MEDIA_TOKEN, *self.placeholder.texts(items)})
+        return prompt.treated(lambda text: self._control.broken(text, also=also))
 
     def _keeps_control_tokens(self, prompt: Prompt, ids: list[int], items: int) -> bool:
         """Whether a sender's prompt gives the control tokens of a harmless one, however the processor reads it."""
-        expected = self._control.in_(self._encode(replace(prompt, text=_HARMLESS), items))
+        expected = self._control.in_(self._encode(prompt.treated(lambda _: _HARMLESS), items))
         readings = [ids]
         if self.placeholder.respells:
             readings.append(self.tokenizer.encode(self.tokenizer.decode(ids), add_special_tokens=False))

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter, Gauge
 
-from connectors.contract import Route, Sink
+from connectors.contract import Route, Sink, StreamReport
 from connectors.messages.safe_text import escaped
 from connectors.messages.url_secrets import mask_urls
+from connectors.messages.wall_time import wall_text
 from daemon import __version__
 from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Engine, EngineStatistics
@@ -95,6 +96,9 @@ class Health:
         if self.phase is not Phase.READY:
             return str(self.phase)
         waits = [f"{part} waits for {text}" for part, text in self.waiting_for().items()]
+        streams = self.streams()
+        if streams and len(streams) == len(self.routes) and not any(one["connected"] for one in streams.values()):
+            waits += [f"{name} is away: {one['why']}" for name, one in streams.items()]
         return "; ".join([*waits, *(f"{name} is paused: {text}" for name, text in self.paused().items())])
 
     def paused(self) -> dict[str, str]:
@@ -102,6 +106,23 @@ class Health:
         if self._pauses is None:
             return {}
         return {name: escaped(mask_urls(text)) for name, text in self._pauses.why_paused.items()}
+
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """Return how the live streams are, by name. One that is away stops nobody else."""
+        found = {route.name: route.stream for route in self.routes}
+        return {name: self._stream(name, report) for name, report in found.items() if report is not None}
+
+    def _stream(self, name: str, report: StreamReport) -> dict[str, Any]:
+        captions = self.metrics.captions
+        return {
+            "connected": report.connected,
+            "since": wall_text(report.since_ns),
+            "why": escaped(mask_urls(report.why)),
+            "lag_windows": report.lag_windows,
+            "lag_s": round(report.lag_ns / 1e9, 3),
+            "gaps": _of(captions, name, status="gap"),
+            "skipped": _of(captions, name, status="skipped"),
+        }
 
     def in_flight(self) -> int:
         """Return how many clips are being worked on."""
@@ -167,6 +188,7 @@ class Health:
                 "limit": self._limit_bytes,
             },
             "sources": {route.name: self._source(route.name) for route in self.routes},
+            "streams": self.streams(),
             "restarts": dict(self.restarts),
             "last_reload": self.last_reload,
             "sandbox_missing": dict(self.sampler.pool.missing_layers),
@@ -208,6 +230,7 @@ class Health:
             "captiond_source_events_total": self._events(),
             "captiond_waiting": {(part,): float(part in waiting) for part in parts},
             "captiond_source_paused": {place: 1.0 for place in self._pauses.paused.items()} if self._pauses else {},
+            **_of_streams(self.routes),
             "captiond_ready": {(): float(not self.not_ready())},
             "captiond_restarts_total": {(ended,): times for ended, times in self.restarts.items()},
             "captiond_build_info": {(__version__, mask_urls(engine.model_id)): 1.0},
@@ -242,6 +265,19 @@ def _of_replicas(statistics: EngineStatistics) -> dict[str, dict[tuple[str, ...]
     }
 
 
-def _of(counter: Counter | Gauge, source: str) -> int:
+def _of_streams(routes: Sequence[Route]) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the readings of live streams."""
+    found = {(route.name,): route.stream for route in routes}
+    streams = {place: report for place, report in found.items() if report is not None}
+    return {
+        "captiond_stream_connected": {place: float(one.connected) for place, one in streams.items()},
+        "captiond_stream_since_timestamp_seconds": {place: one.since_ns / 1e9 for place, one in streams.items()},
+        "captiond_stream_lag_windows": {place: one.lag_windows for place, one in streams.items()},
+        "captiond_stream_lag_seconds": {place: one.lag_ns / 1e9 for place, one in streams.items()},
+    }
+
+
+def _of(counter: Counter | Gauge, source: str, **labels: str) -> int:
     (family,) = counter.collect()
-    return int(sum(sample.value for sample in family.samples if sample.labels.get("source") == source))
+    wanted = {"source": source, **labels}.items()
+    return int(sum(sample.value for sample in family.samples if wanted <= sample.labels.items()))

@@ -17,7 +17,7 @@ from daemon.config.settings import Settings
 from daemon.engines.build import most_frames
 from daemon.engines.contract import Engine
 
-_RELOADABLE = ("windows", "frames", "prompt", "generation")
+_RELOADABLE = ("windows", "frames", "prompt", "generation", "quality", "context")
 _OF_A_SOURCE = ("windows", "frames", "prompt")
 
 
@@ -58,6 +58,9 @@ class Reloader:
                 return Outcome.REFUSED, f"Not reloaded: {_listed(fixed)} {needs} a restart."
             refuse_overlaps(fresh)
             by_source = settings_by_source(fresh)
+            moved = [name for name in fresh.sources if self._moves_windows(name, fresh, by_source)]
+            if moved:
+                return Outcome.REFUSED, f"Not reloaded: windows of the stream {_listed(moved)} need a restart."
             self._check(fresh)
         except ConfigurationError as error:
             return Outcome.REFUSED, f"Not reloaded, the configuration is wrong: {' '.join(str(error).split())}."
@@ -66,10 +69,18 @@ class Reloader:
         return Outcome.APPLIED, f"Reloaded: {_listed(changed)} changed; clips in flight keep what they started with."
 
     def _changed_templates(self, fresh: Settings) -> Iterator[str]:
-        """Yield the key of each chat template whose file holds another text than before."""
+        """Yield the key of each chat template and schema whose file holds something else than before."""
         for name, mine in settings_by_source(fresh).items():
-            if mine.prompt.chat_template != self.by_source[name].prompt.chat_template:
-                yield f"sources.{name}.prompt.template"
+            before = self.by_source[name].questions
+            for old, new in zip(before, mine.questions, strict=False):
+                if new.chat_template != old.chat_template:
+                    yield f"sources.{name}.prompt.template"
+                if new.form != old.form:
+                    yield f"sources.{name}.prompt.schema"
+
+    def _moves_windows(self, name: str, fresh: Settings, by_source: Mapping[str, ClipSettings]) -> bool:
+        """Whether a stream's windows would lie elsewhere on the wall clock: its source was told at the start."""
+        return fresh.sources[name].kind == "stream" and by_source[name].windows != self.by_source[name].windows
 
     def _check(self, fresh: Settings) -> None:
         """Refuse what the running engine can't do."""
@@ -83,6 +94,8 @@ class Reloader:
 def is_reloadable(key: str) -> bool:
     """Return whether a changed key takes effect without a restart."""
     parts = key.split(".")
+    if parts[-1] == "vtt_text":
+        return False  # the sink was told at the start, as of the questions' names
     if parts[0] == "sources":
         return len(parts) > 2 and parts[2] in _OF_A_SOURCE
     return parts[0] in _RELOADABLE

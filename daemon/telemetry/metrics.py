@@ -5,7 +5,7 @@ read from the running parts when somebody asks, by the function given to :meth:`
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from connectors.contract import Caption
 from daemon.engines.contract import Completion
 from daemon.windows import FrameSet
 
@@ -43,6 +44,15 @@ TABLE: tuple[Row, ...] = (
     Row("captiond_clips_rejected_total", "counter", ("source", "reason"), "Clips that ended with a rejection."),
     Row("captiond_clip_retries_total", "counter", ("source", "reason"), "Attempts at a clip that are made again."),
     Row("captiond_captions_total", "counter", ("source", "status"), "Windows published."),
+    Row("captiond_windows_unchanged_total", "counter", ("source",), "Windows that the engine was not asked about."),
+    Row("captiond_tokens_saved_total", "counter", ("source", "kind"), "Tokens that asking about them would have cost."),
+    Row("captiond_bad_captions_ratio", "gauge", ("source", "prompt"), "Captions not good, of the last hundred."),
+    Row(
+        "captiond_questions_again_total",
+        "counter",
+        ("source", "status"),
+        "Answers not good, after which it is asked again.",
+    ),
     Row("captiond_frames_substituted_total", "counter", ("source",), "Frames that the one before stands in for."),
     Row("captiond_tokens_total", "counter", ("source", "kind"), "Tokens: prompt, vision and output."),
     Row("captiond_stage_seconds", "histogram", ("source", "stage"), "Time in each stage, from plan to publish."),
@@ -85,6 +95,16 @@ TABLE: tuple[Row, ...] = (
         "captiond_waiting", "gauge", ("edge",), "1 while this source, the sink or the engine is waited for.", read=True
     ),
     Row("captiond_source_paused", "gauge", ("source", "reason"), "1 while clips fail alike and wait.", read=True),
+    Row("captiond_stream_connected", "gauge", ("source",), "1 while the stream is connected, 0 while away.", read=True),
+    Row(
+        "captiond_stream_since_timestamp_seconds",
+        "gauge",
+        ("source",),
+        "When the stream was connected, or went away, in seconds since the epoch.",
+        read=True,
+    ),
+    Row("captiond_stream_lag_windows", "gauge", ("source",), "Recorded windows without a message yet.", read=True),
+    Row("captiond_stream_lag_seconds", "gauge", ("source",), "What they are of the wall clock.", read=True),
     Row("captiond_ready", "gauge", (), "1 while clips are captioned and nothing is waited for.", read=True),
     Row("captiond_restarts_total", "counter", ("ended",), "Starts after another run, by how that ended.", read=True),
     Row("captiond_build_info", "gauge", ("version", "model"), "1: the version and the model.", read=True),
@@ -103,6 +123,10 @@ class Metrics:
         self.clips_rejected = self._make(Counter, "captiond_clips_rejected_total")
         self.clip_retries = self._make(Counter, "captiond_clip_retries_total")
         self.captions = self._make(Counter, "captiond_captions_total")
+        self.windows_unchanged = self._make(Counter, "captiond_windows_unchanged_total")
+        self.tokens_saved = self._make(Counter, "captiond_tokens_saved_total")
+        self.bad_captions = self._make(Gauge, "captiond_bad_captions_ratio")
+        self.questions_again = self._make(Counter, "captiond_questions_again_total")
         self.frames_substituted = self._make(Counter, "captiond_frames_substituted_total")
         self.tokens = self._make(Counter, "captiond_tokens_total")
         self.stage_seconds = self._make(Histogram, "captiond_stage_seconds")
@@ -169,9 +193,16 @@ class Metrics:
         finally:
             self.stage_seconds.labels(source, stage).observe(self._clock() - begun_s)
 
-    def observe_window(self, source: str, frames: FrameSet, done: Completion) -> None:
-        """Count what one answered window cost."""
-        stages = {"decode": frames.decode_ms, "queue": done.queue_ms, "engine": done.engine_ms}
+    def observe_unchanged(self, source: str, repeated: Sequence[Caption]) -> None:
+        """Count a window that was not asked about, and what asking cost for the captions that it repeats."""
+        self.windows_unchanged.labels(source).inc()
+        for kind in ("prompt", "vision", "output"):
+            self.tokens_saved.labels(source, kind).inc(sum(getattr(one.usage, f"{kind}_tokens") for one in repeated))
+
+    def observe_window(self, source: str, frames: FrameSet, done: Completion, *, is_first: bool = True) -> None:
+        """Count what one answered window cost; what its frames did, with the first of its questions alone."""
+        stages = {"decode": frames.decode_ms} if is_first else {}
+        stages |= {"queue": done.queue_ms, "engine": done.engine_ms}
         if done.render_ms:
             stages |= {"render_queue": done.render_queue_ms, "render": done.render_ms}
         for stage, ms in stages.items():
@@ -182,7 +213,7 @@ class Metrics:
             ("output", done.output_tokens),
         ):
             self.tokens.labels(source, kind).inc(tokens)
-        if frames.substituted:
+        if frames.substituted and is_first:
             self.frames_substituted.labels(source).inc(frames.substituted)
 
 

@@ -5,16 +5,19 @@ Without a collector in the environment the spans are no-ops, and the trace conte
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.propagate import extract
+from opentelemetry.util.types import AttributeValue
 
 from connectors.contract import Clip
 from connectors.errors import ConfigurationError, Poison, Transient
 from daemon import __version__
 from daemon.engines.contract import Completion
+from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 _COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -70,8 +73,8 @@ def span(name: str) -> AbstractContextManager[trace.Span]:
     return _TRACER.start_as_current_span(name) if clip.is_recording() else nullcontext(clip)
 
 
-def described(current: trace.Span, frames: FrameSet, done: Completion) -> None:
-    """Note on a window's span what it cost."""
+def described(current: trace.Span, model: str, prompt: Prompt, frames: FrameSet, done: Completion) -> None:
+    """Note on a window's span what it cost, and by OpenTelemetry's gen_ai conventions what was asked and answered."""
     if current.is_recording():
         current.set_attributes(
             {
@@ -82,7 +85,49 @@ def described(current: trace.Span, frames: FrameSet, done: Completion) -> None:
                 "captiond.render_ms": done.render_ms,
                 "captiond.queue_ms": done.queue_ms,
                 "captiond.engine_ms": done.engine_ms,
-                "gen_ai.usage.input_tokens": done.prompt_tokens,
-                "gen_ai.usage.output_tokens": done.output_tokens,
             }
         )
+        current.set_attributes({**_asked(model, prompt), **_answered(model, done)})
+
+
+def _asked(model: str, prompt: Prompt) -> Mapping[str, AttributeValue]:
+    """Return what was asked for; sampling settings that are left to the model's own file are not known here."""
+    settings: dict[str, AttributeValue | None] = {
+        "temperature": prompt.temperature,
+        "top_p": prompt.top_p,
+        "top_k": prompt.top_k or None,
+        "presence_penalty": prompt.presence_penalty or None,
+        "frequency_penalty": prompt.frequency_penalty or None,
+        "seed": prompt.seed,
+    }
+    told = {name: value for name, value in settings.items() if value is not None and name not in prompt.from_model}
+    about: dict[str, AttributeValue] = {f"gen_ai.request.{name}": value for name, value in told.items()}
+    about |= {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": model,
+        "gen_ai.request.max_tokens": prompt.max_tokens,
+        "gen_ai.output.type": "json" if prompt.form is not None and prompt.form.kind == "schema" else "text",
+    }
+    if prompt.stop:
+        about["gen_ai.request.stop_sequences"] = prompt.stop
+    return about if prompt.name is None else {**about, "gen_ai.prompt.name": prompt.name}
+
+
+def _answered(model: str, done: Completion) -> Mapping[str, AttributeValue]:
+    ended = "repetition" if done.looping else "content_filter" if done.refusal else "stop"
+    about: dict[str, AttributeValue] = {
+        "gen_ai.provider.name": done.origin.provider,
+        "gen_ai.response.model": done.origin.model or model,
+        "gen_ai.response.finish_reasons": ("length" if done.truncated else ended,),
+        "gen_ai.usage.input_tokens": done.prompt_tokens,
+        "gen_ai.usage.output_tokens": done.output_tokens,
+    }
+    if done.origin.answer:
+        about["gen_ai.response.id"] = done.origin.answer
+    if done.reasoning_tokens:
+        about["gen_ai.usage.reasoning.output_tokens"] = done.reasoning_tokens
+    if done.origin.server:
+        server = urlsplit(done.origin.server)
+        about["server.address"] = server.hostname or ""
+        about["server.port"] = server.port or (443 if server.scheme == "https" else 80)
+    return about

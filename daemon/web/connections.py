@@ -4,11 +4,16 @@ Descriptors are what a flood of connections takes from the sources and the decod
 are open, and a new one ends the oldest: half requests and idle connections grow old, an answer takes milliseconds, so a
 probe is answered while others hold the rest. None lives longer than ``LIFETIME_S``, whatever it waits for: its headers,
 its next request, or a peer that does not read.
+
+Two kinds of answers take longer: events, which have no end, and files of clips. Their connections live on as long as
+their peers read. They are bounded apart: readers of events by the feed, and files go to those who have the token.
 """
 
 import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+EVENTS, FILES = "/events", "/clips/"  # where long answers begin
 
 LIMIT = 64  # what reads metrics is few
 LIFETIME_S = 10.0  # far above what sending a request and reading an answer take
@@ -23,10 +28,34 @@ class BoundedConnection(H11Protocol):
         """Begin, at the cost of the oldest connection where there are too many."""
         super().connection_made(transport)
         self.opened_s = self.loop.time()
-        self._end = self.loop.call_later(LIFETIME_S, transport.abort)
-        held = [one for one in self.connections if isinstance(one, BoundedConnection) and one.is_open]
+        self._has_not_read = False
+        self._end = self.loop.call_later(LIFETIME_S, self._time_is_over)
+        held = [one for one in self.connections if isinstance(one, BoundedConnection) and one.counts]
         if len(held) > LIMIT:
             min(held, key=lambda one: one.opened_s).transport.abort()
+
+    def _time_is_over(self) -> None:
+        """End, or for a long answer look again later; a peer that has taken nothing since the last look has had it."""
+        stuck = self.flow.write_paused
+        if not self._is_long or (stuck and self._has_not_read):
+            self.transport.abort()
+            return
+        self._has_not_read = stuck
+        self._end = self.loop.call_later(LIFETIME_S, self._time_is_over)
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether an answer is under way that may take long."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            return False
+        path: str = cycle.scope["path"]
+        return path == EVENTS or path.startswith(FILES)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of those of which there are at most ``LIMIT``."""
+        return self.is_open and not self._is_long
 
     @property
     def is_open(self) -> bool:

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -18,11 +19,35 @@ log = logging.getLogger(__name__)
 _CLOSE_S = 1  # how long an answer under way may take when the daemon ends; uvicorn takes whole seconds
 
 
-class StatusServer:
-    """Serves an application on ``host:port``, to requests for this machine's names and ``hosts``."""
+class Beside(Protocol):
+    """What runs as long as the server does."""
 
-    def __init__(self, app: ASGIApp, listen: str, hosts: Sequence[str] = ()) -> None:
+    async def start(self) -> None:
+        """Begin, before anything is served."""
+        ...
+
+    async def close(self) -> None:
+        """End, and let the answers end that depend on it."""
+        ...
+
+
+class StatusServer:
+    """Serves an application on ``host:port``, to requests for this machine's names and ``hosts``.
+
+    ``beside`` runs as long, and ``serves`` is told the page's address.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listen: str,
+        hosts: Sequence[str] = (),
+        *,
+        beside: Beside | None = None,
+        serves: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._app, self._listen = AllowedHosts(app, listen, hosts), listen
+        self._beside, self._serves = beside, serves
         self._server: _QuietServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -35,6 +60,8 @@ class StatusServer:
         """Listen, then serve beside everything else; :class:`ConfigurationError` where the address can't be had."""
         opened = _listener(self._listen)
         self._port: int = opened.getsockname()[1]
+        if self._beside is not None:
+            await self._beside.start()
         config = uvicorn.Config(
             self._app,
             http=BoundedConnection,
@@ -52,11 +79,15 @@ class StatusServer:
         self._server = _QuietServer(config)
         self._serving = asyncio.create_task(self._server.serve([opened]), name="status server")
         self._serving.add_done_callback(_ended)
-        log.info("Status: http://%s:%d", self._listen.rpartition(":")[0], self._port)
+        address = f"http://{self._listen.rpartition(':')[0]}:{self._port}"
+        log.info("Status: %s", address)
+        self._serves(address)
 
     async def close(self) -> None:
         """Stop listening and end what is under way."""
         if self._server is not None and self._serving is not None:
+            if self._beside is not None:
+                await self._beside.close()
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
             for connection in list(self._server.server_state.connections):

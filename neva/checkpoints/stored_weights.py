@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from connectors.errors import ConfigurationError
-from neva.checkpoints.distributed.checkpoint import DistributedCheckpoint
+from neva.checkpoints.distributed.stored import DistributedCheckpoint
 from neva.checkpoints.names import Weight, parse_name
 
 _STACKED = re.compile(r"\b(decoder|encoder)\.layers\.(?!\d)")

@@ -12,7 +12,8 @@ from typing import Any
 
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import NemoArchive
-from neva.checkpoints.distributed.checkpoint import DistributedCheckpoint, is_distributed, open_distributed
+from neva.checkpoints.distributed.checkpoint import is_distributed, open_distributed
+from neva.checkpoints.distributed.stored import DistributedCheckpoint
 from neva.checkpoints.names import LORA, Weight, parse_name
 from neva.checkpoints.nemo2 import WEIGHTS as NEMO2_WEIGHTS
 from neva.checkpoints.nemo2 import is_nemo2

@@ -12,32 +12,28 @@ import numpy as np
 import torch
 
 _FAINT = 0.1  # the new features of the tower against the old ones: its norms hardly notice them
-SHARE = 1.0  # the language model's new features against the old ones: enough for its norms to divide contrast out
-_LOOK = 5.8  # makes a head look at one token
+_LOOK = 9.0  # makes a head look at one token
 _SHARPNESS = (2.0, 2.0, 1.0, 1.0, 1.0)  # of the fastest rotations; slow ones tell no token from its neighbours
-_PLAIN, _WAVES = 9, 18  # the features that are colours, and those after them whose products tell movement
-_RIDGE = 1e-3
+_ELSEWHERE = 6.4  # taken off: the score is above 0 at the one token alone, however strong the marks of its neighbours
 _MARK = 1.0  # the feature that all patches have and no text has, against the old features
 
 
-def grow(old: Any, new: Any, pixels: torch.Tensor, flow: torch.Tensor, share: float = SHARE) -> None:
+def grow(old: Any, new: Any, pixels: torch.Tensor) -> None:
     """Give ``new``, a wider model with one more layer, what ``old`` knows.
 
-    ``pixels[N * F, 3, S, S]`` are the frames of clips, and ``flow[N, F, P, 2]`` says how each patch moved since the
-    frame before, NaN where that is not known. With a small ``share`` the answers are the old ones, but movement can
-    hardly be read, since no norm divides a patch's contrast out; with the default they are to be learned again.
+    ``pixels[N * F, 3, S, S]`` are frames that its new weights are scaled by. The language model's new features are as
+    strong as the old ones, so that its norms divide a patch's contrast out: without that movement can't be learned. The
+    old answers are lost with it, and are to be learned again.
     """
     with torch.no_grad():
         _grow_tower(old.model.vision_tower, new.model.vision_tower)
-        _grow_projector(old, new, pixels, share)
-        _grow_language(old, new, pixels, share)
-        _fit_flow(new, pixels, flow, old.config.text_config.hidden_size)
+        _grow_projector(old, new, pixels)
+        _grow_language(old, new, pixels)
 
 
-def _place(target: torch.Tensor, source: torch.Tensor, fill: float | None = 0.0) -> None:
-    """Put ``source`` at the beginning of ``target``; where old outputs read new inputs is filled, or left at random."""
-    if fill is not None:
-        target[: len(source)] = fill
+def _place(target: torch.Tensor, source: torch.Tensor) -> None:
+    """Put ``source`` at the beginning of ``target``; old outputs read nothing of new inputs."""
+    target[: len(source)] = 0
     target[tuple(slice(n) for n in source.shape)] = source
 
 
@@ -91,10 +87,7 @@ def _widen(target: Any, source: Any, reading: tuple[str, ...], writing: str) -> 
     for name in reading:
         _place_linear(getattr(target, name), getattr(source, name))
     wide, narrow = getattr(target, writing), getattr(source, writing)
-    rows, columns = narrow.weight.shape
-    torch.nn.init.normal_(wide.weight, std=0.02 * 0.3)
-    wide.weight[:rows] = 0
-    wide.weight[rows:, :columns] = 0
+    wide.weight.zero_()
     _place_linear(wide, narrow)
 
 
@@ -110,13 +103,13 @@ def _seen(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     return model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[layer][:, 1:]
 
 
-def _grow_projector(old: Any, new: Any, pixels: torch.Tensor, share: float) -> None:
+def _grow_projector(old: Any, new: Any, pixels: torch.Tensor) -> None:
     """Let the new features pass: two units for each, since gelu(x) - gelu(-x) is x."""
     source, target = old.model.multi_modal_projector, new.model.multi_modal_projector
     narrow, wide = source.linear_2.out_features, target.linear_2.out_features
     first, seen = source.linear_1.in_features, _seen(new, pixels)
     passed = (wide - narrow) // 2 - 2
-    size = seen[..., first : first + passed].std()
+    sizes = seen[..., first : first + passed].flatten(0, -2).std(dim=0)
     spread = source(_seen(old, pixels)).std()
     for linear in (target.linear_1, target.linear_2):
         linear.weight.zero_()
@@ -125,14 +118,14 @@ def _grow_projector(old: Any, new: Any, pixels: torch.Tensor, share: float) -> N
     _place_linear(target.linear_2, source.linear_2)
     for i in range(passed):
         unit = narrow + 2 * i
-        target.linear_1.weight[unit, first + i] = 1 / size
-        target.linear_1.weight[unit + 1, first + i] = -1 / size
-        target.linear_2.weight[narrow + i, unit] = share * spread
-        target.linear_2.weight[narrow + i, unit + 1] = -share * spread
+        target.linear_1.weight[unit, first + i] = 1 / sizes[i]
+        target.linear_1.weight[unit + 1, first + i] = -1 / sizes[i]
+        target.linear_2.weight[narrow + i, unit] = spread
+        target.linear_2.weight[narrow + i, unit + 1] = -spread
     target.linear_2.bias[narrow + passed + 1] = _MARK * spread
 
 
-def _grow_language(old: Any, new: Any, pixels: torch.Tensor, share: float) -> None:
+def _grow_language(old: Any, new: Any, pixels: torch.Tensor) -> None:
     source, target = old.model.language_model, new.model.language_model
     narrow, wide = source.config.hidden_size, target.config.hidden_size
     seen = new.model.multi_modal_projector(_seen(new, pixels))
@@ -150,10 +143,10 @@ def _grow_language(old: Any, new: Any, pixels: torch.Tensor, share: float) -> No
         _widen(layer.self_attn, before.self_attn, ("q_proj", "k_proj", "v_proj"), "o_proj")
         _widen(layer.mlp, before.mlp, ("gate_proj", "up_proj"), "down_proj")
     mark = seen[..., narrow + (wide - narrow) // 2 - 1].mean()
-    _begin_matching(target.layers[0], narrow, new.config, size, mark, share)
+    _begin_matching(target.layers[0], narrow, new.config, size, mark)
 
 
-def _begin_matching(layer: Any, narrow: int, config: Any, size: torch.Tensor, mark: torch.Tensor, share: float) -> None:
+def _begin_matching(layer: Any, narrow: int, config: Any, size: torch.Tensor, mark: torch.Tensor) -> None:
     """Begin the new first layer: its heads look one frame back, at the same patch (two heads) and at its neighbours."""
     attention, text = layer.self_attn, config.text_config
     head = text.head_dim
@@ -163,15 +156,15 @@ def _begin_matching(layer: Any, narrow: int, config: Any, size: torch.Tensor, ma
     theta = text.rope_parameters["rope_theta"] ** (-torch.arange(head // 2) / (head // 2))
     sharp = torch.zeros(head // 2)
     sharp[: len(_SHARPNESS)] = torch.tensor(_SHARPNESS)
-    layer.input_layernorm.weight[narrow:] = layer.post_attention_layernorm.weight[narrow:] = 1 / share
-    strength = _LOOK * float(size / mark) * share
+    sharp[-2] = -_ELSEWHERE  # a rotation so slow that it is the same everywhere
+    strength = _LOOK * float(size / mark)
     new_rows = slice(narrow, narrow + half)
     torch.nn.init.normal_(attention.o_proj.weight, std=0.01)
     attention.o_proj.weight[:narrow] = 0
     for number, back in enumerate((0, 0, 1, -1, row, -row)):
         rows = slice(number * head, (number + 1) * head)
         angle = -(patches + back) * theta
-        for projection, phase, size_of in ((attention.q_proj, angle, sharp), (attention.k_proj, 0 * angle, sharp > 0)):
+        for projection, phase, size_of in ((attention.q_proj, angle, sharp), (attention.k_proj, 0 * angle, sharp != 0)):
             projection.weight[rows] = 0
             projection.weight[rows, narrow + half - 1] = strength * torch.cat(
                 [size_of * phase.cos(), size_of * phase.sin()]
@@ -184,51 +177,11 @@ def _begin_matching(layer: Any, narrow: int, config: Any, size: torch.Tensor, ma
             projection.weight[number * head + head // 2 - 1, narrow + half - 2] = 1.0
     back_rows = slice(narrow + half, narrow + 2 * half)
     attention.o_proj.weight[back_rows] *= 0.1
-    attention.o_proj.weight[back_rows, : 2 * head] = size * share * torch.eye(2 * head)[:half]
+    attention.o_proj.weight[back_rows, : 2 * head] = size * torch.eye(2 * head)[:half]
     attention.o_proj.weight[new_rows, 2 * head : 6 * head] *= float(size)
     attention.o_proj.weight[:, 6 * head :] *= 0.1
-    torch.nn.init.normal_(layer.mlp.gate_proj.weight, std=0.08)
-    torch.nn.init.normal_(layer.mlp.up_proj.weight, std=0.08)
-    torch.nn.init.normal_(layer.mlp.down_proj.weight, std=0.0002)
+    for projection in (layer.mlp.gate_proj, layer.mlp.up_proj):
+        torch.nn.init.normal_(projection.weight, std=0.09)
+        projection.weight[:, :narrow] = 0
+    torch.nn.init.normal_(layer.mlp.down_proj.weight, std=0.02)
     layer.mlp.down_proj.weight[:narrow] = 0
-
-
-def _fit_flow(new: Any, pixels: torch.Tensor, flow: torch.Tensor, narrow: int) -> None:
-    """Let the first layer's MLP write how each patch moved, as well as products of two waves in two frames tell it.
-
-    What a wave was and another one is, less the other way round, tells which way both went. A product of two features
-    is two units, since silu(x) - silu(-x) is x. The weights of the products are those of a ridge regression.
-    """
-    language = new.model.language_model
-    layer, text = language.layers[0], new.config.text_config
-    half = (text.hidden_size - narrow) // 2
-    clips = len(flow)
-    hidden = new.model.multi_modal_projector(_seen(new, pixels)).reshape(clips, -1, text.hidden_size)
-    positions = torch.arange(hidden.shape[1])[None]
-    attended, _ = layer.self_attn(
-        layer.input_layernorm(hidden),
-        position_embeddings=language.rotary_emb(hidden, positions),
-        attention_mask=None,
-    )
-    seen = layer.post_attention_layernorm(hidden + attended)
-    waves = _PLAIN + torch.arange(_WAVES)
-    now, then = seen[..., narrow + waves], seen[..., narrow + half + waves]
-    one, other = torch.triu_indices(_WAVES, _WAVES, 1)[:, : text.intermediate_size // 4]
-    products = (now[..., one] * then[..., other] - now[..., other] * then[..., one]).reshape(flow.shape[:3].numel(), -1)
-    target = flow.flatten(0, 2)
-    known = target.isfinite().all(dim=1)
-    products, target = products[known].double(), target[known].double()
-    square = products.T @ products
-    ridge = _RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-    weights = torch.linalg.solve(square + ridge, products.T @ target).float()
-    size = hidden[..., narrow : narrow + half].std() / (products.float() @ weights).std()
-    for pair, (i, j) in enumerate(zip(waves[one].tolist(), waves[other].tolist(), strict=True)):
-        for number, (gate, up, sign) in enumerate(((i, j, 1), (i, j, -1), (j, i, 1), (j, i, -1))):
-            unit = 4 * pair + number
-            for projection in (layer.mlp.gate_proj, layer.mlp.up_proj):
-                projection.weight[unit] = 0
-            layer.mlp.gate_proj.weight[unit, narrow + gate] = sign
-            layer.mlp.up_proj.weight[unit, narrow + half + up] = 1
-            layer.mlp.down_proj.weight[:, unit] = 0
-            written = sign * (1 if number < 2 else -1) * size * weights[pair]
-            layer.mlp.down_proj.weight[narrow + half - 4 : narrow + half - 2, unit] = written

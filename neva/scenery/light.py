@@ -58,11 +58,22 @@ class Measured:
 
 def measure(frames: NDArray[np.uint8]) -> Measured:
     """Return light and colours of ``uint8[F, S, S, 3]`` RGB; ``S`` is a multiple of 8."""
-    count, side = frames.shape[:2]
-    step = side // 8
-    blocks = frames.reshape(count, 8, step, 8, step, 3).mean(axis=(2, 4)).reshape(-1, 3)
+    blocks = _blocks(frames)
     luma = float((blocks @ np.array([0.299, 0.587, 0.114])).mean())
     return Measured(luma, np.bincount(colour_names(blocks), minlength=len(COLOURS)) / len(blocks))
+
+
+def patch_colours(frames: NDArray[np.uint8], row: int) -> NDArray[np.float32]:
+    """Return the share of each of ``COLOURS`` in the ``row * row`` patches of frames, ``float32[..., P, 10]``."""
+    names = colour_names(_blocks(frames)).reshape(-1, row, 8 // row, row, 8 // row)
+    known = np.eye(len(COLOURS), dtype=np.float32)[names].mean(axis=(2, 4))
+    return np.asarray(known.reshape(*frames.shape[:-3], row * row, len(COLOURS)), dtype=np.float32)
+
+
+def _blocks(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the mean colours of the eight by eight blocks of each of ``uint8[..., S, S, 3]``, ``float[N * 64, 3]``."""
+    step = frames.shape[-2] // 8
+    return np.asarray(frames.reshape(-1, 8, step, 8, step, 3).mean(axis=(2, 4)).reshape(-1, 3), dtype=np.float64)
 
 
 def colour_names(rgb: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
-"""The tasks that scenes are learned by: how things move from frame to frame, and whole sentences.
+"""The tasks that scenes are learned by: how things move from frame to frame, their colours, and whole sentences.
 
-The heads read from the language model what is known of every patch (how it moved since the frame before, and how much
-of it moves by itself) and of every frame (how the camera moved, and whether the scene is another). They are not part of
-the model that is written. Without them the sentences alone teach movement far too slowly.
+The heads read from the language model what is known of every patch (how it moved since the frame before, how much of it
+moves by itself, its colours) and of every frame (how the camera moved, and whether the scene is another). They are not
+part of the model that is written. Without them the sentences alone teach all of this far too slowly.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from neva.scenery.statements import COLOURS
+
 _SCALE = 20.0  # movements from frame to frame are hundredths of the frame
 _DEEP = 2  # the layers that the first task runs: matching, and gathering what the patches say
+_READ = 3  # the layers that are read from in the second one
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class SceneBatch:
 
     ``motion`` is ``float[B, F, 4]`` and ``flow`` ``float[B, F, P, 3]``, as in :class:`SceneClip`; ``known`` is
     ``float[B, F]``, 1 for the frames that have both, and ``texture``, ``float[B, F, P]``, says where movement shows.
+    ``colours``, ``float[B, F, P, 10]``, are the shares of ``COLOURS`` in each patch.
     """
 
     pixels: torch.Tensor
@@ -31,28 +35,46 @@ class SceneBatch:
     flow: torch.Tensor
     known: torch.Tensor
     texture: torch.Tensor
+    colours: torch.Tensor
 
 
-class MotionHeads(nn.Module):  # type: ignore[misc]
-    """Linear readings of movement from the language model's first layers."""
+class SceneHeads(nn.Module):  # type: ignore[misc]
+    """Linear readings from the language model's first layers: of patches, and of frames.
+
+    A token sees what is before it. So how a frame moved is read from the mean of its patches after the first layer, and
+    after the second one from its last token, and how much of a patch moved by itself, against the camera, is read after
+    the third layer where the patch is in the next frame.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.patch = nn.ModuleList(nn.Linear(width, 3) for _ in range(_DEEP))
-        self.frame = nn.Linear(width, 4)
+        self.mean, self.last = nn.Linear(width, 4), nn.Linear(width, 4)
+        self.colours, self.apart = nn.Linear(width, len(COLOURS)), nn.Linear(width, 1)
 
     def forward(self, layers: list[torch.Tensor], batch: SceneBatch) -> torch.Tensor:
         """Return the loss of the image tokens' ``float[B, F, P, W]`` after each of the first layers."""
+        seen = [_even(layer) for layer in layers]
         target = batch.flow * torch.tensor([_SCALE, _SCALE, 2.0])
-        weight = (batch.known[..., None] * batch.texture)[..., None]
-        loss = torch.zeros(())
-        for reading, seen in zip(self.patch, layers, strict=True):
-            apart = functional.smooth_l1_loss(reading(_even(seen)), target, reduction="none")
-            loss = loss + (apart * weight).sum() / weight.sum().clamp(min=1)
-        said = self.frame(_even(layers[-1][:, :, -1]))
+        shown = (batch.known[..., None] * batch.texture)[..., None]
         scales = torch.tensor([_SCALE, _SCALE, _SCALE, 2.0])
-        apart = functional.smooth_l1_loss(said, batch.motion * scales, reduction="none")
-        return loss + (apart * batch.known[..., None]).sum() / batch.known.sum().clamp(min=1)
+        moved = batch.motion * scales
+        loss = sum(_weighted(reading(one), target, shown) for reading, one in zip(self.patch, seen, strict=False))
+        for said in (self.mean(seen[0].mean(2)), self.last(seen[1][:, :, -1])):
+            loss = loss + _weighted(said, moved, batch.known[..., None])
+        if len(seen) == _READ:
+            apart = self.apart(seen[2][:, 1:])[..., 0]
+            among = batch.known[:, :-1, None].expand_as(apart)
+            wrong = functional.binary_cross_entropy_with_logits(apart, batch.flow[:, :-1, :, 2], reduction="none")
+            loss = loss + (wrong * among).sum() / among.sum().clamp(min=1)
+            named = self.colours(seen[1]).flatten(0, 2)
+            loss = loss + functional.cross_entropy(named, batch.colours.flatten(0, 2))
+        return loss
+
+
+def _weighted(said: torch.Tensor, true: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    apart = functional.smooth_l1_loss(said, true, reduction="none")
+    return (apart * weight).sum() / weight.sum().clamp(min=1)
 
 
 def _even(seen: torch.Tensor) -> torch.Tensor:
@@ -62,7 +84,7 @@ def _even(seen: torch.Tensor) -> torch.Tensor:
 class SceneTask(nn.Module):  # type: ignore[misc]
     """The whole model; ``sentences`` says whether it answers, or only its first layers are trained on movement."""
 
-    def __init__(self, llava: Any, heads: MotionHeads, *, sentences: bool) -> None:
+    def __init__(self, llava: Any, heads: SceneHeads, *, sentences: bool) -> None:
         super().__init__()
         self.llava, self.heads, self.sentences = llava, heads, sentences
 
@@ -89,7 +111,7 @@ class SceneTask(nn.Module):  # type: ignore[misc]
         # Causal attention and padding on the right: no real token sees a padded one, so no mask is needed.
         for layer in language.layers if self.sentences else language.layers[:_DEEP]:
             hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
-            if len(kept) < _DEEP:
+            if len(kept) < _READ:
                 kept.append(hidden[span].unflatten(0, (clips, frames, -1)))
         moved = self.heads(kept, batch)
         if not self.sentences:

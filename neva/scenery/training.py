@@ -17,8 +17,9 @@ from connectors.errors import ConfigurationError
 from neva.media_settings import ModelSettings as Facts
 from neva.scenery.dataset import SceneClips, load_or_make
 from neva.scenery.growth import grow
+from neva.scenery.light import patch_colours
 from neva.scenery.scoring import score_scenes
-from neva.scenery.tasks import MotionHeads, SceneBatch, SceneTask
+from neva.scenery.tasks import SceneBatch, SceneHeads, SceneTask
 from neva.shapes.batches import ShapeBatches, normalised, prompted
 from neva.shapes.dataset import ShapeClips
 from neva.shapes.export import export_model
@@ -49,19 +50,6 @@ class SceneBatches:
     def pixels(self, frames: NDArray[np.uint8]) -> torch.Tensor:
         """Return ``uint8[..., S, S, 3]`` as the tower takes it."""
         return normalised(frames.reshape(-1, *frames.shape[-3:]), self._mean, self._deviation)
-
-    def known_flow(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the first clips' pixels, and the flow of their patches where it shows, NaN elsewhere."""
-        chosen = slice(0, count)
-        shown = self.scenes.frames[chosen]
-        flow = (
-            self.scenes.flow[chosen].reshape(len(shown), shown.shape[1], self._patches, 3)[..., :2].astype(np.float32)
-        )
-        hidden = self._contrast(shown) < _FLAT
-        hidden[:, 0] = True
-        hidden[self.scenes.motion[chosen, :, 3] > _CUT] = True
-        flow[hidden] = np.nan
-        return self.pixels(shown), torch.from_numpy(flow)
 
     def _contrast(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the standard deviation of luma in each patch, ``float[N, F, P]``."""
@@ -95,6 +83,7 @@ class SceneBatches:
             torch.from_numpy(_filled(flow, count)),
             torch.from_numpy(known),
             torch.from_numpy(texture),
+            torch.from_numpy(patch_colours(frames, round(self._patches**0.5))),
         )
 
 
@@ -105,7 +94,10 @@ def _filled(known: NDArray[np.float16], count: int) -> NDArray[np.float32]:
 
 
 def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]:
-    """Grow the model of shapes as the settings say, train and export it; return the share of right statements."""
+    """Grow the model of shapes as the settings say, train and export it; return the share of right statements.
+
+    A model that already has the sizes of the settings goes on as it is.
+    """
     settings = loop.settings
     model = settings.model
     if model.restore_from_path is None:
@@ -114,14 +106,16 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
     old = old_model(model)
     tower = model.mm_cfg.vision_encoder
     processor = make_processor(old.tokenizer, make_image_processor(tower.crop_size[0]), tower.patch_dim)
-    llava = make_model(model, old.tokenizer)
+    is_grown = old.model.config.text_config.hidden_size == model.hidden_size
+    llava = old.model if is_grown else make_model(model, old.tokenizer)
     _attend_in_float32(llava)
     patches = (tower.crop_size[0] // tower.patch_dim) ** 2
     training, held_out = _scene_clips(loop, scenes)
     batches = SceneBatches(training, processor, patches, model.seed)
-    grow(old.model, llava, *batches.known_flow(_CALIBRATION))
-    freeze_parts(llava, model.mm_cfg)
-    heads = MotionHeads(model.hidden_size)
+    if not is_grown:
+        grow(old.model, llava, batches.pixels(training.frames[:_CALIBRATION]))
+    heads = SceneHeads(model.hidden_size)
+    _learn_movement(llava)
     _train(loop, "movement", SceneTask(llava, heads, sentences=False), batches, scenes, scenes.movement_steps)
     batches.shapes, held_out_shapes = shape_clips(
         settings,
@@ -130,6 +124,7 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
         held_out=scenes.held_out_shape_clips,
         workers=scenes.workers,
     )
+    freeze_parts(llava, model.mm_cfg)
     _train(loop, "sentences", SceneTask(llava, heads, sentences=True), batches, scenes, settings.trainer.max_steps)
     llava.eval()
     if loop.accelerator.is_main_process:
@@ -149,6 +144,14 @@ def old_model(model: ModelSettings) -> Llava:
     """Return the model of shapes to begin with; the sizes in the settings are the grown model's."""
     parts = model.mm_cfg.model_copy(update={"vision_encoder": VisionEncoderSettings()})
     return load_parts(model.model_copy(update={"mm_cfg": parts}), Facts(), bf16=False)
+
+
+def _learn_movement(llava: Any) -> None:
+    """Leave to be trained what learns movement, but not where the first layer looks."""
+    llava.requires_grad_(False)
+    first, second = llava.model.language_model.layers[:2]
+    for part in (first.mlp, first.post_attention_layernorm, second):
+        part.requires_grad_(True)
 
 
 def _attend_in_float32(llava: Any) -> None:

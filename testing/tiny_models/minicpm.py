@@ -107,7 +107,7 @@ def build_minicpmv_4_6(folder: Path) -> Path:
     sizes = {"scale_resolution": 112, "patch_size": 14, "max_slice_nums": 4}
     images, videos = MiniCPMV4_6ImageProcessor(**sizes), MiniCPMV4_6VideoProcessor(**(sizes | {"max_slice_nums": 1}))
     processor = MiniCPMV4_6Processor(images, videos, tokenizer, chat_template=V4_6_TEMPLATE)
-    return save(folder, MiniCPMV4_6ForConditionalGeneration, config, processor)
+    return save(folder, MiniCPMV4_6ForConditionalGeneration, config, processor, own_tower=True)
 
 
 BUILDERS = {"minicpmv_4_5": build_minicpmv_4_5, "minicpmv_4_6": build_minicpmv_4_6}

@@ -67,6 +67,7 @@ def build_phi4mm(folder: Path) -> Path:
         "attention_bias": False,
         "tie_word_embeddings": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "logit_scale": 1e5,  # vLLM's random weights are so small that a softmax of them can be flat
         "img_processor": None,
         "audio_processor": {"name": "cascades", "config": AUDIO},
         "embd_layer": {"embedding_cls": "image_audio", "audio_embd_layer": audio},

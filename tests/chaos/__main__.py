@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos import clock_rows, engine_rows, folder_rows, replica_rows, soak_rows, unit_rows, vllm_rows
+from tests.chaos import clock_rows, engine_rows, folder_rows, replica_rows, soak_rows, stream_rows, unit_rows, vllm_rows
 from tests.chaos.kafka import broker_rows, group_rows, kill_rows, message_rows, network_rows, stop_rows
 from tests.chaos.kafka import cluster as kafka_cluster
 from tests.chaos.table import Row, run_rows
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder for what the rows write: configurations, logs, journals")
     parser.add_argument("--quick", action="store_true", help="the counts of CI")
     asked = parser.parse_args()
-    on_folders = (folder_rows, engine_rows, vllm_rows, replica_rows, clock_rows, unit_rows, soak_rows)
+    on_folders = (folder_rows, engine_rows, vllm_rows, replica_rows, clock_rows, stream_rows, unit_rows, soak_rows)
     on_kafka = (kill_rows, stop_rows, broker_rows, network_rows, group_rows, message_rows)
     kafka = {row: None for module in on_kafka for row in module.ROWS}
     every = [*(row for module in on_folders for row in module.ROWS), *kafka]

@@ -6,10 +6,12 @@ In K1 and K2 each kill is the machine's, which counts against no clip. In K6 a c
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH, fill_inbox, write_config
@@ -49,7 +51,15 @@ def watch(process: "subprocess.Popen[bytes]", captions: Path, until_s: float) ->
     return recovery_s
 
 
-def finish(config: Path, names: list[str], faults: int, slowest_s: float, *, rejected_at_most: int = 0) -> Result:
+def finish(
+    config: Path,
+    names: list[str],
+    faults: int,
+    slowest_s: float,
+    *,
+    rejected_at_most: int = 0,
+    questions: Sequence[str | None] = (None,),
+) -> Result:
     """Let a last process finish the load, then check what is there; so many clips may be taken for killers."""
     folder = config.parent
     last = daemon(config)
@@ -58,7 +68,7 @@ def finish(config: Path, names: list[str], faults: int, slowest_s: float, *, rej
     if len(killers) > rejected_at_most:
         wrong.append(f"{sorted(killers)} were rejected after {faults} kills")
     others = [name for name in names if name not in killers]
-    found = folder_findings(others, folder / "inbox", folder / "captions" / "load", WINDOWS_EACH)
+    found = folder_findings(others, folder / "inbox", folder / "captions" / "load", WINDOWS_EACH, questions)
     wrong += list(found.wrong) + ([f"the last daemon exited with {code}"] if code != 0 else [])
     return Result(faults, found.windows, found.lost, found.twice, slowest_s, wrong)
 
@@ -77,11 +87,12 @@ def rejected_as_killers(folder: Path) -> tuple[set[str], list[str]]:
     return names, wrong
 
 
-def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS) -> Result:
-    """Strike one load at one named point, again and again."""
+def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS, questions: Sequence[str] = ()) -> Result:
+    """Strike one load at one named point, again and again; each window is asked so many questions."""
     folder.mkdir(parents=True)
     names = fill_inbox(folder / "inbox", clips)
-    config = write_config(folder)
+    asked = ", ".join(f"{name}: {{text: 'What of {name}?'}}" for name in questions)
+    config = write_config(folder, more=f"prompts: {{{asked}}}\n")
     draw = random.Random(f"{point}/{faults}")
     struck, slowest_s = 0, 0.0
     for _ in range(faults):
@@ -89,10 +100,40 @@ def killed_at(point: str, faults: int, folder: Path, clips: int = CLIPS) -> Resu
         slowest_s = max(slowest_s, watch(process, folder / "captions", FINISH_S))
         struck += process.wait(timeout=FINISH_S) == EXIT_CODE
         power_cut(folder / "state")
-    result = finish(config, names, struck, slowest_s)
+    result = finish(config, names, struck, slowest_s, questions=questions or (None,))
     if struck == 0:
         result.wrong.append(f"{point} was never passed: nothing was struck")
     return result
+
+
+def told_again_after(faults: int, folder: Path, clips: int = 72) -> Result:
+    """Strike a load whose questions are told of the windows before; its captions are those of one that nobody struck.
+
+    The engine's answers depend on the frames alone, so the same context gives the same ids.
+    """
+    told = "prompt: {text: 'Before: {previous}. And now?'}\ncontext: {windows: 2}\n"
+    for name in ("struck", "undisturbed"):
+        (folder / name).mkdir(parents=True)
+    names = fill_inbox(folder / "struck" / "inbox", clips)
+    shutil.copytree(folder / "struck" / "inbox", folder / "undisturbed" / "inbox")  # with its times: the same clips
+    configs = {name: write_config(folder / name, delay_ms=100.0, more=told) for name in ("struck", "undisturbed")}
+    assert daemon(configs["undisturbed"]).wait(timeout=FINISH_S) == 0
+    draw, struck = random.Random(faults), 0
+    for number in range(faults):
+        process = daemon(configs["struck"], POINTS[number % len(POINTS)], str(draw.randint(1, 6)))
+        struck += process.wait(timeout=FINISH_S) == EXIT_CODE
+        power_cut(folder / "struck" / "state")
+    result = finish(configs["struck"], names, struck, 0.0)
+    for name in names:
+        found, wanted = (context_of(folder / load / "captions" / "load" / f"{name}.jsonl") for load in configs)
+        if found != wanted or [told for _, told in found] != [0, 1, *[2] * (WINDOWS_EACH - 2)]:
+            result.wrong.append(f"{name} was told {found}, and undisturbed {wanted}")
+    return result
+
+
+def context_of(file: Path) -> list[tuple[str, int]]:
+    """Return each caption's id and of how many windows its question was told."""
+    return [(line["caption_id"], line["context_windows"]) for line in map(json.loads, file.read_text().splitlines())]
 
 
 def killed_at_random(faults: int, folder: Path, clips: int = CLIPS, *, machine_stays: bool = False) -> Result:
@@ -122,6 +163,14 @@ def k1(faults: int, folder: Path) -> Result:
             many = min(left, FAULTS_A_LOAD)
             clips = CLIPS if many > 2 else 24
             total.add(killed_at(point, many, folder / f"{point}-{number}", clips))
+    return total
+
+
+def k8(faults: int, folder: Path) -> Result:
+    """``faults`` kills at each of the twelve points, with two questions a window."""
+    total = Result()
+    for point in POINTS:
+        total.add(killed_at(point, faults, folder / point, 24, ("caption", "alert")))
     return total
 
 
@@ -166,6 +215,8 @@ def k7(faults: int, folder: Path) -> Result:
 
 ROWS = (
     Row("K1 folder", "kill -9 at each of 12 points", 20, 0, k1),
+    Row("K8 folder", "kill -9 at each of 12 points, two questions a window", 2, 0, k8),
+    Row("K9 folder", "kill -9 at 12 points, windows are told of those before", 50, 0, told_again_after),
     Row("K2 folder", "kill -9 at random times", 200, 0, k2),
     Row("K6 folder", "a clip kills the program", 5, 1, k6),
     Row("K7 folder", "kill -9 at random times, the machine stays up", 40, 0, k7),

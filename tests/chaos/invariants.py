@@ -25,38 +25,43 @@ class Findings:
         return not (self.lost or self.twice or self.wrong)
 
 
-def folder_findings(names: Sequence[str], inbox: Path, captions: Path, windows_each: int) -> Findings:
-    """Check that each clip is done and each of its windows is captioned exactly once, in order, in both files."""
+def folder_findings(
+    names: Sequence[str], inbox: Path, captions: Path, windows_each: int, questions: Sequence[str | None] = (None,)
+) -> Findings:
+    """Check that each clip is done and each question about its windows answered exactly once, in order, in both."""
     found = Findings()
     done = {str(path.relative_to(inbox / "done")) for path in (inbox / "done").rglob("*") if path.is_file()}
     for name in names:
         if name not in done:
             found.wrong.append(f"{name} is not in done/")
-        _check_clip(name, captions / f"{name}.jsonl", captions / f"{name}.vtt", windows_each, found)
+        _check_clip(name, captions / f"{name}.jsonl", captions / f"{name}.vtt", windows_each, questions, found)
     left = [path for path in (inbox / "work").rglob("*") if path.is_file() and path.suffix == ".mp4"]
     found.wrong += [f"{path.name} is still claimed" for path in left]
     return found
 
 
-def _check_clip(name: str, jsonl: Path, vtt: Path, windows_each: int, found: Findings) -> None:
+def _check_clip(
+    name: str, jsonl: Path, vtt: Path, windows_each: int, questions: Sequence[str | None], found: Findings
+) -> None:
     text = jsonl.read_text() if jsonl.is_file() else ""
     if text and not text.endswith("\n"):
         found.wrong.append(f"{jsonl.name} ends with half a line")
-    indices = []
+    answers = []
     ids: Counter[str] = Counter()
     for line in text.splitlines():
         try:
             message = json.loads(line)
-            indices.append(message["window"]["index"])
+            answers.append((message["window"]["index"], questions.index(message.get("prompt"))))
             ids[message["caption_id"]] += 1
         except (ValueError, KeyError) as error:
             found.wrong.append(f"{jsonl.name}: {error!r} in {line[:80]!r}")
-    found.windows += len(set(indices))
-    found.lost += len(set(range(windows_each)) - set(indices))
-    found.twice += sum(count - 1 for count in Counter(indices).values()) + sum(count - 1 for count in ids.values())
-    if indices != sorted(indices):
-        found.wrong.append(f"{name}: windows out of order {indices}")
-    problem = webvtt_problem(vtt.read_text() if vtt.is_file() else "", len(indices))
+    found.windows += len({index for index, _ in answers})
+    wanted = {(index, question) for index in range(windows_each) for question in range(len(questions))}
+    found.lost += len(wanted - set(answers))
+    found.twice += sum(count - 1 for count in Counter(answers).values()) + sum(count - 1 for count in ids.values())
+    if answers != sorted(answers):
+        found.wrong.append(f"{name}: answers out of order {answers}")
+    problem = webvtt_problem(vtt.read_text() if vtt.is_file() else "", len(answers) // len(questions))
     if problem:
         found.wrong.append(f"{vtt.name}: {problem}")
 

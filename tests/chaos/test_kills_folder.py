@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.folder_rows import killed_at, killed_at_random
+from tests.chaos.folder_rows import killed_at, killed_at_random, told_again_after
 from tests.chaos.kill_points import POINTS
 
 CLIPS = 24
@@ -31,6 +31,24 @@ def test_kills_while_the_machine_stays_up_cost_at_most_the_clip_that_was_alone(t
 @pytest.mark.timeout(240)
 def test_killed_at_random(tmp_path: Path) -> None:
     result = killed_at_random(3, tmp_path / "load", CLIPS)
+
+    assert result.wrong == []
+    assert (result.lost, result.twice) == (0, 0)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("point", ["publish_in_flight", "after_publish"])
+def test_every_question_about_a_window_is_answered_exactly_once(point: str, tmp_path: Path) -> None:
+    result = killed_at(point, 2, tmp_path / "load", CLIPS, ("caption", "alert"))
+
+    assert result.wrong == []
+    assert (result.lost, result.twice) == (0, 0)
+    assert result.windows == CLIPS * 6
+
+
+@pytest.mark.timeout(240)
+def test_what_a_question_is_told_and_its_ids_are_the_same_after_kills(tmp_path: Path) -> None:
+    result = told_again_after(3, tmp_path / "load", 8)
 
     assert result.wrong == []
     assert (result.lost, result.twice) == (0, 0)

@@ -9,6 +9,7 @@ from testing.repository import ROOT
 from tests.chaos.table import Result, Row
 
 UNITS = ("captiond.service", "captiond@.service")
+RECORDERS = ("captiond-record.service", "captiond-record@.service")
 GPU = Path("captiond.service.d/gpu.conf")
 MOST_EXPOSURE = 20  # tenths
 ANALYZE = "/usr/bin/systemd-analyze"
@@ -19,9 +20,9 @@ def stage(folder: Path, *, gpu: bool) -> list[Path]:
     """Put the units into a folder, with a program that is there in place of ours, and return them."""
     staged = []
     folder.mkdir(parents=True)
-    for name in UNITS:
+    for name in (*UNITS, *RECORDERS):
         (folder / name).write_text((ROOT / "systemd" / name).read_text().replace(PROGRAM, "/bin/true"))
-        if gpu:
+        if gpu and name in UNITS:
             (folder / f"{name}.d").mkdir()
             shutil.copy(ROOT / "systemd" / GPU, folder / f"{name}.d")
         staged.append(folder / name)

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from connectors.errors import ConfigurationError, Poison, Reason
+from daemon.commands.check_forms import check_forms
 from daemon.commands.one_shot import SOURCE
 from daemon.commands.plan import plan
+from daemon.config.clip_settings import settings_by_source
 from daemon.config.file import settings_from
 from daemon.engines.vllm.load import load_model
 from daemon.prompts.prompt import Prompt
 from testing import tiny_models
 from testing.load import write_load_clip
 from tests.contract.engine_contract import ASK
+from tests.contract.ten_schemas import SCHEMAS
 from tests.contract.vllm_engines import MARKS, MAX_MODEL_LEN, settings
 
 pytestmark = MARKS
@@ -85,3 +88,33 @@ def test_a_model_of_text_alone_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=r"engine\.model: it takes neither images nor videos"):
         load_model(settings(folder), 8)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "path", "says"),
+    [
+        ({"schema": {"type": "array", "items": {}, "uniqueItems": True}}, "prompt.schema", "keyword uniqueItems"),
+        ({"schema": {"properties": {"a": {"type": "number", "multipleOf": 2}}}}, "prompt.schema", "a.multipleOf"),
+        ({"regex": "(?<=a)b"}, "prompt.regex", "Lookbehind"),
+    ],
+)
+def test_a_form_that_the_grammar_cant_take_is_refused_and_the_keyword_named(
+    tmp_path: Path, prompt: dict[str, Any], path: str, says: str
+) -> None:
+    place = {"kind": "folder", "path": "."}
+    values = {"sources": {"a": place}, "sink": place, "engine": {"kind": "vllm", "model": "bundled"}, "prompt": prompt}
+    loaded = settings_from(values, folder=tmp_path)
+
+    with pytest.raises(ConfigurationError, match=says) as refused:
+        check_forms(loaded, settings_by_source(loaded))
+
+    assert refused.value.path == path
+
+
+def test_forms_that_the_grammar_takes_pass(tmp_path: Path) -> None:
+    place = {"kind": "folder", "path": "."}
+    asked = {f"s{number}": {"schema": schema} for number, schema in enumerate(SCHEMAS)}
+    values = {"sources": {"a": place}, "sink": place, "prompts": asked | {"c": {"choice": ["yes", "no"]}}}
+    loaded = settings_from(values | {"engine": {"kind": "vllm", "model": "bundled"}}, folder=tmp_path)
+
+    check_forms(loaded, settings_by_source(loaded))

@@ -74,6 +74,7 @@ ATTRIBUTES = {
     "vllm.v1.metrics.stats.RequestStateStats": {"queued_ts", "scheduled_ts", "last_token_ts"},
     "vllm.v1.metrics.stats.SchedulerStats": {
         *("num_running_reqs", "num_waiting_reqs", "num_skipped_waiting_reqs", "kv_cache_usage"),
+        "prefix_cache_stats",
     },
     "vllm.logprobs.Logprob": {"logprob", "rank", "decoded_token"},
     "vllm.sampling_params.SamplingParams": {

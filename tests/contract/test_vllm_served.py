@@ -1,25 +1,32 @@
 """Tiny models here and behind vLLM's own server: the same question, so the same prompt tokens and the same captions."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 import neva
+from connectors.contract import CaptionStatus
+from daemon.answers.asking import Asked, ask
 from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.contract import Completion, Engine
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.openai.engine import RemoteEngine
+from daemon.engines.shared_rendering import SharedRendering
 from daemon.engines.vllm.engine import VllmEngine
+from daemon.prompts.answer_form import AnswerForm
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FramePolicy, FrameSet, WindowPolicy
 from neva.shapes.scenes import random_scene, write_clip
 from testing import tiny_models
+from tests.contract.ten_schemas import ANSWERS_EACH, SCHEMAS, answered, not_valid
 from tests.contract.vllm_engines import MARKS, running, serving
 from tests.corpus.sampling import clip_of
 from tests.corpus.sampling import running as sampling
@@ -33,6 +40,7 @@ pytestmark = MARKS
 ASK = Prompt("What is shown, frame by frame?", system="Be brief.", max_tokens=16, min_tokens=16)
 SIZES = [(56, 56), (64, 112), (112, 64), (120, 160), (33, 47), (90, 28)]
 TRUSTING = "--trust-request-mm-kwargs"  # vLLM reads no times of a request without it
+FORMS = {"backend": "xgrammar", "disable_any_whitespace": True}
 VIDEO_IN_PAIRS = MediaForm("video", 2)
 
 
@@ -63,6 +71,7 @@ class Said:
     as_images: Completion  # of the window that comes eighth
     form: MediaForm | None
     log: list[logging.LogRecord]
+    in_form: list[Asked]  # twenty answers to each of ten schemas, from there
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -98,25 +107,28 @@ class Here:
 )
 async def here(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Here]:
     model = request.param.build(tmp_path_factory.mktemp("models"))
-    async with running(model) as engine:
+    # as several questions a window have it, and questions whose answers have a form
+    asked = {"enable_prefix_caching": True, "structured_outputs_config": FORMS}
+    async with running(model, names_windows=True, args=asked) as engine:
         yield Here(request.param, model, engine)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def said(here: Here, windows: list[FrameSet]) -> Said:
     """Ask the engine here, then the server."""
-    family, model, answered = here.family, here.model, await answers(here.engine, windows)
+    family, model, said_here = here.family, here.model, await answers(here.engine, windows)
     log = logging.getLogger("daemon.engines.openai")
     kept = Kept()
     log.addHandler(kept)
     log.setLevel(logging.INFO)
-    async with serving(model, None, TRUSTING) as url:
+    async with serving(model, None, TRUSTING, f"--structured-outputs-config={json.dumps(FORMS)}") as url:
         server = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny"), request_deadline_s=60.0)
         images = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny", media="images"), request_deadline_s=60.0)
         try:
             await asyncio.wait_for(server.start(), 400)
             there = await answers(server, windows)
             form, said = server._servers[0].form, [*kept.records]
+            in_form = await answered(server)
             await images.start()
             (as_images,) = await answers(images, windows[7:8])
         finally:
@@ -124,7 +136,7 @@ async def said(here: Here, windows: list[FrameSet]) -> Said:
             await images.close()
             log.removeHandler(kept)
             log.setLevel(logging.NOTSET)
-    return Said(family, answered, there, as_images, form, said)
+    return Said(family, said_here, there, as_images, form, said, in_form)
 
 
 class Kept(logging.Handler):
@@ -192,3 +204,82 @@ async def test_the_server_is_found_out_and_the_log_says_how_windows_go(said: Sai
     is_video = said.family.form.modality == "video"
     assert record.levelno == (logging.INFO if is_video else logging.WARNING)
     assert f"as {said.family.form.modality}s" in record.getMessage()
+
+
+async def test_every_answer_fits_the_schema_that_it_was_asked_for(here: Here) -> None:
+    found = await answered(here.engine)
+
+    assert len(found) == len(SCHEMAS) * ANSWERS_EACH == 200
+    assert not_valid(found) == []
+    assert len({json.dumps(one.said.data) for one in found}) > 2 * len(SCHEMAS)  # the model chooses
+
+
+async def test_every_answer_of_a_server_fits_the_schema_that_it_was_asked_for(said: Said) -> None:
+    assert len(said.in_form) == 200
+    assert not_valid(said.in_form) == []
+
+
+async def test_answers_are_words_and_fit_expressions(here: Here) -> None:
+    for number, form in enumerate((AnswerForm.of_choice(("yes", "no")), AnswerForm("regex", "[0-9]{2} (cars|dogs)"))):
+        prompt = Prompt("?", form=form, temperature=1.0, seed=1, max_tokens=32)
+        found = await ask(here.engine, noise(2, 56, 56, seed=number), prompt, partial(str, f"form/{number}"))
+
+        assert found.said.status is CaptionStatus.SUCCESS, found.said
+
+
+async def test_several_questions_share_one_rendering_and_what_vllm_has_of_their_beginning(here: Here) -> None:
+    rendered = here.engine.rendering
+    window = noise(8, 224, 224, seed=99)
+    window.share(SharedRendering())
+    before = here.engine.statistics.prefix_hits
+    questions = [Prompt(f"{question} Answer in a few words.", max_tokens=8) for question in ("Who?", "Where?", "When?")]
+
+    alone = [
+        await here.engine.describe(noise(8, 224, 224, seed=99), question, f"alone/{number}")
+        for number, question in enumerate(questions)
+    ]
+    none_hit = here.engine.statistics.prefix_hits
+    done = rendered_windows(here.engine)
+    together = await asyncio.gather(
+        *(here.engine.describe(window, question, f"shared/{number}") for number, question in enumerate(questions))
+    )
+
+    assert rendered is not None
+    assert none_hit == before  # a window by itself is found nowhere
+    assert rendered_windows(here.engine) == done + 1
+    assert [one.prompt_tokens for one in together] == [one.prompt_tokens for one in alone]
+    assert [one.text for one in together] == [one.text for one in alone]
+    vision = together[0].vision_tokens
+    assert here.engine.statistics.prefix_hits - none_hit >= vision  # of two questions, but for parts of blocks
+
+
+async def test_every_loop_is_found_of_a_model_that_loops_by_nature(here: Here) -> None:
+    prompt = Prompt("Describe.", max_tokens=96, ignore_eos=True)
+    judged = replace(prompt, stop_loops=True)
+    windows = [noise(2, 56, 56, seed=number, index=number) for number in range(100)]
+
+    plain = await asyncio.gather(
+        *(here.engine.describe(one, prompt, f"plain/{number}") for number, one in enumerate(windows))
+    )
+    asked = await asyncio.gather(
+        *(ask(here.engine, one, judged, partial(str, f"loop/{number}")) for number, one in enumerate(windows))
+    )
+
+    looping = {number for number, one in enumerate(plain) if goes_round(one.token_ids)}
+    found = {number for number, one in enumerate(asked) if one.said.status is CaptionStatus.LOOPING}
+    assert looping <= found
+    if here.family.name != "bundled":  # that one was taught to end
+        assert len(looping) >= 80
+        assert sum(one.done.output_tokens for one in asked) < sum(one.output_tokens for one in plain)  # it was stopped
+
+
+def goes_round(token_ids: tuple[int, ...]) -> bool:
+    """Whether the last tokens are one unit, three times in a row."""
+    units = (token_ids[-length:] for length in range(4, len(token_ids) // 3 + 1))
+    return any(token_ids[-3 * len(unit) :] == unit * 3 for unit in units)
+
+
+def rendered_windows(engine: VllmEngine) -> int:
+    state = engine.rendering
+    assert state is not None
+    return state.done

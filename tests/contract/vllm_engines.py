@@ -38,9 +38,11 @@ def settings(model: Path, **changes: Any) -> VllmSettings:
 
 
 @asynccontextmanager
-async def running(model: Path, *, max_frames: int = MAX_FRAMES, **changes: Any) -> AsyncIterator[VllmEngine]:
+async def running(
+    model: Path, *, max_frames: int = MAX_FRAMES, names_windows: bool = False, **changes: Any
+) -> AsyncIterator[VllmEngine]:
     """Run a tiny model until the block ends."""
-    engine = VllmEngine(settings(model, **changes), max_frames=max_frames)
+    engine = VllmEngine(settings(model, **changes), max_frames=max_frames, names_windows=names_windows)
     try:
         await engine.start()
         yield engine

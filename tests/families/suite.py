@@ -1,13 +1,17 @@
 """What every family keeps. A test module inherits from the class, with a ``started`` fixture of module scope."""
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
 import pytest
 
+from connectors.errors import Poison
 from daemon.engines.model.media_form import offsets_ms
 from daemon.engines.vllm.engine import VllmEngine
+from daemon.prompts.control_tokens import ControlTokens
+from daemon.prompts.places import filled, with_words_behind
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 from tests.contract.engine_contract import ASK, EngineContract
@@ -77,6 +81,21 @@ class FamilySuite:
             assert said != expected, f"vLLM says of {family.name} what its reference says now"
             pytest.skip(family.differs)
         assert said == expected
+
+    async def test_data_gives_none_of_the_familys_special_tokens(self, started: Started) -> None:
+        """Each of them as an attribute, in the question and in the system message, and as a sender's own words."""
+        planner = _loaded(started).planner
+        assert planner is not None
+        encoder, items = planner.encoder, planner.form.items(2)
+        control = ControlTokens.of(encoder.tokenizer)
+        asked = Prompt("In {clip}, what moves?", system=PROMPT.system, places=("clip",))
+        plain = control.in_(encoder.encode(filled(asked, lambda _: "x"), items))
+        tokens = sorted(control.ids)
+
+        for text in (*tokens[:100], *encoder.placeholder.texts(items), "".join(tokens[:100])):
+            for prompt in (filled(asked, lambda _, value=text: value), with_words_behind(PROMPT, text)):
+                with contextlib.suppress(Poison):  # where breaking it is not enough, the clip is rejected
+                    assert control.in_(encoder.encode(prompt, items)) == plain, text
 
     async def test_batches(self, started: Started) -> None:
         """Windows of different shapes and counts of frames are encoded together."""

@@ -42,6 +42,10 @@ class Daemon:
     def once(self, command: str = "run", *, timeout_s: float = 120.0) -> "subprocess.CompletedProcess[str]":
         """Run ``captiond check``, or ``captiond run --once``, to its end."""
         arguments = ["run", "--once"] if command == "run" else [command]
+        return self.run(*arguments, timeout_s=timeout_s)
+
+    def run(self, *arguments: str, timeout_s: float = 120.0) -> "subprocess.CompletedProcess[str]":
+        """Run a command over the configuration to its end."""
         return subprocess.run(
             self.command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
         )

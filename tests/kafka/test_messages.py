@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from connectors.kafka.client.producer import KafkaProducer
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
+from connectors.messages.schema import schemas
 from daemon.config.clip_settings import prompt_of
 from daemon.config.settings import GenerationSettings, PromptSettings
 from testing.kafka.broker import Broker, NoBroker
@@ -206,3 +208,47 @@ def test_the_replay_command_sends_dead_letters_through_again(
         first = f"{topic}/0/{0 if value == b'no video' else 1}"
         clip_id = place_of(headers[f"{ERRORS_PREFIX}clip_id"].decode())
         assert (clip_id, headers["color"]) == (first, b"blue")
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+def test_each_question_has_its_topic_and_a_consumer_with_the_schema_reads_every_answer(
+    bootstrap: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
+) -> None:
+    topic = make_topic("clips")
+    output = make_topic("captions")  # of no question: only the name that the others begin with
+    make_topic("captions.rejected")
+    write_load_clip(tmp_path / "clip.mp4")
+    video = (tmp_path / "clip.mp4").read_bytes()
+    send(bootstrap, topic, [(video, {"camera": b"North"})])
+    loop = "the dog runs " * 12
+    script = {"says": {"alert": ["yes", "maybe", "no", loop], "caption": ["A dog.", "I can't help.", "It runs."]}}
+    (tmp_path / "script.yaml").write_text(json.dumps(script))
+    questions = {
+        "caption": {"text": "What does {attributes.camera} show?"},
+        "alert": {"text": "A fire?", "choice": ["yes", "no"]},
+    }
+    more = {"prompts": questions, "quality": {"loops": True, "refusals": ["I can't"]}, "generation": {"retries": 0}}
+    names = {name: f"{output}.{name}" for name in questions}
+    sink = kafka_sink(bootstrap, output).replace(f"topic: {output},", f"topic: '{output}.{{prompt}}',")
+    engine = f"{{kind: fake, script: {tmp_path / 'script.yaml'}}}"
+    lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in more.items())
+    daemon = Daemon(tmp_path, {"clips": kafka_source(bootstrap, topic)}, sink, lines, delivery, engine)
+
+    missing = daemon.once("check")
+    for name in questions:
+        make_topic(f"captions.{name}")
+    ended = daemon.once()
+
+    assert missing.returncode == 78
+    assert "sink.topic" in missing.stderr
+    assert ended.returncode == 0, ended.stderr
+    found = {name: read_all(bootstrap, written) for name, written in names.items()}
+    statuses = set[str]()
+    for name, records in found.items():
+        messages = [json.loads(record.value) for record in records]
+        for record, message in zip(records, messages, strict=True):
+            jsonschema.validate(message, schemas()["caption"])
+            assert message["prompt"] == dict(record.headers)["captiond_prompt"].decode() == name
+            statuses.add(message["status"])
+        assert [message["window"]["index"] for message in messages] == list(range(WINDOWS_EACH))
+    assert statuses == {"success", "invalid", "looping", "refused"}

@@ -104,9 +104,9 @@ async def test_a_revoked_partition_is_fenced_before_the_group_hears_that_it_is_f
 
     said = [record.getMessage() for record in caplog.records]
     freed = next(n for n, message in enumerate(said) if message.startswith("Triggering follow-up rebalance"))
-    fenced = next(n for n, message in enumerate(said) if message.endswith("partitions revoked."))
+    fenced = next(n for n, message in enumerate(said) if n > freed and message.endswith("partitions revoked."))
     joined = next(n for n, message in enumerate(said) if n > freed and message.startswith("(Re-)joining group"))
-    assert freed < fenced < joined
+    assert fenced < joined  # of this round: on a busy machine there may be one before it
     assert len(topics.read()) == 100
 
 

@@ -19,6 +19,7 @@ class FolderJob:
     more: str = "windows: {window_s: 1.0}\nframes: {num_frames: 2}\n"
     timeout_s: float = 120.0
     listen: str | None = None
+    more_sources: str = ""  # YAML beside the inbox
 
     def __post_init__(self) -> None:
         self.inbox.mkdir(parents=True, exist_ok=True)
@@ -44,6 +45,7 @@ class FolderJob:
         path = self.folder / "captiond.yaml"
         path.write_text(
             "sources:\n  inbox: {kind: folder, path: inbox, settle_s: 0.1, scan_s: 1.0}\n"
+            f"{self.more_sources}"
             f"sink: {{kind: folder, path: captions}}\nengine: {self.engine}\n{self.more}"
             f"http: {f'{{listen: {self.listen!r}}}' if self.listen else 'null'}\nlog: {{level: info}}\n"
         )

@@ -1,81 +1,18 @@
 """Every way a clip can end, through the real sampler, with connectors in memory and an engine of scripted faults."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-
-from connectors.contract import CaptionStatus, Clip
+from connectors.contract import CaptionStatus
 from connectors.errors import EngineLost
-from connectors.folder.route import FolderRoute
-from connectors.memory import BlockingSink, MemoryInbox, MemorySink, MemorySource, RecordingSink
+from connectors.memory import BlockingSink, MemoryInbox, MemorySink, MemorySource
 from daemon.config.clip_settings import ClipSettings
-from daemon.config.settings import LimitsSettings, TimeoutsSettings
-from daemon.decoding.sampler import Sampler
-from daemon.engines.contract import Completion, Rendered, unheeded
-from daemon.engines.fake import FakeEngine, FaultScript
-from daemon.engines.guard import GuardedEngine
-from daemon.pipeline import Pipeline
-from daemon.prompts.prompt import Prompt
-from daemon.slots import PUBLISHING
-from daemon.telemetry.metrics import Metrics
-from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
-from testing.load import WINDOWS_EACH, write_load_clip
+from daemon.engines.fake import FaultScript
+from daemon.windows import NS_PER_S, WindowPolicy
+from testing.load import WINDOWS_EACH
 from tests.corpus.broken import cut, damaged
 from tests.corpus.clips import Recipe
-
-SECONDS = ClipSettings(WindowPolicy(NS_PER_S, NS_PER_S, NS_PER_S // 2), FramePolicy(num_frames=2), Prompt("Describe."))
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("clips") / "six.mp4"
-    write_load_clip(path)
-    return path.read_bytes()
-
-
-@contextlib.asynccontextmanager
-async def house(
-    inbox: MemoryInbox,
-    sink: RecordingSink,
-    script: FaultScript | None = None,
-    *,
-    once: bool = True,
-    delay_ms: float = 0.0,
-    deadline_s: float = 20.0,
-    settings: ClipSettings = SECONDS,
-    clips: int = 8,
-    engine_class: type[FakeEngine] = FakeEngine,
-    rendered_bytes: int | None = None,
-) -> AsyncIterator[tuple[Pipeline, FakeEngine]]:
-    """Build a pipeline over one source."""
-    fake = engine_class(delay_ms=delay_ms, slots=16, script=script)
-    engine = GuardedEngine(fake, deadline_s, 60.0)
-    sampler = Sampler(LimitsSettings(decoders=1, rendered_bytes=rendered_bytes), TimeoutsSettings())
-    route = FolderRoute(MemorySource("memory", inbox, once=once), sink)
-    await sampler.start()
-    await engine.start()
-
-    def choose(clip: Clip) -> ClipSettings:
-        text = clip.attributes.get("prompt")
-        return settings.asked(text) if text else settings
-
-    try:
-        yield (
-            Pipeline([route], sampler, engine, choose, max_clips_in_flight=clips, max_attempts=2, metrics=Metrics()),
-            fake,
-        )
-        assert sampler.budget.held_bytes == 0
-    finally:
-        await route.close()
-        await engine.close()
-        await sampler.close()
-
-
-def windows(sink: MemorySink) -> dict[str, list[int]]:
-    return {clip_id: [one.window.index for one in captions] for clip_id, captions in sink.captions.items()}
+from tests.pipeline.in_memory import SECONDS, house, windows
 
 
 async def test_every_window_is_captioned_in_order(video: bytes) -> None:
@@ -245,79 +182,3 @@ async def test_a_clip_that_kills_engines_is_found_and_its_neighbours_are_not_har
     assert inbox.unfinished == []
     others = {clip_id: indices for clip_id, indices in windows(sink).items() if clip_id != killer}
     assert list(others.values()) == [list(range(WINDOWS_EACH))] * 3
-
-
-async def test_a_full_pipeline_asks_for_no_more(video: bytes) -> None:
-    inbox, sink = MemoryInbox(), MemorySink()
-    for number in range(30):
-        inbox.put(f"clip{number}", video)
-    blocked = BlockingSink(sink)
-
-    async with house(inbox, blocked, clips=3) as (pipeline, fake):
-        work = asyncio.create_task(pipeline.run())
-        while len(fake.requests) < 3 * WINDOWS_EACH:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        in_flight = pipeline.slots.in_flight
-        asked = len(fake.requests)
-        blocked.release()
-        await work
-
-    assert in_flight == 3
-    assert asked <= (1 + PUBLISHING) * 3 * WINDOWS_EACH  # those that only wait for the sink have lent their slots
-    assert inbox.unfinished == []
-
-
-async def test_frames_are_given_back_when_they_are_rendered_and_not_when_they_are_answered(video: bytes) -> None:
-    """Every window is in the model and none is answered: no frame is held, neither by the budget nor in memory."""
-    inbox, sink = MemoryInbox(), MemorySink()
-    inbox.put("slow", video)
-    held: list[FrameSet] = []
-
-    class Keeping(FakeEngine):
-        async def describe(
-            self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
-        ) -> Completion:
-            held.append(frames)
-
-            async def larger(size_bytes: int) -> None:
-                await rendered(1000)
-
-            return await super().describe(frames, prompt, request_id, larger)
-
-    async with house(inbox, sink, FaultScript(hang_at_request=1), engine_class=Keeping) as (pipeline, fake):
-        running = asyncio.create_task(pipeline.run())
-        async with asyncio.timeout(60):
-            while len(fake.requests) < WINDOWS_EACH or pipeline.sampler.budget.held_bytes:
-                await asyncio.sleep(0.01)
-
-        assert pipeline.sampler.budget.held_bytes == 0
-        assert pipeline.sampler.rendered_budget.held_bytes == WINDOWS_EACH * 1000
-        assert [one.frames.strides for one in held] == [(0, 0, 0, 0)] * WINDOWS_EACH
-        assert [one.memory_file for one in held] == [-1] * WINDOWS_EACH
-
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        assert pipeline.sampler.rendered_budget.held_bytes == 0
-
-
-async def test_rendered_windows_wait_for_answers_alone(video: bytes) -> None:
-    """Each window takes all the bytes for rendered ones, so they go one at a time, and all get through."""
-    inbox, sink = MemoryInbox(), MemorySink()
-    for number in range(3):
-        inbox.put(f"clip{number}", video)
-
-    class Large(FakeEngine):
-        async def describe(
-            self, frames: FrameSet, prompt: Prompt, request_id: str, rendered: Rendered = unheeded
-        ) -> Completion:
-            async def larger(size_bytes: int) -> None:
-                await rendered(2**20)
-
-            return await super().describe(frames, prompt, request_id, larger)
-
-    async with house(inbox, sink, engine_class=Large, rendered_bytes=2**19, delay_ms=1.0) as (pipeline, _):
-        await pipeline.run()
-
-        assert list(windows(sink).values()) == [list(range(WINDOWS_EACH))] * 3
-        assert pipeline.sampler.rendered_budget.held_bytes == 0

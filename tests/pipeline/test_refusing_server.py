@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import jsonschema
 import pytest
 
+from connectors.messages.schema import schemas
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_port
 from testing.refusing_server import RefusingServer, refusing_server
@@ -208,3 +210,41 @@ def test_what_a_pipe_can_not_say_is_written_as_its_code(server: RefusingServer, 
 
     assert words in said["utf-8"]
     assert words.encode("ascii", "backslashreplace").decode() in said["ascii"]
+
+
+def test_answers_of_a_server_that_passes_over_the_schema_are_invalid_and_never_a_success(
+    server: RefusingServer, tmp_path: Path
+) -> None:
+    asked = "prompt: {text: 'A fire?', schema: {type: object, required: [fire]}}\n"
+    job = FolderJob(tmp_path, engine=server.engine, more=MORE + asked)
+    fill(job, 1)
+    server.refuses = False
+
+    job.run_once()
+
+    messages = job.messages("c0.mp4")
+    assert len(messages) == WINDOWS_EACH
+    for message in messages:
+        jsonschema.validate(message, schemas()["caption"])
+        assert (message["status"], message["reason"], message["text"]) == ("invalid", "not_json", "A red circle.")
+        assert "data" not in message
+        assert [(one["status"], one["seed"]) for one in message["attempts"]] == [("invalid", 1)]
+    formats = [one["response_format"]["json_schema"]["schema"] for one in server.asked]
+    assert formats == [{"type": "object", "required": ["fire"]}] * 2 * WINDOWS_EACH
+    assert {one.get("seed") for one in server.asked} == {None, 1}
+
+
+def test_a_server_that_refuses_in_words_of_its_own_gives_a_status_where_refusals_are_configured(
+    server: RefusingServer, tmp_path: Path
+) -> None:
+    quality = 'quality: {refusals: ["I can\'t"]}\n'
+    job = FolderJob(tmp_path, engine=server.engine, more=MORE + quality)
+    fill(job, 1)
+    server.refuses = False
+    message = {"role": "assistant", "content": None, "refusal": "This shows a person."}
+    server.answer = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {}}
+
+    job.run_once()
+
+    said = {(one["status"], one["reason"], one["detail"]) for one in job.messages("c0.mp4")}
+    assert said == {("refused", "model", "This shows a person.")}

@@ -10,17 +10,23 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+from opentelemetry.semconv.attributes import server_attributes
 
 from connectors.contract import Clip, Delivery
 from connectors.kafka.encoder import records_of
 from connectors.kafka.settings import KafkaSinkSettings
 from connectors.media.bytes import BytesMedia
 from connectors.memory import MemoryInbox, MemorySink
+from daemon.engines.contract import Completion, Origin
+from daemon.prompts.answer_form import AnswerForm
+from daemon.prompts.prompt import Prompt
 from daemon.telemetry import tracing
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.contract.progress import done
 from tests.pipeline.daemon_process import FolderJob
-from tests.pipeline.test_main_loop import house
+from tests.pipeline.in_memory import house
+from tests.windows_of_noise import noise
 
 ARRIVED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
@@ -56,11 +62,58 @@ async def test_a_clips_span_continues_its_trace_and_holds_its_windows(
     mine = [span for span in spans.get_finished_spans() if span.parent and span.parent.span_id == clip.context.span_id]
     windows = [span for span in mine if span.name == "describe window"]
     assert sorted(span.attributes["captiond.window"] for span in windows if span.attributes) == [*range(WINDOWS_EACH)]
+    assert windows[0].attributes is not None
+    about = {name: value for name, value in windows[0].attributes.items() if name.startswith("gen_ai.")}
+    assert about == {
+        gen_ai_attributes.GEN_AI_OPERATION_NAME: gen_ai_attributes.GenAiOperationNameValues.CHAT.value,
+        gen_ai_attributes.GEN_AI_PROVIDER_NAME: "fake",
+        gen_ai_attributes.GEN_AI_OUTPUT_TYPE: gen_ai_attributes.GenAiOutputTypeValues.TEXT.value,
+        gen_ai_attributes.GEN_AI_REQUEST_MODEL: "fake",
+        gen_ai_attributes.GEN_AI_REQUEST_MAX_TOKENS: 256,
+        gen_ai_attributes.GEN_AI_REQUEST_TEMPERATURE: 0.0,
+        gen_ai_attributes.GEN_AI_REQUEST_TOP_P: 1.0,
+        gen_ai_attributes.GEN_AI_RESPONSE_MODEL: "fake",
+        gen_ai_attributes.GEN_AI_RESPONSE_FINISH_REASONS: ("stop",),
+        gen_ai_attributes.GEN_AI_USAGE_INPUT_TOKENS: about["gen_ai.usage.input_tokens"],
+        gen_ai_attributes.GEN_AI_USAGE_OUTPUT_TOKENS: about["gen_ai.usage.output_tokens"],
+    }
     assert {"plan", "publish", "describe window"} == {span.name for span in mine}
     assert clip.status.is_ok is True
     assert broken.status.is_ok is False
     assert broken.attributes is not None
     assert broken.attributes["captiond.reason"] == "not_a_video"
+
+
+async def test_a_window_says_what_was_asked_and_which_server_answered(spans: InMemorySpanExporter) -> None:
+    form = AnswerForm.of_schema({"type": "object"})
+    prompt = Prompt("?", name="alert", form=form, max_tokens=8, seed=3, stop=(".",), from_model=("top_p",), top_k=20)
+    origin = Origin("openai", "https://models.example.org/v1", "tiny-2026", "chatcmpl-1")
+    done = Completion("{", True, 10, 6, 8, reasoning_tokens=2, origin=origin)
+
+    with tracing.clip_span(Clip("clip", "clips", BytesMedia("x", b"x"), 0), 0), tracing.span("describe window") as span:
+        tracing.described(span, "tiny", prompt, noise(2, 8, 8, seed=0), done)
+
+    (window,) = named(spans, "describe window")
+    assert {name: value for name, value in (window.attributes or {}).items() if not name.startswith("captiond.")} == {
+        gen_ai_attributes.GEN_AI_OPERATION_NAME: "chat",
+        gen_ai_attributes.GEN_AI_PROVIDER_NAME: gen_ai_attributes.GenAiProviderNameValues.OPENAI.value,
+        gen_ai_attributes.GEN_AI_OUTPUT_TYPE: gen_ai_attributes.GenAiOutputTypeValues.JSON.value,
+        gen_ai_attributes.GEN_AI_PROMPT_NAME: "alert",
+        gen_ai_attributes.GEN_AI_REQUEST_MODEL: "tiny",
+        gen_ai_attributes.GEN_AI_REQUEST_MAX_TOKENS: 8,
+        gen_ai_attributes.GEN_AI_REQUEST_TEMPERATURE: 0.0,
+        gen_ai_attributes.GEN_AI_REQUEST_TOP_K: 20,
+        gen_ai_attributes.GEN_AI_REQUEST_SEED: 3,
+        gen_ai_attributes.GEN_AI_REQUEST_STOP_SEQUENCES: (".",),
+        gen_ai_attributes.GEN_AI_RESPONSE_ID: "chatcmpl-1",
+        gen_ai_attributes.GEN_AI_RESPONSE_MODEL: "tiny-2026",
+        gen_ai_attributes.GEN_AI_RESPONSE_FINISH_REASONS: ("length",),
+        gen_ai_attributes.GEN_AI_USAGE_INPUT_TOKENS: 10,
+        gen_ai_attributes.GEN_AI_USAGE_OUTPUT_TOKENS: 8,
+        gen_ai_attributes.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: 2,
+        server_attributes.SERVER_ADDRESS: "models.example.org",
+        server_attributes.SERVER_PORT: 443,
+    }
 
 
 @pytest.mark.parametrize("recorded", [True, False])

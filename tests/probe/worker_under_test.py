@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,6 +78,52 @@ def _can_be_entered(place: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (place, *place.parents))
 
 
+def give_to_nobody(scratch: Path) -> None:
+    """Let the other user have the copy and all that lies beside it."""
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(NOBODY)
+        for path in (scratch, *scratch.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid)
+
+
+class CopyAtWork:
+    """The daemon of a copy, run by the other user until the block ends."""
+
+    def __init__(self, scratch: Path, program: Path, config: Path, secret: str) -> None:
+        self.log = scratch / "daemon.log"
+        command = [sys.executable, "-P", "-m", "daemon", "run", "-c", str(config)]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(program), "CAPTIOND_SECRET": secret}
+        with self.log.open("wb") as out:
+            self._process = subprocess.Popen(
+                as_nobody(command, scratch), cwd=program, env=environment, stdout=out, stderr=out
+            )
+
+    def __enter__(self) -> "CopyAtWork":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the daemon has not ended."""
+        return self._process.poll() is None
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what the daemon does; ``AssertionError`` with its log where it ends or does not."""
+        begun_s = time.monotonic()
+        while not condition():
+            if not self.is_alive or time.monotonic() - begun_s > DEADLINE_S:
+                raise AssertionError(self.log.read_text())
+            time.sleep(0.05)
+
+
 class ProbedDaemon:
     """The copy, run once by another user over an inbox with a neighbour's clip and a secret beside it."""
 
@@ -96,42 +143,23 @@ class ProbedDaemon:
             f"sink: {{kind: folder, path: {scratch / 'captions'}}}\nstate_dir: {scratch / 'state'}\n"
             "engine: {kind: fake}\nhttp: null\n"
         )
-        if os.geteuid() == 0:
-            user = pwd.getpwnam(NOBODY)
-            for path in (scratch, *scratch.rglob("*")):
-                os.chown(path, user.pw_uid, user.pw_gid)
+        give_to_nobody(scratch)
 
     def run(self) -> tuple[list[Finding], str]:
         """Start the daemon, give it the clip, and return what became of each deed, and the daemon's log."""
-        log = self.scratch / "daemon.log"
-        command = [sys.executable, "-P", "-m", "daemon", "run", "-c", str(self.config)]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(self.program), "CAPTIOND_SECRET": "secret"}
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                as_nobody(command, self.scratch), cwd=self.program, env=environment, stdout=out, stderr=out
-            )
-        try:
-            self._wait(lambda: "Ready" in log.read_text(), process, log)
-            context = deeds.Context(process.pid, str(self.inbox), str(self.neighbour), str(self.secret))
+        with CopyAtWork(self.scratch, self.program, self.config, "secret") as daemon:
+            daemon.until(lambda: "Ready" in daemon.log.read_text())
+            context = deeds.Context(daemon.pid, str(self.inbox), str(self.neighbour), str(self.secret))
             clip = deeds.MARK + repr(asdict(context)).encode() + b"\n"
             (self.scratch / "clip").write_bytes(clip)
             (self.scratch / "clip").rename(self.inbox / "clip.mp4")
-            self._wait(lambda: any((self.inbox / "failed").glob("*.json")), process, log)
+            daemon.until(lambda: any((self.inbox / "failed").glob("*.json")))
             reason = json.loads(next((self.inbox / "failed").glob("*.json")).read_text())
-            alive = process.poll() is None
-        finally:
-            process.terminate()
-            process.wait(60)
+            alive = daemon.is_alive
+        log = daemon.log.read_text()
         outcome = reason["detail"].partition("probed ")[2]
         names = list(deeds.deeds(context))
         if len(outcome) != len(names):
-            raise AssertionError(f"{reason}\n{log.read_text()}")
+            raise AssertionError(f"{reason}\n{log}")
         findings = [Finding(name, held == "1") for name, held in zip(names, outcome, strict=True)]
-        return [*findings, Finding("the daemon goes on", alive)], log.read_text()
-
-    def _wait(self, condition, process, log: Path) -> None:  # type: ignore[no-untyped-def]
-        begun_s = time.monotonic()
-        while not condition():
-            if process.poll() is not None or time.monotonic() - begun_s > DEADLINE_S:
-                raise AssertionError(log.read_text())
-            time.sleep(0.05)
+        return [*findings, Finding("the daemon goes on", alive)], log

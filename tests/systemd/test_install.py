@@ -23,6 +23,8 @@ INSTALLED = (
     "/usr/local/bin/captiond",
     f"{UNITS}/captiond.service",
     f"{UNITS}/captiond@.service",
+    f"{UNITS}/captiond-record.service",
+    f"{UNITS}/captiond-record@.service",
     "/usr/local/lib/sysusers.d/captiond.conf",
     "/usr/local/lib/tmpfiles.d/captiond.conf",
 )
@@ -31,14 +33,15 @@ KEPT = ("/etc/captiond/captiond.yaml", "/etc/captiond/credentials/kafka", "/var/
 
 @pytest.fixture(scope="module")
 def sources(bare_machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with a small environment; its path is the machine's."""
+    """A checkout with a small environment, to which .venv is a link; its path is the machine's."""
     folder, inside = tmp_path_factory.mktemp("checkout") / "sources", Path("/srv/sources")
     listed = subprocess.run(["/usr/bin/git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
     for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
     python = ROOT / ".venv" / "bin" / "python"
-    subprocess.run([python, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    subprocess.run([python, "-m", "venv", "--without-pip", folder / "environment"], check=True)
+    (folder / ".venv").symlink_to("environment")
     (own,) = (folder / ".venv" / "lib").glob("python*/site-packages")
     (own / "packages.pth").write_text(f"/srv/environment/lib/{own.parent.name}/site-packages\n")
     (folder / ".venv" / "bin" / "captiond").write_text("#!/bin/sh\n")
@@ -70,6 +73,7 @@ def test_from_nothing_to_an_upgrade_to_nothing(bare_machine: Machine, sources: P
     said = make(machine, sources, "install")
 
     assert all(there(machine, *INSTALLED))
+    assert machine.path(f"{sources}/environment/bin/captiond").read_text() == "#!/bin/sh\n"  # as it was
     assert "Name a model in /etc/captiond/captiond.yaml" in said
     assert machine.run("id", "--name", "--user", "captiond").strip() == "captiond"
     modes = machine.run("stat", "--format=%a %U", "/var/lib/captiond/inbox", "/etc/captiond/credentials").splitlines()

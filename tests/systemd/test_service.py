@@ -212,3 +212,23 @@ def test_it_runs_as_its_own_user(service: Service) -> None:
     pid = service.wait_for(ActiveState="active")["MainPID"]
     owner = service.machine.run("stat", "--format=%U", f"/proc/{pid}").strip()
     assert owner == "captiond"
+
+
+def test_recorders_in_a_service_of_their_own_outlive_the_daemons(service: Service) -> None:
+    machine, lock = service.machine, f"{service.home}/streams/door/recording/lock"
+    path = machine.path("/etc/captiond/captiond.yaml")
+    service.configure()
+    door = "  door: {kind: stream, url: 'udp://127.0.0.1:18999', record_while_down: true}\n"
+    path.write_text(path.read_text().replace("sources:\n", f"sources:\n{door}"))
+    machine.run("systemctl", "start", "captiond-record.service")
+    try:
+        recorder = machine.run("cat", lock).split()[0]
+        machine.run("systemctl", "start", service.unit)
+        machine.run("systemctl", "stop", service.unit)
+
+        assert machine.run("cat", lock).split()[0] == recorder
+        assert machine.run("cat", f"/proc/{recorder}/comm").strip()
+        assert machine.show("captiond-record.service", "ActiveState")["ActiveState"] == "active"
+    finally:
+        machine.run("systemctl", "stop", "captiond-record.service")
+    assert machine.show("captiond-record.service", "Result")["Result"] == "success"

@@ -3,15 +3,13 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import daemon
 from testing.repository import ROOT
-
-PACKAGES = ("daemon", "connectors", "neva")
+from tests.unit.imports import PACKAGES, files, imports_of
 
 # what each package of neva may import of neva, itself included; "neva.*" is every module directly in neva but the two
 # entries that stand above all packages: the training of both kinds, and the commands
@@ -26,9 +24,11 @@ NEVA_KNOWS = {
     "neva.commands": {"neva.*", "neva.checkpoints", "neva.training", "neva.evaluate", "neva.train"},
 }
 
+
 # what the daemon may import of the connectors; webvtt and schema are formats, safe_text and url_secrets show text from
-# outside, and terminal is the person at it
+# outside, terminal is the person at it, and cage is what decoders and recorders give up alike
 DAEMON_KNOWS = {
+    "connectors.cage",
     "connectors.contract",
     "connectors.errors",
     "connectors.media.protocols",
@@ -43,7 +43,9 @@ DAEMON_KNOWS = {
     "connectors.messages.codec",
     "connectors.messages.schema",
     "connectors.messages.url_secrets",
+    "connectors.messages.wall_time",
 }
+
 
 # what is ours that each folder beside the product may import, itself included
 OURS = {*PACKAGES, "testing", "tests", "bench", "scripts"}
@@ -54,37 +56,14 @@ MAY_IMPORT = {
     "scripts": {*PACKAGES, "testing"},
 }
 
+
 # only these files, or the files of these folders, import each of these; None: one file, whichever
 FEW_FILES = {
     "kafka": {"connectors/kafka/client"},
     "vllm": {"daemon/engines/vllm/library"},
-    "av": None,
+    "av": {"daemon/decoding/child/pyav.py", "connectors/stream/child/pyav.py"},  # the decoder's, and the recorder's
     "decord": None,
 }
-
-
-def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each imported module's name and whether the import stands inside a function."""
-    tree = ast.parse(path.read_text())
-    inside = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                yield name.name, id(node) in inside
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.module, id(node) in inside
-            if node.module in PACKAGES:
-                for name in node.names:
-                    yield f"{node.module}.{name.name}", id(node) in inside
-
-
-def files(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
 
 
 def test_the_daemon_is_ours() -> None:
@@ -233,71 +212,7 @@ def test_reading_a_configuration_loads_no_connector() -> None:
     assert {name.rpartition(".")[2] for name in ours if name.count(".") == 2} == {"settings"}
     assert {name for name in ours if name.count(".") == 1} <= {
         *("connectors.errors", "connectors.section", "connectors.settings", "connectors.validation"),
-        *("connectors.folder", "connectors.kafka", "connectors.tar"),
+        "connectors.questions",
+        *("connectors.folder", "connectors.kafka", "connectors.stream", "connectors.tar"),
     }
     assert [name for name in ("kafka", "watchfiles", "fsspec", "asyncio") if name in loaded] == []
-
-
-# The packages of each room, and those of the same room that each may import: only packages further up, so there is no
-# cycle. Beside them a package may import the modules that MODULES_FOR_PACKAGES names.
-DIRECTIONS: dict[str, dict[str, set[str]]] = {
-    "daemon": {
-        "prompts": set(),
-        "config": {"prompts"},
-        "decoding": {"config"},
-        "engines": {"config", "prompts"},
-        "telemetry": {"engines"},
-        "service": {"config", "decoding", "engines", "telemetry"},
-        "web": {"service"},
-        "commands": {"config", "decoding", "engines", "prompts", "service", "telemetry"},
-    },
-    "connectors": {
-        "files": set(),
-        "media": {"files"},
-        "messages": set(),
-        "folder": {"files", "media", "messages"},
-        "tar": {"files", "folder", "media"},
-        "kafka": {"files", "media", "messages"},
-        "prompt_file": {"files", "media"},
-    },
-}
-MODULES_FOR_PACKAGES = {
-    "daemon": {"frame_look", "memory_file", "seccomp", "windows"},
-    "connectors": {"contract", "errors", "section", "source_route", "validation"},
-}
-COMPOSED = {"commands": {"build"}}  # one-shot commands put the program together as the daemon does
-
-
-def packages_of(room: str) -> set[str]:
-    return {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
-
-
-def imported_within(room: str, package: str) -> set[str]:
-    """Return the other packages and the modules of a room that a package's files import."""
-    found = set()
-    for path in (ROOT / room / package).rglob("*.py"):
-        for name, _ in imports_of(path):
-            parts = name.split(".")
-            is_there = len(parts) > 1 and (
-                (ROOT / room / parts[1]).is_dir() or (ROOT / room / f"{parts[1]}.py").is_file()
-            )
-            if parts[0] == room and is_there:
-                found.add(parts[1])
-    return found - {package}
-
-
-@pytest.mark.parametrize("room", DIRECTIONS)
-def test_every_package_has_its_direction(room: str) -> None:
-    above = set[str]()
-    for package, may in DIRECTIONS[room].items():
-        assert may <= above, f"{package} may import a package that stands further down"
-        above.add(package)
-
-    assert above == packages_of(room)
-
-
-@pytest.mark.parametrize(("room", "package"), [(room, package) for room in DIRECTIONS for package in DIRECTIONS[room]])
-def test_a_package_imports_only_what_stands_above_it(room: str, package: str) -> None:
-    may = DIRECTIONS[room][package] | MODULES_FOR_PACKAGES[room] | COMPOSED.get(package, set())
-
-    assert imported_within(room, package) - may == set()

@@ -42,7 +42,7 @@ def on(requirement: Requirement, python: str, machine: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate(environment)
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda", "supply", "fuzz"])
+@pytest.mark.parametrize("name", ["cpu", "cuda", "supply", "fuzz", "deploy"])
 @pytest.mark.parametrize(("python", "machine"), MACHINES)
 def test_each_requirement_has_one_pin_that_fits(name: str, python: str, machine: str) -> None:
     locked: dict[str, list[Requirement]] = {}
@@ -59,7 +59,7 @@ def test_each_requirement_has_one_pin_that_fits(name: str, python: str, machine:
             assert wanted.specifier.contains(specifier.version, prereleases=True), f"{text}: make lock"
 
 
-@pytest.mark.parametrize("name", ["clips", "cpu", "cuda", "supply", "fuzz"])
+@pytest.mark.parametrize("name", ["clips", "cpu", "cuda", "supply", "fuzz", "deploy"])
 def test_a_lock_file_holds_exact_versions_and_hashes_alone(name: str) -> None:
     for pin, hashes in pins(name):
         assert pin.url is None, pin

@@ -60,6 +60,26 @@ _SOUND = (
 DECODERS = (*(name for codec in VIDEO for name in _DECODERS.get(codec, (codec,))), *_SOUND)
 """The names of the decoders: those of sound only say when a stream ends, and a container may not open without them."""
 
+
+class Bits:
+    """Numbers from bits, the highest first; zeros behind the end. Of long data the start alone is read."""
+
+    def __init__(self, data: bytes, most_bytes: int = 32) -> None:
+        self._bits = "".join(f"{byte:08b}" for byte in data[:most_bytes]).ljust(16 * most_bytes, "0")
+        self._at = 0
+
+    def take(self, count: int) -> int:
+        self._at += count
+        return int(self._bits[self._at - count : self._at] or "0", 2)
+
+    def take_golomb(self) -> int:
+        zeros = self._bits.find("1", self._at) - self._at
+        if not 0 <= zeros <= 32:
+            return 0
+        self.take(zeros)
+        return self.take(zeros + 1) - 1
+
+
 _VOP = b"\0\0\1\xb6"  # the start of a picture in MPEG-4 part 2
 _ORDER_UNKNOWN = ("hevc", "vc1", "wmv3")  # whose B-frames a few bytes do not tell
 

@@ -41,7 +41,7 @@ class DecordWriter:
         self._scaler = new_scaler()
         self._reader: Any = None
 
-    def want(self, frame_indices: list[int]) -> None:
+    def want(self, frame_indices: list[int], threads: int = 1) -> None:
         """Let the reader of the last set go: a new one begins."""
         self._reader = None
         self._cursor.want(frame_indices)

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from daemon.decoding.child.pyav import import_the_library
+from daemon.decoding.child.shots import import_detectors
 from daemon.decoding.child.worker import main as work
 
 _PR_SET_PDEATHSIG = 1
@@ -35,6 +36,8 @@ def serve(connection: socket.socket) -> None:
         request = json.loads(text)
         if request["decord"]:
             importlib.import_module("decord")
+        if request["shots"]:
+            import_detectors()
         (channel,) = descriptors
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # not reaped before it has a descriptor
         server, pid = os.getpid(), os.fork()

@@ -30,8 +30,8 @@ class FrameWriter(Protocol):
         """Whether a graphics card decodes."""
         ...
 
-    def want(self, frame_indices: list[int]) -> None:
-        """Name the frames that come next."""
+    def want(self, frame_indices: list[int], threads: int = 1) -> None:
+        """Name the frames that come next, and how many threads may decode them."""
         ...
 
     def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
@@ -56,23 +56,27 @@ class AvWriter:
         limits: MediaLimits,
         look: Look,
         own_size: FrameSize | None = None,
+        cursor: FrameCursor | None = None,
         *,
         on_device: bool = False,
     ) -> None:
         self._descriptor, self._index, self._limits = descriptor, index, limits
-        self._cursor = FrameCursor(descriptor, index, limits, on_device=on_device)
+        self._cursor = cursor or FrameCursor(descriptor, index, limits, on_device=on_device)
         self._converter = Converter(new_scaler, look, own_size)
         self._frames_held = min(_FRAMES_HELD, len(index))
-        self.cost_bytes = 0
+        self.cost_bytes = self._cost_bytes(*cursor.frame_size) if cursor is not None else 0
         self._wanted: list[int] = []
+
+    def _cost_bytes(self, width: int, height: int) -> int:
+        return width * height * 2 * self._frames_held
 
     @property
     def on_device(self) -> bool:
         return self._cursor.on_device
 
-    def want(self, frame_indices: list[int]) -> None:
-        self._wanted = frame_indices
-        self._cursor.want(frame_indices)
+    def want(self, frame_indices: list[int], threads: int = 1) -> None:
+        self._wanted, self._converter.threads = frame_indices, threads
+        self._cursor.want(frame_indices, threads)
 
     def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
         shown = self._cursor.get(frame_index)
@@ -84,7 +88,7 @@ class AvWriter:
             shown = self._cursor.get(frame_index)
         if shown is None:
             return -1
-        self.cost_bytes = shown[1].width * shown[1].height * 2 * self._frames_held
+        self.cost_bytes = self._cost_bytes(shown[1].width, shown[1].height)
         aspect, orientation = self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1])
         for out in outs:
             self._converter.write(shown[1], out, aspect, orientation)
@@ -103,11 +107,15 @@ def writer_of(
     look: Look | None = None,
     decoder: str = "av",
     own_size: FrameSize | None = None,
+    cursor: FrameCursor | None = None,
 ) -> FrameWriter:
     """Return what writes a clip's frames; pictures go through PyAV whatever the decoder, for decord knows none.
 
-    ``own_size`` is that of the clip's frames: :class:`daemon.decoding.child.pixels.Converter` says what for.
+    ``own_size`` is that of the clip's frames: :class:`daemon.decoding.child.pixels.Converter` says what for. ``cursor``
+    is a place in the clip to go on from, which PyAV's writer takes over.
     """
+    if cursor is not None:
+        return AvWriter(descriptor, index, limits, look or Look(), own_size, cursor)
     picture = read_heif(descriptor)
     if picture is not None:
         return PictureWriter(descriptor, picture, limits, look or Look(), own_size)

@@ -12,28 +12,29 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.codecs import is_packed, may_reorder
 from daemon.decoding.child.containers import CLOCK_JUMPS, CLOCK_RESTARTS, NO_CONTAINER
 from daemon.decoding.child.pyav import (
-    decode_by_place,
+    check_true_size,
     demuxed,
     explain,
-    first_video,
-    open_container,
     open_video,
     sound_times,
     table_end,
 )
+from daemon.decoding.child.stream.decoder import decode_by_place
+from daemon.decoding.child.stream.sample_table import SampleTable, has_sample_table, sample_table
 from daemon.decoding.child.truncation import declared_avi_s, is_truncated
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import KEY, NS_PER_S, SHOWN, PacketIndex, ticks_to_ns
-from daemon.decoding.timeline import GAP_S, NO_TIME, Mended, Stamps, fill
+from daemon.decoding.timeline import NO_TIME, Mended, Stamps, fill, goes_on
 
 _FALLBACK_RATE = Fraction(25)  # what FFmpeg assumes of images and of streams that name no rate
 _PROGRESS_FRAMES = 2000  # a pass says that it is alive so often
+_REREAD = ("mov", "matroska")  # formats that can go back to their first packet
+_KEPT_PACKETS = 200_000  # two hours: the demuxer's own table of more takes memory that the index needs
 _LONGEST_TICKS = 2**31 - 1
 _PRIMING_S = 0.2  # sound may begin so much before the container's zero, and players leave it out
 _STILL_S = 1.0  # frames at least so far apart are pictures, and the last one stays as long as the sound
@@ -65,12 +66,12 @@ class PacketReader:
     def __init__(self, descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> None:
         self._descriptor, self._limits, self._alive = descriptor, limits, alive
         self._pts, self._dts, self._flags = array("q"), array("q"), array("B")
-        self._durations = array("i")
-        self._newest = NO_TIME
+        self._durations, self._newest = array("i"), NO_TIME
         self._clock_jumps = self._has_sound = False
         self._reordered = False  # frames in another order than the packets, in a container that does not say so
         self._packed = False  # packets hold a frame and the one before, which is shown when the next packet comes
         self._failure = ""
+        self.opened: tuple[Any, Any] | None = None  # the container and its stream, where they can be read once more
 
     def read(self, *, counted: bool = False) -> Packets:
         """Return the index; raises :class:`Poison` for what has no frames or is over a limit.
@@ -82,7 +83,7 @@ class PacketReader:
             width, height = stream.codec_context.width, stream.codec_context.height
             self._limits.check_size(width, height)
             if not width or not height:
-                self._check_true_size()
+                check_true_size(self._descriptor, self._limits)
             codec, name = stream.codec.canonical_name, container.format.name
             declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
             if not (declared and name.startswith("mov")):  # there the sound may be longer than the picture
@@ -95,10 +96,23 @@ class PacketReader:
             start_s = container.start_time / 1e6 if container.start_time is not None else None
             self._clock_jumps = name in CLOCK_JUMPS
             self._has_sound = bool(container.streams.audio)
-            self._demux(container, stream)
             end_bytes = table_end(stream) if name.startswith("mov") else 0
+            table: SampleTable | None = None
+            if not counted and has_sample_table(self._descriptor, container, stream, end_bytes):
+                table = sample_table(self._descriptor, container, stream)
+                if table is None:
+                    container.close()
+                    container, stream = open_video(self._descriptor, self._limits)
+            if table is None:
+                self._demux(container, stream)
+                end_bytes = table_end(stream) if name.startswith("mov") else 0
+            else:
+                self._take(table)
+            if name.startswith(_REREAD) and len(self._pts) <= _KEPT_PACKETS and not self._failure:
+                self.opened = container, stream
         finally:
-            container.close()
+            if self.opened is None:
+                container.close()
         if promised and not self._pts:
             raise Poison(Reason.TRUNCATED, f"truncated before the first of {promised:,} frames")
         index, mended = self._index(name, time_base, rate, counted)
@@ -111,19 +125,16 @@ class PacketReader:
             *(index, codec, name, width, height, aspect, declared, truncated, self._failure), start_ns, mended
         )
 
-    def _check_true_size(self) -> None:
-        """Ask again without a limit and without decoding: FFmpeg forgets a size that is over its limit.
+    def _take(self, table: SampleTable) -> None:
+        """Take the packets as if they had been read."""
+        for name, column in (("pts", self._pts), ("dts", self._dts), ("durations", self._durations)):
+            column.frombytes(getattr(table, name).astype(column.typecode).tobytes())
+        self._flags.frombytes(table.flags.tobytes())
 
-        Its PNG decoder knows no such mode; there the header says it.
-        """
-        head = os.pread(self._descriptor, 24, 0)
-        if head[:4] == b"\x89PNG":
-            self._limits.check_size(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
-            return
-        options = {"max_pixels": str(2**31 - 1), "skip_frame": "all"}
-        with open_container(self._descriptor, self._limits, **options) as container:
-            context = first_video(container).codec_context
-            self._limits.check_size(context.width, context.height)
+    def close(self) -> None:
+        """Close the container, where it is still open."""
+        if self.opened is not None:
+            self.opened[0].close()
 
     def _demux(self, container: Any, stream: Any) -> None:
         codec = stream.codec_context.name
@@ -210,7 +221,7 @@ class PacketReader:
             sound = sound_times(self._descriptor, self._limits)
             for at in np.flatnonzero(steps > 0):
                 end_s = int(stamps.dts[places[at]]) / stamps.ticks_per_s
-                closed[at] = not _goes_on(sound, end_s - int(steps[at]) / stamps.ticks_per_s, end_s)
+                closed[at] = not goes_on(sound, end_s - int(steps[at]) / stamps.ticks_per_s, end_s)
             places, steps = places[closed], steps[closed]
         mended = Mended(jumps_back=int((steps < 0).sum()), jumps_ahead=int((steps > 0).sum()))
         return (stamps.closed(places, steps) if len(places) else stamps), mended
@@ -287,9 +298,3 @@ def _start_ns(start_s: float | None, index: PacketIndex, *, has_decoding_times_a
     if has_decoding_times_alone and len(known):  # what is shown first is shown when it is decoded first
         start_ns += first_ns - int(ticks_to_ns(known.min(keepdims=True), index.time_base)[0])
     return start_ns
-
-
-def _goes_on(sound: NDArray[np.float64], start_s: float, end_s: float) -> bool:
-    """Return whether the sound plays through a span: a pause of the picture then, and no jump of the clock."""
-    inside = sound[(sound > start_s) & (sound < end_s)]
-    return len(inside) > 0 and bool((np.diff([start_s, *np.sort(inside), end_s]) < GAP_S).all())

@@ -106,6 +106,7 @@ class Converter:
     def __init__(self, new_scaler: Callable[[], Any], look: Look, own_size: FrameSize | None = None) -> None:
         self._new_scaler, self._look, self._own_size = new_scaler, look, own_size
         self._scalers: dict[tuple[str, int, int], Any] = {}
+        self.threads = 1  # that scale a frame
 
     def _scaler(self, use: str, width: int = 0, height: int = 0) -> Any:
         """Return the scaler of this use and size; the one made first goes where a clip has many sizes."""
@@ -131,14 +132,33 @@ class Converter:
         height, width = place.shape[:2]
         if orientation.transpose:
             width, height = height, width
-        np.copyto(place, orientation.apply(self.rgb(frame, width, height)))
+        if has_planes(frame.format) and not self._is_mapped(frame):
+            self._write_planes(frame, width, height, place, orientation)
+        else:
+            np.copyto(place, orientation.apply(self.rgb(frame, width, height)))
+
+    def _is_mapped(self, frame: Any) -> bool:
+        is_wide = frame.color_trc in (_PQ, _HLG) or frame.color_primaries == _WIDE_PRIMARIES
+        return self._look.tone_map and is_wide
+
+    def _write_planes(
+        self, frame: Any, width: int, height: int, place: NDArray[np.uint8], orientation: Orientation
+    ) -> None:
+        """Write a frame by way of planes, which is the same picture in a third of the time.
+
+        libswscale scales and converts to planes by vector instructions, and to packed RGB with whole chroma without.
+        """
+        planes = full_range(self._scaler("rgb", width, height), frame, width, height, "gbrp", self.threads).planes
+        for channel, plane in zip((1, 2, 0), planes, strict=True):
+            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            np.copyto(place[:, :, channel : channel + 1], orientation.apply(rows[:, :width, None]))
 
     def rgb(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
         """Return a stored frame as ``uint8[height, width, 3]``, not turned."""
         if has_alpha(frame.format):
             rgba = full_range(self._scaler("rgba"), frame, frame.width, frame.height, "rgba")
             frame = lay_over(frame, rgba, self._look.background)
-        if self._look.tone_map and (frame.color_trc in (_PQ, _HLG) or frame.color_primaries == _WIDE_PRIMARIES):
+        if self._is_mapped(frame):
             wide = full_range(self._scaler("rgb", width, height), frame, width, height, "rgb48le")
             rgb = self._sdr(wide, self._scaler("sdr", width, height))
         else:
@@ -169,7 +189,12 @@ class Converter:
         )
 
 
-def full_range(scaler: Any, frame: Any, width: int, height: int, pixel_format: str) -> Any:
+def has_planes(pixel_format: Any) -> bool:
+    """Return whether a format's brightness and its two colours lie apart, in bytes or words of their own."""
+    return bool(pixel_format.is_planar and len(pixel_format.components) == 3 and not pixel_format.is_rgb)
+
+
+def full_range(scaler: Any, frame: Any, width: int, height: int, pixel_format: str, threads: int = 1) -> Any:
     """Return a frame of this size and format in full range, from its own matrix and range."""
     matrix, value_range = matrix_and_range(frame)
     return scaler.reformat(
@@ -181,7 +206,7 @@ def full_range(scaler: Any, frame: Any, width: int, height: int, pixel_format: s
         src_color_range=value_range,
         dst_color_range=_FULL,
         interpolation=SCALING,
-        threads=1,
+        threads=threads,
     )
 
 

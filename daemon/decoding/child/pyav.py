@@ -9,7 +9,6 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -35,7 +34,8 @@ from daemon.decoding.child.containers import (
 from daemon.decoding.child.hardware import is_decoded
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
 
-av.logging.set_level(av.logging.PANIC)
+# A thread of a decoder that had something to say would wait for Python, and Python may wait for the thread.
+av.logging.set_level(None)
 
 _ENOUGH_FRAMES = 5  # a stream with fewer than another is a thumbnail beside it, as FFmpeg has it
 _DEFAULT_BONUS = 5_000_000  # what a stream's flag as default is worth to ffmpeg, in pixels
@@ -52,14 +52,6 @@ def _unnamed_side_data(cls: Any, value: int) -> Any:
 av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment, method-assign]
 
 VERSION = f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
-
-
-@dataclass(slots=True)
-class Note:
-    """What the decoder held when a packet had been decoded, and how the packet's frame is turned."""
-
-    sample_aspect: Any = None
-    orientation: Any = None
 
 
 def import_the_library() -> None:
@@ -144,9 +136,19 @@ def device_fault() -> str:
     return ""
 
 
-def first_video(container: Any) -> Any:
-    """Return the first stream that could be captioned."""
-    return _candidates(container)[0]
+def check_true_size(descriptor: int, limits: MediaLimits) -> None:
+    """Ask again without a limit and without decoding: FFmpeg forgets a size that is over its limit.
+
+    Its PNG decoder knows no such mode; there the header says it.
+    """
+    head = os.pread(descriptor, 24, 0)
+    if head[:4] == b"\x89PNG":
+        limits.check_size(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
+        return
+    options = {"max_pixels": str(2**31 - 1), "skip_frame": "all"}
+    with open_container(descriptor, limits, **options) as container:
+        context = _candidates(container)[0].codec_context
+        limits.check_size(context.width, context.height)
 
 
 def _candidates(container: Any) -> list[Any]:
@@ -253,42 +255,3 @@ def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
                 yield packet
     except Exception:
         return
-
-
-def decode_packet(decoder: Any, packet: Any | None) -> list[Any]:
-    """Return the frames that a packet completes, none when the decoder refuses it; ``None`` empties the decoder.
-
-    Frames may come out packets later: each carries the note of its own packet as ``opaque``.
-    """
-    note = Note()
-    try:
-        if packet is not None:
-            packet.opaque = note
-        frames = [frame for frame in decoder.decode(packet) if not frame.is_corrupt]
-        note.sample_aspect = decoder.sample_aspect_ratio
-        return frames
-    except MemoryError:
-        raise Poison(Reason.OVER_BUDGET, "decoding it takes more memory than a decoder has") from None
-    except Exception:
-        return []
-
-
-def sample_aspect_of(container: Any, stream: Any, frame: Any) -> Any:
-    """Return the shape of a frame's pixels: what the container says has the say where it is the whole clip's.
-
-    Pictures that stand alone have square pixels, as viewers show them: what they say is a density for printing.
-    """
-    if container.format.name in IMAGES:
-        return None
-    if container.format.name.startswith(("mov", "matroska")) and stream.sample_aspect_ratio:
-        return stream.sample_aspect_ratio
-    return (frame.opaque.sample_aspect if frame.opaque else None) or stream.sample_aspect_ratio
-
-
-def decode_by_place(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:
-    """Yield every frame that the decoder gives, in order of presentation; its time stamp is its packet's place."""
-    decoder = start_decoder(container, stream, limits, 1)
-    for place, packet in enumerate(packets_of(container, stream)):
-        packet.pts = packet.dts = place
-        yield from decode_packet(decoder, packet)
-    yield from decode_packet(decoder, None)

@@ -5,8 +5,8 @@ import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from daemon.decoding.child.pictures.assembly import plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
 from daemon.decoding.child.pictures.heif import read_heif
 from daemon.decoding.child.pixels import upright_size
+from daemon.decoding.child.shots import ShotFinder
 from daemon.decoding.child.truncation import is_truncated
-from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp
+from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp, is_image
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
 from daemon.decoding.protocol import MAX_SECONDS, Planned
 from daemon.frame_look import FrameSize, Look
@@ -61,7 +62,10 @@ class OpenWindow:
 
 
 class Session:
-    """One open clip: its decoder, and the windows that are being filled. ``own_size`` is that of its frames."""
+    """One open clip: its decoder, and the windows that are being filled. ``own_size`` is that of its frames.
+
+    ``cursor`` is at the clip's first frame where planning has left one, and belongs to the session from then on.
+    """
 
     def __init__(
         self,
@@ -71,16 +75,29 @@ class Session:
         own_size: FrameSize,
         limits: MediaLimits,
         look: Look | None = None,
+        cursor: FrameCursor | None = None,
     ) -> None:
         self._descriptor, self._decoder, self._index = descriptor, decoder, index
         self._own_size, self._limits, self._look = own_size, limits, look or Look()
         self._windows: dict[int, OpenWindow] = {}
-        self._writer: FrameWriter | None = None
+        self._writer = self._new_writer(cursor) if cursor is not None else None
+        self._shots: ShotFinder | None = None
+
+    def _new_writer(self, cursor: FrameCursor | None = None) -> FrameWriter:
+        return writer_of(self._descriptor, self._index, self._limits, self._look, self._decoder, self._own_size, cursor)
 
     @property
     def cost_bytes(self) -> int:
-        """The bytes that its decoder is taken to hold."""
-        return self._writer.cost_bytes if self._writer is not None else 0
+        """The bytes that its decoders are taken to hold."""
+        return sum(one.cost_bytes for one in (self._writer, self._shots) if one is not None)
+
+    def shots(self, descriptor: int, sensitivity: float, min_ns: int) -> ShotFinder:
+        """Return what finds the clip's shots, as far as it has got; a new one reads from ``descriptor``."""
+        if self._shots is None:
+            self._shots = ShotFinder(descriptor, self._index, self._limits, sensitivity, min_ns)
+        else:
+            os.close(descriptor)
+        return self._shots
 
     @property
     def on_device(self) -> bool:
@@ -91,12 +108,10 @@ class Session:
         """Take a window's memory file; its frames are written as they pass, scaled to ``size``."""
         self._windows[window] = OpenWindow.open(memory, frame_indices, size or self._own_size)
 
-    def fill(self, target: int, wanted: list[int]) -> list[int]:
+    def fill(self, target: int, wanted: list[int], threads: int = 1) -> list[int]:
         """Decode until window ``target`` is complete and return the indices of the frames that it shows."""
-        writer = self._writer = self._writer or writer_of(
-            self._descriptor, self._index, self._limits, self._look, self._decoder, self._own_size
-        )
-        writer.want(wanted)
+        writer = self._writer = self._writer or self._new_writer()
+        writer.want(wanted, threads)
         last = max(self._windows[target].pending, default=-1)
         due = {i for window in self._windows.values() for i in window.pending if i <= last}
         for frame_index in sorted(due):
@@ -119,7 +134,9 @@ class Session:
                 np.copyto(window.frames[place], first.frames[at])
 
     def park(self) -> None:
-        """Let go of the decoder; the next window opens it again."""
+        """Let go of the decoders; the next window opens them again."""
+        if self._shots is not None:
+            self._shots.park()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -127,6 +144,8 @@ class Session:
     def close(self) -> None:
         """Let go of everything."""
         self.park()
+        if self._shots is not None:
+            self._shots.close()
         self._windows.clear()
         os.close(self._descriptor)
 
@@ -160,16 +179,37 @@ class Sessions:
             session.close()
 
 
+@dataclass(frozen=True, slots=True)
+class OpenClip:
+    """A clip that was planned, and the place at its first frame where decoding can go on from there."""
+
+    planned: Planned
+    index: PacketIndex
+    cursor: FrameCursor | None = None
+
+    def close(self) -> None:
+        """Let go of the place."""
+        if self.cursor is not None:
+            self.cursor.close()
+
+
 def plan(descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> tuple[Planned, PacketIndex]:
+    """Plan a clip and keep nothing of it open."""
+    clip = open_clip(descriptor, limits, alive)
+    clip.close()
+    return clip.planned, clip.index
+
+
+def open_clip(descriptor: int, limits: MediaLimits, alive: Callable[[], None], threads: int = 1) -> OpenClip:
     """Demux a clip, decode its first frame for its size and turning, and return what the parent plans from.
 
     Where a file is shorter than its container says, whatever is missing counts as truncated.
     """
     picture = read_heif(descriptor)
     if picture is not None:
-        return plan_picture(descriptor, picture, limits)
+        return OpenClip(*plan_picture(descriptor, picture, limits))
     try:
-        return _plan(descriptor, limits, alive)
+        return _open(descriptor, limits, alive, threads)
     except Poison as poison:
         size_bytes = os.fstat(descriptor).st_size
         if poison.reason in _MAY_BE_TRUNCATED and is_truncated(descriptor, size_bytes):
@@ -179,31 +219,48 @@ def plan(descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> tup
         raise
 
 
-def _plan(descriptor: int, limits: MediaLimits, alive: Callable[[], None]) -> tuple[Planned, PacketIndex]:
-    packets = PacketReader(descriptor, limits, alive).read()
-    found = _first_frame(descriptor, packets.index, limits)
-    if found is None and not packets.index.counted:
-        packets = PacketReader(descriptor, limits, alive).read(counted=True)
-        found = _first_frame(descriptor, packets.index, limits)
-    if found is None:
-        raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
-    first, width, height, aspect, turned, named = found
-    if 0 < limits.shown_pixels < width * height:
+def _open(descriptor: int, limits: MediaLimits, alive: Callable[[], None], threads: int) -> OpenClip:
+    reader = PacketReader(descriptor, limits, alive)
+    try:
+        packets = reader.read()
+    except BaseException:
+        reader.close()
+        raise
+    with ExitStack() as until_known:
+        cursor = FrameCursor(descriptor, packets.index, limits, threads, opened=reader.opened)
+        until_known.callback(cursor.close)
+        shown = cursor.first()
+        if shown is None and not packets.index.counted:
+            until_known.close()
+            packets = PacketReader(descriptor, limits, alive).read(counted=True)
+            cursor = FrameCursor(descriptor, packets.index, limits, threads)
+            until_known.callback(cursor.close)
+            shown = cursor.first()
+        if shown is None:
+            raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
+        first, frame = shown
+        limits.check_size(frame.width, frame.height)
+        aspect, turned = cursor.sample_aspect(frame), cursor.orientation(frame).transpose
+        size = upright_size(frame.width, frame.height, aspect, turned, limits.shown_pixels)
+        index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
+        planned = Planned(
+            codec=packets.codec + refuse_without_base_layer(frame),
+            container=packets.container,
+            width=size.width,
+            height=size.height,
+            declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
+            truncated=packets.truncated,
+            failure=packets.failure,
+            media_start_ns=_media_start_ns(index, packets.start_ns),
+            **asdict(packets.mended),
+        )
+        if index is packets.index and not is_image(os.pread(descriptor, HEAD_BYTES, 0)):
+            until_known.pop_all()
+            return OpenClip(planned, index, cursor)
+    if 0 < limits.shown_pixels < frame.width * frame.height:
+        del frame, shown
         gc.collect()  # as in AvWriter.close
-    index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
-    size = upright_size(width, height, aspect, turned, limits.shown_pixels)
-    planned = Planned(
-        codec=packets.codec + named,
-        container=packets.container,
-        width=size.width,
-        height=size.height,
-        declared_s=min(max(packets.declared_s, 0.0), MAX_SECONDS),
-        truncated=packets.truncated,
-        failure=packets.failure,
-        media_start_ns=_media_start_ns(index, packets.start_ns),
-        **asdict(packets.mended),
-    )
-    return planned, index
+    return OpenClip(planned, index)
 
 
 def _media_start_ns(index: PacketIndex, start_ns: int) -> int:
@@ -225,19 +282,3 @@ def _undecodable_start(index: PacketIndex, first_shown: int, container: str) -> 
     if begins_anywhere and first_shown < min(later, default=len(index)):
         return first_shown  # with intra refresh the picture is whole some frames after the key frame
     return min(first_shown, first_key) if begins_anywhere or index.order[first_key] == 0 else 0
-
-
-def _first_frame(
-    descriptor: int, index: PacketIndex, limits: MediaLimits, look_at: int = 1
-) -> tuple[int, int, int, Fraction | None, bool, str] | None:
-    """Return index, stored width and height, pixels' aspect, if turned, and kind of the first frame that comes out."""
-    cursor = FrameCursor(descriptor, index, limits)
-    try:
-        shown = cursor.first(look_at)
-        if shown is None:
-            return None
-        limits.check_size(shown[1].width, shown[1].height)
-        aspect, turned = cursor.sample_aspect(shown[1]), cursor.orientation(shown[1]).transpose
-        return shown[0], shown[1].width, shown[1].height, aspect, turned, refuse_without_base_layer(shown[1])
-    finally:
-        cursor.close()

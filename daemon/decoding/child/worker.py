@@ -15,25 +15,32 @@ from connectors.errors import Poison, Reason
 from daemon.decoding.child.cage.sandbox import OPTIONAL, confine
 from daemon.decoding.child.hardware import device_files, fact_folders, load_driver
 from daemon.decoding.child.pyav import VERSION, device_fault
-from daemon.decoding.child.session import Session, Sessions, plan
-from daemon.decoding.fields import Data
+from daemon.decoding.child.session import Session, Sessions, open_clip
+from daemon.decoding.fields import Data, decode
 from daemon.decoding.index_block import from_block, to_block
 from daemon.decoding.media import HEAD_BYTES
 from daemon.decoding.protocol import (
+    MAX_DESCRIPTORS,
     MAX_SMALL_INDEX_BYTES,
+    PREFIX,
+    REQUESTS,
     Alive,
     Answer,
+    Asked,
     Decode,
     Decoded,
     Fault,
+    FindShots,
     Forget,
     Index,
     Plan,
     Poisoned,
     Ready,
+    Request,
     SendIndex,
+    Shots,
     pack,
-    receive,
+    unpack_prefix,
 )
 from daemon.frame_look import ON_DEVICE, FrameSize
 
@@ -61,13 +68,15 @@ class Worker:
     def _send(self, answer: Answer, block: bytes = b"") -> None:
         self._connection.sendall(pack(answer, block))
 
-    def _answer(self, request: Plan | SendIndex | Decode, block: Data, descriptors: list[int]) -> Reply:
+    def _answer(self, request: Asked, block: Data, descriptors: list[int]) -> Reply:
         """Do one request; what the media did wrong is ``Poisoned``, anything unforeseen is a ``Fault``."""
         try:
             if isinstance(request, Plan):
                 return self._plan(request, descriptors)
             if isinstance(request, SendIndex):
                 return Index(), self._indices.pop(request.session)
+            if isinstance(request, FindShots):
+                return self._find_shots(request, block, descriptors)
             return self._decode(request, block, descriptors)
         except Poison as poison:
             return Poisoned(Reason(poison.reason), poison.detail), b""
@@ -81,15 +90,20 @@ class Worker:
         (descriptor,) = descriptors
         try:
             limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
-            planned, index = plan(descriptor, limits, lambda: self._send(Alive()))
-            size = FrameSize(planned.width, planned.height)
-            session = Session(descriptor, self._decoder_of(request), index, size, limits, request.look)
+            clip = open_clip(descriptor, limits, lambda: self._send(Alive()), request.threads)
+            decoder, cursor = self._decoder_of(request), clip.cursor
+            if decoder != "av":
+                clip.close()
+                cursor = None
+            size = FrameSize(clip.planned.width, clip.planned.height)
+            session = Session(descriptor, decoder, clip.index, size, limits, request.look, cursor)
             self._sessions.open(request.session, session)
+            self._sessions.use(request.session)
         except BaseException:
             os.close(descriptor)
             raise
-        block = to_block(index)
-        planned = replace(planned, packets=len(index.pts), index_bytes=len(block))
+        block = to_block(clip.index)
+        planned = replace(clip.planned, packets=len(clip.index.pts), index_bytes=len(block))
         if len(block) <= MAX_SMALL_INDEX_BYTES:
             return planned, block
         self._indices[request.session] = block
@@ -102,13 +116,21 @@ class Worker:
         session = self._sessions.use(request.session)
         for (window, frame_indices, size), memory in zip(request.new_windows, descriptors, strict=True):
             session.add(window, memory, frame_indices, size)
-        shown = session.fill(request.target, list(request.wanted))
+        shown = session.fill(request.target, list(request.wanted), request.threads)
         return Decoded(tuple(shown), (time.perf_counter() - began) * 1000, session.on_device), b""
 
-    def _decoder_of(self, request: Plan | Decode) -> str:
+    def _find_shots(self, request: FindShots, block: Data, descriptors: list[int]) -> Reply:
+        if request.opens:
+            self._open(request, block, descriptors.pop(0))
+        session = self._sessions.use(request.session)
+        finder = session.shots(descriptors.pop(0), request.sensitivity, request.min_ns)
+        cuts = finder.look(request.known, request.until, lambda: self._send(Alive()))
+        return Shots(tuple(cuts), finder.looked), b""
+
+    def _decoder_of(self, request: Plan | Decode | FindShots) -> str:
         return "av" if request.decoder == ON_DEVICE and not self._has_device else request.decoder
 
-    def _open(self, request: Decode, block: Data, descriptor: int) -> None:
+    def _open(self, request: Decode | FindShots, block: Data, descriptor: int) -> None:
         self._sessions.forget(request.session)
         size, index = FrameSize(request.width, request.height), from_block(block)
         limits = request.limits.of(os.pread(descriptor, HEAD_BYTES, 0))
@@ -135,3 +157,24 @@ def main(descriptor: int, parent: int, *, memory_bytes: int, required: bool, on_
         if not confined:
             return
         Worker(connection, memory_bytes, has_device=on_device and not fault).serve()
+
+
+def receive(connection: socket.socket) -> tuple[Request, Data, list[int]] | None:
+    """Wait for one request in the child; None when the parent is gone."""
+    prefix, descriptors, _, _ = socket.recv_fds(connection, PREFIX.size, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    if not prefix:
+        return None
+    announced = unpack_prefix(prefix + _read(connection, PREFIX.size - len(prefix)), REQUESTS)
+    request = decode(announced.kind, _read(connection, announced.header_bytes))
+    return request, _read(connection, announced.block_bytes), list(descriptors)
+
+
+def _read(connection: socket.socket, size_bytes: int) -> bytearray:
+    data = bytearray(size_bytes)
+    view, at = memoryview(data), 0
+    while at < size_bytes:
+        got = connection.recv_into(view[at:])
+        if got == 0:
+            raise EOFError("the other side is gone")
+        at += got
+    return data

@@ -54,6 +54,10 @@ class TokenPlanner(Protocol):
         """Return how many tokens the prompt will have; None for a remote engine. ``offsets_ms``: when frames show."""
         ...
 
+    def writes_times(self, num_frames: int, height: int, width: int, prompt: Prompt) -> bool:
+        """Return whether the model writes the times of frames into its prompt, so that they decide its length."""
+        ...
+
     def check(
         self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None
     ) -> None:
@@ -133,7 +137,7 @@ class ModelTokenPlanner:
         without it frames are taken to be a second apart.
         """
         offsets = tuple(k * _NOMINAL_STEP_MS for k in range(num_frames))
-        if offsets_ms is not None and self._writes_times(num_frames, height, width, prompt):
+        if offsets_ms is not None and self.writes_times(num_frames, height, width, prompt):
             offsets = offsets_ms
         key = (num_frames, height, width, prompt.wording, offsets)
         if key not in self._plans:
@@ -142,8 +146,8 @@ class ModelTokenPlanner:
             self._plans[key] = self._plan(num_frames, height, width, prompt, offsets)
         return self._plans[key]
 
-    def _writes_times(self, num_frames: int, height: int, width: int, prompt: Prompt) -> bool:
-        """Whether the prompt's length follows the frames' times; asked once, with times of few and of many digits."""
+    def writes_times(self, num_frames: int, height: int, width: int, prompt: Prompt) -> bool:
+        """Return whether the prompt's length follows the frames' times: asked once, with few and with many digits."""
         if self._times_count is None:
             near = tuple(k * _NOMINAL_STEP_MS for k in range(num_frames))
             far = tuple(_FAR_MS + at for at in near)
@@ -212,6 +216,9 @@ class RemoteTokenPlanner:
         self, num_frames: int, height: int, width: int, prompt: Prompt, offsets_ms: tuple[int, ...] | None = None
     ) -> int | None:
         return None
+
+    def writes_times(self, num_frames: int, height: int, width: int, prompt: Prompt) -> bool:
+        return False
 
     def check(
         self, prompt: Prompt, num_frames: int, height: int, width: int, offsets_ms: tuple[int, ...] | None = None

@@ -11,13 +11,14 @@ import httpx
 from connectors.contract import TokenLogprob
 from connectors.errors import Poison, Reason, Transient
 from connectors.messages.safe_text import clean_line
-from daemon.engines.contract import Completion
+from daemon.engines.contract import Completion, Origin
 from daemon.prompts.prompt import Prompt
 from daemon.prompts.reasoning import ReasoningCutter, reasoning_alone
 
 _LONGEST = 300  # characters of a server's own words in a detail
 _TEXT = frozenset({"text", "output_text"})
 _REASONING = frozenset({"reasoning", "thinking"})  # parts that lead to an answer and are none
+_MOST_OF_A_NAME = 256  # of what a server calls its model or an answer
 _GAVE_UP = frozenset({"abort", "error"})  # the server ended the answer, not the model
 
 
@@ -45,7 +46,8 @@ def _completion(body: Any, prompt: Prompt, queue_ms: float, engine_ms: float, is
     message, finish = choice["message"], choice.get("finish_reason")
     if finish in _GAVE_UP:
         raise _transient(f"the server gave the answer up: {finish}")
-    text, has_reasoned = _text_of(message)
+    refusal = _refusal_in(message) if prompt.refusals else ""
+    text, has_reasoned = (refusal, False) if refusal else _text_of(message)
     if not text.strip():
         _raise_for_silence(message, finish)
     usage = body.get("usage") if isinstance(body.get("usage"), Mapping) else {}
@@ -64,8 +66,24 @@ def _completion(body: Any, prompt: Prompt, queue_ms: float, engine_ms: float, is
         engine_ms,
         logprobs=() if prompt.logprobs is None else _logprobs(choice),
         detail=about,
+        looping=finish == "repetition",
+        refusal=refusal,
         reasoning_tokens=_count((usage.get("completion_tokens_details") or {}).get("reasoning_tokens")),
+        origin=Origin("openai", model=_name(body.get("model")), answer=_name(body.get("id"))),
     )
+
+
+def _name(said: Any) -> str:
+    return said[:_MOST_OF_A_NAME] if isinstance(said, str) else ""
+
+
+def _refusal_in(message: Mapping[str, Any]) -> str:
+    """Return a model's own words where it declines in a field that servers have for it; empty where it does not."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    said = [part.get("refusal") for part in parts if isinstance(part, Mapping) and part.get("type") == "refusal"]
+    words = message.get("refusal") or next(iter(said), None)
+    return "" if not words else _said(words)
 
 
 def _text_of(message: Mapping[str, Any]) -> tuple[str, bool]:

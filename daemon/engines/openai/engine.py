@@ -22,7 +22,7 @@ from daemon.engines.library_errors import sentence
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner
 from daemon.engines.openai.answer import completion_of
-from daemon.engines.openai.request import EncodedWindow, as_json, request_body
+from daemon.engines.openai.request import EncodedWindow, as_json, form_in_body, request_body
 from daemon.engines.openai.server import AWAY, Away, Server, connect, is_over_context, models_of, raise_for
 from daemon.engines.openai.thinking import ServerThinking
 from daemon.engines.openai.window_form import VideoRefused, learn_form
@@ -113,9 +113,9 @@ class RemoteEngine:
         if prompt.template != AUTO:
             detail = f"a server knows its own chat template alone; {prompt.template!r} needs engine.kind: vllm"
             raise Poison(Reason.PROMPT, detail, origin="prompt")
-        if prompt.from_sender:  # the server makes tokens of it
-            prompt = replace(prompt, text=self._control.broken(prompt.text))
-        window = await asyncio.to_thread(EncodedWindow.of, frames)
+        if prompt.holds_data:  # the server makes tokens of it
+            prompt = prompt.treated(self._control.broken)
+        window = await self._encoded(frames)
         await rendered(window.size_bytes)
         begun_s = time.monotonic()
         while True:
@@ -130,6 +130,14 @@ class RemoteEngine:
                 if completion is not None:
                     self.progress += 1
                     return completion
+
+    async def _encoded(self, frames: FrameSet) -> EncodedWindow:
+        """Return a window's pictures, encoded once for all requests about it."""
+        shared = frames.shared
+        if shared is None:
+            return await asyncio.to_thread(EncodedWindow.of, frames)
+        window: EncodedWindow = await shared.once(lambda: asyncio.to_thread(EncodedWindow.of, frames))
+        return window
 
     async def _next_server(self) -> Server:
         """Return the least busy server that is not known to be away; waits for the first to come back."""
@@ -154,7 +162,7 @@ class RemoteEngine:
         try:
             form = await learn_form(server, self._settings)
             template = await self._thinking.of(prompt, server.client if server.is_vllm else None)
-            also = template.in_body()
+            also = template.in_body() | form_in_body(prompt, is_vllm=server.is_vllm)
             body = await asyncio.to_thread(lambda: as_json(request_body(self.model_id, window, prompt, form, also)))
             asked_s = time.monotonic()
             answer = await self._post(server, body, request_id)
@@ -165,7 +173,8 @@ class RemoteEngine:
         raise_for(answer)
         server.answered += 1
         queue_ms, engine_ms = (asked_s - begun_s) * 1000, (time.monotonic() - asked_s) * 1000
-        return completion_of(answer, prompt, queue_ms, engine_ms, is_open=template.is_open)
+        done = completion_of(answer, prompt, queue_ms, engine_ms, is_open=template.is_open)
+        return replace(done, origin=replace(done.origin, server=server.url))
 
     async def _takes_it_otherwise(self, server: Server, form: MediaForm, answer: httpx.Response) -> bool:
         """Whether a server refused a video for its form: another one came in its place unseen, and takes images.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daemon.engines.model.media_form import MediaForm, as_images
+from daemon.engines.vllm.args import REPETITION
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
@@ -87,6 +88,23 @@ def request_body(
         **{name: value for name, value in sampling.items() if name not in prompt.from_model},
         **also,
     }
+
+
+def form_in_body(prompt: Prompt, *, is_vllm: bool) -> dict[str, Any]:
+    """Return the part of a request that asks for the answer's form, as far as the server knows how to be asked for it.
+
+    Every server is asked for a schema's JSON in the same words; only vLLM's for one of several words or an expression,
+    and to stop an answer that repeats itself.
+    """
+    found: dict[str, Any] = {"repetition_detection": REPETITION} if is_vllm and prompt.stop_loops else {}
+    form = prompt.form
+    if form is None:
+        return found
+    if form.kind == "schema":
+        name = "".join(char if char.isalnum() else "_" for char in prompt.name or "caption")
+        schema = {"name": name, "schema": form.value, "strict": True}
+        return found | {"response_format": {"type": "json_schema", "json_schema": schema}}
+    return found | {"structured_outputs": {form.kind: form.value}} if is_vllm else found
 
 
 def as_json(body: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ import ctypes
 import platform
 import socket
 
-from daemon.seccomp import ALLOW, EQUAL, RETURN, Numbers, Step, install, one_of, only_own_numbers
+from connectors.cage.seccomp import ALLOW, EQUAL, RETURN, Numbers, Step, install, one_of, only_own_numbers
 
 _SOCKET = Numbers(41, 198)
 _NO_NEW_PRIVILEGES = 38  # prctl(2)

@@ -14,7 +14,7 @@ from connectors.errors import ConfigurationError, Poison, Reason
 from daemon.engines.contract import Completion
 from daemon.engines.library_errors import sentence
 from daemon.engines.vllm import library
-from daemon.engines.vllm.args import sampling_arguments
+from daemon.engines.vllm.args import sampling_arguments, structured_arguments
 from daemon.prompts.prompt import Prompt, PromptEncoder
 from daemon.prompts.reasoning import Marks, ReasoningCutter
 
@@ -42,6 +42,8 @@ class AnswerReader:
         if prompt.from_model:
             prompt = replace(prompt, **{n: self._of_model[n] for n in prompt.from_model if n in self._of_model})
         arguments = sampling_arguments(prompt, self._encoder.stop(prompt))
+        if prompt.form is not None:
+            arguments["structured_outputs"] = structured_arguments(prompt.form)
         return arguments if self._shows_marks else arguments | {"skip_special_tokens": False}
 
     def read(self, done: Completion, prompt: Prompt) -> Completion:

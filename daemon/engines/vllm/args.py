@@ -15,6 +15,7 @@ from connectors.validation import first_fault
 from daemon.config.engine_settings import VllmSettings
 from daemon.engines.model.checks import local_ranks
 from daemon.frame_look import MaxFrameSize
+from daemon.prompts.answer_form import AnswerForm
 from daemon.prompts.prompt import Prompt, Stop
 
 # vLLM's names for what the configuration names itself, and where
@@ -38,6 +39,9 @@ DEFAULTS: dict[str, Any] = {
     "use_tqdm_on_load": False,
     "disable_log_stats": True,
 }
+
+# a loop that vLLM stops: of units of up to so many tokens, each so often in a row
+REPETITION = {"max_pattern_size": 64, "min_pattern_size": 1, "min_count": 8}
 
 _AS_MUCH_AS_FITS = -1  # vLLM's own number for the longest context that memory holds
 
@@ -169,7 +173,21 @@ def sampling_arguments(prompt: Prompt, stop: Stop) -> dict[str, Any]:
         "stop_token_ids": list(stop.token_ids),
         "seed": prompt.seed,
         "logprobs": prompt.logprobs,
-    }
+    } | ({"repetition_detection": REPETITION} if prompt.stop_loops else {})
+
+
+def structured_arguments(form: AnswerForm) -> dict[str, Any]:
+    """Return the arguments of vLLM's ``StructuredOutputsParams`` for a form.
+
+    A model that may write any whitespace between two values writes nothing else, if it is a weak one.
+    """
+    match form.kind:
+        case "schema":
+            return {"json": form.written, "disable_any_whitespace": True}
+        case "choice":
+            return {"choice": form.value}
+        case "regex":
+            return {"regex": form.written}
 
 
 def set_environment(*, local_model: bool, debug: bool = False) -> None:

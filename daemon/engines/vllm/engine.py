@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.2  # how soon a dead engine core is noticed where no request is waiting
 _COPIES = 2  # of a rendered window: one here, which the request keeps, and one in the engine's process
-_SHUTDOWN_S = 10.0  # what vLLM's processes are given to end by themselves
+_END_S = 1.0  # what vLLM's processes are given to end by themselves: tearing Python down takes them five, for nothing
+_SHUTDOWN_S = 10.0  # what all of the shutdown is given, Ray's too
 
 
 class VllmEngine(WindowRenderer):
@@ -54,8 +55,11 @@ class VllmEngine(WindowRenderer):
         render_deadline_s: float = 120.0,
         debug: bool = False,
         check: Check = lambda _: None,
+        names_windows: bool = False,
     ) -> None:
         super().__init__()
+        # caches are there for several questions about one window, then: no other window is like it
+        self._names_windows = names_windows
         self._settings, self._max_frames, self._debug, self._check = settings, max_frames, debug, check
         self._windows = windows
         self._render_deadline_s = render_deadline_s
@@ -112,6 +116,7 @@ class VllmEngine(WindowRenderer):
         await self._learn_room(loaded.planner)
         mark = {MARK: self._reaper.mark}
         await self.start_renderers(self._llm, self._settings.renderers, mark, self._render_deadline_s)
+        self._by_content = self._by_content and not self._names_windows
         await warm_up(self, loaded.planner, loaded.windows, replicas=len(self.statistics.replicas))
 
     def _launch(self, loaded: LoadedModel, errors: ErrorLog) -> Any:
@@ -188,12 +193,12 @@ class VllmEngine(WindowRenderer):
         if llm is not None:
             if llm.output_handler is not None:
                 llm.output_handler.cancel()  # else it takes the stop for a death, and says so
-            stopping = threading.Thread(target=llm.shutdown, kwargs={"timeout": _SHUTDOWN_S / 2}, daemon=True)
+            stopping = threading.Thread(target=llm.shutdown, kwargs={"timeout": _END_S}, daemon=True)
             stopping.start()
             await asyncio.to_thread(stopping.join, _SHUTDOWN_S)
         left = await asyncio.to_thread(self._reaper.close)
         if left:
-            log.warning("%d processes of the engine did not end by themselves and were killed.", left)
+            log.debug("%d processes of the engine were killed.", left)
 
     async def _launched(self) -> Any:
         """Return vLLM if it came up. A start that still goes on is ended by taking its processes away."""

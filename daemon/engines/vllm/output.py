@@ -54,6 +54,7 @@ def completion(output: Any, prompt_tokens: int, vision_tokens: int, *, top: int 
         engine_ms,
         tuple(answer.token_ids),
         () if top is None else tuple(_logprobs(answer, top)),
+        looping=answer.finish_reason == "repetition",
     )
 
 
@@ -85,6 +86,7 @@ class StepLogger:
             replica.running = scheduler_stats.num_running_reqs
             replica.waiting = scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs
             replica.kv_cache_usage = scheduler_stats.kv_cache_usage
+            replica.prefix_hits += scheduler_stats.prefix_cache_stats.hits
 
     def _replica(self, number: int) -> ReplicaStatistics:
         return self.statistics.replicas.setdefault(number, ReplicaStatistics())

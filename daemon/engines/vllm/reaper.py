@@ -17,16 +17,22 @@ from pathlib import Path
 from uuid import uuid4
 
 MARK = "CAPTIOND_ENGINE"
+_TRACKER = b"from multiprocessing.resource_tracker import main"
 _POLL_S = 0.5  # how soon the watcher sees that its parent is gone, should a stray copy keep the pipe open
 _LINGER_S = 2.0  # how long killed processes are given to be gone
 
 
 def marked_processes(mark: str) -> list[int]:
-    """Return the processes, but for this one, whose environment began with ``CAPTIOND_ENGINE=mark``."""
+    """Return the processes, but for this one, whose environment began with ``CAPTIOND_ENGINE=mark``.
+
+    Python's resource tracker is none of them: it unlinks what killed processes leave in shared memory, hundreds of MiB
+    an engine, and ends by itself once they are all gone.
+    """
     entry, found = f"{MARK}={mark}".encode(), []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it went away, or is somebody else's
-            if entry in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
+            is_marked = entry in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid()
+            if is_marked and _TRACKER not in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 

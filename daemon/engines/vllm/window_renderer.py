@@ -1,7 +1,7 @@
 """The part of an engine that renders windows by vLLM's processor, whether or not a model takes what comes of it."""
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 
 from connectors.errors import EngineLost
@@ -10,6 +10,7 @@ from daemon.engines.model.token_planner import ModelTokenPlanner
 from daemon.engines.rendering.choice import start_rendering
 from daemon.engines.rendering.in_process import Rendering
 from daemon.engines.rendering.job import RenderedWindow, RenderJob
+from daemon.engines.shared_rendering import SharedRendering
 from daemon.engines.vllm import library
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
@@ -51,7 +52,26 @@ class WindowRenderer:
         form = self.planner.form
         ids = self.planner.encoder.encode(prompt, form.items(len(frames.frames)))
         job = RenderJob.of(frames, ids, form, request_id, by_content=self._by_content)
+        if frames.shared is not None:
+            return self._rendered_once(frames.shared, job, frames)
         return self._rendering.rendered(job, frames)
+
+    @asynccontextmanager
+    async def _rendered_once(
+        self, shared: SharedRendering, job: RenderJob, frames: FrameSet
+    ) -> AsyncIterator[RenderedWindow]:
+        """Hold a window rendered, by another request where its prompt differs behind the media alone."""
+        async with shared.turn:
+            found = None if self.planner.encoder.placeholder.respells else shared.for_prompt(job.ids)
+            if found is not None:
+                yield RenderedWindow(found, shared.made, 0.0, 0.0)
+                return
+            if self._rendering is None:
+                raise EngineLost("the engine was stopped")
+            async with self._rendering.rendered(job, frames) as window:
+                shared.rendered.append((job.ids, window.input))
+                shared.made = window.size_bytes
+                yield window
 
     async def end_renderers(self) -> None:
         """End the renderers. Safe to call again."""

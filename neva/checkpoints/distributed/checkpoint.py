@@ -4,32 +4,14 @@ Megatron saves the tensors of a whole model, whatever its tensor and pipeline ra
 ``torch_dist``, the checkpoints of torch itself, and ``zarr``. Nothing is extracted: members are read by seeking.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
-
 from connectors.errors import ConfigurationError
 from neva.checkpoints.archive import NemoArchive
-from neva.checkpoints.distributed.stored import StoredTensor
+from neva.checkpoints.distributed.common_file import check_backend
+from neva.checkpoints.distributed.stored import DistributedCheckpoint
+from neva.checkpoints.distributed.torch_dist import METADATA, TorchDist
+from neva.checkpoints.distributed.zarr_layout import ARRAY, ZarrLayout
 
 FOLDER = "model_weights"  # of a .nemo; a NeMo 2 checkpoint has ``weights``
-
-
-class DistributedCheckpoint(ABC):
-    """The tensors of a checkpoint. The archive that it was opened in has to stay open."""
-
-    @property
-    @abstractmethod
-    def tensors(self) -> Mapping[str, StoredTensor]:
-        """The tensors by the names that Megatron gave them, with their shapes and types."""
-
-    @abstractmethod
-    def read(self, name: str, row: int | None = None) -> Any:
-        """Return a tensor, or with ``row`` its part of that index on dimension 0, without the dimension.
-
-        Raises:
-            ConfigurationError: what is stored is no such tensor; the message names the file and the member.
-        """
 
 
 def is_distributed(archive: NemoArchive, folder: str = FOLDER) -> bool:
@@ -45,10 +27,6 @@ def open_distributed(archive: NemoArchive, folder: str = FOLDER, *, common: bool
     Raises:
         ConfigurationError: the folder holds none, or one that is refused; the message names the member.
     """
-    from neva.checkpoints.distributed.common_file import check_backend
-    from neva.checkpoints.distributed.torch_dist import METADATA, TorchDist
-    from neva.checkpoints.distributed.zarr_layout import ARRAY, ZarrLayout
-
     if not archive.seekable:
         raise ConfigurationError(
             f"{archive.path} is compressed, and its distributed checkpoint is read by seeking: decompress it first, "

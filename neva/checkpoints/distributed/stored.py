@@ -1,7 +1,8 @@
 """Tensors as a distributed checkpoint stores them: in pieces that cover each of them exactly once."""
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,3 +96,20 @@ def check_cover(whole: tuple[int, ...], pieces: Sequence[Piece], *, about: str) 
 def refused(path: Any, member: str, reason: str) -> ConfigurationError:
     """Return the error for a member of a checkpoint that is not read."""
     return ConfigurationError(f"{member} in {path} is refused: {reason}.")
+
+
+class DistributedCheckpoint(ABC):
+    """The tensors of a checkpoint. The archive that it was opened in has to stay open."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """The tensors by the names that Megatron gave them, with their shapes and types."""
+
+    @abstractmethod
+    def read(self, name: str, row: int | None = None) -> Any:
+        """Return a tensor, or with ``row`` its part of that index on dimension 0, without the dimension.
+
+        Raises:
+            ConfigurationError: what is stored is no such tensor; the message names the file and the member.
+        """

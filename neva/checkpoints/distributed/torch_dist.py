@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from neva.checkpoints.archive import NemoArchive
-from neva.checkpoints.distributed.checkpoint import DistributedCheckpoint
 from neva.checkpoints.distributed.common_file import first_line, read_common
-from neva.checkpoints.distributed.stored import DamagedError, Piece, StoredTensor, refused
+from neva.checkpoints.distributed.stored import DamagedError, DistributedCheckpoint, Piece, StoredTensor, refused
 from neva.checkpoints.distributed.torch_metadata import Place, read_metadata
 
 METADATA = ".metadata"

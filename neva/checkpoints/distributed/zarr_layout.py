@@ -11,9 +11,15 @@ from itertools import product
 from typing import Any
 
 from neva.checkpoints.archive import NemoArchive
-from neva.checkpoints.distributed.checkpoint import DistributedCheckpoint
 from neva.checkpoints.distributed.common_file import read_common
-from neva.checkpoints.distributed.stored import ITEM_BYTES, DamagedError, StoredTensor, checked_shape, refused
+from neva.checkpoints.distributed.stored import (
+    ITEM_BYTES,
+    DamagedError,
+    DistributedCheckpoint,
+    StoredTensor,
+    checked_shape,
+    refused,
+)
 
 ARRAY = ".zarray"
 # numpy has no bfloat16: Megatron writes the name, or the bytes as numbers of the same size

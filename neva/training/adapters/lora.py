@@ -78,6 +78,11 @@ def _adapted(model: Any) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if _NAME in getattr(module, "lora_A", ())}
 
 
+def adapter_weights(model: Any) -> list[Any]:
+    """Return the weights of the adapter of ``model``, each of them once."""
+    return [weight for name, weight in model.named_parameters() if _IN in name or _OUT in name]
+
+
 def _begin(model: Any, lora: LoraSettings) -> None:
     """Give the adapter its first weights, in float32; ``variant: nemo`` shares those on the input's side."""
     part_of = {module: part for part, modules in MODULES.items() for module in modules}

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from neva.training.adapters.lora import adapter_weights
+from neva.training.adapters.settings import MODULES, LoraSettings
 from neva.training.conversation_task import ConversationTask
 from neva.training.devices.held_bytes import HeldBytes
 from neva.training.devices.sharding import units
@@ -23,7 +25,10 @@ _COUNT_BYTES = 4  # and how many steps each tensor has had
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the model: its parameters, how many of them are trained, and the types that they have."""
+    """A part of the model: its parameters, how many of them are trained, and the types that they have.
+
+    An adapter is a part of its own and belongs to no other.
+    """
 
     name: str
     parameters: int
@@ -76,8 +81,9 @@ def activation_bytes(llava: Llava, settings: TrainingSettings) -> int:
 
     With h the width, k the width of keys and values, f that of the MLP, and e the bytes of a number, a decoder layer
     keeps e (9 h + 2 k + 4 f) for each token, and e (6 h + 2 k + 3 f) where its weights are frozen; attention keeps no
-    scores. With activations that are computed again it keeps e h, and one layer all of that. A trained tower's layer
-    keeps e (11 h + 2 f) for each patch, and a frozen tower nothing. Each token of an answer keeps two rows of logits.
+    scores. An adapter keeps what its modules are given, and a row of its rank for each of them. With activations that
+    are computed again a layer keeps e h, and one layer all of that. A trained tower's layer keeps e (11 h + 2 f) for
+    each patch, and a frozen tower nothing. Each token of an answer keeps two rows of logits.
     """
     model, inner = settings.model, llava.model.model
     text, tower = llava.model.config.text_config, llava.model.config.vision_config
@@ -88,7 +94,11 @@ def activation_bytes(llava: Llava, settings: TrainingSettings) -> int:
     k = h * text.num_key_value_heads // text.num_attention_heads
     layer = 6 * h + 2 * k + 3 * f if model.mm_cfg.llm.freeze else 9 * h + 2 * k + 4 * f
     layers = text.num_hidden_layers
-    kept = layers * h + layer if model.activations_checkpoint_granularity else layers * layer
+    own = _adapter_numbers(settings, h, f)
+    if model.activations_checkpoint_granularity:
+        kept = layers * h + layer + own
+    else:
+        kept = layers * layer + own * _adapted_layers(model.peft.lora, layers)
     a_sample = longest * kept * number + 2 * max(0, longest - seen) * text.vocab_size * 4
     if any(weight.requires_grad for weight in inner.vision_tower.parameters()):
         a_patch = 11 * tower.hidden_size + 2 * tower.intermediate_size
@@ -96,18 +106,44 @@ def activation_bytes(llava: Llava, settings: TrainingSettings) -> int:
     return int(model.micro_batch_size * a_sample)
 
 
+def _adapter_numbers(settings: TrainingSettings, h: int, f: int) -> int:
+    """Return how many numbers of each token an adapter keeps in a layer; 0 without one.
+
+    Modules that are given the same share it, unless each casts it to the adapter's type or drops a part of it.
+    """
+    lora = settings.model.peft.lora
+    if lora is None:
+        return 0
+    copied = settings.trainer.precision == "bf16" or lora.adapter_dropout > 0
+    given = 0
+    for part, modules in MODULES.items():
+        if own := [module for module in modules if module in lora.modules]:
+            given += (f if part == "mlp_fc2" else h) * (len(own) if copied else 1)
+    return given + lora.adapter_dim * len(lora.modules)
+
+
+def _adapted_layers(lora: LoraSettings | None, layers: int) -> int:
+    if lora is None:
+        return 0
+    return len(set(lora.layer_selection)) if lora.layer_selection else layers
+
+
 def _parts(model: Any) -> Iterator[Part]:
-    seen: set[Any] = set()
+    adapter = set(adapter_weights(model))
     for name, modules in (
         ("vision tower", (model.model.vision_tower,)),
         ("projector", (model.model.multi_modal_projector,)),
         ("language model", (model.model.language_model, model.lm_head)),
     ):
-        weights = {weight for module in modules for weight in module.parameters()} - seen
-        seen |= weights
-        types = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})
-        trained = sum(weight.numel() for weight in weights if weight.requires_grad)
-        yield Part(name, sum(weight.numel() for weight in weights), trained, tuple(types))
+        yield _part(name, {weight for module in modules for weight in module.parameters()} - adapter)
+    if adapter:
+        yield _part("adapter", adapter)
+
+
+def _part(name: str, weights: set[Any]) -> Part:
+    types = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    return Part(name, sum(weight.numel() for weight in weights), trained, tuple(types))
 
 
 def _gathered_bytes(task: nn.Module, settings: TrainingSettings) -> int:

@@ -6,10 +6,15 @@ is a layer of the language model or of the tower, the projector, and what is lef
 is computed, forwards and again backwards, and dropped after.
 """
 
+import ctypes
 from typing import Any
 
 import torch
 from torch import distributed, nn
+
+# glibc's key for the size from which on memory comes from the system and goes back to it (M_MMAP_THRESHOLD in malloc.h)
+_MMAP_THRESHOLD = -3
+_GOES_BACK_BYTES = 2**20
 
 
 def shard(task: nn.Module, accelerator: Any, *, bf16: bool) -> None:
@@ -21,6 +26,8 @@ def shard(task: nn.Module, accelerator: Any, *, bf16: bool) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    if accelerator.device.type == "cpu":
+        _give_freed_memory_back()
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     policy = MixedPrecisionPolicy(torch.bfloat16 if bf16 else None, torch.float32 if bf16 else None)
     for unit in reversed(units(task)):  # what lies inside another unit comes before it
@@ -28,6 +35,17 @@ def shard(task: nn.Module, accelerator: Any, *, bf16: bool) -> None:
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     share_weights(task, accelerator.device)
     fully_shard(task, mesh=mesh, mp_policy=policy)
+
+
+def _give_freed_memory_back() -> None:
+    """Have glibc return what is freed to the system at once, from a mebibyte on.
+
+    By itself it raises that size with each large tensor that is freed, up to 32 MiB: gathered layers would leave holes
+    that stay with the process, and a share would take as much memory as the whole.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _GOES_BACK_BYTES)
 
 
 def units(task: nn.Module) -> list[nn.Module]:

@@ -30,6 +30,7 @@ class Written:
     index: int
     caption_id: str
     at_ms: int
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,13 @@ def read_captions(cluster: Cluster, topic: str) -> list[Written]:
     for record in read_records(cluster, topic):
         message = json.loads(record.value)
         captions.append(
-            Written(place_of(message["clip_id"]), message["window"]["index"], message["caption_id"], record.timestamp)
+            Written(
+                place_of(message["clip_id"]),
+                message["window"]["index"],
+                message["caption_id"],
+                record.timestamp,
+                message.get("prompt"),
+            )
         )
     return captions
 

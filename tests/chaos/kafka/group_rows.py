@@ -162,9 +162,9 @@ def _all_ended(load: KafkaLoad, pid: int) -> bool:
 
 ROWS = tuple(
     itertools.chain(
-        both_deliveries("R1", "a member joins or leaves every 2 s", 100, 10, partial(spread, rebalanced, 10)),
-        both_deliveries("R2", "settlements after the revoke", 50, 5, partial(spread, late, 3)),
-        both_deliveries("R3", "revoke while the sink never answers", 20, 2, partial(spread, never_answered, 4)),
+        both_deliveries("R1", "a member joins or leaves every 2 s", 100, 4, partial(spread, rebalanced, 10)),
+        both_deliveries("R2", "settlements after the revoke", 50, 2, partial(spread, late, 3)),
+        both_deliveries("R3", "revoke while the sink never answers", 20, 1, partial(spread, never_answered, 4)),
         both_deliveries("R4", "clips take twice max_poll_interval", 10, 1, partial(spread, slow, 2)),
     )
 )

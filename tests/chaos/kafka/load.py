@@ -75,6 +75,7 @@ class KafkaLoad:
     http_port: int | None = None
     drain_s: float = DRAIN_S
     output_settings: dict[str, str] = field(default_factory=dict)
+    questions: Sequence[str] = ()
     cluster: Cluster = field(default_factory=cluster)
     expected: list[Expected] = field(default_factory=list)
 
@@ -89,6 +90,7 @@ class KafkaLoad:
         servers = self.cluster.proxied if self.proxied else self.cluster.bootstrap
         script = f", script: {self.script}" if self.script else ""
         http = "null" if self.http_port is None else f'{{listen: "127.0.0.1:{self.http_port}"}}'
+        asked = ", ".join(f"{name}: {{text: 'What of {name}?'}}" for name in self.questions)
         config = self.folder / "captiond.yaml"
         config.write_text(
             f"sources:\n  load: {{kind: kafka, bootstrap_servers: '{servers}', topics: [{self.topic}],"
@@ -99,6 +101,7 @@ class KafkaLoad:
             "windows: {window_s: 1.0, stride_s: 1.0, min_tail_s: 0.5}\nframes: {num_frames: 2}\n"
             f"engine: {{kind: fake, delay_ms: {self.delay_ms}, slots: {SLOTS}{script}}}\n"
             f"limits: {{max_clips_in_flight: {self.in_flight}}}\n"
+            f"prompts: {{{asked}}}\n"
             f"timeouts: {{drain_s: {self.drain_s}}}\nstate_dir: state\nhttp: {http}\nlog: {{level: info}}\n"
         )
         return config
@@ -172,15 +175,22 @@ class KafkaLoad:
         no two daemons ran at once, so what was committed is never written again.
         """
         captions, letters = read_captions(self.cluster, self.output), read_letters(self.cluster, self.rejected)
-        found = promises.nothing_is_lost(self.expected, captions, letters)
+        answers = [[one for one in captions if one.prompt == asked] for asked in self.questions or (None,)]
+        found = promises.nothing_is_lost(self.expected, answers[0], letters)
+        for others in answers[1:]:  # each question is answered about every window
+            other = promises.nothing_is_lost(self.expected, others, letters)
+            found.lost, found.repeats = found.lost + other.lost, [*found.repeats, *other.repeats]
+            found.wrong += other.wrong
         durable = promises.Durable(self.expected, self.history().commits)
         wrong = [*found.wrong, *durable.wrong, *promises.windows_are_in_order(captions)]
+        if len(captions) > sum(len(mine) for mine in answers):
+            wrong.append("answers to questions that nobody asked")
         wrong += [f"{name} is not committed as finished" for name in durable.unfinished()]
         wrong += promises.nothing_is_committed_after_a_revoke(read_journal(self.journal))
         if self.transactional:
             wrong += [f"{one.caption_id} came twice" for one in found.repeats]
         else:
-            wrong += promises.output_comes_before_its_position(captions, durable)
+            wrong += [late for mine in answers for late in promises.output_comes_before_its_position(mine, durable)]
             wrong += promises.repeats_were_not_durable(found.repeats, durable) if alone else []
         if oracle:
             ours = [record.value.decode() for record in read_records(self.cluster, self.output)]

@@ -118,5 +118,5 @@ def p3(transactional: bool, faults: int, folder: Path) -> Result:
 ROWS = (
     *both_deliveries("P3", "caption too large, no topic, no rights", 3, 3, p3),
     *both_deliveries("M1", "malformed messages", 40, 0, malformed),
-    *both_deliveries("M2", "one poison in a hundred clips", 10, 2, poisoned),
+    *both_deliveries("M2", "one poison in a hundred clips", 10, 1, poisoned),
 )

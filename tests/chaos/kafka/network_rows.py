@@ -243,6 +243,6 @@ def _slow_sink(slow_s: float, folder: Path, count: int) -> Result:
 ROWS = (
     Row("B2", "nothing passes to the broker for ten minutes", 3, 0, b2),
     Row("B3", "a slow, breaking, half-open network for a minute", 10, 0, b3),
-    Row("P1", "answers to writes and commits get lost", 50, 10, p1),
+    Row("P1", "answers to writes and commits get lost", 50, 4, p1),
     Row("P2", "a sink that is silent for 5, 60 and 120 s", 30, 0, p2),
 )

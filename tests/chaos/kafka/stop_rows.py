@@ -230,7 +230,7 @@ def k5(transactional: bool, faults: int, folder: Path) -> Result:
 
 
 ROWS = (
-    *both_deliveries("K3", "SIGTERM under load", 100, 5, k3),
+    *both_deliveries("K3", "SIGTERM under load", 100, 2, k3),
     Row("K4 kafka", "SIGTERM twice, while loading, broker away, engine hung", 20, 1, k4),
     *both_deliveries("K5", "frozen for 60 s, then back", 20, 0, k5),
 )

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from daemon.engines.model.bundled import bundled_model
 from neva.scenery.scoring import KINDS
 from neva.train import train
 from neva.training.config_file import read_training_settings
 from testing.repository import ROOT
+from tests.unit.neva.scenery.shapes_model import write_shapes_model
 
 
 def test_the_file_of_scenes_trains_a_model_that_transformers_reads(tmp_path: Path) -> None:
@@ -18,6 +18,8 @@ def test_the_file_of_scenes_trains_a_model_that_transformers_reads(tmp_path: Pat
     small += [f"model.data.scenes.{count}" for count in counts]
     places = [f"exp_manager.exp_dir={tmp_path / 'run'}", f"exp_manager.export_dir={tmp_path / 'model'}"]
     places.append(f"model.data.scenes.photographs={tmp_path}")  # none: pictures of noise
+    shapes = write_shapes_model(tmp_path / "shapes")
+    places.append(f"model.restore_from_path={shapes}")
     settings, _ = read_training_settings(ROOT / "config" / "demo-scenes.yaml", [*small, *places], "finetune")
 
     train(settings, "finetune")
@@ -29,5 +31,5 @@ def test_the_file_of_scenes_trains_a_model_that_transformers_reads(tmp_path: Pat
     model, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(report.values()), report
     assert sum(weight.numel() for weight in model.parameters()) <= 6_000_000
-    ours, old = (AutoProcessor.from_pretrained(folder).tokenizer for folder in (tmp_path / "model", bundled_model()))
+    ours, old = (AutoProcessor.from_pretrained(folder).tokenizer for folder in (tmp_path / "model", shapes))
     assert ours.get_vocab() == old.get_vocab()

@@ -18,6 +18,7 @@ from connectors.folder.sink import FolderSink
 from connectors.kafka.settings import KafkaSourceSettings
 from connectors.routes import _kafka_bounds, build_routes, build_sink, frame_bytes
 from connectors.tar.source import TarSource
+from daemon.config.clip_settings import settings_by_source
 from daemon.config.settings import Settings
 from testing.repository import ROOT
 from tests.unit.daemon.running_parts import Parts
@@ -107,7 +108,9 @@ def test_folders_alone_never_load_kafka(tmp_path: Path) -> None:
 
 
 def test_what_a_source_says_of_itself_is_seen_through_its_route() -> None:
-    source: Any = SimpleNamespace(name="clips", waiting_for="the broker: nothing listens", held_bytes=5, counters={})
+    source: Any = SimpleNamespace(
+        name="clips", waiting_for="the broker: nothing listens", held_bytes=5, counters={}, stream=None
+    )
     parts = Parts(route=AtLeastOnceRoute(source, cast(Sink, SimpleNamespace(waiting_for=""))))
 
     assert parts.health.not_ready() == "starting"
@@ -152,3 +155,41 @@ def test_an_archive_s_spool_has_its_part_and_is_counted(tmp_path: Path) -> None:
     assert (source._spool.folder, source._spool.max_bytes) == (tmp_path / "state" / "spool", 300)
     assert source._spool.take(70, lambda: True)
     assert (source.held_bytes, source.counters) == (70, {"spooled_bytes": 0})
+
+
+STREAM_IN = {"kind": "stream", "url": "rtsp://me:secret@127.0.0.1:1/cam"}
+
+
+def test_a_run_that_ends_by_itself_takes_no_stream(tmp_path: Path) -> None:
+    settings = settings_of({"a": folder_in(tmp_path), "cam": STREAM_IN}, {"kind": "folder", "path": tmp_path}, tmp_path)
+
+    with pytest.raises(ConfigurationError, match="does not end") as refused:
+        build_routes(settings, build_sink(settings.sink), once=True)
+
+    assert refused.value.path == "sources.cam.kind"
+
+
+def test_a_stream_has_no_transactions(tmp_path: Path) -> None:
+    settings = settings_of({"cam": STREAM_IN}, KAFKA_OUT, tmp_path, delivery="transactional")
+
+    with pytest.raises(ConfigurationError, match="cam is none"):
+        build_routes(settings, build_sink(settings.sink, settings.sources))
+
+
+@pytest.mark.parametrize(
+    ("windows", "key"),
+    [
+        ({"policy": "whole"}, "windows.policy"),
+        ({"policy": "shots"}, "windows.policy"),
+        ({"unchanged": {}}, "unchanged"),
+    ],
+)
+def test_a_stream_has_windows_of_seconds(tmp_path: Path, windows: dict[str, Any], key: str) -> None:
+    source = {**STREAM_IN, "windows": windows}
+    settings = settings_of({"cam": source}, {"kind": "folder", "path": tmp_path}, tmp_path)
+
+    with pytest.raises(ConfigurationError) as refused:
+        settings_by_source(settings)
+
+    assert refused.value.path.startswith("sources.cam.windows")
+    assert refused.value.path.endswith(key.rsplit(".", maxsplit=1)[-1])

@@ -39,7 +39,7 @@ class Parts:
     clock: Clock = field(default_factory=Clock)
     route: Any = field(
         default_factory=lambda: SimpleNamespace(
-            name="inbox", waiting_for="", lag={("clips", "3"): 7}, held_bytes=100, counters={}
+            name="inbox", waiting_for="", lag={("clips", "3"): 7}, held_bytes=100, counters={}, stream=None
         )
     )
     sink: Any = field(default_factory=lambda: SimpleNamespace(waiting_for=""))

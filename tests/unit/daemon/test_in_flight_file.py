@@ -1,29 +1,19 @@
-"""The file of the clips in flight: what it says after any end; nothing found in its place stops the program."""
+"""The file of the clips in flight: what it says after any end."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from connectors.contract import Clip
-from connectors.media.bytes import BytesMedia
 from daemon import in_flight_file
 from daemon.in_flight_file import InFlightFile
-from daemon.in_flight_records import BLANK, RECORD_BYTES, State, head, key_of, read, record
+from daemon.in_flight_records import RECORD_BYTES, State, key_of, read
 from testing.power_cut import power_cut
-
-
-def clip(name: str) -> Clip:
-    return Clip(name, "inbox", BytesMedia(name, b"x"), time.time_ns())
-
-
-A, B, C = clip("a"), clip("b"), clip("c")
+from tests.unit.daemon.in_flight import A, B, C, after, clip, opened_next
 
 
 @pytest.fixture
@@ -32,18 +22,6 @@ def opened(tmp_path: Path) -> Iterator[InFlightFile]:
     file.open()
     yield file
     file.abandon()
-
-
-def after(tmp_path: Path, file: InFlightFile) -> InFlightFile:
-    """Return the next daemon's, after one that was killed."""
-    file.abandon()
-    return opened_next(tmp_path)
-
-
-def opened_next(tmp_path: Path) -> InFlightFile:
-    found = InFlightFile(tmp_path, 4)
-    found.open()
-    return found
 
 
 def test_a_kill_tells_one_alone_from_several(tmp_path: Path, opened: InFlightFile) -> None:
@@ -198,89 +176,6 @@ def test_a_clip_costs_two_writes(opened: InFlightFile, monkeypatch: pytest.Monke
     assert len(writes) == 10
 
 
-GOOD = head("x") + record("0" * 32, State.HELD)
-ODD = {
-    "random": os.urandom(512),
-    "nested": b"[" * 100_000,
-    "another_version": GOOD.replace(b'"version": 1', b'"version": 9'),
-    "another_state": GOOD.replace(b"held", b"hell"),
-    "no_head": record("0" * 32, State.HELD),
-    "a_list": b"[]".ljust(127) + b"\n",
-    "half": GOOD[:150],
-    "not_utf_8": GOOD.replace(b"0000", b"\xff\xfe\xfd\xfc"),
-    "too_large": BLANK * 70_000,
-}
-
-
-@pytest.mark.parametrize("data", ODD.values(), ids=list(ODD))
-def test_what_can_not_be_understood_is_set_aside_with_one_warning(
-    tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    place = tmp_path / "in-flight"
-    place.mkdir()
-    (place / "0").write_bytes(data)
-
-    found = opened_next(tmp_path)
-
-    assert [one.levelno for one in caplog.records if one.levelno >= logging.WARNING] == [logging.WARNING]
-    assert (place / "0.set-aside").read_bytes() == data
-    found.enter(A)
-    assert after(tmp_path, found).ended(A) is State.ALONE
-
-
-def test_what_a_loss_of_power_may_leave_is_no_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert read(b"").clips == read(BLANK * 3).clips == ()
-    assert read(GOOD).clips == (("0" * 32, State.HELD),)
-
-
-@pytest.mark.parametrize("kind", ["folder", "link", "pipe", "foreign"])
-def test_what_is_no_file_of_ours_is_set_aside(
-    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place, kept = tmp_path / "in-flight" / "0", tmp_path / "precious"
-    place.parent.mkdir()
-    kept.write_text("kept")
-    if kind == "foreign":
-        place.write_bytes(GOOD)
-        owner = place.stat().st_uid
-        real, aside = os.fstat, [os.stat_result((0o100600, 0, 0, 1, owner + 1, 0, 0, 0, 0, 0))]
-        monkeypatch.setattr(os, "fstat", lambda file: aside.pop() if aside else real(file))
-    else:
-        {"folder": place.mkdir, "link": lambda: place.symlink_to(kept), "pipe": lambda: os.mkfifo(place)}[kind]()
-
-    found = opened_next(tmp_path)
-
-    assert len([one for one in caplog.records if one.levelno >= logging.WARNING]) == 1
-    assert os.path.lexists(place.with_name("0.set-aside"))
-    assert kept.read_text() == "kept"
-    found.enter(A)
-    assert after(tmp_path, found).ended(A) is State.ALONE
-
-
-@pytest.mark.parametrize("what", ["folder_is_a_file", "folder_is_a_link", "state_dir_is_a_file"])
-def test_without_a_place_captioning_goes_on_and_it_is_said_once(
-    tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    state = tmp_path / "state"
-    if what == "state_dir_is_a_file":
-        state.write_text("")
-    else:
-        state.mkdir()
-        (tmp_path / "elsewhere").mkdir()
-        place = state / "in-flight"
-        place.write_text("") if what == "folder_is_a_file" else place.symlink_to(tmp_path / "elsewhere")
-
-    found = opened_next(state)
-    number = found.enter(A)
-    found.stopping()
-    found.leave(number)
-    found.forget(A)
-    found.close()
-
-    assert len(caplog.records) == 1
-    assert "can't be written" in caplog.text
-
-
 def test_a_disk_that_fails_later_is_said_once(
     tmp_path: Path, opened: InFlightFile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +212,7 @@ def test_a_real_kill_leaves_whole_records(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, '.')\n"
         "from pathlib import Path\n"
-        "from tests.unit.daemon.test_in_flight_file import A, B\n"
+        "from tests.unit.daemon.in_flight import A, B\n"
         "from daemon.in_flight_file import InFlightFile\n"
         f"file = InFlightFile(Path({str(tmp_path)!r}), 4)\n"
         "file.open()\nprint('on', flush=True)\n"

@@ -14,19 +14,19 @@ def caption(index: int) -> Caption:
     return Caption(str(index), "clip", "source", span, "text", CaptionStatus.SUCCESS, "model", "prompt", "plan")
 
 
-async def after(event: asyncio.Event, index: int, error: Exception | None = None) -> Caption:
+async def after(event: asyncio.Event, index: int, error: Exception | None = None) -> list[Caption]:
     await event.wait()
     if error is not None:
         raise error
-    return caption(index)
+    return [caption(index)]
 
 
 def indices(batch: Batch) -> list[int]:
     return [one.window.index for one in batch.captions]
 
 
-async def done(index: int) -> Caption:
-    return caption(index)
+async def done(index: int) -> list[Caption]:
+    return [caption(index)]
 
 
 async def test_what_is_done_early_waits_for_the_head_and_then_goes_with_it() -> None:

@@ -80,6 +80,33 @@ async def test_a_start_that_fails_unforeseen_is_a_bug(caplog: pytest.LogCaptureF
     assert "no GPU" in caplog.text
 
 
+@pytest.mark.parametrize("fault", [None, RuntimeError("no GPU")])
+async def test_streams_are_recorded_while_the_model_is_loaded_and_closed_where_it_is_not(
+    fault: Exception | None,
+) -> None:
+    said = []
+
+    class Noted(Part):
+        async def start(self) -> None:
+            said.append("engine")
+            await super().start()
+
+    class Recorded:
+        async def begin(self) -> None:
+            said.append("begin")
+
+        async def close(self) -> None:
+            said.append("close")
+
+    parts: Any = Part(), Noted(fault), Part()
+    make: Any = lambda _: Loop()  # noqa: E731
+    routes: Any = (Recorded(),)
+
+    await Supervisor(Components(*parts, routes=routes, make_pipeline=make, drain_s=1.0)).run()
+
+    assert said[:3] == ["begin", "engine", "close"]
+
+
 async def test_a_panic_of_a_library_is_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     class Panic(BaseException):
         """What Rust's panics are to Python."""

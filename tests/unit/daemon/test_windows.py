@@ -1,4 +1,4 @@
-"""Windows, sample times and NeVA's frame rule: the arithmetic, by example and by property."""
+"""Windows and sample times: the arithmetic, by example and by property."""
 
 import itertools
 
@@ -15,18 +15,44 @@ from daemon.windows import (
     Window,
     WindowPolicy,
     frames_on_screen,
-    neva_frame_indices,
     plan_windows,
     sample_times,
 )
+from tests.unit.daemon.times import seconds
 
 
 def spans_of(cut: Cut) -> list[tuple[int, int]]:
     return [cut.span(index) for index in range(cut.count)]
 
 
-def seconds(*values: float) -> np.ndarray:
-    return np.array([round(value * NS_PER_S) for value in values], np.int64)
+@given(
+    st.lists(st.integers(1, 9 * NS_PER_S), max_size=60),
+    st.integers(0, 200 * NS_PER_S),
+    st.integers(1, 20 * NS_PER_S),
+    st.sampled_from(["time", "neva"]),
+    st.lists(st.booleans(), min_size=61, max_size=61),
+    st.booleans(),
+)
+def test_a_clip_with_a_span_has_that_window_and_shows_no_frame_from_elsewhere(
+    steps: list[int], start_ns: int, length_ns: int, rule: str, keys: list[bool], snaps: bool
+) -> None:
+    pts_ns = np.cumsum([0, *steps]).astype(np.int64)
+    span = start_ns, start_ns + length_ns
+    inside = [int(i) for i in np.flatnonzero((pts_ns >= span[0]) & (pts_ns < span[1]))]
+    frames = FramePolicy(rule=rule, num_frames=5, snap="keyframe" if snaps else "exact")  # type: ignore[arg-type]
+    keyframes = np.array([True, *keys][: len(pts_ns)])
+    planned = plan_windows(pts_ns, int(pts_ns[-1]) + 1, WindowPolicy(), frames, keyframes, span)
+
+    assert (len(planned), planned.span(0)) == (1, span)
+    if not inside:
+        with pytest.raises(ValueError, match="no frame lies in"):
+            planned[0]
+        return
+    (window,) = planned
+    assert (window.index, window.start_ns, window.exclusive_end_ns) == (0, *span)
+    assert set(window.frame_indices) <= set(inside)
+    if snaps and (own := [i for i in inside if keyframes[i]]):
+        assert set(window.frame_indices) <= set(own)
 
 
 @st.composite
@@ -50,47 +76,6 @@ frame_policies = st.builds(
     num_frames=st.integers(1, 20),
     splice=st.sampled_from([None, None, "first", "middle", "last"]),
 )
-
-
-@pytest.mark.parametrize(
-    ("length", "num_frames", "expected"),
-    [
-        (300, 8, [0, 42, 85, 128, 170, 213, 256, 299]),
-        (299, 8, [0, 42, 85, 127, 170, 212, 255, 298]),
-        (100, 8, [0, 14, 28, 42, 56, 70, 84, 99]),
-        (30, 8, [0, 4, 8, 12, 16, 20, 24, 29]),
-        (9, 8, [0, 1, 2, 3, 4, 5, 6, 8]),
-        (150, 4, [0, 49, 99, 149]),
-        (7, 8, [0, 1, 2, 3, 4, 5, 6, 6]),
-        (1, 8, [0] * 8),
-        (300, 1, [0]),
-        (5, -1, [0, 1, 2, 3, 4]),
-    ],
-)
-def test_nevas_golden_indices(length: int, num_frames: int, expected: list[int]) -> None:
-    assert neva_frame_indices(length, num_frames) == expected
-
-
-@pytest.mark.parametrize(("splice", "expected"), [("first", 0), ("middle", 15), ("last", 29)])
-def test_nevas_single_frames(splice: str, expected: int) -> None:
-    assert neva_frame_indices(30, 8, splice) == [expected]  # type: ignore[arg-type]
-
-
-def test_neva_counts_frames_of_the_window_alone() -> None:
-    pts_ns = np.arange(100, dtype=np.int64) * NS_PER_S // 10
-
-    windows = plan_windows(pts_ns, 10 * NS_PER_S, WindowPolicy(3 * NS_PER_S, 3 * NS_PER_S, 0), FramePolicy("neva", 8))
-
-    assert windows[1].frame_indices == tuple(30 + i for i in [0, 4, 8, 12, 16, 20, 24, 29])
-    assert windows[3].frame_indices == tuple(90 + i for i in [0, 1, 2, 3, 5, 6, 7, 9])
-
-
-def test_neva_shows_what_is_on_screen_through_a_gap() -> None:
-    windows = plan_windows(
-        seconds(0, 1, 9), 10 * NS_PER_S, WindowPolicy(3 * NS_PER_S, 3 * NS_PER_S, 0), FramePolicy("neva", 2)
-    )
-
-    assert [w.frame_indices for w in windows] == [(0, 1), (1, 1), (1, 1), (2, 2)]
 
 
 @pytest.mark.parametrize(
@@ -157,16 +142,6 @@ def test_sample_times_are_symmetric_and_inside(start_ns: int, length_ns: int, co
     assert times[-1] < start_ns + length_ns
     for early, late in zip(times, reversed(times), strict=True):
         assert abs((early - start_ns) - (start_ns + length_ns - late)) <= 1
-
-
-@given(st.integers(1, 5000), st.integers(1, 64))
-def test_nevas_rule_is_linspace_then_padding(length: int, num_frames: int) -> None:
-    chosen = neva_frame_indices(length, num_frames)
-
-    assert len(chosen) == num_frames
-    assert chosen == sorted(chosen)
-    assert chosen[0] == 0
-    assert num_frames == 1 or chosen[-1] == length - 1
 
 
 @given(clips(), st.lists(st.integers(-NS_PER_S, 10**12), min_size=1, max_size=20))

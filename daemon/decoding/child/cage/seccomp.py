@@ -3,8 +3,7 @@
 import os
 import platform
 
-from daemon.decoding.child.cage.system_calls import ALLOWED, ALLOWED_WITH_DEVICES, CONDITIONAL
-from daemon.seccomp import (
+from connectors.cage.seccomp import (
     ALLOW,
     AND,
     ANY_BIT,
@@ -20,6 +19,7 @@ from daemon.seccomp import (
     one_of,
     only_own_numbers,
 )
+from connectors.cage.system_calls import ALLOWED, ALLOWED_WITH_DEVICES, CONDITIONAL
 
 _PROT_EXEC = 4
 _CLONE_THREAD = 0x10000

@@ -48,7 +48,7 @@ class PictureWriter:
         self.on_device = False
         self.cost_bytes = 0  # it holds nothing between two windows
 
-    def want(self, frame_indices: list[int]) -> None:
+    def want(self, frame_indices: list[int], threads: int = 1) -> None:
         """Name the frames that come next: there is but one."""
 
     def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:

@@ -7,6 +7,7 @@ are Dolby's own, and without the reshaping that the message holds they are green
 from typing import Any
 
 from connectors.errors import Poison, Reason
+from daemon.decoding.child.codecs import Bits
 
 _PREFIX, _HEADER = 0x19, 2  # of the message; its kind for what is described here
 
@@ -22,7 +23,7 @@ def refuse_without_base_layer(frame: Any) -> str:
 
 def _is_profile_5(message: bytes) -> bool:
     """Read the message's header: profile 5 is the one of its first format whose signal has the full range."""
-    bits = _Bits(message.replace(b"\0\0\3", b"\0\0"))
+    bits = Bits(message.replace(b"\0\0\3", b"\0\0"))
     if bits.take(8) != _PREFIX or bits.take(6) != _HEADER:
         return False
     bits.take(11)  # rpu_format
@@ -36,22 +37,3 @@ def _is_profile_5(message: bytes) -> bool:
         bits.take_golomb()  # coefficient_log2_denom
     bits.take(2)  # vdr_rpu_normalized_idc
     return bool(bits.take(1))  # BL_video_full_range_flag
-
-
-class _Bits:
-    """Numbers from bits, the highest first; zeros behind the end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._bits = "".join(f"{byte:08b}" for byte in data[:32]).ljust(512, "0")
-        self._at = 0
-
-    def take(self, count: int) -> int:
-        self._at += count
-        return int(self._bits[self._at - count : self._at] or "0", 2)
-
-    def take_golomb(self) -> int:
-        zeros = self._bits.find("1", self._at) - self._at
-        if not 0 <= zeros <= 32:
-            return 0
-        self.take(zeros)
-        return self.take(zeros + 1) - 1

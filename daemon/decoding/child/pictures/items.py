@@ -5,7 +5,8 @@ from typing import Any
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.codecs import VIDEO
-from daemon.decoding.child.pyav import decode_packet, open_container, packets_of, pass_over_all_but
+from daemon.decoding.child.pyav import open_container, packets_of, pass_over_all_but
+from daemon.decoding.child.stream.decoder import decode_packet
 from daemon.decoding.media import MediaLimits
 
 

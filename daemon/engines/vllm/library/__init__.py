@@ -15,6 +15,7 @@ from daemon.engines.vllm.library.configuration import (
     sees_videos_as_images,
     tower_fits,
 )
+from daemon.engines.vllm.library.grammar import grammar_fault
 from daemon.engines.vllm.library.lora import adapter_of, check_lora, lora_modules, weight_names, without_lora
 from daemon.engines.vllm.library.processor import (
     chat_template_of,
@@ -43,6 +44,7 @@ __all__ = [
     "encoded",
     "encoder_budget",
     "extract_reasoning",
+    "grammar_fault",
     "handed_over",
     "hashes_media",
     "is_found_by_tokens",

@@ -38,6 +38,15 @@ def sampling_params(arguments: dict[str, Any]) -> Any:
     """Return ``SamplingParams`` that give the final answer alone."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+    arguments = dict(arguments)
+    if (repetition := arguments.pop("repetition_detection", None)) is not None:
+        from vllm.sampling_params import RepetitionDetectionParams
+
+        arguments["repetition_detection"] = RepetitionDetectionParams(**repetition)
+    if (form := arguments.pop("structured_outputs", None)) is not None:
+        from vllm.sampling_params import StructuredOutputsParams
+
+        arguments["structured_outputs"] = StructuredOutputsParams(**form)
     return SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
 
 

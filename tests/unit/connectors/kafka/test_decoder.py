@@ -185,3 +185,11 @@ def test_of_several_headers_of_a_name_the_last_with_a_value_counts(
     given = decoded(*headers).clip.attributes
 
     assert {**given, PROMPT_FROM: SENDER} == {"prompt": kept, PROMPT_FROM: SENDER}
+
+
+def test_a_records_other_headers_are_attributes_under_names_that_are_nobody_elses() -> None:
+    headers = (("camera", b"North"), ("prompt_from", b"operator"), ("raw", b"\xff"), ("long", b"a" * 20_000))
+
+    found = decoded(*headers).clip.attributes
+
+    assert found == {"prompt": "What?", "attribute.camera": "North", "attribute.prompt_from": "operator"}

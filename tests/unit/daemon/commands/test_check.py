@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import ConfigurationError
-from daemon.commands.check import check
+from daemon.commands.check import check, masked
 from daemon.config.file import settings_from
 from daemon.config.settings import Settings
 from testing.refusing_server import MODEL, refusing_server
@@ -43,3 +43,16 @@ def test_says_that_no_server_answers(tmp_path: Path) -> None:
     lines = check(over("http://127.0.0.1:9/v1", tmp_path))
 
     assert "No server of engine.base_urls answers now: the start waits for one." in lines
+
+
+def test_a_streams_user_and_password_are_masked(tmp_path: Path) -> None:
+    sources = {
+        "cam": {"kind": "stream", "url": "rtsp://me-too:secret@camera/1"},
+        "two": {"kind": "stream", "url": "rtsp://camera/2", "username": "me-too", "password_file": "/run/password"},
+    }
+    values = {"sources": sources, "sink": {"kind": "folder", "path": "captions"}, "engine": {"kind": "fake"}}
+
+    shown = str(masked(settings_from(values, folder=tmp_path)))
+
+    assert "secret" not in shown
+    assert "me-too" not in shown

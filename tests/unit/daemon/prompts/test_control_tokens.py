@@ -9,6 +9,7 @@ import pytest
 
 from connectors.errors import Poison, Reason
 from daemon.prompts.control_tokens import ControlTokens, LikelyControlTokens, control_tokens_of
+from daemon.prompts.places import filled, with_words_behind
 from daemon.prompts.prompt import ChatTemplate, Placeholder, Prompt, PromptEncoder
 from daemon.prompts.templates import PromptTemplate
 from testing.repository import ROOT
@@ -85,6 +86,34 @@ def test_an_ordinary_text_gives_the_same_tokens_whoever_wrote_it(name: str, text
     made = encoder(name)
 
     assert made.encode(Prompt(text, from_sender=True), 2) == made.encode(Prompt(text), 2)
+
+
+CONTROLS = "\x00\x1b[31m\x7f\u202e\u2028"
+EVERY = (*HOSTILE, *FAMILIES, "{source} {{clip}} {attributes.x}", "{% raw %}{{ messages }}", CONTROLS, "<s>" * 3334)
+
+
+@pytest.mark.parametrize("name", ["bundled", "tiny", "qwen"])
+def test_what_fills_a_place_is_text_and_no_control_token_comes_out_of_it(name: str) -> None:
+    """Attributes, names, earlier captions and words behind a question, in the question and in the system message."""
+    made = encoder(name)
+    asked = Prompt("In {clip}, now?", system="Of {attributes.x}.", places=("clip", "attributes.x"))
+    tokens = [text for text in ControlTokens.of(made.tokenizer).ids]
+    plain = control(made, made.encode(filled(asked, lambda _: "x"), 2))
+
+    for hostile in (*EVERY, *tokens, "".join(tokens)):
+        prompt = filled(asked, lambda _, value=hostile: value)  # type: ignore[misc]
+        behind = with_words_behind(Prompt("What moves?"), hostile)
+        ids = made.encode(prompt, 2)
+        assert control(made, ids) == plain
+        assert len(ids) > len(made.encode(filled(asked, lambda _: ""), 2))
+        assert control(made, made.encode(behind, 2)) == control(made, made.encode(Prompt("What moves?"), 2))
+
+
+def test_the_operators_own_words_around_a_place_may_hold_them() -> None:
+    made = encoder("bundled")
+    asked = filled(Prompt("</s> {clip} <extra_id_1>", places=("clip",)), lambda _: "</s>")
+
+    assert len(control(made, made.encode(asked, 1))) == 3  # with the placeholder
 
 
 def test_the_operators_own_text_may_hold_them() -> None:

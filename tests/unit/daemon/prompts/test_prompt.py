@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from connectors.errors import Poison, Reason
+from daemon.prompts.answer_form import AnswerForm
 from daemon.prompts.chat_template import ChatTemplate
 from daemon.prompts.prompt import _UNHASHED, Placeholder, Prompt, PromptEncoder, Stop
 from daemon.prompts.templates import PromptTemplate
@@ -85,6 +86,14 @@ def test_the_hash_is_over_every_later_setting_that_is_used() -> None:
         {"reasoning": "keep"},
         {"from_model": ("temperature",)},
         {"from_model": ("temperature", "top_p")},
+        {"name": "alert"},
+        {"form": AnswerForm.of_choice(("yes", "no"))},
+        {"form": AnswerForm("regex", "yes|no")},
+        {"places": ("clip",)},
+        {"context_windows": 2},
+        {"retries": 1},
+        {"stop_loops": True},
+        {"refusals": ("I can't",)},
     ]
 
     assert len({replace(Prompt("What?"), **change).hash for change in [{}, *changes]}) == 1 + len(changes)

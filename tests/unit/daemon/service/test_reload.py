@@ -132,3 +132,20 @@ def test_another_text_in_a_templates_file_takes_effect(tmp_path: Path) -> None:
     assert sentence.startswith("Reloaded: sources.inbox.prompt.template changed")
     template.write_text("{% if %}")
     assert reload.reload()[0] is Outcome.REFUSED
+
+
+@pytest.mark.parametrize("where", ["top", "source"])
+def test_windows_of_a_stream_stay_where_they_are_on_the_wall_clock(where: str) -> None:
+    def with_stream(window_s: float, text: str) -> Settings:
+        window = {"window_s": window_s}
+        stream = {"kind": "stream", "url": "rtsp://camera/1", "windows": window if where == "source" else {}}
+        sources = {**PLAIN["sources"], "cam": stream}
+        return settings(sources=sources, prompt={"text": text}, **({"windows": window} if where == "top" else {}))
+
+    running, others = with_stream(4.0, "Who?"), [with_stream(8.0, "Who?"), with_stream(4.0, "What?")]
+    reload = Reloader(running, lambda: others.pop(0), settings_by_source(running), FakeEngine())
+
+    assert reload.reload() == (Outcome.REFUSED, "Not reloaded: windows of the stream cam need a restart.")
+    assert reload.by_source["cam"].windows.window_ns == 4_000_000_000
+    assert reload.reload()[0] is Outcome.APPLIED
+    assert reload.by_source["cam"].prompt.text == "What?"

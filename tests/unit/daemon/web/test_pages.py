@@ -1,6 +1,7 @@
 """The status pages, over HTTP, and `captiond status`."""
 
 import asyncio
+import re
 
 import httpx
 import pytest
@@ -8,26 +9,26 @@ import pytest
 from connectors.errors import ConfigurationError
 from daemon.commands import status
 from daemon.service.health import Phase
-from daemon.service.watchdog import Watchdog
-from daemon.web.pages import build_app
 from daemon.web.server import StatusServer
-from tests.unit.daemon.running_parts import Heard, Parts
+from tests.page.showing import Shown, clip
+from tests.unit.daemon.running_parts import Parts
 
 
 @pytest.fixture
-def parts() -> Parts:
-    return Parts()
+def shown() -> Shown:
+    shown = Shown()
+    shown.parts.health.phase = Phase.STARTING
+    return shown
 
 
 @pytest.fixture
-def watchdog(parts: Parts) -> Watchdog:
-    return Watchdog(parts.health, Heard(), 180.0, 60.0, parts.clock)
+def parts(shown: Shown) -> Parts:
+    return shown.parts
 
 
 @pytest.fixture
-def pages(parts: Parts, watchdog: Watchdog) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(build_app(parts.health, watchdog))
-    return httpx.AsyncClient(transport=transport, base_url="http://status")
+def pages(shown: Shown) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(shown.app), base_url="http://status")
 
 
 async def test_ready_while_clips_are_captioned(parts: Parts, pages: httpx.AsyncClient) -> None:
@@ -42,7 +43,8 @@ async def test_ready_while_clips_are_captioned(parts: Parts, pages: httpx.AsyncC
     assert (waiting.status_code, waiting.text) == (503, "inbox waits for the broker: it takes no connection\n")
 
 
-async def test_alive_while_there_is_progress(parts: Parts, watchdog: Watchdog, pages: httpx.AsyncClient) -> None:
+async def test_alive_while_there_is_progress(shown: Shown, parts: Parts, pages: httpx.AsyncClient) -> None:
+    watchdog = shown.watchdog
     alive = await pages.get("/livez")
     with parts.metrics.in_engine():
         watchdog.look()
@@ -61,25 +63,47 @@ async def test_metrics_say_what_they_are(pages: httpx.AsyncClient) -> None:
     assert "# TYPE captiond_ready gauge\ncaptiond_ready 0.0\n" in answer.text
 
 
-async def test_the_page_escapes_what_it_shows(parts: Parts, pages: httpx.AsyncClient) -> None:
-    parts.health.phase = Phase.READY
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html"),
+        ("/page.css", "text/css"),
+        ("/page.js", "text/javascript"),
+        ("/captions.js", "text/javascript"),
+        ("/icon.svg", "image/svg+xml"),
+    ],
+)
+async def test_the_page_is_files_of_its_own_under_a_strict_policy(
+    pages: httpx.AsyncClient, path: str, kind: str
+) -> None:
+    answer = await pages.get(path)
+
+    policy = answer.headers["content-security-policy"]
+    assert (answer.status_code, answer.headers["content-type"]) == (200, f"{kind}; charset=utf-8")
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<style|<script(?! type=\"module\" src=)|style=|\son\w+=", answer.text) or path != "/"
+
+
+async def test_the_page_holds_no_text_of_others(parts: Parts, shown: Shown, pages: httpx.AsyncClient) -> None:
     parts.route.waiting_for = "<script>alert(1)</script>"
+    before = (await pages.get("/")).text
+    shown.publish(clip("<b>.mp4"), "<img src=x onerror=alert(1)>")
 
-    answer = await pages.get("/")
-
-    assert "&lt;script&gt;" in answer.text
-    assert "<script" not in answer.text
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert (await pages.get("/")).text == before
+    assert "alert(1)" not in before
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/status.json", "/"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/metrics", "/status.json", "/", "/events", "/page.js", "/strips/1"]
+)
 async def test_nothing_takes_orders(pages: httpx.AsyncClient, path: str) -> None:
     assert (await pages.post(path)).status_code == 405
 
 
-async def test_a_real_server_beside_the_loop(parts: Parts, watchdog: Watchdog) -> None:
+async def test_a_real_server_beside_the_loop(shown: Shown, parts: Parts) -> None:
     parts.health.phase = Phase.READY
-    server = StatusServer(build_app(parts.health, watchdog), "127.0.0.1:0")
+    server = StatusServer(shown.app, "127.0.0.1:0")
     await server.start()
     try:
         found = await asyncio.to_thread(status.fetch, f"127.0.0.1:{server.port}")
@@ -91,10 +115,10 @@ async def test_a_real_server_beside_the_loop(parts: Parts, watchdog: Watchdog) -
         await asyncio.to_thread(status.fetch, f"127.0.0.1:{server.port}")
 
 
-async def test_an_address_that_is_taken_is_an_error_of_the_configuration(parts: Parts, watchdog: Watchdog) -> None:
-    first = StatusServer(build_app(parts.health, watchdog), "127.0.0.1:0")
+async def test_an_address_that_is_taken_is_an_error_of_the_configuration(shown: Shown) -> None:
+    first = StatusServer(shown.app, "127.0.0.1:0")
     await first.start()
-    second = StatusServer(build_app(parts.health, watchdog), f"127.0.0.1:{first.port}")
+    second = StatusServer(shown.app, f"127.0.0.1:{first.port}")
     try:
         with pytest.raises(ConfigurationError, match=r"http\.listen: 127\.0\.0\.1:\d+ can't be listened on"):
             await second.start()

@@ -18,11 +18,12 @@ from neva.checkpoints.language_model import read_text_model  # noqa: E402
 from neva.checkpoints.model_folder.weight_files import write_tensors  # noqa: E402
 from neva.checkpoints.weights import read_projector, read_weights  # noqa: E402
 from testing.megatron_files import DATA, unpacked, written_tower  # noqa: E402
-from tests.neva import write_megatron_checkpoints as written  # noqa: E402
-from tests.neva.write_megatron_checkpoints import GROUPS, HEAD_DIM, HEADS, HIDDEN, INNER, numbers  # noqa: E402
+from tests.neva import megatron_model as written  # noqa: E402
+from tests.neva.megatron_model import GROUPS, HEAD_DIM, HEADS, HIDDEN, INNER, numbers  # noqa: E402
+from tests.neva.write_megatron_checkpoints import NEW, OLD  # noqa: E402
 from tests.unit.neva.checkpoints.nemo_parts import Parts, weights  # noqa: E402
 
-WHOLE = [name for name, (*_, parts) in {**written.NEW, **written.OLD}.items() if "llm projector" in parts]
+WHOLE = [name for name, (*_, parts) in {**NEW, **OLD}.items() if "llm projector" in parts]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The grown model: everything it knew is in its place, its new room sees movement, and steps teach it more."""
+"""The grown model: its first layer sees each patch beside the one before, and steps teach it more."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from neva.scenery.compose import SceneClip, draw_clip
 from neva.scenery.dataset import SceneClips, label_row
 from neva.scenery.growth import frequencies, grow
 from neva.scenery.photographs import draw_texture
-from neva.scenery.tasks import MotionHeads, SceneTask
+from neva.scenery.tasks import SceneHeads, SceneTask
 from neva.scenery.training import SceneBatches, old_model
 from neva.shapes.dataset import ShapeClips, load_or_make
 from neva.shapes.model import make_model
-from neva.shapes.scoring import caption_clips, prompt_ids
 from neva.shapes.tokenizer import make_image_processor, make_processor
 from neva.training.config_file import read_training_settings
+from tests.unit.neva.scenery.shapes_model import write_shapes_model
 
 CONFIG = Path(neva.__file__).parent.parent / "config" / "demo-scenes.yaml"
 SEEDS = range(19_000_000, 19_000_012)
@@ -27,7 +27,8 @@ SEEDS = range(19_000_000, 19_000_012)
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any, ShapeClips, SceneBatches]:
     """The old model, the grown one, the tokenizer, clips of shapes, and batches."""
-    settings = read_training_settings(CONFIG, ["model.restore_from_path=bundled"], "finetune")[0].model
+    folder = write_shapes_model(tmp_path_factory.mktemp("shapes") / "model")
+    settings = read_training_settings(CONFIG, [f"model.restore_from_path={folder}"], "finetune")[0].model
     old = old_model(settings)
     processor = make_processor(old.tokenizer, make_image_processor(64), 16)
     torch.manual_seed(0)
@@ -38,21 +39,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any, Shap
     shapes = load_or_make(tmp_path_factory.mktemp("clips") / "shapes.npz", SEEDS, processor.image_processor, 8, 1)
     batches = SceneBatches(scenes, processor, 16, 1)
     batches.shapes = shapes
-    grow(old.model, new, *batches.known_flow(len(scenes)), share=0.15)
+    grow(old.model, new, batches.pixels(scenes.frames))
     return old.model.eval(), new.eval(), old.tokenizer, shapes, batches
-
-
-def test_a_model_whose_new_features_are_faint_answers_as_the_old_one(
-    grown: tuple[Any, Any, Any, ShapeClips, SceneBatches],
-) -> None:
-    old, new, tokenizer, shapes, batches = grown
-    pixels = batches.pixels(shapes.frames).unflatten(0, (len(shapes), -1))
-    ids = prompt_ids(tokenizer, 128)
-
-    said = caption_clips(new, tokenizer, pixels, ids)
-
-    assert said == caption_clips(old, tokenizer, pixels, ids)
-    assert said == [shapes.caption(i) for i in range(len(shapes))]
 
 
 def stored(clips: list[SceneClip]) -> SceneClips:
@@ -75,7 +63,7 @@ def test_a_few_steps_on_one_batch_lower_its_loss(
     _, new, _, _, batches = grown
     torch.manual_seed(0)
     kept = {name: weight.clone() for name, weight in new.state_dict().items()}
-    task = SceneTask(new, MotionHeads(new.config.text_config.hidden_size), sentences=sentences)
+    task = SceneTask(new, SceneHeads(new.config.text_config.hidden_size), sentences=sentences)
     optimiser = torch.optim.AdamW(task.parameters(), lr=1e-3)
     batch = batches.batch(0, 0, 4, 1 if sentences else 0)
     losses = []
@@ -108,29 +96,30 @@ def test_the_filters_are_as_many_as_asked_and_differ() -> None:
     assert (alike - torch.eye(61)).abs().max() < 0.9
 
 
-def test_the_new_features_tell_movement_before_any_training(
-    grown: tuple[Any, Any, Any, ShapeClips, SceneBatches],
+def test_the_first_layer_puts_beside_each_patch_the_one_before(
+    grown: tuple[Any, Any, Any, ShapeClips, SceneBatches], tmp_path: Path
 ) -> None:
     old, _, tokenizer, _, batches = grown
-    pictures = [draw_texture(np.random.default_rng(n)) for n in range(12)]
-    drawn = [draw_clip(np.random.default_rng([11, n]), pictures) for n in range(160)]
-    scenes = stored(drawn)
-    settings = read_training_settings(CONFIG, ["model.restore_from_path=bundled"], "finetune")[0].model
+    settings = read_training_settings(CONFIG, [], "finetune")[0].model
+    torch.manual_seed(1)
     new = make_model(settings, tokenizer)
-    kept, batches.scenes = batches.scenes, scenes
-    pixels, flow = batches.known_flow(len(drawn))
-    batches.scenes = kept
-    seen, last = 120, slice(120, None)
-    grow(old, new, pixels[: seen * 8], flow[:seen])
+    frames = batches.scenes.frames[:4]
+    grow(old, new, batches.pixels(frames))
 
     with torch.no_grad():
-        layer = new.config.vision_feature_layer
-        features = new.model.get_image_features(pixels[seen * 8 :], vision_feature_layer=layer)
-        hidden = torch.stack(list(features.pooler_output)).reshape(len(drawn) - seen, 128, -1)
-        language, positions = new.model.language_model, torch.arange(128)[None]
-        rotary = language.rotary_emb(hidden, positions)
-        after = language.layers[0](hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
-    known = flow[last].isfinite().all(dim=-1)
-    said, true = (after - hidden)[..., 188:190].unflatten(1, (8, 16))[known], flow[last][known]
-    for axis in (0, 1):
-        assert np.corrcoef(said[:, axis], true[:, axis])[0, 1] > 0.15
+        features = new.model.get_image_features(
+            batches.pixels(frames), vision_feature_layer=-1, vision_feature_select_strategy="default"
+        )
+        hidden = torch.stack(list(features.pooler_output)).reshape(4, 128, -1)
+        language = new.model.language_model
+        attended, _ = language.layers[0].self_attn(
+            language.layers[0].input_layernorm(hidden),
+            position_embeddings=language.rotary_emb(hidden, torch.arange(128)[None]),
+            attention_mask=torch.full((128, 128), -torch.inf).triu(1)[None, None],
+        )
+    before, now = hidden[:, :-16, 128:190], attended[:, 16:, 192:254]
+    spread = before.std(dim=(0, 1))
+    shown = spread > 0.2 * spread.max()
+    assert shown.sum() > 50
+    for feature in shown.nonzero().flatten().tolist():
+        assert np.corrcoef(before[..., feature].flatten(), now[..., feature].flatten())[0, 1] > 0.8

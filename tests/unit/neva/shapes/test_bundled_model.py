@@ -40,10 +40,10 @@ def model() -> Any:
     return loaded.eval()
 
 
-def test_the_folder_is_at_most_eight_megabytes() -> None:
+def test_the_folder_is_at_most_twenty_four_megabytes() -> None:
     sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
 
-    assert sum(sizes.values()) <= 8_000_000
+    assert sum(sizes.values()) <= 24_000_000
     assert {"config.json", "model.safetensors", "tokenizer.json", "processor_config.json", "README.md"} <= set(sizes)
 
 
@@ -71,7 +71,7 @@ def test_the_weights_have_the_names_that_vllm_reads() -> None:
 
 def test_every_weight_is_loaded(model: Any) -> None:
     assert model.dtype.is_floating_point
-    assert 1_000_000 <= sum(parameter.numel() for parameter in model.parameters()) <= 2_000_000
+    assert 1_000_000 <= sum(parameter.numel() for parameter in model.parameters()) <= 6_000_000
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))

@@ -137,19 +137,19 @@ def test_the_files_that_ship_hold_the_defaults(name: str, stage: Stage, tmp_path
     ]
 
 
-def test_the_bundled_models_own_file_is_read() -> None:
+def test_the_file_of_the_model_of_shapes_is_read() -> None:
     settings, _ = read_training_settings(ROOT / "config" / "demo-model.yaml", [], "pretrain")
 
-    assert settings.exp_manager.model_folder == ROOT / "neva" / "bundled"
+    assert settings.exp_manager.model_folder == ROOT / "build" / "shapes-model"
     assert settings.model.data.data_path is None
     assert not settings.model.mm_cfg.llm.freeze
 
 
-def test_the_file_of_scenes_begins_with_the_model_that_ships_and_leaves_it_alone() -> None:
+def test_the_file_of_scenes_begins_with_the_model_of_shapes_and_ends_with_the_one_that_ships() -> None:
     settings, _ = read_training_settings(ROOT / "config" / "demo-scenes.yaml", [], "finetune")
 
-    assert settings.model.restore_from_path == "bundled"
-    assert settings.exp_manager.model_folder == ROOT / "build" / "demo-scenes" / "model"
+    assert settings.exp_manager.model_folder == ROOT / "neva" / "bundled"
+    assert Path(str(settings.model.restore_from_path)).name == "shapes-model"
     assert settings.model.data.scenes is not None
     assert settings.model.data.scenes.photographs == ROOT / "build" / "photographs"
 

@@ -2,63 +2,17 @@
 
 import gc
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from daemon.decoding.child.cursor import FrameCursor
-from daemon.decoding.child.session import Session, plan
-from daemon.decoding.media import MediaLimits
-from daemon.frame_look import FrameSize
-from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
-from tests.corpus.clips import Recipe, Truth, make
+from daemon.decoding.child.session import plan
+from daemon.windows import NS_PER_S, WindowPolicy
+from tests.corpus.clips import Truth
 from tests.corpus.painted import HEIGHT, WIDTH, read
-
-LIMITS = MediaLimits(8_912_896, 86_400.0)
-FRAMES = 500
-
-
-class CountingSession(Session):
-    """A session that says how many frames its decoder gave, and can be asked for windows as the parent asks."""
-
-    def decoded(self) -> int:
-        return self._writer._cursor.decoded if self._writer is not None else 0  # type: ignore[attr-defined]
-
-    def take(self, windows: tuple[Window, ...], at: int, together: int = 1) -> tuple[list[int], np.ndarray]:
-        """Fill window ``at``; it and the next ones are opened, those that are not yet."""
-        for window in windows[at : at + together]:
-            if window.index not in self._windows and window.index >= self.opened:
-                memory = os.memfd_create("test")
-                os.ftruncate(memory, len(window.frame_indices) * WIDTH * HEIGHT * 3)
-                self.add(window.index, memory, list(window.frame_indices))
-                self.opened = window.index + 1
-        frames = self._windows[at].frames
-        return self.fill(at, [n for w in windows[at : at + 6] for n in w.frame_indices]), frames
-
-    opened = 0
-
-
-@pytest.fixture(scope="module", params=[10, 50, 500])
-def truth(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Truth:
-    options = {"g": str(request.param), "bf": "2", "x264-params": f"keyint={request.param}:scenecut=0"}
-    return make(tmp_path_factory.mktemp("clips") / "clip", Recipe(frames=FRAMES, options=options))
-
-
-@pytest.fixture
-def session(truth: Truth) -> Iterator[CountingSession]:
-    descriptor = os.open(truth.path, os.O_RDONLY)
-    _, index = plan(descriptor, LIMITS, lambda: None)
-    opened = CountingSession(descriptor, "av", index, FrameSize(WIDTH, HEIGHT), LIMITS)
-    opened.index_of_clip = index  # type: ignore[attr-defined]
-    yield opened
-    opened.close()
-
-
-def windows_of(session: CountingSession, policy: WindowPolicy, count: int = 8) -> tuple[Window, ...]:
-    index = session.index_of_clip  # type: ignore[attr-defined]
-    return plan_windows(index.pts_ns, index.duration_ns, policy, FramePolicy(num_frames=count))
+from tests.unit.daemon.decoding.child.counting import FRAMES, LIMITS, CountingSession, windows_of
 
 
 def test_windows_in_a_row_decode_nothing_twice(session: CountingSession) -> None:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.errors import Poison
-from daemon.decoding.child.pixels import Orientation, upright_size, write_rgb
-from daemon.frame_look import FrameSize
+from daemon.decoding.child.pixels import Converter, Orientation, full_range, upright_size, write_rgb
+from daemon.frame_look import FrameSize, Look
 
 
 @given(
@@ -185,3 +185,21 @@ def test_scaling_is_ffmpegs_bicubic(tmp_path: Path) -> None:
 
     difference = np.abs(out.astype(int) - np.frombuffer(theirs, np.uint8).reshape(out.shape).astype(int))
     assert difference.max() <= 2
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj422p", "yuv444p", "yuv411p", "nv12", "yuv420p10le", "p010le"])
+@pytest.mark.parametrize("size", [(256, 144), (100, 70), (31, 17), (384, 384)])
+def test_frames_by_way_of_planes_are_those_that_libswscale_packs_itself(
+    pixel_format: str, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(3)
+    coarse = np.kron(rng.integers(0, 255, (18, 32, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    frame = av.VideoFrame.from_ndarray(coarse, format="rgb24").reformat(format=pixel_format)
+    packed = full_range(VideoReformatter(), frame, *size, "rgb24").to_ndarray()
+
+    for threads in (1, 3):
+        converter = Converter(VideoReformatter, Look(), FrameSize(256, 144))
+        converter.threads = threads
+        out = np.empty((size[1], size[0], 3), np.uint8)
+        converter.write(frame, out)
+        np.testing.assert_array_equal(out, packed)

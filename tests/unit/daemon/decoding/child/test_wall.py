@@ -16,7 +16,11 @@ FOLDER = ROOT / "daemon" / "decoding" / "child"
 
 # all of ours that the child may load beside its own folder: the errors, the frames, and what both sides share
 SHARED = {
+    *("connectors.cage.landlock", "connectors.cage.process", "connectors.cage.seccomp", "connectors.cage.system_calls"),
     "connectors.errors",
+    "daemon.content.frames",
+    "daemon.content.shots",
+    "daemon.content.spans",
     "daemon.decoding.fields",
     "daemon.decoding.index_block",
     "daemon.decoding.media",
@@ -24,13 +28,15 @@ SHARED = {
     "daemon.decoding.protocol",
     "daemon.decoding.timeline",
     "daemon.frame_look",
-    "daemon.seccomp",
     "daemon.windows",
 }
-PACKAGES = {"connectors", "daemon", "daemon.decoding", CHILD, f"{CHILD}.cage", f"{CHILD}.pictures"}
-LIBRARIES = {"PIL", "av", "decord", "numpy"}
+PACKAGES = {
+    *("connectors", "connectors.cage", "daemon", "daemon.content", "daemon.decoding"),
+    *(CHILD, f"{CHILD}.cage", f"{CHILD}.pictures", f"{CHILD}.stream"),
+}
+LIBRARIES = {"PIL", "av", "cv2", "decord", "numpy", "scenedetect"}
 FORBIDDEN = ("asyncio", "pydantic", "yaml", "kafka", "torch", "vllm", "transformers", "multiprocessing")
-UNUSED = {"decord", "httpx", "prometheus_client"}  # at the start: a clip that asks for decord is the first to load it
+UNUSED = {"cv2", "decord", "httpx", "prometheus_client", "scenedetect"}  # until a clip asks for decord or for shots
 
 
 def imports_of(path: Path) -> Iterator[str]:

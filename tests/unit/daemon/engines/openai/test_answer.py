@@ -156,3 +156,11 @@ def test_a_servers_count_of_the_reasoning_is_taken() -> None:
 
     assert read(said({"content": "A ball.", "reasoning": "It is"}, usage=usage)).reasoning_tokens == 80
     assert read(said({"content": "A ball."}, usage={"completion_tokens_details": None})).reasoning_tokens == 0
+
+
+def test_an_answer_says_what_its_server_calls_it() -> None:
+    answer = read(said({"content": "A dog."}, model="tiny-2026", id="chatcmpl-1"))
+    nameless = read(said({"content": "A dog."}, model=7, id="x" * 1000))
+
+    assert (answer.origin.provider, answer.origin.model, answer.origin.answer) == ("openai", "tiny-2026", "chatcmpl-1")
+    assert (nameless.origin.model, nameless.origin.answer) == ("", "x" * 256)

@@ -1,61 +1,28 @@
 """How windows go to servers: as videos where those take them, and what is done where they refuse or change."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import pytest_asyncio
 
-from connectors.errors import ConfigurationError, Poison, Transient
+from connectors.errors import ConfigurationError
 from daemon.config.engine_settings import OpenAISettings
 from daemon.engines.model.media_form import MediaForm
 from daemon.engines.openai import engine as remote_engine
-from daemon.engines.openai.engine import RemoteEngine, ask_servers
-from daemon.prompts.prompt import Prompt
-from tests.unit.daemon.engines.openai.video_servers import Network, Stub, media_of, pixels_of, refusing
+from daemon.engines.openai.engine import ask_servers
+from tests.unit.daemon.engines.openai.video_servers import (
+    ASK,
+    WINDOW,
+    Network,
+    Start,
+    Stub,
+    ask,
+    media_of,
+    pixels_of,
+    refusing,
+)
 from tests.windows_of_noise import noise
-
-ASK = Prompt("What is shown?", max_tokens=8)
-WINDOW = noise(3, 6, 8, index=2)
-
-Start = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_engine, "_BACK_OFF_S", (0.01, 0.02))
-
-
-@pytest_asyncio.fixture
-async def start() -> AsyncIterator[Start]:
-    """Return what starts an engine over stubs; it is closed after the test."""
-    async with AsyncExitStack() as stack:
-
-        async def started(*stubs: Stub, **changes: Any) -> RemoteEngine:
-            network = Network({f"server{number}": stub for number, stub in enumerate(stubs)})
-            urls = tuple(f"http://{host}/v1" for host in network.servers)
-            settings = OpenAISettings(**{"base_urls": urls, "model": "shapes", "slots": 16, **changes})
-            engine = RemoteEngine(settings, request_deadline_s=5.0, transport=httpx.MockTransport(network))
-            stack.push_async_callback(engine.close)
-            await engine.start()
-            return engine
-
-        yield started
-
-
-async def ask(engine: RemoteEngine, count: int = 1) -> list[str]:
-    done = await asyncio.gather(*(engine.describe(WINDOW, ASK, f"clip/{i}/{i}") for i in range(count)))
-    return [one.text for one in done]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 async def test_a_window_goes_as_one_video_pixel_for_pixel_with_what_a_model_here_is_told(start: Start) -> None:
@@ -169,185 +136,6 @@ async def test_each_server_of_several_gets_windows_in_its_own_form(
     assert {media_of(body) for body in images.windows} == {"image"}
     (warning,) = warnings(caplog)
     assert "http://server1/v1 as images" in warning
-
-
-async def test_a_server_that_was_replaced_unseen_by_one_without_videos_gets_images_and_no_window_is_lost(
-    start: Start,
-) -> None:
-    stub = Stub()
-    engine = await start(stub)
-    assert len(stub.probes) == 3
-    stub.refuses_videos = refusing()
-
-    assert await ask(engine, 8) == ["A red circle."] * 8
-
-    assert len(stub.probes) == 4  # asked once for all of them
-    sent = [media_of(body) for body in stub.windows]
-    assert "video" in sent
-    assert sent.count("image") == 8
-    await ask(engine)
-    assert media_of(stub.windows[-1]) == "image"
-    np.testing.assert_array_equal(pixels_of(stub.windows[-1]), WINDOW.frames)
-
-
-@pytest.mark.parametrize("is_better", [True, False])
-async def test_a_server_that_was_away_is_asked_again_what_it_takes(start: Start, *, is_better: bool) -> None:
-    stub = Stub(refuses_videos=refusing() if is_better else None)
-    engine = await start(stub)
-    stub.is_away = True
-    request = asyncio.create_task(ask(engine))
-    await until(lambda: bool(engine.waiting_for))
-    stub.refuses_videos = None if is_better else refusing()
-    stub.is_away = False
-
-    assert await request == ["A red circle."]
-
-    assert [media_of(body) for body in stub.windows] == ["video" if is_better else "image"]
-
-
-async def test_a_server_that_is_only_busy_is_not_asked_again(start: Start) -> None:
-    stub = Stub(window_reply=refusing(429, "slow down"))
-    engine = await start(stub)
-    request = asyncio.create_task(ask(engine))
-    await until(lambda: bool(engine.waiting_for))
-    stub.window_reply = None
-
-    await request
-
-    assert len(stub.probes) == 3
-
-
-async def test_where_videos_are_asked_for_a_server_that_no_longer_takes_them_is_waited_for(start: Start) -> None:
-    stub = Stub()
-    engine = await start(stub, media="video")
-    stub.refuses_videos = refusing()
-    request = asyncio.create_task(ask(engine))
-    await until(lambda: "media_io_kwargs are disabled" in engine.waiting_for)
-    assert not request.done()
-    stub.refuses_videos = None
-
-    assert await request == ["A red circle."]
-    assert {media_of(body) for body in stub.windows} == {"video"}
-
-
-async def test_where_videos_are_asked_for_a_server_that_fails_over_them_is_waited_for(start: Start) -> None:
-    stub = Stub(refuses_videos=refusing(500, "not now"))
-    engine = await start(stub, media="video")
-    request = asyncio.create_task(ask(engine))
-    await until(lambda: "not now" in engine.waiting_for)
-    stub.refuses_videos = None
-
-    assert await request == ["A red circle."]
-    assert {media_of(body) for body in stub.windows} == {"video"}
-
-
-async def test_a_window_that_is_refused_while_videos_are_taken_is_at_fault_itself(start: Start) -> None:
-    stub = Stub(window_reply=refusing(400, "bad image"))
-    engine = await start(stub)
-
-    with pytest.raises(Poison, match="bad image"):
-        await ask(engine)
-
-    assert len(stub.windows) == 1
-
-
-async def test_a_window_above_the_context_is_at_fault_without_another_look(start: Start) -> None:
-    stub = Stub(window_reply=refusing(400, "maximum context length is 4096"))
-    engine = await start(stub)
-
-    with pytest.raises(Poison, match="maximum context length"):
-        await ask(engine)
-
-    assert len(stub.probes) == 3
-
-
-async def test_others_go_on_while_a_server_is_asked_about_a_window_that_it_refused(start: Start) -> None:
-    stub = Stub(window_reply=refusing(400, "bad image"))
-    engine = await start(stub)
-    stub.probes_may_be_answered.clear()
-    refused = asyncio.create_task(ask(engine))
-    await until(lambda: len(stub.probes) == 4)
-    stub.window_reply = None
-
-    assert await ask(engine, 4) == ["A red circle."] * 4
-
-    assert not refused.done()
-    stub.probes_may_be_answered.set()
-    with pytest.raises(Poison, match="bad image"):
-        await refused
-
-
-async def test_a_window_over_which_a_server_fails_and_goes_counts_an_attempt(start: Start) -> None:
-    """Else a clip that kills the server would be sent again for ever."""
-    stub = Stub(window_reply=refusing(500, "the engine died"), goes_after_refusal=True)
-    engine = await start(stub)
-
-    with pytest.raises(Transient, match="the engine died"):
-        await ask(engine)
-
-
-async def test_a_refusal_by_a_server_that_goes_then_is_not_the_last_word(start: Start) -> None:
-    stub = Stub(window_reply=refusing(400, "unknown field"), goes_after_refusal=True)
-    engine = await start(stub)
-    request = asyncio.create_task(ask(engine))
-    await until(lambda: bool(engine.waiting_for))
-    stub.window_reply, stub.is_away = None, False
-
-    assert await request == ["A red circle."]
-
-
-async def eight_waiting(engine: RemoteEngine, *stubs: Stub) -> "asyncio.Task[list[str]]":
-    """Return eight requests that the servers have and do not answer yet."""
-    for stub in stubs:
-        stub.may_answer.clear()
-    requests = asyncio.create_task(ask(engine, 8))
-    await until(lambda: [server.in_flight for server in engine._servers] == [4, 4])
-    return requests
-
-
-async def test_a_server_that_was_away_at_the_start_is_asked_once_however_many_windows_wait(start: Start) -> None:
-    first, late = Stub(), Stub(is_away=True)
-    engine = await start(first, late)
-    late.is_away = False
-    requests = await eight_waiting(engine, first, late)
-
-    first.may_answer.set()
-    late.may_answer.set()
-    await requests
-
-    assert len(late.probes) == 3
-    assert len(late.windows) == 4
-    assert {media_of(body) for body in late.windows} == {"video"}
-
-
-async def test_a_server_that_goes_while_it_is_asked_is_away_for_all_who_wait(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_engine, "_BACK_OFF_S", (60.0,))
-    first, late = Stub(), Stub(is_away=True)
-    engine = await start(first, late)
-    late.is_away = False
-    requests = await eight_waiting(engine, first, late)
-    late.is_away, late.unheard = True, 0
-    first.may_answer.set()
-    late.may_answer.set()
-
-    assert await requests == ["A red circle."] * 8
-    assert late.unheard == 1
-    assert len(first.windows) == 8
-
-
-async def test_a_window_that_is_given_up_while_a_server_is_asked_leaves_the_others_alone(start: Start) -> None:
-    first, late = Stub(), Stub(is_away=True)
-    engine = await start(first, late)
-    first.is_away, late.is_away = True, False
-    late.may_answer.clear()
-    gone, stays = (asyncio.create_task(ask(engine)) for _ in range(2))
-    await until(lambda: engine._servers[1].in_flight == 2)
-    gone.cancel()
-    late.may_answer.set()
-
-    assert await stays == ["A red circle."]
 
 
 async def test_a_check_says_how_windows_go_to_each_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,14 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from daemon.engines.openai.engine import RemoteEngine
+from daemon.prompts.prompt import Prompt
+from tests.windows_of_noise import noise
+
+ASK = Prompt("What is shown?", max_tokens=8)
+WINDOW = noise(3, 6, 8, index=2)
+Start = Callable[..., Any]
 
 UNTRUSTED = "Per-request media_io_kwargs are disabled by default because they can change resource usage."
 TOKENS_A_FRAME = 16
@@ -116,3 +125,13 @@ def pixels_of(body: dict[str, Any]) -> NDArray[np.uint8]:
     else:
         encoded = [part["image_url"]["url"].removeprefix("data:image/png;base64,") for part in parts]
     return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in encoded])
+
+
+async def ask(engine: RemoteEngine, count: int = 1) -> list[str]:
+    done = await asyncio.gather(*(engine.describe(WINDOW, ASK, f"clip/{i}/{i}") for i in range(count)))
+    return [one.text for one in done]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)

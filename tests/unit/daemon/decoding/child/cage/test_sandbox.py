@@ -67,7 +67,7 @@ def test_nothing_that_a_decoder_does_not_need_can_be_done(tmp_path: Path) -> Non
 
 def test_a_second_thread_keeps_the_cage_open_to_nobody() -> None:
     """A thread that runs before would stay outside: the layer is missing, and a decoder that requires it ends."""
-    code = "import threading, time; threading.Thread(target=time.sleep, args=(1,), daemon=True).start()\n"
+    code = "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
 
     done = run(code + CONFINE + "print(sorted(missing))")
 

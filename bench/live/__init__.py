@@ -1,0 +1,1 @@
+"""Measurements of live streams: the recorders alone, and whole daemons."""

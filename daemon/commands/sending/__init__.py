@@ -1,0 +1,1 @@
+"""The commands that send clips to the daemon: `captiond redo` and `captiond enqueue`."""

@@ -1,0 +1,1 @@
+"""Live streams recorded from real servers, which these tests start."""
