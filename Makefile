@@ -3,7 +3,7 @@
 PYTHON_IN_VENV := .venv/bin/python
 WORKERS ?= 2
 PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-UNIT_MARKS = not engine and not kafka and not systemd and not slow and not families
+UNIT_MARKS = not engine and not kafka and not systemd and not slow and not thorough and not families
 UNIT_TESTS = tests/unit tests/contract tests/pipeline/test_main_loop.py tests/pipeline/test_bounds.py
 ROW ?=
 RUNS ?=
@@ -27,7 +27,10 @@ unit: setup ## run what needs no engine, broker or systemd, in about a minute
 	@$(PYTEST) -m "$(UNIT_MARKS)" $(UNIT_TESTS)
 
 test: setup ## run the tests, those over a real Kafka too where Java is; WORKERS=0 for one process
-	@$(PYTEST) -m "not systemd and not families"
+	@$(PYTEST) -m "not systemd and not families and not thorough"
+
+thorough: setup ## run what `make test` leaves out: more cases of what it shows, which take long; before a release
+	@$(PYTEST) -m "thorough"
 
 families: setup ## run every family of models as a tiny one in the real vLLM, and write docs/models.md's table
 	@$(PYTHON_IN_VENV) -m tests.families
@@ -93,4 +96,4 @@ audit: ## ask for advisories about every locked package
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo families fuzz deploy probe unit test test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall lock sbom audit clean
+.PHONY: help setup demo families fuzz deploy probe unit test thorough test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall lock sbom audit clean

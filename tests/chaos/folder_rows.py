@@ -214,7 +214,7 @@ def k7(faults: int, folder: Path) -> Result:
 
 
 ROWS = (
-    Row("K1 folder", "kill -9 at each of 12 points", 20, 0, k1),
+    Row("K1 folder", "kill -9 at each of 12 points", 20, 1, k1),
     Row("K8 folder", "kill -9 at each of 12 points, two questions a window", 2, 0, k8),
     Row("K9 folder", "kill -9 at 12 points, windows are told of those before", 50, 0, told_again_after),
     Row("K2 folder", "kill -9 at random times", 200, 0, k2),

@@ -10,6 +10,7 @@ from tests.chaos.kill_points import POINTS
 CLIPS = 24
 
 
+@pytest.mark.thorough  # `make chaos-quick` strikes each point once
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("point", POINTS)
 def test_every_window_is_captioned_exactly_once(point: str, tmp_path: Path) -> None:
@@ -28,6 +29,7 @@ def test_kills_while_the_machine_stays_up_cost_at_most_the_clip_that_was_alone(t
     assert (result.lost, result.twice) == (0, 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 def test_killed_at_random(tmp_path: Path) -> None:
     result = killed_at_random(3, tmp_path / "load", CLIPS)

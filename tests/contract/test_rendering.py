@@ -101,6 +101,7 @@ async def test_every_byte_is_vllms_own(
     assert there.render_ms > 0
 
 
+@pytest.mark.thorough
 async def test_images_are_rendered_to_the_same_bytes_too() -> None:
     model = Model.of(Path(neva.__file__).parent / "bundled")
     one = RendererPool(1, model.packed, {}, PATIENCE_S)

@@ -12,7 +12,7 @@ from daemon.prompts.prompt import Prompt
 from testing import tiny_models
 from tests.contract.vllm_engines import MARKS, settings
 
-pytestmark = [mark for mark in MARKS if mark.name != "asyncio"]
+pytestmark = [*(mark for mark in MARKS if mark.name != "asyncio"), pytest.mark.thorough]
 
 TRUSTED = {"trust-remote-code": True}
 

@@ -151,7 +151,7 @@ def test_a_context_that_the_memory_cannot_hold_ends_with_78_and_the_longest_that
     assert "the largest that fits is 896: write that, or auto" in said
 
 
-@pytest.mark.parametrize("damage", ["pickle", "tensors"])
+@pytest.mark.parametrize("damage", [pytest.param("pickle", marks=pytest.mark.thorough), "tensors"])
 async def test_weights_that_cannot_be_read_end_with_78(tmp_path: Path, damage: str) -> None:
     model = tiny_models.build("llava_onevision", tmp_path)
     whole = (model / "model.safetensors").read_bytes()

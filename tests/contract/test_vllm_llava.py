@@ -217,6 +217,7 @@ async def test_a_stop_while_the_model_loads_leaves_nothing(llava: Path) -> None:
     collect_quietly()
 
 
+@pytest.mark.thorough  # test_vllm_served.py asks a server in each run
 async def test_a_server_says_what_the_engine_here_says(engine: VllmEngine, llava: Path) -> None:
     async with serving(llava) as url:
         server = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny"), request_deadline_s=60.0)

@@ -78,6 +78,7 @@ async def test_over_its_base_it_answers_as_the_merged_model_token_for_token(
     assert expected["merged"] != expected["base"]
 
 
+@pytest.mark.thorough
 async def test_merged_the_model_is_served_as_any_other(
     models: Path, expected: dict[str, list[tuple[int, ...]]]
 ) -> None:

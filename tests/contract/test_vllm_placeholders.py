@@ -19,7 +19,7 @@ from testing import tiny_models
 from testing.tiny_models import IMAGE_TEMPLATE, byte_tokenizer
 from tests.contract.vllm_engines import MARKS, settings
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.thorough]
 
 # written by the class, and the sender's own spellings of it
 PLACEHOLDERS = {

@@ -11,7 +11,7 @@ from tests.contract.vllm_engines import MARKS, settings
 from tests.families.family import Family
 from tests.families.registry import FAMILIES
 
-pytestmark = [mark for mark in MARKS if mark.name != "asyncio"]
+pytestmark = [*(mark for mark in MARKS if mark.name != "asyncio"), pytest.mark.thorough]
 
 
 @pytest.mark.parametrize("family", [one for one in FAMILIES if one.load_refuses], ids=lambda one: one.model)

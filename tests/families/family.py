@@ -21,7 +21,6 @@ class Family:
         name: What people call the models.
         model: The name of its builder in :data:`testing.tiny_models.BUILDERS`.
         modality: The form in which its windows go: one video, or images.
-        in_ci: Whether each run of the tests starts it; else only ``make families`` does.
         reference: Says the greedy answers that the engine's are compared with; None where transformers has no class.
         no_reference: Why there is none.
         cpu_refuses: A regular expression of what vLLM's build for the CPU says where it can't run the class.
@@ -37,7 +36,6 @@ class Family:
     name: str
     model: str
     modality: Modality
-    in_ci: bool = False
     reference: Reference | None = transformers_answers
     no_reference: str = ""
     cpu_refuses: str = ""

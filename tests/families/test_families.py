@@ -7,20 +7,17 @@ import pytest_asyncio
 
 from daemon.engines.vllm.engine import VllmEngine
 from tests.contract.vllm_engines import MARKS
-from tests.families.family import Family
 from tests.families.registry import FAMILIES
 from tests.families.started import Started, starting
 from tests.families.suite import FamilyEngineContract, FamilySuite
 
-pytestmark = MARKS
-
-
-def _param(family: Family) -> object:
-    return pytest.param(family, id=family.model, marks=[] if family.in_ci else [pytest.mark.families])
+pytestmark = [*MARKS, pytest.mark.families]
 
 
 @pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[_param(one) for one in FAMILIES if not one.started_by]
+    scope="module",
+    loop_scope="module",
+    params=[pytest.param(one, id=one.model) for one in FAMILIES if not one.started_by],
 )
 async def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Started]:
     async with starting(request.param, tmp_path_factory.mktemp("models")) as one:

@@ -12,12 +12,14 @@ from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_port
 from testing.refusing_server import RefusingServer, refusing_server
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import SLOW_DELIVERY
 from tests.kafka.stand_in import read_all, windows_of
 from tests.kafka.topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 MakeTopic = Callable[..., str]
 CLIPS = 12
+LIMITS = ("max_clips_in_flight: 1", "in_flight_bytes: 8MiB")
 
 
 @pytest.fixture
@@ -35,8 +37,11 @@ def send(bootstrap: str, topic: str, folder: Path, clips: int = CLIPS) -> None:
     producer.close()
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
-@pytest.mark.parametrize("more", ["", "limits: {max_clips_in_flight: 1}\n", "limits: {in_flight_bytes: 8MiB}\n"])
+@SLOW_DELIVERY
+@pytest.mark.parametrize(
+    "more",
+    ["", *(pytest.param(f"limits: {{{limit}}}\n", marks=pytest.mark.thorough) for limit in LIMITS)],
+)
 def test_a_run_that_ends_by_itself_rejects_nothing(
     bootstrap: str,
     make_topic: MakeTopic,
@@ -65,7 +70,7 @@ def test_a_run_that_ends_by_itself_rejects_nothing(
     assert read_all(bootstrap, rejected) == []
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_a_daemon_goes_on_after_a_reload(
     bootstrap: str,
     make_topic: MakeTopic,

@@ -11,6 +11,7 @@ import pytest
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_port
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source, memory_files
+from tests.kafka.deliveries import SLOW_DELIVERY
 from tests.kafka.stand_in import make_route, produce, read_all, run_pipeline, seen, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -36,7 +37,7 @@ def status(port: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_clips_of_8_mb_stay_within_the_budget(
     bootstrap: str, make_topic: Callable[..., str], tmp_path: Path, delivery: str
 ) -> None:
@@ -75,7 +76,7 @@ def test_clips_of_8_mb_stay_within_the_budget(
     assert max(kept) + grown <= IN_FLIGHT_BYTES, (max(kept), grown)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 async def test_ten_thousand_small_clips(bootstrap: str, make_topic: Callable[..., str], tmp_path: Path) -> None:
     topic, output = make_topic("clips", partitions=4), make_topic("captions", partitions=4)
     make_topic("captions.rejected")

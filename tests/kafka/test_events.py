@@ -8,6 +8,7 @@ import pytest
 
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import EACH_DELIVERY
 from tests.kafka.stand_in import read_all
 from tests.kafka.test_poison import send
 
@@ -21,7 +22,7 @@ def event(event_id: bytes, source: bytes = b"/cams/3") -> list[tuple[str, bytes 
     return [(f"ce_{name}", value) for name, value in attributes.items()]
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@EACH_DELIVERY
 def test_events_of_one_subject_are_clips_of_their_own_and_one_sent_twice_is_the_same(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
 ) -> None:

@@ -20,6 +20,7 @@ from testing.kafka.broker import Broker, NoBroker
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.conftest import skip_or_fail
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import SLOW_DELIVERY
 from tests.kafka.stand_in import place_of, produce, read_all, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -57,7 +58,7 @@ def asked(text: str) -> str:
     return prompt_of(PromptSettings(text=text), GenerationSettings()).hash
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_questions_ids_and_references(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, store: str, delivery: str
 ) -> None:
@@ -145,7 +146,7 @@ def test_kafkas_own_consumer_agrees_about_what_is_committed(
     assert sorted(windows_of(records).values()) == [list(range(WINDOWS_EACH))] * 10
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_topics_by_pattern_to_a_topic_of_each_source(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, name: str, delivery: str
 ) -> None:
@@ -167,7 +168,7 @@ def test_topics_by_pattern_to_a_topic_of_each_source(
     assert set(map(tuple, found.values())) == {tuple(range(WINDOWS_EACH))}
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_a_caption_that_its_topic_refuses_ends_its_clip_by_name(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
 ) -> None:
@@ -210,7 +211,7 @@ def test_the_replay_command_sends_dead_letters_through_again(
         assert (clip_id, headers["color"]) == (first, b"blue")
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_each_question_has_its_topic_and_a_consumer_with_the_schema_reads_every_answer(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
 ) -> None:

@@ -14,6 +14,7 @@ from connectors.kafka.settings import KafkaConnectionSettings
 from testing.kafka.broker import Broker
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import SLOW_DELIVERY
 from tests.kafka.stand_in import place_of, produce, read_all, seen
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -45,7 +46,7 @@ def captioned(bootstrap: str, output: str) -> list[int]:
     return sorted(int(place_of(each["clip_id"]).split("/")[2]) for each in messages if each["window"]["index"] == 0)
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 @pytest.mark.parametrize("has_metadata", [False, True])
 def test_a_position_beyond_the_end(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, video: bytes, delivery: str, has_metadata: bool

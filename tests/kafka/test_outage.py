@@ -15,6 +15,7 @@ from connectors.kafka.sink import KafkaSink
 from connectors.kafka.transactional_route import TransactionalRoute
 from testing.kafka.broker import Broker
 from testing.kafka.secure_broker import USERS, SecureBroker
+from tests.kafka.deliveries import SLOW_TRANSACTIONAL
 from tests.kafka.stand_in import PLAN, caption, make_route, produce, run_pipeline, running, until, windows_of
 from tests.kafka.topics import Topics
 
@@ -30,7 +31,8 @@ def own_topics(own_broker: Broker, tmp_path: Path) -> Topics:
     return Topics(own_broker.bootstrap, tmp_path).make(2, captions=2)
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
+@SLOW_TRANSACTIONAL
+@pytest.mark.parametrize("how", ["kill", pytest.param("stop", marks=pytest.mark.thorough)])
 async def test_a_broker_that_restarts_under_load_costs_no_window(
     own_broker: Broker, own_topics: Topics, transactional: bool, how: str
 ) -> None:
@@ -68,6 +70,7 @@ async def test_a_broker_that_is_down_at_start_is_waited_for(own_broker: Broker, 
         assert getattr(route, "source").waiting_for == ""  # noqa: B009
 
 
+@SLOW_TRANSACTIONAL
 async def test_closing_while_the_broker_is_away_does_not_hang(
     own_broker: Broker, own_topics: Topics, transactional: bool
 ) -> None:

@@ -12,6 +12,7 @@ from connectors.kafka.client.workarounds import HeaderName, headers_with_nulls
 from connectors.kafka.record import ERRORS_PREFIX, REPLAY_PREFIX
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import SLOW_DELIVERY
 from tests.kafka.stand_in import place_of, read_all, windows_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -29,6 +30,7 @@ POISON: dict[str, Header] = {
 
 LONE_BYTES = HeaderName(b"\xff\xfe".decode("utf-8", "surrogateescape"))
 ODD_HEADERS: list[list[Header]] = [
+    *([header] for header in POISON.values()),
     [("prompt", None)],
     [("tracestate", None)],
     [("", b"no name")],
@@ -57,6 +59,7 @@ def send(bootstrap: str, topic: str, *records: tuple[bytes, list[Header]]) -> No
     producer.close()
 
 
+@pytest.mark.thorough  # each alone; the test below has such headers together
 @pytest.mark.parametrize("header", POISON.values(), ids=list(POISON))
 def test_three_starts_over_one_odd_header(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, header: Header
@@ -81,7 +84,7 @@ def test_three_starts_over_one_odd_header(
     assert (replayed.returncode, replayed.stdout) == (0, "Sent 3 dead letters through again.\n"), replayed.stderr
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_three_starts_over_every_odd_header(
     bootstrap: str, make_topic: MakeTopic, tmp_path: Path, delivery: str
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from connectors.kafka.client.producer import open_producer
+from tests.kafka.deliveries import SLOW_TRANSACTIONAL
 from tests.kafka.stand_in import (
     run_pipeline,
     running,
@@ -21,6 +22,7 @@ MakeTopics = Callable[..., Topics]
 CLIPS, WINDOWS = 120, 4
 
 
+@SLOW_TRANSACTIONAL
 async def test_a_member_that_comes_and_goes_costs_nothing(make_topics: MakeTopics, transactional: bool) -> None:
     topics = make_topics(4, captions=2)
     topics.produce([b"clip %d" % n for n in range(CLIPS)])
@@ -48,6 +50,7 @@ async def test_a_member_that_comes_and_goes_costs_nothing(make_topics: MakeTopic
         assert firsts == sorted(firsts)
 
 
+@SLOW_TRANSACTIONAL
 async def test_a_settlement_after_the_revoke_is_counted_and_changes_nothing(
     make_topics: MakeTopics, transactional: bool
 ) -> None:

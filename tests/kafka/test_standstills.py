@@ -11,6 +11,7 @@ from testing.kafka.secure_broker import SecureBroker
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.repository import ROOT
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import SLOW_DELIVERY
 from tests.kafka.stand_in import produce, seen
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -27,7 +28,7 @@ def damage(log: Path, at: int) -> None:
         file.write(bytes([byte ^ 0xFF]))
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_a_damaged_batch_holds_up_its_partition_alone(own_broker: Broker, tmp_path: Path, delivery: str) -> None:
     at = own_broker.start().bootstrap
     admin = KafkaAdminClient(bootstrap_servers=at, request_timeout_ms=30_000)
@@ -62,7 +63,7 @@ def test_a_damaged_batch_holds_up_its_partition_alone(own_broker: Broker, tmp_pa
     daemon.wait_until(lambda: len(seen(at, "captions")) == WINDOWS_EACH * 6)
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_a_broker_that_goes_with_clips_in_flight_keeps_the_daemon_from_ending_no_longer_than_a_stop_takes(
     own_broker: Broker, tmp_path: Path, delivery: str
 ) -> None:

@@ -12,6 +12,7 @@ from connectors.kafka.client.consumer import OffsetAndMetadata, TopicPartition, 
 from connectors.kafka.settings import KafkaConnectionSettings
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import SLOW_DELIVERY
 from tests.kafka.stand_in import produce, read_all, seen
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -90,7 +91,7 @@ def test_both_clips_have_their_captions_in_a_folder(
     assert len(list((tmp_path / "captions").rglob("*.vtt"))) == 3
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_a_position_that_the_old_topic_left_means_nothing_in_the_new_one(
     bootstrap: str,
     make_topic: MakeTopic,
@@ -127,7 +128,7 @@ def test_a_position_that_the_old_topic_left_means_nothing_in_the_new_one(
     assert len(read_all(bootstrap, output)) == 5 * WINDOWS_EACH
 
 
-@pytest.mark.parametrize("delivery", ["at_least_once", "transactional"])
+@SLOW_DELIVERY
 def test_a_topic_that_is_made_again_while_the_daemon_runs(
     bootstrap: str,
     make_topic: MakeTopic,

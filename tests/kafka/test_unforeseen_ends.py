@@ -9,6 +9,7 @@ from connectors.contract import Quarantine
 from connectors.kafka.record import ERRORS_PREFIX
 from testing.load import WINDOWS_EACH, write_load_clip
 from tests.kafka.daemon_process import Daemon, kafka_sink, kafka_source
+from tests.kafka.deliveries import SLOW_TRANSACTIONAL
 from tests.kafka.stand_in import place_of, windows_of
 from tests.kafka.topics import Topics
 from tests.pipeline.test_unforeseen_ends import BLAMED, BUG, KILLED, records, run_struck
@@ -32,6 +33,7 @@ def daemon_over(topics: Topics, folder: Path, transactional: bool) -> Daemon:
     )
 
 
+@SLOW_TRANSACTIONAL
 @pytest.mark.parametrize(("fault", "code"), [("killed_at_engine", KILLED), ("key_at_settle", BUG)])
 def test_the_record_that_ends_the_program_is_a_dead_letter_after_a_few_starts(
     make_topics: Callable[..., Topics], tmp_path: Path, transactional: bool, fault: str, code: int
@@ -64,6 +66,7 @@ def test_the_record_that_ends_the_program_is_a_dead_letter_after_a_few_starts(
     assert sorted(set(windows_of(topics.read())[f"{topics.clips}/0/2"])) == whole
 
 
+@SLOW_TRANSACTIONAL
 def test_what_a_kill_left_is_kept_by_the_group(
     make_topics: Callable[..., Topics], tmp_path: Path, transactional: bool
 ) -> None:

@@ -12,7 +12,7 @@ from testing import tiny_models
 from testing.load import write_load_clip
 from testing.repository import ROOT
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(560)]
+pytestmark = [pytest.mark.engine, pytest.mark.thorough, pytest.mark.timeout(560)]
 
 
 def test_each_part_of_the_host_is_measured_without_a_model(tmp_path: Path) -> None:

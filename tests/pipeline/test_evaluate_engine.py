@@ -102,6 +102,7 @@ def megatrons(folder: Path, *models: str) -> list[str]:
     ]
 
 
+@pytest.mark.thorough
 async def test_both_command_lines_with_checkpoints_that_megatron_wrote(tmp_path: Path) -> None:
     written_tower(tmp_path / "clip")
     made.make_tokenizer(tmp_path / "tokenizer")
@@ -162,6 +163,7 @@ def write_shapes(folder: Path) -> list[str]:
     return [shapes.caption_of(shapes.random_scene(seed)) for seed in SEEDS]
 
 
+@pytest.mark.thorough
 def test_the_bundled_model_answers_by_the_second_command_line(tmp_path: Path) -> None:
     right = write_shapes(tmp_path)
 
@@ -176,6 +178,7 @@ def test_the_bundled_model_answers_by_the_second_command_line(tmp_path: Path) ->
         assert all(-1 < token["logprob"] <= 0 for token in answer["logprobs"])
 
 
+@pytest.mark.thorough
 def test_a_model_that_was_fine_tuned_here_is_served_alone(tmp_path: Path) -> None:
     right = write_shapes(tmp_path)
     talks = [

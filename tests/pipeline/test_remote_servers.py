@@ -22,7 +22,7 @@ from tests.pipeline.test_stops import Running
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.timeout(420),
     pytest.mark.asyncio(loop_scope="module"),
 ]

@@ -52,7 +52,7 @@ def assert_windows_go_on(found: list[Seen]) -> None:
     "changed",
     [
         CameraSettings(width=320, height=192, fps=10, gop=10),
-        pytest.param(CameraSettings(codec="h265", config_interval=1), marks=pytest.mark.slow),
+        pytest.param(CameraSettings(codec="h265", config_interval=1), marks=pytest.mark.thorough),
         CameraSettings(codec="mjpeg", fps=10),
     ],
     ids=["size-and-rate", "h265", "mjpeg"],
@@ -74,7 +74,10 @@ async def test_a_camera_that_comes_back_with_another_format(recordings: Recordin
     assert "away" in reasons
 
 
-@pytest.mark.parametrize("changed", ["-s 320x192", "-c:v libx265", "-c:v mpeg2video"])
+@pytest.mark.parametrize(
+    "changed",
+    ["-s 320x192", *(pytest.param(f"-c:v {codec}", marks=pytest.mark.thorough) for codec in ("libx265", "mpeg2video"))],
+)
 async def test_a_transport_stream_that_switches_while_it_is_watched(recordings: Recordings, changed: str) -> None:
     with UdpCamera() as camera:
         async with recordings.of(camera.url, silence_s=60) as recording, asyncio.timeout(240):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(bool(why_no_rtsp()), reason=why_no_rtsp() or "it
         ("tcp", CameraSettings()),
         ("udp", CameraSettings(auth="digest")),
         ("tcp", CameraSettings(auth="basic", bframes=2)),
-        pytest.param("tcp", CameraSettings(codec="h265", config_interval=0), marks=pytest.mark.slow),
+        pytest.param("tcp", CameraSettings(codec="h265", config_interval=0), marks=pytest.mark.thorough),
     ],
     ids=["tcp", "udp-digest", "basic-bframes", "h265-sets-apart"],
 )

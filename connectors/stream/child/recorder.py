@@ -256,4 +256,4 @@ def filled(waiting: list[StreamPacket], stamped: list[int], timeline: Timeline) 
     for at, one in enumerate(waiting):
         media_ns = times[at]
         media_ns = first - (stamped[0] - at) * step if media_ns is None else media_ns
-        yield one.at(timeline.mended(media_ns, one.arrived_ns))
+        yield one.at(timeline.mended(media_ns, one.arrived_ns, is_key=one.is_key))

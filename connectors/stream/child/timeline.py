@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 SECOND_NS = 10**9
 _WRAPS_NS = (2**33 * SECOND_NS // 90_000, 2**32 * SECOND_NS // 90_000, 2**32 * 10**6)  # MPEG-TS, RTP, RTMP
 _JUMP_NS, _JUMP_IN_BURSTS_NS = 3 * SECOND_NS, 30 * SECOND_NS
-_REORDERED_NS = 2 * SECOND_NS  # frames that are decoded after others may be shown so much earlier
+_REORDERED_NS = 2 * SECOND_NS  # frames that are decoded after others may be shown so much earlier; key frames never are
 _FASTER = 200  # the offset moves by at most a 200th of the time that passes
 _STILL_NS = 20_000_000  # arrival is no better known than this
 _LOOKED_AT = 64  # stretches of a second over which the earliest arrival counts
@@ -49,11 +49,11 @@ class Timeline:
     _earliest: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_LOOKED_AT))
     _has_refused: bool = False
 
-    def mended(self, media_ns: int, arrived_ns: int) -> int:
+    def mended(self, media_ns: int, arrived_ns: int, *, is_key: bool = False) -> int:
         """Return a packet's time stamp on a clock without jumps; packets come in the order of decoding."""
         now = media_ns + self._shift_ns
         if self._last is not None:
-            now = self._continued(now, *self._last, arrived_ns)
+            now = self._continued(now, *self._last, arrived_ns, 0 if is_key else _REORDERED_NS)
         if self._last is None or now > self._last[0]:
             if self._last is not None and now - self._last[0] < SECOND_NS:
                 self.interval_ns = now - self._last[0]
@@ -61,12 +61,12 @@ class Timeline:
         self._note_arrival(now, arrived_ns)
         return now
 
-    def _continued(self, now: int, latest: int, before: int, arrived_ns: int) -> int:
+    def _continued(self, now: int, latest: int, before: int, arrived_ns: int, earlier: int) -> int:
         passed, step = max(arrived_ns - before, 0), now - latest
         allowed = passed + (_JUMP_IN_BURSTS_NS if self.in_bursts else _JUMP_NS)
-        if -_REORDERED_NS <= step <= allowed:
+        if -earlier <= step <= allowed:
             return now
-        wrap = next((size for size in _WRAPS_NS if -_REORDERED_NS <= step + size <= allowed), None)
+        wrap = next((size for size in _WRAPS_NS if -earlier <= step + size <= allowed), None)
         if wrap is not None:
             self._shift_ns += wrap
             self.say(Mended("wrapped", wrap))

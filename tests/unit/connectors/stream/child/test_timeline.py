@@ -24,10 +24,12 @@ class Sent:
     def __post_init__(self) -> None:
         self.timeline = Timeline(self.in_bursts, self.floor_ns, self.mended.append)
 
-    def walls(self, stamps: list[int], *, sender: int | None = None, late_ns: int = 0) -> list[int]:
+    def walls(
+        self, stamps: list[int], *, sender: int | None = None, late_ns: int = 0, keys: tuple[int, ...] = ()
+    ) -> list[int]:
         found = []
         for at, stamp in enumerate(stamps):
-            now = self.timeline.mended(stamp, NOON_NS + at * FRAME_NS + late_ns)
+            now = self.timeline.mended(stamp, NOON_NS + at * FRAME_NS + late_ns, is_key=at in keys)
             found.append(self.timeline.wall(now, sender))
         return found
 
@@ -84,6 +86,14 @@ def test_time_stamps_that_jump_go_on(first: int, kind: str) -> None:
 
     assert_even(sent.walls([*stamps(50), *stamps(50, first)]))
     assert sent.kinds == [kind]
+
+
+@pytest.mark.parametrize("back", [2, 5, 25, 50])
+def test_a_key_frame_that_would_be_shown_before_the_latest_begins_a_clock_anew(back: int) -> None:
+    sent = Sent()
+
+    assert_even(sent.walls([*stamps(50), *stamps(50, (50 - back) * FRAME_NS)], keys=(0, 50)))
+    assert sent.kinds == ["backwards"]
 
 
 def test_frames_out_of_order_are_no_jump() -> None:

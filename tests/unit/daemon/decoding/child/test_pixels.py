@@ -149,7 +149,7 @@ def test_matrix_and_range_are_the_streams(
     assert np.abs(np.array(got) - expected_rgb(*yuv, *weights, limited)).max() <= 1
 
 
-@pytest.mark.slow  # libswscale takes a second to build each of its tables
+@pytest.mark.thorough  # libswscale takes a second to build each of its tables
 @pytest.mark.parametrize("number", range(24))
 @pytest.mark.parametrize("name", ["colorspace", "color_trc", "color_primaries"])
 def test_no_number_of_a_colour_is_a_fault(name: str, number: int) -> None:
