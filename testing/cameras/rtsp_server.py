@@ -43,6 +43,8 @@ class Camera:
     def configure(self, _factory, media):
         """Feed a stream that somebody asked for; its time begins at 0."""
         source = media.get_element().get_child_by_name("frames")
+        if self.wanted["loses_each"]:
+            lose_each(media.get_element().get_child_by_name("pay0"), self.wanted["loses_each"])
         begun = self.number
         step = Gst.SECOND // self.wanted["fps"]
 
@@ -54,6 +56,18 @@ class Camera:
             _source.emit("push-buffer", buffer)
 
         source.connect("need-data", feed)
+
+
+def lose_each(payloader, count):
+    """Drop each so manieth packet behind the payloader, which has numbered it: as a network loses it."""
+    seen = 0
+
+    def look(_pad, _info):
+        nonlocal seen
+        seen += 1
+        return Gst.PadProbeReturn.DROP if seen % count == 0 else Gst.PadProbeReturn.OK
+
+    payloader.get_static_pad("src").add_probe(Gst.PadProbeType.BUFFER, look)
 
 
 def protect(server, factory, wanted):

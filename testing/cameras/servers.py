@@ -34,6 +34,7 @@ class CameraSettings:
     width: int = 256
     height: int = 144
     config_interval: int = 1
+    loses_each: int = 0  # of so many packets of RTP one is lost on the way
     auth: str = ""
     user: str = "viewer"
     password: str = "pa55-w0rd-of-the-door"  # noqa: S105 - it protects nothing

@@ -9,12 +9,14 @@ import pytest
 
 from connectors.stream.disk_recording import DiskRecording
 from testing.cameras.encoded_frames import numbers_in
-from testing.cameras.ffmpeg_servers import HlsCamera, RtmpCamera
-from testing.cameras.servers import RtspCamera, why_no_rtsp
+from testing.cameras.ffmpeg_servers import HlsCamera, RtmpCamera, UdpCamera
+from testing.cameras.servers import CameraSettings, RtspCamera, why_no_rtsp
 from testing.cameras.tcp_proxy import TcpProxy
+from testing.cameras.udp_relay import UdpRelay
 from tests.streams.conftest import Recordings
 from tests.streams.watching import SECOND_NS, has_begun
 
+GROUP = 25  # frames from a key frame to the next
 CUT_AT_BYTES = (6_000, 7_001, 9_004)  # within a few seconds: the frames are small
 
 
@@ -89,3 +91,44 @@ async def test_a_segment_of_hls_that_is_cut_short_costs_its_own_frames(recording
     numbers = {number for second in seconds for number in second}
     whole = [number // 25 for number in sorted(numbers)]
     assert sum(whole.count(second) < 25 for second in set(whole)) <= 3  # the cut one, and those at both ends
+
+
+@pytest.mark.skipif(bool(why_no_rtsp()), reason=why_no_rtsp() or "it is there")
+async def test_rtp_that_is_lost_costs_nothing_behind_the_next_key_frame(recordings: Recordings) -> None:
+    with RtspCamera(CameraSettings(loses_each=73, width=640, height=360)) as camera:
+        async with recordings.of(camera.url, transport="udp") as recording, asyncio.timeout(120):
+            start_ns = await has_begun(recording)
+            while (recording.latest_ns or 0) < start_ns + 6 * SECOND_NS:
+                await asyncio.sleep(0.05)
+            seconds = await numbers_by_second(recording, start_ns, start_ns + 6 * SECOND_NS)
+
+    assert_loss_ends_at_the_next_key_frame(seconds)
+
+
+async def test_a_transport_stream_that_loses_packets_costs_nothing_behind_the_next_key_frame(
+    recordings: Recordings,
+) -> None:
+    parts = (0, 3 * 188, 3 * 188 + 50)  # a datagram, whole packets of one, and half a packet
+    with UdpCamera() as camera, contextlib.closing(UdpRelay(int(camera.url.rpartition(":")[2]))) as relay:
+        async with recordings.of(f"udp://127.0.0.1:{relay.port}") as recording, asyncio.timeout(120):
+            start_ns = await has_begun(recording)
+            for kept_bytes in parts:
+                relay.lose(kept_bytes)
+                await asyncio.sleep(2)
+            seconds = await numbers_by_second(recording, start_ns, recording.latest_ns or 0)
+
+    groups = assert_loss_ends_at_the_next_key_frame(seconds)
+    assert sum(count < GROUP for count in groups) <= len(parts)
+
+
+def assert_loss_ends_at_the_next_key_frame(seconds: list[list[int]]) -> list[int]:
+    """Hold that each window begins right and is right again at each key frame; return what each group shows right."""
+    assert len(seconds) > 4
+    for numbers in seconds:
+        keys = [number for number in numbers if number >= 0 and number % GROUP == 0]
+        assert numbers[0] == keys[0]
+        assert set(range(numbers[0], max(numbers) + 1, GROUP)) <= set(keys)
+    shown = {number // GROUP: set[int]() for numbers in seconds for number in numbers if number >= 0}
+    for number in (number for numbers in seconds for number in numbers if number >= 0):
+        shown[number // GROUP].add(number)
+    return [len(numbers) for _, numbers in sorted(shown.items())][:-1]
