@@ -22,21 +22,25 @@ settings.register_profile("captiond", deadline=None)  # a busy machine is no fai
 settings.load_profile("captiond")
 
 POLICY = os.sched_getscheduler(0)
+WAITING = ("kafka", "streams", "pipeline", "page", "chaos")  # the folders of tests that mostly wait for processes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files that wait, Kafka's, in turn with those that compute, the engines', so that workers complement another.
+    """Begin two files that wait beside each that starts an engine, so that three workers keep two cores busy.
 
-    All others come last: they are short, so at the end no worker is left alone with a long one.
+    An engine's start computes on every core, and three at a time pass their limits. All others come last: they are
+    short, so at the end no worker is left alone with a long one.
     """
-    kinds: dict[Path, str] = {}
+    computing: dict[Path, None] = {}
+    waiting: dict[Path, None] = {}
+    others: dict[Path, None] = {}
     for item in items:
-        kind = next((kind for kind in ("kafka", "engine", "slow") if item.get_closest_marker(kind)), "")
-        kinds[item.path] = kinds.get(item.path) or kind
-    waiting = [path for path, kind in kinds.items() if kind == "kafka"]
-    computing = [path for path, kind in kinds.items() if kind in ("engine", "slow")]
-    first = [path for pair in itertools.zip_longest(computing, waiting) for path in pair if path is not None]
-    place = {path: number for number, path in enumerate(dict.fromkeys([*first, *kinds]))}
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        kind = computing if item.get_closest_marker("engine") else waiting if folder in WAITING else others
+        kind[item.path] = None
+    turns = itertools.zip_longest(computing, *(itertools.islice(waiting, at, None, 2) for at in range(2)))
+    first = [path for turn in turns for path in turn if path is not None]
+    place = {path: number for number, path in reversed(list(enumerate([*first, *others])))}
     items.sort(key=lambda item: place[item.path])
 
 
