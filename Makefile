@@ -1,7 +1,7 @@
 # Daily tools of captiond. Each target does the set-up it needs and can be run first.
 .DEFAULT_GOAL := help
 PYTHON_IN_VENV := .venv/bin/python
-WORKERS ?= 3
+WORKERS ?= 2
 PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UNIT_MARKS = not engine and not kafka and not systemd and not slow and not thorough and not families
 UNIT_TESTS = tests/unit tests/contract tests/pipeline/test_main_loop.py tests/pipeline/test_bounds.py

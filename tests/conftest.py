@@ -26,10 +26,9 @@ WAITING = ("kafka", "streams", "pipeline", "page", "chaos")  # the folders of te
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin two files that wait beside each that starts an engine, so that three workers keep two cores busy.
+    """Begin two files that wait beside each that starts an engine: engines that start at a time slow one another down.
 
-    An engine's start computes on every core, and three at a time pass their limits. All others come last: they are
-    short, so at the end no worker is left alone with a long one.
+    All others come last: they are short, so at the end no worker is left alone with a long one.
     """
     computing: dict[Path, None] = {}
     waiting: dict[Path, None] = {}

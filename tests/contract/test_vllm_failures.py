@@ -135,6 +135,7 @@ def caption(config: Path, clip: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
 
 
+@pytest.mark.thorough
 def test_a_context_that_the_memory_cannot_hold_ends_with_78_and_the_longest_that_fits(
     onevision: Path, tmp_path: Path
 ) -> None:

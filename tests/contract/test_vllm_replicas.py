@@ -22,7 +22,7 @@ from daemon.prompts.prompt import Prompt
 from tests.contract.vllm_engines import MARKS, running
 from tests.windows_of_noise import noise
 
-pytestmark = MARKS
+pytestmark = [*MARKS, pytest.mark.thorough]
 
 ASK = Prompt("Describe this video.", max_tokens=24, min_tokens=24)
 WINDOW = noise(2, 56, 56)

@@ -34,6 +34,7 @@ async def test_frames_and_their_times(name: str, right: Right) -> None:
         assert round(found.outcome.plan.media_start_ns / 1e6) == right.media_start_ms
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(RIGHT))
 async def test_decord_gives_the_same_frames_or_is_refused_by_name(name: str) -> None:
     async with running() as sampler:

@@ -106,6 +106,7 @@ def test_a_pattern_that_fits_nothing_is_said(bootstrap: str, name: str, tmp_path
     assert f"# Source clips: no topic is there whose name fits '{name}[.]none'." in checked.stdout
 
 
+@pytest.mark.thorough
 def test_a_broker_that_is_down_at_the_start_is_said_and_waited_for(own_broker: Broker, tmp_path: Path) -> None:
     own_broker.start()
     admin = KafkaAdminClient(bootstrap_servers=own_broker.bootstrap, request_timeout_ms=30_000)

@@ -157,6 +157,7 @@ def test_a_topic_that_is_made_again_while_the_daemon_runs(
     }
 
 
+@pytest.mark.thorough
 def test_a_topic_that_is_gone_is_said_and_the_daemon_ends_when_it_is_told(
     bootstrap: str, make_topic: MakeTopic, admin: KafkaAdminClient, tmp_path: Path, video: bytes
 ) -> None:

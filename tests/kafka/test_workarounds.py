@@ -129,6 +129,7 @@ def test_what_a_round_took_up_before_it_failed_comes_again(
     assert offsets == ([0, 1, 2, 3] if poll is poll_plainly else list(range(10)))
 
 
+@pytest.mark.thorough
 def test_a_certificate_that_cannot_be_read_for_a_moment_ends_no_heartbeats(
     member: Consumer, admin: KafkaAdminClient, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

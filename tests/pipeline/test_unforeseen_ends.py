@@ -139,6 +139,7 @@ def test_a_kill_from_outside_makes_the_clips_in_flight_run_alone_and_rejects_non
     finish(job)
 
 
+@pytest.mark.thorough
 def test_a_machine_that_was_started_again_blames_no_clip(tmp_path: Path) -> None:
     job = killed_under_load(tmp_path)
     power_cut(tmp_path / "state")
@@ -150,6 +151,7 @@ def test_a_machine_that_was_started_again_blames_no_clip(tmp_path: Path) -> None
     finish(job)
 
 
+@pytest.mark.thorough
 def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     daemon = Running(job)
@@ -183,6 +185,7 @@ def test_a_kill_in_the_middle_of_a_stop_blames_no_clip(tmp_path: Path) -> None:
     finish(job)
 
 
+@pytest.mark.thorough
 def test_an_engine_that_dies_counts_once_and_not_as_an_end_of_the_program(tmp_path: Path) -> None:
     struck = tmp_path / "struck"
     job = job_of(tmp_path, f"{{die_at_request: 8, once: {struck}}}")

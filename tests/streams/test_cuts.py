@@ -46,6 +46,7 @@ def assert_each_shows_its_own(seconds: list[list[int]]) -> None:
         assert whole == sorted(whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(bool(why_no_rtsp()), reason=why_no_rtsp() or "it is there")
 async def test_rtsp_that_is_cut_within_a_packet_costs_no_other_frame(recordings: Recordings) -> None:
     with RtspCamera() as camera, contextlib.closing(TcpProxy(camera.port)) as proxy:

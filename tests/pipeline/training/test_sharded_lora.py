@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.pipeline.training.bench import MARKS
 from tests.pipeline.training.runs import Runs
 
-pytestmark = [*(mark for mark in MARKS if mark.name != "timeout"), pytest.mark.timeout(900)]
+pytestmark = [*(mark for mark in MARKS if mark.name != "timeout"), pytest.mark.thorough, pytest.mark.timeout(900)]
 
 STEPS = 30
 # An odd rank is divided unevenly, and queries, keys and values share a matrix, as gate and up share another.

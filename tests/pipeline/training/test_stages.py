@@ -151,7 +151,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(bench: Bench) -> None:
     np.testing.assert_allclose(bench.losses("cut"), bench.losses("whole"), rtol=1e-5)
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.thorough), "fsdp2"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_share_the_batch_and_learn_the_same(bench: Bench, strategy: str) -> None:
     shared = ["model.global_batch_size=4", "model.data.dataloader_type=single"]
     bench.train(bench.fresh("one", *shared))
