@@ -30,7 +30,8 @@ test: setup ## run the tests, those over a real Kafka too where Java is; WORKERS
 	@$(PYTEST) -m "not systemd and not families and not thorough"
 
 thorough: setup ## run what `make test` leaves out: more cases of what it shows, which take long; before a release
-	@$(PYTEST) -m "thorough"
+	@$(PYTEST) -m "thorough and not systemd"
+	@$(PYTHON_IN_VENV) -m pytest -m "thorough and systemd"
 
 families: setup ## run every family of models as a tiny one in the real vLLM, and write docs/models.md's table
 	@$(PYTHON_IN_VENV) -m tests.families
@@ -40,7 +41,7 @@ test-kafka: setup ## of these only those that need a real Apache Kafka
 	@$(PYTEST) -m kafka
 
 test-service: setup ## run the tests of the service under a real systemd, as root (several minutes)
-	@$(PYTHON_IN_VENV) -m pytest -m systemd
+	@$(PYTHON_IN_VENV) -m pytest -m "systemd and not thorough"
 
 fuzz: setup ## fuzz what strangers write, an hour by default; MINUTES=5, TARGET=record
 	@$(PYTHON_IN_VENV) -m pip install --quiet --no-deps --require-hashes -r requirements/fuzz.lock

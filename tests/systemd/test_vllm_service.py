@@ -93,6 +93,7 @@ def test_ready_after_the_model_has_answered_and_a_clip_is_captioned(running: Ser
     assert all(message["text"] for name in names for message in running.captions(name))
 
 
+@pytest.mark.thorough
 def test_a_reload_with_clips_in_flight(running: Service) -> None:
     names = put_and_wait(running, 60)
 
@@ -117,6 +118,7 @@ def test_an_engine_process_that_is_killed(running: Service) -> None:
     assert "never retrieved" not in journal
 
 
+@pytest.mark.thorough
 def test_an_engine_that_stands_still(running: Service) -> None:
     journal = strike_engine(running, "-STOP")
 
@@ -124,6 +126,7 @@ def test_an_engine_that_stands_still(running: Service) -> None:
     assert "most recent call first" in journal
 
 
+@pytest.mark.thorough
 def test_a_stop_under_load_and_two_instances_after_it(running: Service) -> None:
     names = put_and_wait(running, 60)
 
@@ -147,6 +150,7 @@ def test_a_stop_under_load_and_two_instances_after_it(running: Service) -> None:
         running.machine.run("systemctl", "stop", second.unit)
 
 
+@pytest.mark.thorough
 def test_a_model_that_is_not_there_is_one_failure(vllm: Service) -> None:
     vllm.machine.run("systemctl", "stop", vllm.unit)
     vllm.configure(engine=BUNDLED.replace("bundled", "/srv/no-such-model"))
