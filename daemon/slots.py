@@ -1,6 +1,7 @@
 """Slots, bounded and by priority. Those for clips are shared fairly between sources, with one alone in quarantine."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -53,11 +54,17 @@ class Turns:
 
 
 class PrioritySlots:
-    """At most ``capacity`` windows in the engine: by priority, and of one priority first come, first served."""
+    """At most ``capacity`` windows in the engine: by priority, of one priority source by source, and then in order.
+
+    A source with a backlog may have dozens of clips in flight. If whoever came first went first, a window of a source
+    that keeps up would wait behind one of each of them.
+    """
 
     def __init__(self, capacity: int, priorities: Priorities = ALL_NORMAL) -> None:
         self._free, self._turns = capacity, Turns(priorities)
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._served: dict[str, int] = {}  # by source, the number of the turn that it had last
+        self._turn = itertools.count(1)
 
     def locked(self) -> bool:
         """Whether whoever asks now has to wait."""
@@ -86,8 +93,10 @@ class PrioritySlots:
             self._free += 1
             return
         rank = self._turns.next_rank(source for source, _ in self._waiting)
-        chosen = next(waiter for waiter in self._waiting if self._turns.priorities.rank(waiter[0]) == rank)
+        of_rank = (waiter for waiter in self._waiting if self._turns.priorities.rank(waiter[0]) == rank)
+        chosen = min(of_rank, key=lambda waiter: self._served.get(waiter[0], 0))
         self._waiting.remove(chosen)
+        self._served[chosen[0]] = next(self._turn)
         chosen[1].set_result(None)
 
     @asynccontextmanager

@@ -150,6 +150,15 @@ async def test_backfill_has_its_share_of_the_turns_while_others_wait(kind: type)
     assert [at for at, source in enumerate(had) if source == "films"][:4] == [9, 19, 29, 39]
 
 
+async def test_sources_of_one_priority_take_turns_in_the_engine_however_many_windows_one_of_them_has() -> None:
+    slots = PrioritySlots(1)
+    await slots.acquire("topic")
+
+    had = await _order(slots, ["topic"] * 30 + ["cam"] * 3)
+
+    assert had == ["topic", "cam"] * 3 + ["topic"] * 27
+
+
 async def test_without_a_share_backfill_waits_for_all_others() -> None:
     slots = PrioritySlots(1, Priorities(THREE.of, 0.0))
     await slots.acquire("cam")
