@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from daemon.decoding.decode_time import DecodeTime, Meter
@@ -16,6 +18,7 @@ from daemon.frame_look import ON_DEVICE
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
 _MOST_THREADS = 4  # of one decoder: each more helps less, and holds a frame more
+_ANSWERS_OF_A_BEGINNING = 2
 _CHILDREN_A_SLOT = 4  # of other sources, kept for their next window; an idle one holds some 20 MB
 
 # whether the child has the clip open -> the request and its descriptors
@@ -51,7 +54,52 @@ class Session:
     index: Data = field(default=b"", repr=False)
     index_bytes: int = 0
     reserved_bytes: int = 0
+    answers: int = 0
     opened_in: DecoderProcess | None = field(default=None, repr=False)
+
+    @property
+    def has_just_begun(self) -> bool:
+        """Whether it has its plan and no window yet: its index may be what came second."""
+        return 0 < self.answers <= _ANSWERS_OF_A_BEGINNING
+
+
+class SlotTurns:
+    """One turn at a time, in the order of asking, but for those that ask for theirs ``soon``: they go first.
+
+    Of many clips that come at once, as the windows of many cameras do, each is then decoded soon after it is planned,
+    while its source still has a child, instead of all being planned before one is decoded.
+    """
+
+    def __init__(self) -> None:
+        self.taken = False
+        self._soon, self._waiting = deque[asyncio.Future[None]](), deque[asyncio.Future[None]]()
+
+    @asynccontextmanager
+    async def turn(self, *, soon: bool = False) -> AsyncIterator[None]:
+        """Have a turn; cancelling the wait for it gives it on."""
+        if self.taken:
+            mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            (self._soon if soon else self._waiting).append(mine)
+            try:
+                await mine
+            except asyncio.CancelledError:
+                if mine.done() and not mine.cancelled():
+                    self._give_on()
+                raise
+        self.taken = True
+        try:
+            yield
+        finally:
+            self._give_on()
+
+    def _give_on(self) -> None:
+        for line in (self._soon, self._waiting):
+            while line:
+                following = line.popleft()
+                if not following.done():
+                    following.set_result(None)
+                    return
+        self.taken = False
 
 
 class DecoderPool:
@@ -67,7 +115,7 @@ class DecoderPool:
         self._memory_bytes, self._required, self._clips_a_child = memory_bytes, required, clips_a_child
         self._server = ForkServer()
         self._children: list[dict[Sender, DecoderProcess]] = [{} for _ in range(size)]  # the one used last is last
-        self._locks = [asyncio.Lock() for _ in range(size)]
+        self._turns = [SlotTurns() for _ in range(size)]
         self._sessions: list[set[int]] = [set() for _ in range(size)]
         self._forgotten: list[list[Session]] = [[] for _ in range(size)]
         self._numbers = itertools.count(1)
@@ -117,7 +165,7 @@ class DecoderPool:
         self._sessions[session.slot].discard(session.number)
         if session.opened_in is not None:
             self._forgotten[session.slot].append(session)
-            if not self._locks[session.slot].locked():
+            if not self._turns[session.slot].taken:
                 self._tell_forgotten(session.slot)
 
     async def ask(
@@ -142,7 +190,7 @@ class DecoderPool:
 
     async def distrust(self, session: Session) -> None:
         """End the child that a clip is open in, after the request that it does now: its answers make no sense."""
-        async with self._locks[session.slot]:
+        async with self._turns[session.slot].turn():
             if session.opened_in is not None:
                 await session.opened_in.end()
 
@@ -159,7 +207,7 @@ class DecoderPool:
         deadline_s: float,
         made: asyncio.Event,
     ) -> tuple[Expected, Data]:
-        async with self._locks[session.slot]:
+        async with self._turns[session.slot].turn(soon=session.has_just_begun):
             child = await self._ready(session.slot, session.sender, session.opened_in)
             is_open = session.opened_in is child
             request, descriptors = make_request(is_open)
@@ -179,6 +227,7 @@ class DecoderPool:
                 room = session.index_bytes if expected is Index else MAX_SMALL_INDEX_BYTES
                 answer = await child.ask(request, expected, descriptors, index, deadline_s, alive, room)
                 self.progress += 1
+                session.answers += 1
                 session.time.check(meter.spent_s)
                 return answer
             finally:
