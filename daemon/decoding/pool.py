@@ -18,7 +18,6 @@ from daemon.frame_look import ON_DEVICE
 
 _CLIPS_A_CHILD = 500  # then it is replaced: leaks of libraries stay bounded
 _MOST_THREADS = 4  # of one decoder: each more helps less, and holds a frame more
-_ANSWERS_OF_A_BEGINNING = 2
 _CHILDREN_A_SLOT = 4  # of other sources, kept for their next window; an idle one holds some 20 MB
 
 # whether the child has the clip open -> the request and its descriptors
@@ -60,7 +59,7 @@ class Session:
     @property
     def has_just_begun(self) -> bool:
         """Whether it has its plan and no window yet: its index may be what came second."""
-        return 0 < self.answers <= _ANSWERS_OF_A_BEGINNING
+        return self.answers in (1, 2)
 
 
 class SlotTurns:

@@ -129,7 +129,7 @@ def assert_loss_ends_at_the_next_key_frame(seconds: list[list[int]]) -> list[int
         keys = [number for number in numbers if number >= 0 and number % GROUP == 0]
         assert numbers[0] == keys[0]
         assert set(range(numbers[0], max(numbers) + 1, GROUP)) <= set(keys)
-    shown = {number // GROUP: set[int]() for numbers in seconds for number in numbers if number >= 0}
+    shown: dict[int, set[int]] = {}
     for number in (number for numbers in seconds for number in numbers if number >= 0):
-        shown[number // GROUP].add(number)
+        shown.setdefault(number // GROUP, set()).add(number)
     return [len(numbers) for _, numbers in sorted(shown.items())][:-1]

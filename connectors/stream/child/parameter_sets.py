@@ -3,7 +3,7 @@
 Inside the recorder all units of the two begin with start codes (Annex B). RTMP and MP4 put lengths in front of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 _START = b"\0\0\1"
@@ -72,25 +72,26 @@ class LengthPrefixed:
 def _of_avcc(extradata: bytes) -> Iterator[bytes]:
     at = 5
     for mask in (0x1F, 0xFF):
-        count, at = (extradata[at] & mask if at < len(extradata) else 0), at + 1
-        for _ in range(count):
-            if at + 2 > len(extradata):
-                return
-            size = int.from_bytes(extradata[at : at + 2], "big")
-            yield extradata[at + 2 : at + 2 + size]
-            at += 2 + size
+        count = extradata[at] & mask if at < len(extradata) else 0
+        at = yield from _units(extradata, at + 1, count)
 
 
 def _of_hvcc(extradata: bytes) -> Iterator[bytes]:
     at = 23
     for _ in range(extradata[22] if len(extradata) > 22 else 0):
-        count, at = int.from_bytes(extradata[at + 1 : at + 3], "big"), at + 3
-        for _ in range(count):
-            if at + 2 > len(extradata):
-                return
-            size = int.from_bytes(extradata[at : at + 2], "big")
-            yield extradata[at + 2 : at + 2 + size]
-            at += 2 + size
+        count = int.from_bytes(extradata[at + 1 : at + 3], "big")
+        at = yield from _units(extradata, at + 3, count)
+
+
+def _units(extradata: bytes, at: int, count: int) -> Generator[bytes, None, int]:
+    """Yield so many units, each behind its size, as far as they are there; return where they end."""
+    for _ in range(count):
+        if at + 2 > len(extradata):
+            return len(extradata)
+        size = int.from_bytes(extradata[at : at + 2], "big")
+        yield extradata[at + 2 : at + 2 + size]
+        at += 2 + size
+    return at
 
 
 def _kind(codec: str, unit: bytes) -> int:
