@@ -37,6 +37,9 @@ families: setup ## run every family of models as a tiny one in the real vLLM, an
 	@$(PYTHON_IN_VENV) -m tests.families
 	@$(PYTHON_IN_VENV) -m pytest -m families tests/contract
 
+families-ci: setup ## of these only those that CI runs beside `make test`
+	@$(PYTHON_IN_VENV) -m tests.families --ci
+
 test-kafka: setup ## of these only those that need a real Apache Kafka
 	@$(PYTEST) -m kafka
 
@@ -97,4 +100,4 @@ audit: ## ask for advisories about every locked package
 clean: ## remove what was built, but not the virtual environment
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo families fuzz deploy probe unit test thorough test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall lock sbom audit clean
+.PHONY: help setup demo families families-ci fuzz deploy probe unit test thorough test-kafka test-service lint type chaos chaos-quick bench kafka model install uninstall lock sbom audit clean

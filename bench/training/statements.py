@@ -21,7 +21,7 @@ from neva.scenery.scoring import KINDS, caption_frames, right_statements, shares
 from neva.scenery.statements import statements_of
 from neva.shapes.batches import normalised
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BARS = {"drawn": 0.9, "real": 0.8}
 
 

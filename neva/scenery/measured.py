@@ -10,7 +10,7 @@ path. What moves by itself is where the aligned frames still flow. All distances
 | pans | 0.10 from end to end, 1.5 times as far along one axis as along the other, growing by less than 12 % | |
 | zooms | 15 % from end to end, and less than 0.10 of movement | |
 | shakes | 0.015 root mean square about the trend, and less than 0.06 from end to end | |
-| nothing else, something, much | below 1.5 %, 3 % to 30 %, from 38 % of the picture | between |
+| nothing else, something, much | below 0.6 % (as drawn clips have it), 3 % to 30 %, from 38 % of the picture | between |
 | where | as drawn clips have it: within 0.15 of the middle, from 0.21 at a side | between |
 | a cut | fewer than a quarter of the corners agree, and the colours' histograms differ | |
 """
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from neva.scenery.compose import movement_of
+from neva.scenery.compose import NOTHING_BELOW, movement_of
 from neva.scenery.statements import Statements
 
 _SIDE = 192  # of the frames that are measured
@@ -31,7 +31,7 @@ _PAN, _ALONG, _PAN_GROWTH = 0.10, 1.5, 0.113
 _ZOOM, _ZOOM_DRIFT = 0.14, 0.10
 _SHAKE, _SHAKE_DRIFT = 0.015, 0.06
 _MOVES = 0.012  # from one of the eight frames to the next
-_NOTHING, _SOMETHING, _MUCH = 0.015, (0.03, 0.30), 0.38
+_NOTHING, _SOMETHING, _MUCH = NOTHING_BELOW, (0.03, 0.30), 0.38
 _AGREEING, _ALIKE = 0.25, 0.6
 _FADED, _SHOWN = 14.0, 40.0  # mean luma of a frame that is black, and of one that is not
 

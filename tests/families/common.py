@@ -3,12 +3,13 @@
 from tests.families.family import Family
 
 FAMILIES = (
-    Family("bundled (a LLaVA)", "bundled", "image", started_by="tests/contract/test_vllm_bundled.py"),
-    Family("LLaVA", "llava", "image", started_by="tests/contract/test_vllm_llava.py"),
+    Family("bundled (a LLaVA)", "bundled", "image", in_ci=True, started_by="tests/contract/test_vllm_bundled.py"),
+    Family("LLaVA", "llava", "image", in_ci=True, started_by="tests/contract/test_vllm_llava.py"),
     Family(
         "LLaVA-OneVision",
         "llava_onevision",
         "video",
+        in_ci=True,
         batch_fault="vLLM's engine ends when videos of different counts of frames meet in a batch",
     ),
     Family("LLaVA-NeXT-Video", "llava_next_video", "video"),

@@ -21,6 +21,7 @@ class Family:
         name: What people call the models.
         model: The name of its builder in :data:`testing.tiny_models.BUILDERS`.
         modality: The form in which its windows go: one video, or images.
+        in_ci: Whether CI starts it: as a part of `make test`, or by `make families-ci`.
         reference: Says the greedy answers that the engine's are compared with; None where transformers has no class.
         no_reference: Why there is none.
         cpu_refuses: A regular expression of what vLLM's build for the CPU says where it can't run the class.
@@ -36,6 +37,7 @@ class Family:
     name: str
     model: str
     modality: Modality
+    in_ci: bool = False
     reference: Reference | None = transformers_answers
     no_reference: str = ""
     cpu_refuses: str = ""

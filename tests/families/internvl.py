@@ -41,6 +41,7 @@ FAMILIES = (
         "InternVL2, 2.5, 3, 3.5",
         "internvl_chat",
         "video",
+        in_ci=True,
         reference=twin_answers,
         args={"trust-remote-code": True},
     ),

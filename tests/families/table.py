@@ -45,7 +45,7 @@ def architecture_of(folder: Path) -> str:
 def row(family: Family, architecture: str, found: Found) -> str:
     """Return a family's row."""
     cells = [found.cell(column).replace("|", "\\|").replace("\n", " ") for column in COLUMNS]
-    shown = [family.name, f"`{architecture}`", family.modality, *cells, "yes" if family.started_by else "no"]
+    shown = [family.name, f"`{architecture}`", family.modality, *cells, "yes" if family.in_ci else "no"]
     return f"| {' | '.join(shown)} |"
 
 
