@@ -10,7 +10,7 @@ path. What moves by itself is where the aligned frames still flow. All distances
 | pans | 0.10 from end to end, 1.5 times as far along one axis as along the other, growing by less than 12 % | |
 | zooms | 15 % from end to end, and less than 0.10 of movement | |
 | shakes | 0.015 root mean square about the trend, and less than 0.06 from end to end | |
-| nothing else, something, much | below 0.6 % (as drawn clips have it), 3 % to 30 %, from 38 % of the picture | between |
+| nothing else, something, much | below 0.6 % as in drawn clips, 3 % to 30 %, from 38 % of the picture | between |
 | where | as drawn clips have it: within 0.15 of the middle, from 0.21 at a side | between |
 | a cut | fewer than a quarter of the corners agree, and the colours' histograms differ | |
 """
