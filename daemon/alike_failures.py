@@ -8,7 +8,7 @@ is rejected. The source gives them back, as it does at a stop, and waits until i
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -58,7 +58,7 @@ class AlikeFailures:
 
     def __init__(self, number: int = 0, reopen: Mapping[str, Callable[[], None]] | None = None) -> None:
         self.number, self._reopen = number, reopen or {}
-        self._sources: dict[str, _Source] = {}
+        self._sources: defaultdict[str, _Source] = defaultdict(_Source)
         self._draining = False
 
     @property
@@ -83,7 +83,7 @@ class AlikeFailures:
 
     async def admit(self, route: Route) -> bool:
         """Count a clip that is taken; False where its source pauses. Waits while the failures so far are undecided."""
-        source = self._source(route.name)
+        source = self._sources[route.name]
         while self._is_enough(source) and not source.paused and not self._draining:
             source.may_take.clear()
             await source.may_take.wait()
@@ -95,12 +95,12 @@ class AlikeFailures:
 
     def ended(self, name: str) -> None:
         """Note that a clip has ended, or was given back."""
-        self._source(name).unfinished -= 1
+        self._sources[name].unfinished -= 1
         self._decide(name)
 
     def captioned(self, name: str) -> None:
         """Note that the engine described a window: what failed before failed for reasons of its own."""
-        source = self._source(name)
+        source = self._sources[name]
         if not source.paused:
             source.failures.clear()
             self._release(source, are_own=True)
@@ -112,7 +112,7 @@ class AlikeFailures:
         """
         if not self._counts(clip, fault):
             return True
-        source = self._source(route.name)
+        source = self._sources[route.name]
         if self._draining or source.paused:
             return False
         source.failures[fault.reason] += 1
@@ -136,7 +136,7 @@ class AlikeFailures:
 
     async def begins_again(self, route: Route) -> bool:
         """Note that a source hands out no more. Where it paused, let go of it, and say when it is to be read again."""
-        source = self._source(route.name)
+        source = self._sources[route.name]
         source.has_ended = True
         self._decide(route.name)
         if not source.paused or self._draining:
@@ -175,15 +175,12 @@ class AlikeFailures:
     def _is_draining(self) -> bool:
         return self._draining  # it may have changed during a wait
 
-    def _source(self, name: str) -> _Source:
-        return self._sources.setdefault(name, _Source())
-
     def _is_enough(self, source: _Source) -> bool:
         return 0 < self.number <= max(source.failures.values(), default=0)
 
     def _decide(self, name: str) -> None:
         """Decide about the clips that are held, once no clip of the source is left that could still succeed."""
-        source = self._source(name)
+        source = self._sources[name]
         source.changed.set()
         if source.timer is not None:
             source.timer.cancel()

@@ -176,8 +176,8 @@ class FakeEngine:
             self._said[prompt.name or ""] += 1
             return [given[number % len(given)]], False
         count, height, width, _ = frames.frames.shape
-        sums = frames.frames.sum(axis=(0, 1, 2))
-        red, green, blue = (round(int(channel) / (count * height * width)) for channel in sums)
+        sums = frames.frames.reshape(-1, 3).sum(axis=0).tolist()
+        red, green, blue = (round(channel / (count * height * width)) for channel in sums)
         text = (
             f"Window {frames.window.index} shows {count} frames of {width} x {height}, "
             f"mean colour #{red:02x}{green:02x}{blue:02x}, "

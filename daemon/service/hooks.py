@@ -13,6 +13,7 @@ from typing import Protocol
 from connectors.errors import ExitCode
 from connectors.messages.safe_text import escaped
 from connectors.messages.url_secrets import mask_urls
+from daemon.service import collector
 from daemon.service.health import Health, Phase
 from daemon.service.reload import Outcome, Reloader
 from daemon.service.run_record import RunRecord
@@ -78,6 +79,7 @@ class ServiceHooks:
 
     def ready(self) -> None:
         """Report that the model has answered and the sources are about to be read."""
+        collector.settle()
         self.health.phase = Phase.READY
         self.manager.ready()
         self.manager.status(self.health.line())

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
-from opentelemetry.propagate import extract
+from opentelemetry.propagate import extract, get_global_textmap
 from opentelemetry.util.types import AttributeValue
 
 from connectors.contract import Clip
@@ -21,11 +21,21 @@ from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 
 _COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_TRACER = trace.get_tracer("captiond", __version__)
+_CARRIED = frozenset(get_global_textmap().fields)  # what a trace that a clip came with is read from
+_NOBODY = trace.NoOpTracer()
+_TRACER: trace.Tracer = _NOBODY  # who records spans: where nobody does, they cost nothing
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 
 def set_up() -> None:
     """Export spans to the collector that OpenTelemetry's own variables name, over OTLP on HTTP; else do nothing."""
+    _export()
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        global _TRACER
+        _TRACER = trace.get_tracer("captiond", __version__)
+
+
+def _export() -> None:
     named = [os.environ[name] for name in _COLLECTOR if os.environ.get(name)]
     if not named or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
@@ -43,9 +53,14 @@ def set_up() -> None:
     trace.set_tracer_provider(provider)
 
 
-@contextmanager
-def clip_span(clip: Clip, first_window: int) -> Iterator[None]:
+def clip_span(clip: Clip, first_window: int) -> AbstractContextManager[None]:
     """Hold the span of one delivery, from its slot to its end; a rejection is an error with its reason."""
+    is_traced = _TRACER is not _NOBODY or _CARRIED & clip.attributes.keys()
+    return _clip_span(clip, first_window) if is_traced else nullcontext()
+
+
+@contextmanager
+def _clip_span(clip: Clip, first_window: int) -> Iterator[None]:
     about: dict[str, str | int] = {
         "captiond.clip_id": clip.clip_id,
         "captiond.source": clip.source,
@@ -69,6 +84,8 @@ def fault(error: Poison | Transient) -> None:
 
 def span(name: str) -> AbstractContextManager[trace.Span]:
     """Hold a child span of the clip's, where somebody records it: plan, describe window, publish."""
+    if _TRACER is _NOBODY:
+        return _NO_SPAN
     clip = trace.get_current_span()
     return _TRACER.start_as_current_span(name) if clip.is_recording() else nullcontext(clip)
 
