@@ -164,6 +164,8 @@ async def measure_cell(cell: Painted, ours: Ours, peer: Peer, least: Peer, round
             if not took[name].error:
                 note(took[name], asked, peer.ask(asked.of_peer(name, 0)))
     there = [name for name in NAMES if len(took[name].wall_s) == rounds and not took[name].wrong]
+    if not there:
+        raise RuntimeError(f"{cell.name}: no peer shows the right frames; make the clip anew")
     best = min(there, key=lambda name: statistics.median(took[name].wall_s))
     thriftiest = min(there, key=lambda name: statistics.median(took[name].cpu_s))
     mine, count = took["captiond"], len(asked.windows)

@@ -4,6 +4,7 @@ Redirects are not followed, because they would lead out of the allowed prefix.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ from connectors.media.spool import Spool, SpooledMedia
 _MAX_URL_CHARACTERS = 4096
 _MAX_DECODINGS = 4  # a server decodes once, a proxy before it perhaps once more
 _CHUNK_BYTES = 2**20
+_SENT_AT_ONCE = ("http", "https")  # a server may send from the moment of opening: there has to be room before
 _CONNECT_S, _SILENCE_S = 30.0, 60.0  # a store that says nothing for so long is tried again; a slow one is waited for
 
 
@@ -32,8 +34,13 @@ class RemoteMedia(SpooledMedia):
         scheme = urlsplit(self._url).scheme
         try:
             files = fsspec.filesystem(scheme, **_options(scheme))
-            self._reserve(self._accept(files.info(self._url).get("size")))
-            with files.open(self._url, "rb") as remote:
+            with ExitStack() as opened:
+                if scheme in _SENT_AT_ONCE:
+                    self._reserve(self._accept(files.info(self._url).get("size")))
+                    remote = opened.enter_context(files.open(self._url, "rb"))
+                else:  # one request less: who opens an object asks for its size
+                    remote = opened.enter_context(files.open(self._url, "rb"))
+                    self._reserve(self._accept(getattr(remote, "size", None)))
                 return self._write(iter(partial(remote.read, _CHUNK_BYTES), b""))
         except (Poison, Transient):
             raise
@@ -57,7 +64,7 @@ class RemoteMedia(SpooledMedia):
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    if scheme not in ("http", "https"):
+    if scheme not in _SENT_AT_ONCE:
         return {}
     from aiohttp import ClientTimeout
 

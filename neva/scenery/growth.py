@@ -1,9 +1,9 @@
 """A wider and deeper model that begins with what the model of shapes knows.
 
 The grown model's features have room beside the old ones. The old weights are where they were and see the old features
-alone. The new room begins with what a camera's movement is read from: the low spatial frequencies of every patch,
-which pass through the tower and the projector unchanged, and in the language model a new first layer whose heads look
-at the same patch one frame earlier, and at its neighbours there.
+alone. The new room begins with what movement is read from: the low spatial frequencies of every patch and its place in
+the frame, which pass through the tower and the projector unchanged, and in the language model a new first layer whose
+heads look at the same patch one frame earlier, and at its neighbours there.
 """
 
 from typing import Any
@@ -27,6 +27,8 @@ def grow(old: Any, new: Any, pixels: torch.Tensor) -> None:
     """
     with torch.no_grad():
         _grow_tower(old.model.vision_tower, new.model.vision_tower)
+        width = old.model.vision_tower.config.hidden_size
+        mark_places(new.model.vision_tower, width + _passed(old, new) - 2)
         _grow_projector(old, new, pixels)
         _grow_language(old, new, pixels)
 
@@ -61,6 +63,22 @@ def frequencies(side: int, count: int) -> torch.Tensor:
     for length, u, v in waves[: count - len(found)]:
         found.append(luma[:, None, None] * np.outer(basis[u], basis[v]) * length**1.1 / 3)
     return torch.tensor(np.stack(found), dtype=torch.float32)
+
+
+def places_of(patches: int) -> torch.Tensor:
+    """Return the centres of a frame's patches, ``float[P, 2]``: across and down, from -0.5 to 0.5."""
+    row = round(patches**0.5)
+    middles = (torch.arange(row) + 0.5) / row - 0.5
+    return torch.stack([middles.repeat(row), middles.repeat_interleave(row)], dim=-1)
+
+
+def mark_places(tower: Any, at: int) -> None:
+    """Let two of the tower's features, from ``at`` on, say where a patch is instead of what it shows."""
+    embeddings = getattr(tower, "vision_model", tower).embeddings
+    places = embeddings.position_embedding.weight  # of the class token, then of the patches
+    embeddings.patch_embedding.weight[at : at + 2] = 0
+    places[:, at : at + 2] = 0
+    places[1:, at : at + 2] = _FAINT * places_of(len(places) - 1)
 
 
 def _grow_tower(old: Any, new: Any) -> None:
@@ -103,12 +121,18 @@ def _seen(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     return model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[layer][:, 1:]
 
 
+def _passed(old: Any, new: Any) -> int:
+    """Return how many of the tower's new features pass through the projector."""
+    source, target = old.model.multi_modal_projector, new.model.multi_modal_projector
+    return int((target.linear_2.out_features - source.linear_2.out_features) // 2 - 2)
+
+
 def _grow_projector(old: Any, new: Any, pixels: torch.Tensor) -> None:
     """Let the new features pass: two units for each, since gelu(x) - gelu(-x) is x."""
     source, target = old.model.multi_modal_projector, new.model.multi_modal_projector
-    narrow, wide = source.linear_2.out_features, target.linear_2.out_features
+    narrow = source.linear_2.out_features
     first, seen = source.linear_1.in_features, _seen(new, pixels)
-    passed = (wide - narrow) // 2 - 2
+    passed = _passed(old, new)
     sizes = seen[..., first : first + passed].flatten(0, -2).std(dim=0)
     spread = source(_seen(old, pixels)).std()
     for linear in (target.linear_1, target.linear_2):

@@ -17,7 +17,6 @@ from neva.scenery.statements import COLOURS
 _SCALE = 20.0  # movements from frame to frame are hundredths of the frame
 _DEEP = 2  # the layers that the first task runs: matching, and gathering what the patches say
 _READ = 3  # the layers that are read from in the second one
-_PLACE = 4.0  # places are from -0.5 to 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +43,14 @@ class SceneHeads(nn.Module):  # type: ignore[misc]
 
     A token sees what is before it. So how a frame moved is read from the mean of its patches after the first layer, and
     after the second one from its last token, and how much of a patch moved by itself, against the camera, is read after
-    the third layer where the patch is in the next frame. So is that share times the patch's place: where something
-    moves is then a mean over all patches, which an answer can take with one look.
+    the third layer where the patch is in the next frame.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.patch = nn.ModuleList(nn.Linear(width, 3) for _ in range(_DEEP))
         self.mean, self.last = nn.Linear(width, 4), nn.Linear(width, 4)
-        self.colours, self.apart, self.place = nn.Linear(width, len(COLOURS)), nn.Linear(width, 1), nn.Linear(width, 2)
+        self.colours, self.apart = nn.Linear(width, len(COLOURS)), nn.Linear(width, 1)
 
     def forward(self, layers: list[torch.Tensor], batch: SceneBatch) -> torch.Tensor:
         """Return the loss of the image tokens' ``float[B, F, P, W]`` after each of the first layers."""
@@ -69,8 +67,6 @@ class SceneHeads(nn.Module):  # type: ignore[misc]
             among = batch.known[:, :-1, None].expand_as(apart)
             wrong = functional.binary_cross_entropy_with_logits(apart, batch.flow[:, :-1, :, 2], reduction="none")
             loss = loss + (wrong * among).sum() / among.sum().clamp(min=1)
-            places = batch.flow[:, :-1, :, 2:] * places_of(apart.shape[-1])
-            loss = loss + _weighted(self.place(seen[2][:, 1:]), _PLACE * places, among[..., None])
             named = self.colours(seen[1]).flatten(0, 2)
             loss = loss + functional.cross_entropy(named, batch.colours.flatten(0, 2))
         return loss
@@ -79,13 +75,6 @@ class SceneHeads(nn.Module):  # type: ignore[misc]
 def _weighted(said: torch.Tensor, true: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     apart = functional.smooth_l1_loss(said, true, reduction="none")
     return (apart * weight).sum() / weight.sum().clamp(min=1)
-
-
-def places_of(patches: int) -> torch.Tensor:
-    """Return the centres of a frame's patches, ``float[P, 2]``: across and down, from -0.5 to 0.5."""
-    row = round(patches**0.5)
-    middles = (torch.arange(row) + 0.5) / row - 0.5
-    return torch.stack([middles.repeat(row), middles.repeat_interleave(row)], dim=-1)
 
 
 def _even(seen: torch.Tensor) -> torch.Tensor:

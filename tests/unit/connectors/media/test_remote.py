@@ -11,11 +11,13 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.media.remote import RemoteMedia, check_prefixes, open_remote
 from connectors.media.spool import Spool
 
+OBJECT = b"an object"
 SLOW = threading.Event()  # lets the slow store answer
 
 
@@ -222,3 +224,34 @@ def test_an_object_store_is_read_through_fsspec(spool: Spool) -> None:
         assert file.read() == b"an object"
     media.close()
     assert spool.held_bytes == 0
+
+
+class Store(AbstractFileSystem):  # type: ignore[misc]
+    """A store of one object, as s3fs, gcsfs and adlfs are built: it notes what it is asked for."""
+
+    protocol = "store"
+    asked: list[str] = []  # noqa: RUF012 - one for all instances, which fsspec makes itself
+
+    def info(self, path: str, **_: object) -> dict[str, object]:
+        self.asked.append("head")
+        return {"name": path, "size": len(OBJECT), "type": "file"}
+
+    def _open(self, path: str, mode: str = "rb", **_: object) -> AbstractBufferedFile:
+        return StoredObject(self, path, mode)
+
+
+class StoredObject(AbstractBufferedFile):  # type: ignore[misc]
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        Store.asked.append("get")
+        return OBJECT[start:end]
+
+
+def test_a_store_is_asked_twice_for_a_small_object(spool: Spool) -> None:
+    fsspec.register_implementation("store", Store, clobber=True)
+    Store.asked.clear()
+    media = remote("store://bucket/clips/a.mp4", spool)
+
+    with os.fdopen(media.open(), "rb") as file:
+        assert file.read() == OBJECT
+    assert Store.asked == ["head", "get"]
+    media.close()
