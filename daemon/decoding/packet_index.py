@@ -93,8 +93,10 @@ class PacketIndex:
         found[self.keys] = True
         return found
 
-    def frame_at(self, pts: int) -> int:
-        """Return the index of the frame shown at ``pts`` ticks, -1 when no packet promised one."""
+    def frame_at(self, pts: int, likely: int = -1) -> int:
+        """Return the index of the frame shown at ``pts`` ticks, soonest if it is the ``likely`` one; -1 for none."""
+        if 0 <= likely < len(self.sorted_pts) and self.sorted_pts[likely] == pts:
+            return likely
         frame_index = int(np.searchsorted(self.sorted_pts, pts))
         return frame_index if frame_index < len(self.sorted_pts) and self.sorted_pts[frame_index] == pts else -1
 

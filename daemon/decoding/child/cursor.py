@@ -46,8 +46,9 @@ class FrameCursor:
         self._descriptor, self._index, self._limits = descriptor, index, limits
         self._threads = self._asked_threads = threads
         self.on_device = on_device  # whether a graphics card decodes; False again where it can't
-        self._wanted: frozenset[int] = frozenset()
+        self._wanted, self._wanted_pts = frozenset[int](), frozenset[int]()  # frames, and when they are shown
         self._upcoming: list[int] = []  # the same, sorted
+        self._all_shown = len(index) == len(index.pts)
         self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
         self._may_seek = not index.counted
         self._nothing_before = 0  # from the clip's first packet on, no frame with a lower index comes out
@@ -71,6 +72,7 @@ class FrameCursor:
         So many ``threads`` decode from the next group of pictures on, where damage does not forbid it; 0 changes none.
         """
         self._wanted, self._upcoming = frozenset(frame_indices), sorted(frame_indices)
+        self._wanted_pts = frozenset(self._index.sorted_pts[self._upcoming].tolist())
         self._asked_threads = threads or self._asked_threads
 
     def first(self) -> Shown | None:
@@ -134,7 +136,7 @@ class FrameCursor:
         return (self._held[1].width, self._held[1].height) if self._held is not None else (0, 0)
 
     def _decode_everything(self) -> None:
-        self._careful = True
+        self._careful, self._is_skipping = True, False
         self._decoder.skip_frame = "DEFAULT"
 
     def sample_aspect(self, frame: Any) -> Any:
@@ -165,6 +167,7 @@ class FrameCursor:
             self._asked_threads = 1
         self._threads = self._asked_threads
         self._decoder = start_decoder(self._container, self._stream, self._limits, self._threads)
+        self._is_skipping, self._may_turn = False, codec in _TURNING_CODECS
         self._av1 = Av1Pictures(self._stream.codec_context.extradata) if codec == "av1" and is_whole else None
         self._careful = self._careful or not (codec in _SKIPPING_CODECS or self._av1 is not None)
         self._place = PacketPlace(self._container, self._stream, self._index, may_seek=self._may_seek)
@@ -241,10 +244,13 @@ class FrameCursor:
 
     def _is_needed(self, packet: Any) -> bool:
         """Tell the decoder whether a packet's frame will be shown; return whether it has to see the packet at all."""
-        is_wanted = self._is_wanted(packet)
+        pts = packet.pts
+        is_wanted = pts is None or pts in self._wanted_pts or (not self._all_shown and self._index.frame_at(pts) < 0)
         if self._av1 is not None:
             return not self._av1.is_unreferenced(memoryview(packet)) or is_wanted
-        self._decoder.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+        if is_wanted is self._is_skipping:
+            self._is_skipping = not is_wanted
+            self._decoder.skip_frame = "DEFAULT" if is_wanted else "NONREF"
         return True
 
     def _decode(self, packet: Any | None) -> list[Any]:
@@ -255,16 +261,17 @@ class FrameCursor:
         for frame in frames:
             self.decoded += 1
             self._note_orientation(frame)
-            frame_index = self._index.frame_at(frame.pts) if frame.pts is not None else -1
-            self.unknown += frame_index < 0
             newest = self._queue[-1] if self._queue else self._held
+            likely = newest[0] + 1 if newest else 0
+            frame_index = self._index.frame_at(frame.pts, likely) if frame.pts is not None else -1
+            self.unknown += frame_index < 0
             if newest is not None and 0 <= frame_index <= newest[0]:
                 self._disordered += 1
             elif frame_index >= 0:
                 self._queue.append((frame_index, frame))
 
     def _note_orientation(self, frame: Any) -> None:
-        if self._stream.codec.canonical_name not in _TURNING_CODECS or not frame.opaque:
+        if not self._may_turn or not (note := frame.opaque):
             return
         # PyAV's side data and its frame hold each other, and a picture that only the collector frees is not used
         # again by the decoder: side data is asked for where it can say something new.
@@ -273,11 +280,7 @@ class FrameCursor:
             own = orientation_of(frame)
             if frame.key_frame or own != Orientation():
                 self._orientation, self._degrees = own, degrees
-        frame.opaque.orientation = self._orientation
-
-    def _is_wanted(self, packet: Any) -> bool:
-        frame_index = self._index.frame_at(packet.pts) if packet.pts is not None else -1
-        return frame_index < 0 or frame_index in self._wanted
+        note.orientation = self._orientation
 
     def _jump(self, decode_index: int) -> None:
         """Go to a packet with an empty decoder."""
