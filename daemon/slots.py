@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ class PrioritySlots:
 
     def __init__(self, capacity: int, priorities: Priorities = ALL_NORMAL) -> None:
         self._free, self._turns = capacity, Turns(priorities)
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by source; some may be cancelled by now
         self._served: dict[str, int] = {}  # by source, the number of the turn that it had last
         self._turn = itertools.count(1)
 
@@ -76,28 +76,32 @@ class PrioritySlots:
             self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((source, turn))
+        self._waiting.setdefault(source, deque()).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self.release()
-            else:
-                self._waiting = [waiter for waiter in self._waiting if waiter[1] is not turn]
             raise
 
     def release(self) -> None:
         """Give a slot back, or on to whose turn it is."""
-        self._waiting = [waiter for waiter in self._waiting if not waiter[1].done()]  # some may be cancelled by now
-        if not self._waiting:
+        sources = self._who_waits()
+        if not sources:
             self._free += 1
             return
-        rank = self._turns.next_rank(source for source, _ in self._waiting)
-        of_rank = (waiter for waiter in self._waiting if self._turns.priorities.rank(waiter[0]) == rank)
-        chosen = min(of_rank, key=lambda waiter: self._served.get(waiter[0], 0))
-        self._waiting.remove(chosen)
-        self._served[chosen[0]] = next(self._turn)
-        chosen[1].set_result(None)
+        rank = self._turns.next_rank(sources)
+        of_rank = (source for source in sources if self._turns.priorities.rank(source) == rank)
+        chosen = min(of_rank, key=lambda source: self._served.get(source, 0))
+        self._served[chosen] = next(self._turn)
+        self._waiting[chosen].popleft().set_result(None)
+
+    def _who_waits(self) -> list[str]:
+        """Return the sources that wait, after forgetting who gave it up: looking at each waiter would cost too much."""
+        for line in self._waiting.values():
+            while line and line[0].done():
+                line.popleft()
+        return [source for source, line in self._waiting.items() if line]
 
     @asynccontextmanager
     async def held(self, source: str) -> AsyncIterator[None]:
