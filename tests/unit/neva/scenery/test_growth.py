@@ -10,7 +10,7 @@ import torch
 import neva
 from neva.scenery.compose import SceneClip, draw_clip
 from neva.scenery.dataset import SceneClips, label_row
-from neva.scenery.growth import frequencies, grow
+from neva.scenery.growth import frequencies, grow, places_of
 from neva.scenery.photographs import draw_texture
 from neva.scenery.tasks import SceneHeads, SceneTask
 from neva.scenery.training import SceneBatches, old_model
@@ -123,3 +123,21 @@ def test_the_first_layer_puts_beside_each_patch_the_one_before(
     assert shown.sum() > 50
     for feature in shown.nonzero().flatten().tolist():
         assert np.corrcoef(before[..., feature].flatten(), now[..., feature].flatten())[0, 1] > 0.8
+
+
+def test_two_features_say_where_a_patch_is(grown: tuple[Any, Any, Any, ShapeClips, SceneBatches]) -> None:
+    old, new, _, _, batches = grown
+    with torch.no_grad():
+        seen = new.get_image_features(
+            batches.pixels(batches.scenes.frames[:4]),
+            vision_feature_layer=new.config.vision_feature_layer,
+            vision_feature_select_strategy="default",
+        )
+        features = torch.stack(list(seen.pooler_output))
+    narrow, wide = old.config.text_config.hidden_size, new.config.text_config.hidden_size
+    first = narrow + (wide - narrow) // 2 - 4
+    places = places_of(features.shape[1]).expand(len(features), -1, -1)
+
+    for axis in (0, 1):
+        said, true = features[..., first + axis].flatten(), places[..., axis].flatten()
+        assert np.corrcoef(said.numpy(), true.numpy())[0, 1] > 0.9
