@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -172,3 +173,10 @@ def test_a_daemon_sends_its_spans_to_the_collector_of_the_environment(
     names = [span.name for scope in resource.scope_spans for span in scope.spans]
     assert names.count("describe window") == WINDOWS_EACH
     assert names.count("caption clip") == 1
+
+
+def test_a_span_that_nobody_records_costs_nothing() -> None:
+    clip = Clip("clip", "clips", BytesMedia("x", b"x"), 0)
+
+    assert tracing.span("plan") is tracing.span("publish")
+    assert type(tracing.clip_span(clip, 0)) is nullcontext
