@@ -56,7 +56,7 @@ async def test_a_clip_that_still_runs_may_succeed(video: bytes) -> None:
         one.refuse(*(f"bad{number}" for number in range(5)))
         one.fake.slow, one.fake.goes_on = one.clip_id("slow"), asyncio.Event()
         work = asyncio.create_task(one.pipeline.run())
-        await until(lambda: len(one.alike._source("memory").held) >= 3)
+        await until(lambda: len(one.alike._sources["memory"].held) >= 3)
         await asyncio.sleep(0.2)  # nothing happens
         assert inbox.ended == {}
         one.fake.goes_on.set()

@@ -49,7 +49,7 @@ async def test_a_stop_gives_back_what_is_held(video: bytes, monkeypatch: pytest.
         if paused:
             await until(lambda: one.alike.paused)
         else:
-            await until(lambda: len(one.alike._source("memory").held) == 2)
+            await until(lambda: len(one.alike._sources["memory"].held) == 2)
         await one.pipeline.drain()
         await work
 
