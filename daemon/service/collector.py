@@ -16,3 +16,8 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS, _YOUNG_LOOKS, _LOOKS)
+
+
+def unsettle() -> None:
+    """Let the program's end give everything back: libraries complain of what is left."""
+    gc.unfreeze()

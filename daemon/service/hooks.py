@@ -100,6 +100,7 @@ class ServiceHooks:
 
     async def close(self, code: ExitCode | None) -> None:
         """Stop telling and serving, and note how the program ends."""
+        collector.unsettle()
         self.health.phase = Phase.STOPPED
         for task in self._tasks:
             task.cancel()
