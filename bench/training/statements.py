@@ -20,8 +20,8 @@ from neva.scenery.real_clips import FRAMES, Window, windows_of
 from neva.scenery.scoring import KINDS, caption_frames, right_statements, shares
 from neva.scenery.statements import statements_of
 from neva.shapes.batches import normalised
+from testing.repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 BARS = {"drawn": 0.9, "real": 0.8}
 
 

@@ -4,7 +4,6 @@ Redirects are not followed, because they would lead out of the allowed prefix.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -34,12 +33,10 @@ class RemoteMedia(SpooledMedia):
         scheme = urlsplit(self._url).scheme
         try:
             files = fsspec.filesystem(scheme, **_options(scheme))
-            with ExitStack() as opened:
-                if scheme in _SENT_AT_ONCE:
-                    self._reserve(self._accept(files.info(self._url).get("size")))
-                    remote = opened.enter_context(files.open(self._url, "rb"))
-                else:  # one request less: who opens an object asks for its size
-                    remote = opened.enter_context(files.open(self._url, "rb"))
+            if scheme in _SENT_AT_ONCE:
+                self._reserve(self._accept(files.info(self._url).get("size")))
+            with files.open(self._url, "rb") as remote:
+                if scheme not in _SENT_AT_ONCE:  # one request less: who opens an object asks for its size
                     self._reserve(self._accept(getattr(remote, "size", None)))
                 return self._write(iter(partial(remote.read, _CHUNK_BYTES), b""))
         except (Poison, Transient):

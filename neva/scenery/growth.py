@@ -157,7 +157,7 @@ def _grow_language(old: Any, new: Any, pixels: torch.Tensor) -> None:
     ratio = float(size / seen[..., :narrow].pow(2).mean().sqrt())  # of the frames; a text's is a little smaller
     _place(target.embed_tokens.weight, source.embed_tokens.weight)
     target.embed_tokens.weight[:, narrow:] = 0
-    target.embed_tokens.weight[:, narrow + (wide - narrow) // 2 - 2] = source.embed_tokens.weight.std()
+    target.embed_tokens.weight[:, narrow + _passed(old, new)] = source.embed_tokens.weight.std()
     _narrow_norm(target.norm, source.norm, (narrow / wide) ** 0.5)
     new.lm_head.weight.zero_()
     _place(new.lm_head.weight, old.lm_head.weight)
@@ -166,7 +166,7 @@ def _grow_language(old: Any, new: Any, pixels: torch.Tensor) -> None:
         _narrow_norm(layer.post_attention_layernorm, before.post_attention_layernorm, ratio)
         _widen(layer.self_attn, before.self_attn, ("q_proj", "k_proj", "v_proj"), "o_proj")
         _widen(layer.mlp, before.mlp, ("gate_proj", "up_proj"), "down_proj")
-    mark = seen[..., narrow + (wide - narrow) // 2 - 1].mean()
+    mark = seen[..., narrow + _passed(old, new) + 1].mean()
     _begin_matching(target.layers[0], narrow, new.config, size, mark)
 
 
