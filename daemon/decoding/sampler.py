@@ -253,7 +253,7 @@ class Sampler:
             await self.budget.reserve(size_bytes)
             run.filling[at] = WindowMemory.of(size_bytes)
         last = min(at, run.first_window + run.taken) + WINDOWS_AHEAD - 1
-        for window in plan.overlapping(at, last):
+        for window in plan.overlapping(at, last) or plan.windows[at + 1 : min(last, at + self.pool.threads - 1) + 1]:
             size_bytes = plan.window_bytes(window)
             if window.index not in run.filling:
                 if not self.budget.try_reserve(size_bytes):

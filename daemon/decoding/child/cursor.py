@@ -1,15 +1,15 @@
 """The frames of one clip by their index, decoded forward: each group of pictures once while the indices rise."""
 
-from bisect import bisect_right
+import os
 from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-from daemon.decoding.child.pixels import Orientation, orientation_of
-from daemon.decoding.child.pyav import open_on_device, open_video, start_decoder
-from daemon.decoding.child.stream.av1 import Av1Pictures
-from daemon.decoding.child.stream.decoder import DamageError, decode_packet, decode_undamaged, sample_aspect_of
+from daemon.decoding.child.stream.decoder import DamageError, decode_packet, decode_undamaged
+from daemon.decoding.child.stream.groups import Group, GroupDecoder, Span, are_worth_it, spans_of
+from daemon.decoding.child.stream.opened import OpenStream
 from daemon.decoding.child.stream.place import LostPlaceError, PacketPlace
+from daemon.decoding.child.stream.wanted import Wanted
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 
@@ -17,11 +17,7 @@ _SKIP_PACKETS = 8  # fewer packets than this are decoded rather than jumped over
 _EVERY_PACKET = 2**62
 _STEPS_BACK = 2  # groups before its own in which the frame on screen before a missing one is looked for
 _MAX_UNKNOWN = 16  # so many frames at times that no packet named, and the packets' times are not the frames'
-
-# Decoders that leave out frames that nothing refers to, packet by packet. Others decide once (dav1d) or never.
-_SKIPPING_CODECS = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
-_WHOLE_PACKETS = ("mov", "matroska")  # formats whose packets hold a frame each, and that name the shape of its pixels
-_TURNING_CODECS = ("h264", "hevc")
+_FEW_PACKETS = 16  # of a group, which another decoder decodes once more rather than wait
 
 Shown = tuple[int, Any]  # a frame's index and the frame
 
@@ -46,19 +42,16 @@ class FrameCursor:
         self._descriptor, self._index, self._limits = descriptor, index, limits
         self._threads = self._asked_threads = threads
         self.on_device = on_device  # whether a graphics card decodes; False again where it can't
-        self._wanted, self._wanted_pts = frozenset[int](), frozenset[int]()  # frames, and when they are shown
-        self._upcoming: list[int] = []  # the same, sorted
-        self._all_shown = len(index) == len(index.pts)
+        self._wanted = Wanted(index)
         self._careful = index.counted  # decode every frame, so that the one before a missing frame is at hand
         self._may_seek = not index.counted
         self._nothing_before = 0  # from the clip's first packet on, no frame with a lower index comes out
         self.decoded = 0  # frames that came out of the decoder
         self.fed = 0  # packets that went into it
         self.unknown = 0  # frames with a time stamp that no packet promised
-        self._orientation = Orientation()  # that the last group of pictures began with
-        self._degrees = 0  # the same, as far as an angle says it
         self._disordered = 0  # frames with a time stamp before that of the frame they came after
         self._may_thread = True  # several threads at once, which see the damage of a clip too late
+        self.may_share = True  # groups with other decoders, which know nothing to do about damage
         self._open(opened)
         if opened is not None:
             try:
@@ -71,8 +64,7 @@ class FrameCursor:
 
         So many ``threads`` decode from the next group of pictures on, where damage does not forbid it; 0 changes none.
         """
-        self._wanted, self._upcoming = frozenset(frame_indices), sorted(frame_indices)
-        self._wanted_pts = frozenset(self._index.sorted_pts[self._upcoming].tolist())
+        self._wanted = Wanted(self._index, frame_indices)
         self._asked_threads = threads or self._asked_threads
 
     def first(self) -> Shown | None:
@@ -104,10 +96,9 @@ class FrameCursor:
 
     def _give_up(self, error: Exception) -> None:
         """Go on without what failed: several threads, or after a seek packets that are not those of the first pass."""
-        if isinstance(error, DamageError):
-            self._may_thread = False
-        else:
-            self._may_seek = False
+        self._may_thread &= not isinstance(error, DamageError)
+        self._may_seek &= isinstance(error, DamageError)
+        self.may_share = False
         self._reopen()
 
     def _get(self, frame_index: int) -> Shown | None:
@@ -118,6 +109,7 @@ class FrameCursor:
             return shown
         if self._careful and not self._is_emptied and (before := self._last_before(frame_index)) is not None:
             return before
+        self.may_share = False
         self._decode_everything()
         for steps_back in range(_STEPS_BACK + 1):
             start = self._index.decode_start(frame_index, steps_back=steps_back)
@@ -130,6 +122,43 @@ class FrameCursor:
                 break
         return None
 
+    def shares(self, frame_indices: Collection[int], busy: int) -> tuple[list[int], list[Span]]:
+        """Return the frames that this place has or is about to have, and the groups that other decoders may decode.
+
+        ``busy`` others decode already. A group from which more will be asked for is none of these.
+        """
+        own = {i for span in spans_of(self._index, frame_indices) for i in span.frames if self._comes_to(i, span)}
+        then = self._wanted.group_after(max(frame_indices))
+        others = [span for span in spans_of(self._index, set(frame_indices) - own) if span.start != then]
+        may_share = self.may_share and self._may_empty and self._opened.is_small
+        packet_bytes = os.fstat(self._descriptor).st_size / len(self._index.pts)
+        is_worth_it = may_share and are_worth_it(others, packet_bytes, busy, self._asked_threads)
+        return sorted(own), others if is_worth_it else []
+
+    def _comes_to(self, frame_index: int, span: Span) -> bool:
+        had = [shown[0] for shown in (self._held, self._before, *self._queue) if shown is not None]
+        if self._held is None or self._is_emptied or self._place.decode_index < span.start + _FEW_PACKETS:
+            return frame_index in had
+        return self._index.decode_start(self._held[0]) == span.start
+
+    def read_group(self, span: Span) -> Group:
+        """Return a group's packets for another decoder; this one is empty behind them.
+
+        Raises :class:`LostPlaceError` where they can't be found.
+        """
+        self._forget()
+        self._is_emptied = True
+        packets = deque[tuple[Any, bool]]()
+        for packet in self._place.group(span.start, span.last):
+            is_wanted = self._wanted.is_shown_at(packet.pts)
+            if self._careful or self._av1 is None or not self._av1.is_unreferenced(memoryview(packet)) or is_wanted:
+                packets.append((packet, is_wanted))
+        return Group(packets, {int(self._index.sorted_pts[i]): i for i in span.frames})
+
+    def group_decoder(self) -> GroupDecoder:
+        """Return one more decoder, for whole groups."""
+        return self._opened.group_decoder(careful=self._careful)
+
     @property
     def frame_size(self) -> tuple[int, int]:
         """Width and height of the frame that came out last, as it is stored; nothing by nothing before the first."""
@@ -139,15 +168,6 @@ class FrameCursor:
         self._careful, self._is_skipping = True, False
         self._decoder.skip_frame = "DEFAULT"
 
-    def sample_aspect(self, frame: Any) -> Any:
-        """Return the shape of a frame's pixels, width to height; None where nothing says it."""
-        return sample_aspect_of(self._container, self._stream, frame)
-
-    def orientation(self, frame: Any) -> Orientation:
-        """Return how a frame is turned: a message in H.264 or HEVC stands at its group's start and holds for all."""
-        noted = frame.opaque.orientation if frame.opaque else None
-        return noted or orientation_of(frame)
-
     def close(self) -> None:
         """Close the container; the descriptor stays open."""
         self._forget()
@@ -155,22 +175,18 @@ class FrameCursor:
 
     def _open(self, opened: tuple[Any, Any] | None = None) -> None:
         self._forget()
-        self._container, self._stream = opened or open_video(self._descriptor, self._limits)
-        if self.on_device:
-            on_device = open_on_device(self._descriptor, self._limits, self._stream)
-            self._container.close()
-            self._container, self._stream = on_device or open_video(self._descriptor, self._limits)
-            self.on_device = on_device is not None
-        codec, is_whole = self._stream.codec.canonical_name, self._container.format.name.startswith(_WHOLE_PACKETS)
-        self._may_empty = is_whole and not self._index.counted and not self.on_device
-        if not self._may_empty or not self._may_thread:
+        if self._index.counted or not self._may_thread:
             self._asked_threads = 1
-        self._threads = self._asked_threads
-        self._decoder = start_decoder(self._container, self._stream, self._limits, self._threads)
-        self._is_skipping, self._may_turn = False, codec in _TURNING_CODECS
-        self._av1 = Av1Pictures(self._stream.codec_context.extradata) if codec == "av1" and is_whole else None
-        self._careful = self._careful or not (codec in _SKIPPING_CODECS or self._av1 is not None)
-        self._place = PacketPlace(self._container, self._stream, self._index, may_seek=self._may_seek)
+        self._opened = OpenStream(
+            self._descriptor, self._limits, self._asked_threads, on_device=self.on_device, opened=opened
+        )
+        self.on_device, self._threads = self._opened.on_device, self._opened.threads
+        self._asked_threads = self._threads
+        self._decoder, self._av1, self._is_skipping = self._opened.decoder, self._opened.av1, False
+        self._may_empty = self._opened.has_frames_apart and not self._index.counted
+        self._careful = self._careful or not (self._opened.may_skip or self._av1 is not None)
+        self.shapes, self._orientations = self._opened.shapes, self._opened.orientations()
+        self._place = PacketPlace(self._opened.container, self._opened.stream, self._index, may_seek=self._may_seek)
 
     def _forget(self) -> None:
         self._queue: deque[Shown] = deque()
@@ -206,11 +222,11 @@ class FrameCursor:
         """Return whether what is wanted next lies in another group: then the decoder need not be fed any further."""
         if frame_index not in self._wanted:
             return False
-        at = bisect_right(self._upcoming, frame_index)
-        if at == len(self._upcoming):
-            return True
-        start = self._index.decode_start(self._upcoming[at])
-        return start >= max(self._place.decode_index, int(self._index.order[frame_index]) + 1) + self._threads - 1
+        start = self._wanted.group_after(frame_index)
+        return (
+            start is None
+            or start >= max(self._place.decode_index, int(self._index.order[frame_index]) + 1) + self._threads - 1
+        )
 
     def _last_before(self, frame_index: int) -> Shown | None:
         for shown in (self._held, self._before):
@@ -234,7 +250,8 @@ class FrameCursor:
                 self._finished = True
             elif not self._careful and not self._is_needed(packet):
                 continue
-            self._take(self._decode(packet))
+            self.fed += packet is not None
+            self._take((decode_packet if self._threads == 1 else decode_undamaged)(self._decoder, packet))
             if self._held is None and not self._queue:
                 break  # let the caller look at the frames without a promise
         if self._queue:
@@ -244,8 +261,7 @@ class FrameCursor:
 
     def _is_needed(self, packet: Any) -> bool:
         """Tell the decoder whether a packet's frame will be shown; return whether it has to see the packet at all."""
-        pts = packet.pts
-        is_wanted = pts is None or pts in self._wanted_pts or (not self._all_shown and self._index.frame_at(pts) < 0)
+        is_wanted = self._wanted.is_shown_at(packet.pts)
         if self._av1 is not None:
             return not self._av1.is_unreferenced(memoryview(packet)) or is_wanted
         if is_wanted is self._is_skipping:
@@ -253,14 +269,10 @@ class FrameCursor:
             self._decoder.skip_frame = "DEFAULT" if is_wanted else "NONREF"
         return True
 
-    def _decode(self, packet: Any | None) -> list[Any]:
-        self.fed += packet is not None
-        return (decode_packet if self._threads == 1 else decode_undamaged)(self._decoder, packet)
-
     def _take(self, frames: list[Any]) -> None:
         for frame in frames:
             self.decoded += 1
-            self._note_orientation(frame)
+            self._orientations.note(frame)
             newest = self._queue[-1] if self._queue else self._held
             likely = newest[0] + 1 if newest else 0
             frame_index = self._index.frame_at(frame.pts, likely) if frame.pts is not None else -1
@@ -269,18 +281,6 @@ class FrameCursor:
                 self._disordered += 1
             elif frame_index >= 0:
                 self._queue.append((frame_index, frame))
-
-    def _note_orientation(self, frame: Any) -> None:
-        if not self._may_turn or not (note := frame.opaque):
-            return
-        # PyAV's side data and its frame hold each other, and a picture that only the collector frees is not used
-        # again by the decoder: side data is asked for where it can say something new.
-        degrees = frame.rotation
-        if frame.key_frame or degrees not in (0, self._degrees):
-            own = orientation_of(frame)
-            if frame.key_frame or own != Orientation():
-                self._orientation, self._degrees = own, degrees
-        note.orientation = self._orientation
 
     def _jump(self, decode_index: int) -> None:
         """Go to a packet with an empty decoder."""

@@ -2,16 +2,21 @@
 
 import gc
 import os
-from typing import Protocol
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.decoding.child.crew import Crew, Places, fill
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.pictures.assembly import PictureWriter
 from daemon.decoding.child.pictures.heif import read_heif
 from daemon.decoding.child.pixels import Converter
 from daemon.decoding.child.pyav import new_scaler
+from daemon.decoding.child.stream.decoder import Orientations
+from daemon.decoding.child.stream.place import LostPlaceError
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_image
 from daemon.decoding.packet_index import PacketIndex
 from daemon.frame_look import ON_DEVICE, FrameSize, Look
@@ -62,23 +67,76 @@ class AvWriter:
     ) -> None:
         self._descriptor, self._index, self._limits = descriptor, index, limits
         self._cursor = cursor or FrameCursor(descriptor, index, limits, on_device=on_device)
-        self._converter = Converter(new_scaler, look, own_size)
+        self._new_converter = partial(Converter, new_scaler, look, own_size)
+        self._converter = self._new_converter()
+        self._crew: Crew | None = None
         self._frames_held = min(_FRAMES_HELD, len(index))
         self.cost_bytes = self._cost_bytes(*cursor.frame_size) if cursor is not None else 0
         self._wanted: list[int] = []
+        self.threads = 1
 
     def _cost_bytes(self, width: int, height: int) -> int:
-        return width * height * 2 * self._frames_held
+        decoders = 1 + (self._crew.decoders if self._crew is not None else 0)
+        return width * height * 2 * self._frames_held * decoders
 
     @property
     def on_device(self) -> bool:
         return self._cursor.on_device
 
     def want(self, frame_indices: list[int], threads: int = 1) -> None:
-        self._wanted, self._converter.threads = frame_indices, threads
+        self._wanted, self.threads = frame_indices, threads
         self._cursor.want(frame_indices, threads)
 
     def write(self, frame_index: int, *outs: NDArray[np.uint8]) -> int:
+        shown = self._get(frame_index)
+        if shown is None:
+            return -1
+        self._convert(self._converter, shown[1], *outs)
+        return shown[0]
+
+    @property
+    def has_crew(self) -> bool:
+        """Whether several threads have begun."""
+        return self._crew is not None
+
+    def write_side_by_side(self, due: Mapping[int, Places], ahead: Mapping[int, Places]) -> dict[int, int]:
+        """Write frames into their places by several threads; return what :func:`write_all` does."""
+        if self._crew is None or self._crew.size < self.threads:
+            self._let_crew_go()
+            self._crew = Crew(self.threads, self._new_converter, lambda: self._cursor.group_decoder(), self._convert)
+        crew = self._crew
+        new = {i: places for i, places in {**ahead, **due}.items() if not crew.has(i, places)}
+        if new:
+            self._give_groups(crew, new, due)
+        for i in sorted(due):
+            if not crew.has(i, due[i]):
+                crew.give_frame(i, self._get(i), due[i])
+        shown = {i: crew.shown_by(i) for i in due}
+        self._cursor.may_share &= not crew.found_damage
+        return {i: self._write_alone(i, due[i]) if at is None else at for i, at in shown.items()}
+
+    def _give_groups(self, crew: Crew, new: Mapping[int, Places], due: Mapping[int, Places]) -> None:
+        """Give what is due and at hand, and groups of pictures: of those that are not due yet, some."""
+        own, groups = self._cursor.shares(new, crew.busy)
+        for i in own:
+            if i in due:
+                crew.give_frame(i, self._get(i), due[i])
+        try:
+            for span in groups:
+                is_due = not due.keys().isdisjoint(span.frames)
+                if not crew.give_group(partial(self._cursor.read_group, span), new, wait=is_due):
+                    break
+        except LostPlaceError:
+            self._cursor.may_share = False
+
+    def _write_alone(self, frame_index: int, places: Places) -> int:
+        shown = self._get(frame_index)
+        if shown is None:
+            return -1
+        fill(places, partial(self._convert, self._converter, shown[1]))
+        return shown[0]
+
+    def _get(self, frame_index: int) -> tuple[int, Any] | None:
         shown = self._cursor.get(frame_index)
         if self.on_device and (shown is None or shown[0] != frame_index):
             # whatever the card could not do, the processor may: the rest of the clip is its own
@@ -86,18 +144,38 @@ class AvWriter:
             self._cursor = FrameCursor(self._descriptor, self._index, self._limits)
             self._cursor.want(self._wanted)
             shown = self._cursor.get(frame_index)
-        if shown is None:
-            return -1
-        self.cost_bytes = self._cost_bytes(shown[1].width, shown[1].height)
-        aspect, orientation = self._cursor.sample_aspect(shown[1]), self._cursor.orientation(shown[1])
+        if shown is not None:
+            self.cost_bytes = self._cost_bytes(shown[1].width, shown[1].height)
+        return shown
+
+    def _convert(self, converter: Converter, frame: Any, *outs: NDArray[np.uint8]) -> None:
+        aspect, orientation = self._cursor.shapes.of_frame(frame), Orientations.of(frame)
         for out in outs:
-            self._converter.write(shown[1], out, aspect, orientation)
-        return shown[0]
+            converter.write(frame, out, aspect, orientation)
+
+    def _let_crew_go(self) -> None:
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
 
     def close(self) -> None:
+        self._let_crew_go()
         self._cursor.close()
         if self.cost_bytes > _LARGE_BYTES:
             gc.collect()  # PyAV's streams and containers hold each other, and a decoder its picture
+
+
+def write_all(writer: FrameWriter, due: Mapping[int, Places], ahead: Mapping[int, Places]) -> dict[int, int]:
+    """Write frames into all of their places; return by their index which frame each shows, -1 for none.
+
+    Those ``ahead`` will be due next, and threads that have nothing else to do may begin with them.
+    """
+    if isinstance(writer, AvWriter) and (writer.threads > 1 or writer.has_crew):
+        return writer.write_side_by_side(due, ahead)
+    shown = dict.fromkeys(sorted(due), -1)
+    for frame_index in shown:
+        fill(due[frame_index], lambda *firsts, i=frame_index: shown.update({i: writer.write(i, *firsts)}))
+    return shown
 
 
 def writer_of(

@@ -231,6 +231,16 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
     return decoder
 
 
+def another_decoder(descriptor: int, limits: MediaLimits, stream: Any) -> Any:
+    """Return one more decoder of an open clip's stream. Where the clip's container reads on in the file is kept."""
+    at = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        with open_container(descriptor, limits) as container:
+            return start_decoder(container, container.streams[stream.index], limits, 1)
+    finally:
+        os.lseek(descriptor, at, os.SEEK_SET)
+
+
 def pass_over_all_but(container: Any, streams: list[Any]) -> None:
     """Let the demuxer pass over other streams."""
     for other in container.streams:

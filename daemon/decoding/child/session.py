@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.containers import BEGIN_ANYWHERE
 from daemon.decoding.child.cursor import FrameCursor
-from daemon.decoding.child.frame_writer import FrameWriter, writer_of
+from daemon.decoding.child.frame_writer import FrameWriter, write_all, writer_of
 from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pictures.assembly import plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
 from daemon.decoding.child.pictures.heif import read_heif
 from daemon.decoding.child.pixels import upright_size
 from daemon.decoding.child.shots import ShotFinder
+from daemon.decoding.child.stream.decoder import Orientations
 from daemon.decoding.child.truncation import is_truncated
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, is_animated_webp, is_image
 from daemon.decoding.packet_index import PacketIndex, ticks_to_ns
@@ -113,25 +114,21 @@ class Session:
         writer = self._writer = self._writer or self._new_writer()
         writer.want(wanted, threads)
         last = max(self._windows[target].pending, default=-1)
-        due = {i for window in self._windows.values() for i in window.pending if i <= last}
-        for frame_index in sorted(due):
-            self._write(writer, frame_index)
+        due: dict[int, list[tuple[OpenWindow, int]]] = {}
+        for window in self._windows.values():
+            for frame_index in [i for i in window.pending if i <= last]:
+                due.setdefault(frame_index, []).extend((window, at) for at in window.pending.pop(frame_index))
+        ahead: dict[int, list[NDArray[np.uint8]]] = {}
+        for window in self._windows.values():
+            for frame_index, those in window.pending.items():
+                ahead.setdefault(frame_index, []).extend(window.frames[at] for at in those)
+        places = {i: [window.frames[at] for window, at in those] for i, those in due.items()}
+        for frame_index, shown in write_all(writer, places, ahead).items():
+            for window, at in due[frame_index]:
+                window.shown[at] = shown
         done = self._windows.pop(target)
         done.close_gaps()
         return done.shown
-
-    def _write(self, writer: FrameWriter, frame_index: int) -> None:
-        """Write a frame wherever it is due: once for each size, and from there to the other places of that size."""
-        due = [(w, place) for w in self._windows.values() for place in w.pending.pop(frame_index, ())]
-        firsts: dict[tuple[int, ...], tuple[OpenWindow, int]] = {}
-        for window, place in due:
-            firsts.setdefault(window.frames.shape[1:], (window, place))
-        shown = writer.write(frame_index, *(window.frames[place] for window, place in firsts.values()))
-        for window, place in due:
-            window.shown[place] = shown
-            first, at = firsts[window.frames.shape[1:]]
-            if shown >= 0 and (window, place) != (first, at):
-                np.copyto(window.frames[place], first.frames[at])
 
     def park(self) -> None:
         """Let go of the decoders; the next window opens them again."""
@@ -240,7 +237,7 @@ def _open(descriptor: int, limits: MediaLimits, alive: Callable[[], None], threa
             raise Poison(Reason.NO_FRAMES, "not one frame of it can be decoded")
         first, frame = shown
         limits.check_size(frame.width, frame.height)
-        aspect, turned = cursor.sample_aspect(frame), cursor.orientation(frame).transpose
+        aspect, turned = cursor.shapes.of_frame(frame), Orientations.of(frame).transpose
         size = upright_size(frame.width, frame.height, aspect, turned, limits.shown_pixels)
         index = packets.index.without_start(_undecodable_start(packets.index, first, packets.container))
         planned = Planned(

@@ -9,6 +9,7 @@ from typing import Any
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.containers import IMAGES
+from daemon.decoding.child.pixels import Orientation, orientation_of
 from daemon.decoding.child.pyav import packets_of, start_decoder
 from daemon.decoding.media import MediaLimits
 
@@ -23,6 +24,32 @@ class Note:
 
     sample_aspect: Any = None
     orientation: Any = None
+
+
+class Orientations:
+    """How frames are turned: a message in H.264 or HEVC stands at its group's start and holds for all of it."""
+
+    def __init__(self, *, may_turn: bool) -> None:
+        self._may_turn, self._newest, self._degrees = may_turn, Orientation(), 0
+
+    def note(self, frame: Any) -> None:
+        """Write down how the next frame of a decoder is turned, in the note that it carries."""
+        if not self._may_turn or not (note := frame.opaque):
+            return
+        # PyAV's side data and its frame hold each other, and a picture that only the collector frees is not used
+        # again by the decoder: side data is asked for where it can say something new.
+        degrees = frame.rotation
+        if frame.key_frame or degrees not in (0, self._degrees):
+            own = orientation_of(frame)
+            if frame.key_frame or own != Orientation():
+                self._newest, self._degrees = own, degrees
+        note.orientation = self._newest
+
+    @staticmethod
+    def of(frame: Any) -> Orientation:
+        """Return how a frame is turned."""
+        noted: Orientation | None = frame.opaque.orientation if frame.opaque else None
+        return noted or orientation_of(frame)
 
 
 def decode_packet(decoder: Any, packet: Any | None) -> list[Any]:
@@ -61,16 +88,31 @@ def _decode(decoder: Any, packet: Any | None) -> list[Any]:
         raise DamageError from error
 
 
-def sample_aspect_of(container: Any, stream: Any, frame: Any) -> Any:
-    """Return the shape of a frame's pixels: what the container says has the say where it is the whole clip's.
+@dataclass(frozen=True, slots=True)
+class PixelShapes:
+    """The shape of frames' pixels: what the container says has the say where it is the whole clip's.
 
-    Pictures that stand alone have square pixels, as viewers show them: what they say is a density for printing.
+    Pictures that stand alone have square pixels, as viewers show them: what they say is a density for printing. A
+    stream is asked once: it is gone when its container is closed, and frames outlive that.
     """
-    if container.format.name in IMAGES:
-        return None
-    if container.format.name.startswith(("mov", "matroska")) and stream.sample_aspect_ratio:
-        return stream.sample_aspect_ratio
-    return (frame.opaque.sample_aspect if frame.opaque else None) or stream.sample_aspect_ratio
+
+    are_square: bool
+    has_the_say: bool
+    of_stream: Any
+
+    @classmethod
+    def of(cls, container: Any, stream: Any) -> "PixelShapes":
+        """Return those of a stream's frames."""
+        name, aspect = container.format.name, stream.sample_aspect_ratio
+        return cls(name in IMAGES, name.startswith(("mov", "matroska")) and bool(aspect), aspect)
+
+    def of_frame(self, frame: Any) -> Any:
+        """Return the shape of a frame's pixels, width to height; None where nothing says it."""
+        if self.are_square:
+            return None
+        if self.has_the_say:
+            return self.of_stream
+        return (frame.opaque.sample_aspect if frame.opaque else None) or self.of_stream
 
 
 def decode_by_place(container: Any, stream: Any, limits: MediaLimits) -> Iterator[Any]:

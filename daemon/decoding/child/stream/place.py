@@ -1,5 +1,6 @@
 """A place among the packets of a clip's stream: an open container, and the packet that is read next."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from daemon.decoding.child.pyav import packets_of
@@ -51,6 +52,14 @@ class PacketPlace:
     def go_back(self) -> None:
         """Go to the first packet of a container that was read to its end."""
         self._seek(0)
+
+    def group(self, start: int, last: int) -> Iterator[Any]:
+        """Go to a key frame's packet, and yield it and those up to another."""
+        if start == 0 < self.decode_index:
+            self.go_back()
+        self.go_to(start)
+        while self.decode_index <= last and (packet := self.read()) is not None:
+            yield packet
 
     def read_over(self, decode_index: int) -> None:
         """Read on until a packet is the next one."""

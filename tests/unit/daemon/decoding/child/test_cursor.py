@@ -9,6 +9,7 @@ import pytest
 
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.session import plan
+from daemon.decoding.child.stream.decoder import Orientations
 from daemon.windows import NS_PER_S, WindowPolicy
 from tests.corpus.clips import Truth
 from tests.corpus.painted import HEIGHT, WIDTH, read
@@ -108,7 +109,7 @@ def test_frames_are_given_back_without_the_collector(truth: Truth) -> None:
         for frame_index in range(0, FRAMES, 4):
             shown = cursor.get(frame_index)
             assert shown is not None
-            cursor.orientation(shown[1])
+            Orientations.of(shown[1])
         groups = FRAMES // 10  # side data is read once a group at most
         assert frames() - before <= groups + 8
     finally:

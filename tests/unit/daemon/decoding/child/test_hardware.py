@@ -12,12 +12,12 @@ import pytest
 
 from connectors.errors import ConfigurationError
 from daemon.config.file import settings_from
-from daemon.decoding.child import cursor as cursor_module
 from daemon.decoding.child.cage import seccomp
 from daemon.decoding.child.frame_writer import AvWriter
 from daemon.decoding.child.hardware import device_files, is_decoded
 from daemon.decoding.child.pyav import device_fault, open_video
 from daemon.decoding.child.session import plan
+from daemon.decoding.child.stream import opened as opened_module
 from daemon.decoding.media import MediaLimits
 from daemon.frame_look import Look
 from testing.repository import ROOT
@@ -55,7 +55,7 @@ class _GivesUp:
 
 def test_a_card_that_gives_up_leaves_the_clip_to_the_processor(clip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder of PyAV's own stands in for the card's."""
-    start, of_the_card = cursor_module.start_decoder, list[Any]()
+    start, of_the_card = opened_module.start_decoder, list[Any]()
 
     def open_on_device(descriptor: int, limits: MediaLimits, _: Any) -> tuple[Any, Any]:
         opened = open_video(descriptor, limits)
@@ -66,8 +66,8 @@ def test_a_card_that_gives_up_leaves_the_clip_to_the_processor(clip: int, monkey
         decoder = start(container, *rest)
         return _GivesUp(decoder, 20) if any(container is one for one in of_the_card) else decoder
 
-    monkeypatch.setattr(cursor_module, "open_on_device", open_on_device)
-    monkeypatch.setattr(cursor_module, "start_decoder", start_decoder)
+    monkeypatch.setattr(opened_module, "open_on_device", open_on_device)
+    monkeypatch.setattr(opened_module, "start_decoder", start_decoder)
     index = plan(clip, LIMITS, lambda: None)[1]
     writer = AvWriter(clip, index, LIMITS, Look(), on_device=True)
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)

@@ -1,0 +1,101 @@
+"""Several threads, each with a group of pictures of its own: the frames that one thread shows, damaged or not."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.decoding.child.frame_writer import AvWriter
+from daemon.decoding.child.session import Session, open_clip
+from daemon.frame_look import FrameSize
+from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy, plan_windows
+from tests.corpus.clips import Recipe, Truth, make
+from tests.corpus.painted import HEIGHT, WIDTH, read
+from tests.unit.daemon.decoding.child.counting import LIMITS
+
+SIZE = FrameSize(WIDTH, HEIGHT)
+
+
+class Windows:
+    """The windows of a clip, filled by so many threads each, with others opened ahead."""
+
+    def __init__(self, path: Path, policy: WindowPolicy, snap: str = "exact") -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        clip = open_clip(descriptor, LIMITS, lambda: None, 2)
+        index = clip.index
+        frames = FramePolicy(num_frames=8, snap=snap)  # type: ignore[arg-type]
+        self.windows = plan_windows(index.pts_ns, index.duration_ns, policy, frames, index.keyframes)
+        self.session = Session(descriptor, "av", index, SIZE, LIMITS, None, clip.cursor)
+        self._opened: dict[int, np.ndarray] = {}
+        self._next = 0
+
+    @property
+    def writer(self) -> AvWriter:
+        assert isinstance(self.session._writer, AvWriter)
+        return self.session._writer
+
+    def fill(self, at: int, threads: int, ahead: int) -> tuple[list[int], np.ndarray]:
+        """Return what window ``at`` says that it shows, and its frames."""
+        for window in self.windows[self._next : max(self._next, at + 1 + ahead)]:
+            memory = os.memfd_create("test")
+            os.ftruncate(memory, len(window.frame_indices) * SIZE.frame_bytes)
+            self.session.add(window.index, memory, list(window.frame_indices), SIZE)
+            self._opened[window.index] = self.session._windows[window.index].frames
+            self._next = window.index + 1
+        wanted = sorted({i for window in self.windows[at : at + 6] for i in window.frame_indices})
+        return self.session.fill(at, wanted, threads), self._opened.pop(at)
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    return make(tmp_path_factory.mktemp("clips") / "clip", Recipe(frames=300))
+
+
+@pytest.mark.parametrize("snap", ["exact", "keyframe"])
+@pytest.mark.parametrize("stride_s", [2, 1])
+@pytest.mark.parametrize("ways", [((2, 1),), ((2, 0),), ((2, 1), (1, 0), (3, 2), (2, 0)), ((1, 2), (2, 1))])
+def test_threads_show_the_frames_asked_for(
+    truth: Truth, snap: str, stride_s: int, ways: tuple[tuple[int, int], ...]
+) -> None:
+    filled = Windows(truth.path, WindowPolicy(2 * NS_PER_S, stride_s * NS_PER_S, NS_PER_S), snap)
+
+    for at, window in enumerate(filled.windows):
+        threads, ahead = ways[at % len(ways)]
+        shown, frames = filled.fill(at, threads, ahead)
+        assert shown == list(window.frame_indices) == [int(read(frame)) for frame in frames]
+        if at == 2:
+            filled.session.park()
+
+    filled.session.close()
+
+
+def test_groups_are_decoded_by_others_than_the_place_that_reads(truth: Truth) -> None:
+    filled = Windows(truth.path, WindowPolicy(whole=True))
+
+    filled.fill(0, 2, 0)
+
+    assert filled.writer.has_crew
+    assert filled.writer._cursor.may_share
+    assert filled.writer._cursor.fed <= 8  # for the first frame, to plan the clip
+    filled.session.close()
+
+
+def test_what_a_group_lacks_is_made_up_for_as_by_one_thread(truth: Truth, tmp_path: Path) -> None:
+    data = bytearray(truth.path.read_bytes())
+    at, end = data.find(b"mdat"), data.rfind(b"moov")
+    for place in range(at + (end - at) // 3, end - 8, (end - at) // 6):
+        data[place : place + 3] = b"\xa5\x5a\xff"
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    policy = WindowPolicy(2 * NS_PER_S, 2 * NS_PER_S, NS_PER_S)
+    alone, together = Windows(damaged, policy), Windows(damaged, policy)
+
+    for at in range(len(alone.windows)):
+        expected, found = alone.fill(at, 1, 0), together.fill(at, 2, 1)
+        assert found[0] == expected[0]
+        assert (found[1] == expected[1]).all()
+
+    assert not together.writer._cursor.may_share
+    for one in (alone, together):
+        one.session.close()
