@@ -60,6 +60,9 @@ _SOUND = (
 DECODERS = (*(name for codec in VIDEO for name in _DECODERS.get(codec, (codec,))), *_SOUND)
 """The names of the decoders: those of sound only say when a stream ends, and a container may not open without them."""
 
+PROBED = tuple(name for name in DECODERS if name not in ("vp9", "libvpx-vp9"))
+"""Those that run while a container is probed: of VP9 its header says enough, and decoding a picture takes its time."""
+
 
 class Bits:
     """Numbers from bits, the highest first; zeros behind the end. Of long data the start alone is read."""

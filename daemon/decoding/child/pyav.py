@@ -20,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.child.codecs import DECODERS, VIDEO, WITH_ALPHA
+from daemon.decoding.child.codecs import DECODERS, PROBED, VIDEO, WITH_ALPHA
 from daemon.decoding.child.containers import (
     ALLOWED,
     CONTAINERS,
@@ -33,6 +33,9 @@ from daemon.decoding.child.containers import (
 )
 from daemon.decoding.child.hardware import is_decoded
 from daemon.decoding.media import HEAD_BYTES, MediaLimits, refuse_playlists
+
+WITH_PIXELS = {"codec_whitelist": ",".join(DECODERS)}
+"""For opening a clip so that its stream names the format of its pixels, whatever that takes."""
 
 # A thread of a decoder that had something to say would wait for Python, and Python may wait for the thread.
 av.logging.set_level(None)
@@ -70,7 +73,7 @@ def open_container(descriptor: int, limits: MediaLimits, hwaccel: Any = None, **
         "fd": str(descriptor),
         "format_whitelist": ",".join(CONTAINERS + IMAGES),
         "protocol_whitelist": ",".join(PROTOCOLS),
-        "codec_whitelist": ",".join(DECODERS),  # what may run while the container is probed
+        "codec_whitelist": ",".join(PROBED),  # what may run while the container is probed
         "max_pixels": str(limits.max_pixels),
         **more_options,
     }
@@ -93,15 +96,15 @@ def explain(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
-def open_video(descriptor: int, limits: MediaLimits) -> tuple[Any, Any]:
+def open_video(descriptor: int, limits: MediaLimits, **options: str) -> tuple[Any, Any]:
     """Open a clip and return its container and the stream to caption; several are told apart by reading them."""
-    container = open_container(descriptor, limits)
+    container = open_container(descriptor, limits, **options)
     try:
         streams = _candidates(container)
         if len(streams) > 1:
             best = _best(container, streams)
             container.close()
-            container = open_container(descriptor, limits)
+            container = open_container(descriptor, limits, **options)
             streams = [container.streams[best]]
         _check_codec(streams[0])
         if is_encrypted(descriptor, container.format.name, streams[0].id):
@@ -232,10 +235,13 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
 
 
 def another_decoder(descriptor: int, limits: MediaLimits, stream: Any) -> Any:
-    """Return one more decoder of an open clip's stream. Where the clip's container reads on in the file is kept."""
+    """Return one more decoder of an open clip's stream. Where the clip's container reads on in the file is kept.
+
+    No frame is decoded to find out what is known.
+    """
     at = os.lseek(descriptor, 0, os.SEEK_CUR)
     try:
-        with open_container(descriptor, limits) as container:
+        with open_container(descriptor, limits, skip_frame="all") as container:
             return start_decoder(container, container.streams[stream.index], limits, 1)
     finally:
         os.lseek(descriptor, at, os.SEEK_SET)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from daemon.decoding.child.pyav import another_decoder, open_on_device, open_video, start_decoder
+from daemon.decoding.child.pyav import WITH_PIXELS, another_decoder, open_on_device, open_video, start_decoder
 from daemon.decoding.child.stream.av1 import Av1Pictures
 from daemon.decoding.child.stream.decoder import Orientations, PixelShapes
 from daemon.decoding.child.stream.groups import GroupDecoder
@@ -31,7 +31,8 @@ class OpenStream:
         opened: tuple[Any, Any] | None,
     ) -> None:
         self._descriptor, self._limits = descriptor, limits
-        self.container, self.stream = opened or open_video(descriptor, limits)
+        options = WITH_PIXELS if on_device else {}
+        self.container, self.stream = opened or open_video(descriptor, limits, **options)
         self.on_device = False
         if on_device:
             there = open_on_device(descriptor, limits, self.stream)
