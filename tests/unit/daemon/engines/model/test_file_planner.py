@@ -38,6 +38,7 @@ def copied(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_bundled_model_is_planned_without_vllm() -> None:
     """In a process of its own, where nobody else has imported vLLM."""
     asked = (
