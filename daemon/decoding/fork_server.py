@@ -106,6 +106,7 @@ class ForkServer:
 
     def __init__(self, launched: Launched | None = None) -> None:
         self._running = launched
+        self._pipe: asyncio.ReadTransport | None = None
         self._listener: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._forking: set[asyncio.Task[Forked]] = set()
@@ -162,7 +163,10 @@ class ForkServer:
             await self._end()
             self._running = Launched.now()
         if self._listener is None:
-            self._listener = asyncio.create_task(_listen(self._running.errors), name="listen to decoders")
+            reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+            errors = self._running.errors
+            self._pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), errors)
+            self._listener = asyncio.create_task(_listen(reader), name="listen to decoders")
         return self._running
 
     async def _forked(self, connection: socket.socket) -> Forked:
@@ -175,16 +179,23 @@ class ForkServer:
         return Forked(int(text), descriptors[0])
 
     async def _end(self) -> None:
+        """End the server, at once where this is cancelled."""
         server, self._running = self._running, None
-        if server is not None:
-            server.socket.close()
-            await _let_end(server.process)  # which it does with its socket, after the last of its decoders
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
-            self._listener = None
-        if server is not None:
-            server.close()
+        listener, self._listener = self._listener, None
+        pipe, self._pipe = self._pipe, None
+        try:
+            if server is not None:
+                server.socket.close()
+                await _let_end(server.process)  # which it does with its socket, after the last of its decoders
+        finally:
+            if listener is not None:
+                listener.cancel()
+            if pipe is not None:
+                pipe.close()
+            if server is not None:
+                server.close()
+        if listener is not None:
+            await asyncio.gather(listener, return_exceptions=True)
 
 
 @contextlib.contextmanager
@@ -210,16 +221,8 @@ async def _let_end(process: subprocess.Popen[bytes]) -> None:
         os.close(pidfd)
 
 
-async def _listen(errors: IO[bytes]) -> None:
+async def _listen(errors: asyncio.StreamReader) -> None:
     """Log what decoders write to standard error: cleaned, and not too much of it."""
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), errors)
-    with contextlib.closing(transport):
-        await _log_lines(reader)
-
-
-async def _log_lines(errors: asyncio.StreamReader) -> None:
     lines, rest = 0, b""
     while chunk := await errors.read(4096):
         *whole, rest = (rest + chunk).split(b"\n")
