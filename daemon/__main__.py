@@ -4,6 +4,8 @@ What a command does stands in :mod:`daemon.commands`, which is imported when it 
 captions that are there already, or of a live stream, are in :mod:`daemon.commands.results`.
 """
 
+import atexit
+import os
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
@@ -17,6 +19,7 @@ from connectors.errors import CaptiondError, ConfigurationError, ExitCode, Fatal
 from daemon import __version__
 from daemon.commands import results
 from daemon.commands.results import ConfigFile, MaybeConfigFile, Model, PromptText, Set, begin
+from daemon.service import collector
 from neva import commands as neva_commands
 
 app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -87,10 +90,16 @@ def check(
     settings: Set = None,
 ) -> None:
     """Print the effective configuration, secrets masked, and what it would do; exit 78 when it is wrong."""
-    from daemon.commands.check import print_check
-    from daemon.config.file import load
+    from contextlib import closing
 
-    print_check(load(config, [*(settings or ()), *(overrides or ())]), ask_processor=engine, show_sandbox=sandbox)
+    from daemon.decoding.fork_server import Launched
+
+    with closing(Launched.now()) as decoders:  # it imports while this process does
+        from daemon.commands.check import print_check
+        from daemon.config.file import load
+
+        loaded = load(config, [*(settings or ()), *(overrides or ())])
+        print_check(loaded, ask_processor=engine, show_sandbox=sandbox, decoders=decoders)
 
 
 @app.command()
@@ -243,6 +252,9 @@ neva_commands.register(app)
 
 def main() -> None:
     """Run the command line; the exit codes are :class:`connectors.errors.ExitCode`."""
+    collector.look_seldom()
+    atexit.register(collector.leave_to_the_system)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it reads the entry points of all packages
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a pipe's encoding does not have is written as its code
             stream.reconfigure(errors="backslashreplace")

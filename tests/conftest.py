@@ -1,5 +1,6 @@
 """The surroundings of every test: its log and its scheduling are afterwards as they were."""
 
+import gc
 import itertools
 import logging
 import os
@@ -58,3 +59,9 @@ def scheduled_as_it_was() -> Iterator[None]:
     """Find the test whose libraries gave it real-time priority: all that later tests start would starve the machine."""
     yield
     assert os.sched_getscheduler(0) == POLICY
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the collection made, libraries among it, out of collections of garbage: it stays until the end."""
+    gc.collect()
+    gc.freeze()

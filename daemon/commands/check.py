@@ -17,6 +17,7 @@ from daemon.config.engine_settings import OpenAISettings, VllmSettings
 from daemon.config.prompt_trial import check_prompts, check_templates, fewest_frames
 from daemon.config.settings import Settings
 from daemon.config.weak_settings import weak_settings
+from daemon.decoding.fork_server import Launched
 from daemon.decoding.process import try_cage
 from daemon.engines.build import check_engine, planner_and_choices
 from daemon.engines.model.checks import count_devices
@@ -51,10 +52,15 @@ def _mask(value: Any, key: str = "") -> Any:
     return mask_urls(value) if isinstance(value, str) else value
 
 
-def print_check(settings: Settings, *, ask_processor: bool = False, show_sandbox: bool = False) -> None:
-    """Print the effective configuration as YAML, and the sentences about it as comments."""
+def print_check(
+    settings: Settings, *, ask_processor: bool = False, show_sandbox: bool = False, decoders: Launched | None = None
+) -> None:
+    """Print the effective configuration as YAML, and the sentences about it as comments.
+
+    The cage is tried on ``decoders``, a fork server that was launched already, where there is one.
+    """
     lines = check(settings, ask_processor=ask_processor)
-    lines += check_sandbox(settings, every_layer=show_sandbox)
+    lines += check_sandbox(settings, every_layer=show_sandbox, decoders=decoders)
     say_lines(yaml.safe_dump(masked(settings), sort_keys=False, allow_unicode=True).rstrip("\n"))
     for line in lines:
         say_lines(f"# {' '.join(mask_urls(line).split())}")
@@ -76,13 +82,14 @@ def check(settings: Settings, *, ask_processor: bool = False) -> list[str]:
     return lines + _try_prompts(settings, by_source, show_tokens=ask_processor)
 
 
-def check_sandbox(settings: Settings, *, every_layer: bool = False) -> list[str]:
+def check_sandbox(settings: Settings, *, every_layer: bool = False, decoders: Launched | None = None) -> list[str]:
     """Return sentences about the decoders' cage, tried on a decoder of its own.
 
     :class:`ConfigurationError` where a layer is missing that ``limits.sandbox`` requires.
     """
     limits = settings.limits
-    layers = asyncio.run(try_cage(limits.decoder_memory_bytes, required=limits.sandbox == "required"))
+    is_required = limits.sandbox == "required"
+    layers = asyncio.run(try_cage(limits.decoder_memory_bytes, required=is_required, launched=decoders))
     missing = [name for name, reason in layers.items() if reason]
     if every_layer:
         return [

@@ -63,8 +63,8 @@ async def use_plans(
     settings_of, code = clip_settings(settings, SOURCE), ExitCode.CLEAN
     sampler = build_sampler(settings)
     sampler.scale_by(planner.frame_size)
-    await sampler.start()
     try:
+        await sampler.start()
         for path in clips:
             clip = named_clip(SOURCE, path)
             try:

@@ -17,8 +17,7 @@ from connectors.errors import ExitCode
 from daemon.commands.one_shot import PlannedClip, clock, use_plans
 from daemon.commands.terminal import cell, say, say_json, show_table
 from daemon.config.settings import Settings
-from daemon.engines.build import build_token_planner, kept_answers_file
-from daemon.engines.model.kept_answers import KeptAnswers
+from daemon.engines.build import build_kept_planner
 from daemon.engines.model.media_form import offsets_from
 from daemon.engines.model.token_planner import RemoteTokenPlanner, TokenPlanner
 from daemon.windows import NS_PER_S
@@ -27,36 +26,33 @@ from daemon.windows import NS_PER_S
 async def plan(settings: Settings, clips: Sequence[Path], form: str, *, with_tokens: bool = True) -> ExitCode:
     """Print windows, the frames shown and what they cost in tokens and bytes; no model is loaded.
 
-    The model's processor, which takes seconds to import, is asked what no run before has asked it, and nothing without
-    ``with_tokens``.
+    The model's processor, which takes seconds to import, is asked what neither an earlier run nor the model's files
+    say, and nothing without ``with_tokens``.
     """
     console, uncounted = Console(), RemoteTokenPlanner()
     if not with_tokens:
         return await use_plans(settings, uncounted, clips, partial(_show, console, form, uncounted))
-    loop, asked, answers = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-
-    def build() -> TokenPlanner:
-        loop.call_soon_threadsafe(asked.set)
-        try:
-            return build_token_planner(settings)
-        finally:
-            loop.call_soon_threadsafe(answers.set)
-
-    planner = KeptAnswers(kept_answers_file(settings), build)
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    planner = build_kept_planner(settings, lambda: loop.call_soon_threadsafe(asked.set))
     waiting: asyncio.Task[None] | None = None
     if form != "json" and console.is_terminal:
-        waiting = asyncio.create_task(_show_between(asked, answers, settings, clips, console, uncounted))
+        waiting = asyncio.create_task(_show_between(asked, settings, clips, console, uncounted))
     try:
-        return await use_plans(settings, planner, clips, partial(_show, console, form, planner))
+        return await use_plans(settings, planner, clips, partial(_show, console, form, planner, waiting=waiting))
     finally:
         planner.keep()
         if waiting is not None:
             waiting.cancel()
 
 
-async def _show(console: Console, form: str, planner: TokenPlanner, clip: PlannedClip) -> None:
-    """Print a clip's plan."""
+async def _show(
+    console: Console, form: str, planner: TokenPlanner, clip: PlannedClip, waiting: asyncio.Task[None] | None = None
+) -> None:
+    """Print a clip's plan, in the place of what is shown in the meantime."""
     row = _row(clip, await asyncio.to_thread(_tokens, clip, planner))
+    if waiting is not None:
+        waiting.cancel()
+        await asyncio.wait([waiting])
     if form == "json":
         say_json(json.dumps(row))
         return
@@ -67,13 +63,12 @@ async def _show(console: Console, form: str, planner: TokenPlanner, clip: Planne
 
 async def _show_between(
     asked: asyncio.Event,
-    answers: asyncio.Event,
     settings: Settings,
     clips: Sequence[Path],
     console: Console,
     uncounted: TokenPlanner,
 ) -> None:
-    """Show the windows to a person once the model's processor is asked, until it answers.
+    """Show the windows to a person once the model is asked, until this is cancelled.
 
     What is wrong with a clip is said afterwards.
     """
@@ -87,7 +82,7 @@ async def _show_between(
             live.update(Group(*shown, cell("Tokens are counted as soon as the model's processor is there.")))
 
         await use_plans(settings, uncounted, clips, show, say_faults=False)
-        await answers.wait()
+        await asyncio.Event().wait()
 
 
 @dataclass(frozen=True, slots=True)

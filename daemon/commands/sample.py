@@ -12,7 +12,7 @@ from daemon.commands.contact_sheet import PictureFolder
 from daemon.commands.one_shot import PlannedClip, use_plans
 from daemon.commands.terminal import say
 from daemon.config.settings import Settings
-from daemon.engines.build import build_token_planner
+from daemon.engines.build import build_kept_planner
 from daemon.windows import FrameSet
 
 
@@ -31,8 +31,11 @@ async def sample(settings: Settings, clips: Sequence[Path], out: Path) -> ExitCo
         await asyncio.to_thread(pictures.finish)
         say(f"{clip.path}: {count} frames in {folder}")
 
-    planner = await asyncio.to_thread(build_token_planner, settings)
-    return await use_plans(settings, planner, clips, write)
+    planner = build_kept_planner(settings)
+    try:
+        return await use_plans(settings, planner, clips, write)
+    finally:
+        planner.keep()
 
 
 def picture_folders(clips: Sequence[Path], out: Path) -> list[Path]:

@@ -8,10 +8,12 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from connectors.messages.safe_text import clean_line
 
@@ -45,12 +47,66 @@ class Forked:
     pidfd: int
 
 
-class ForkServer:
-    """Starts with the first decoder, and again where it has died. Its decoders die with it."""
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A fork server's process, which imports by itself: launched early, it does so beside the program's own start."""
 
-    def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
-        self._socket: socket.socket | None = None
+    process: subprocess.Popen[bytes]
+    socket: socket.socket
+
+    @classmethod
+    def now(cls) -> "Launched":
+        """Launch one; whoever does not hand it to a :class:`ForkServer` has to :meth:`close` it."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        paths = [str(_ROOT), *filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        environment |= {**_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)}
+        try:
+            process = subprocess.Popen(
+                # -P: no module is ever imported from the folder that somebody stands in
+                [
+                    *(sys.executable, "-P", "-B", "-m", "daemon.decoding.child.fork_server"),
+                    *(str(theirs.fileno()), str(os.getpid())),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd="/",
+                start_new_session=True,  # it has no terminal that it could type into
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(process, ours)
+
+    @property
+    def errors(self) -> IO[bytes]:
+        """What it and its decoders write to standard error."""
+        assert self.process.stderr is not None  # noqa: S101 - a pipe was asked for
+        return self.process.stderr
+
+    def close(self) -> None:
+        """End it at once. May be called again, and when another has ended it."""
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
+
+class ForkServer:
+    """Starts with the first decoder, and again where it has died. Its decoders die with it.
+
+    The first is the one that was ``launched`` already, where there is one.
+    """
+
+    def __init__(self, launched: Launched | None = None) -> None:
+        self._running = launched
+        self._pipe: asyncio.ReadTransport | None = None
         self._listener: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._forking: set[asyncio.Task[Forked]] = set()
@@ -58,7 +114,8 @@ class ForkServer:
     @property
     def pid(self) -> int | None:
         """The server's process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.returncode is None else None
+        server = self._running
+        return server.process.pid if server is not None and server.process.poll() is None else None
 
     async def fork(self, request: DecoderRequest, channel: socket.socket) -> Forked:
         """Fork a decoder that answers on ``channel``; :class:`EOFError` or ``OSError`` when the server can't.
@@ -84,13 +141,11 @@ class ForkServer:
         with channel:
             async with self._turn:
                 has_begun.set()
-                if self.pid is None or self._socket is None:
-                    await self._start()
-                assert self._socket is not None  # noqa: S101 - it was started
+                server = await self._started()
                 try:
                     async with asyncio.timeout(_FORK_S):
-                        socket.send_fds(self._socket, [json.dumps(asdict(request)).encode()], [channel.fileno()])
-                        return await self._forked(self._socket)
+                        socket.send_fds(server.socket, [json.dumps(asdict(request)).encode()], [channel.fileno()])
+                        return await self._forked(server.socket)
                 except BaseException:
                     await self._end()  # an answer that comes later would be taken for the next one's
                     raise
@@ -102,31 +157,17 @@ class ForkServer:
         async with self._turn:
             await self._end()
 
-    async def _start(self) -> None:
-        await self._end()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket = ours
-        ours.setblocking(False)
-        paths = [str(_ROOT), *filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        environment |= {**_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)}
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                # -P: no module is ever imported from the folder that somebody stands in
-                *(sys.executable, "-P", "-B", "-m", "daemon.decoding.child.fork_server"),
-                *(str(theirs.fileno()), str(os.getpid())),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                cwd="/",
-                start_new_session=True,  # it has no terminal that it could type into
-            )
-        finally:
-            theirs.close()
-        assert self._process.stderr is not None  # noqa: S101 - a pipe was asked for
-        self._listener = asyncio.create_task(_listen(self._process.stderr), name="listen to decoders")
+    async def _started(self) -> Launched:
+        """Return the server, launched where none runs."""
+        if self._running is None or self.pid is None:
+            await self._end()
+            self._running = Launched.now()
+        if self._listener is None:
+            reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+            errors = self._running.errors
+            self._pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), errors)
+            self._listener = asyncio.create_task(_listen(reader), name="listen to decoders")
+        return self._running
 
     async def _forked(self, connection: socket.socket) -> Forked:
         readable = asyncio.Event()
@@ -138,22 +179,23 @@ class ForkServer:
         return Forked(int(text), descriptors[0])
 
     async def _end(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._process is not None:
-            try:
-                async with asyncio.timeout(_END_S):
-                    await self._process.wait()  # it ends with its socket, after the last of its decoders
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-                await self._process.wait()
-            self._process = None
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
-            self._listener = None
+        """End the server, at once where this is cancelled."""
+        server, self._running = self._running, None
+        listener, self._listener = self._listener, None
+        pipe, self._pipe = self._pipe, None
+        try:
+            if server is not None:
+                server.socket.close()
+                await _let_end(server.process)  # which it does with its socket, after the last of its decoders
+        finally:
+            if listener is not None:
+                listener.cancel()
+            if pipe is not None:
+                pipe.close()
+            if server is not None:
+                server.close()
+        if listener is not None:
+            await asyncio.gather(listener, return_exceptions=True)
 
 
 @contextlib.contextmanager
@@ -164,6 +206,19 @@ def _reading(descriptor: int, then: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(descriptor)
+
+
+async def _let_end(process: subprocess.Popen[bytes]) -> None:
+    """Give a process some time to end by itself."""
+    if process.poll() is not None:
+        return
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                await wait_for_end(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 async def _listen(errors: asyncio.StreamReader) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from connectors.errors import ConfigurationError, Poison, Reason, Transient
 from connectors.messages.safe_text import clean_line
 from daemon.decoding.fields import Data
-from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer, has_ended, wait_for_end
+from daemon.decoding.fork_server import DecoderRequest, Forked, ForkServer, Launched, has_ended, wait_for_end
 from daemon.decoding.protocol import (
     ANSWERS,
     MAX_SMALL_INDEX_BYTES,
@@ -212,9 +212,9 @@ def accept(announced: Announced, header: Data, expected: type[Expected], room_by
     raise ValueError(f"the decoder answers {type(answer).__name__} where something else is due")
 
 
-async def try_cage(memory_bytes: int, *, required: bool) -> dict[str, str]:
+async def try_cage(memory_bytes: int, *, required: bool, launched: Launched | None = None) -> dict[str, str]:
     """Start a decoder and return the layers of its cage, each with the reason where it is missing."""
-    server = ForkServer()
+    server = ForkServer(launched)
     child = DecoderProcess(server, DecoderRequest(memory_bytes, required))
     try:
         await child.start()

@@ -1,5 +1,6 @@
 """The table of engines: from settings to an engine, its token planner, and the checks that need no model."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from daemon.engines.contract import Engine
 from daemon.engines.fake import FakeEngine, FakeTokenPlanner, FaultScript
 from daemon.engines.guard import GuardedEngine
 from daemon.engines.model.checks import check_structure, resolve_model
-from daemon.engines.model.kept_answers import answers_file
+from daemon.engines.model.file_planner import file_planner
+from daemon.engines.model.kept_answers import KeptAnswers, answers_file
 from daemon.engines.model.token_planner import Check, RemoteTokenPlanner, TokenPlanner
 from daemon.engines.model.window_shapes import ExpectedWindows
 from daemon.engines.vllm.args import checked_args
@@ -79,6 +81,23 @@ def build_token_planner(settings: Settings) -> TokenPlanner:
         ConfigurationError: the model and its settings do not fit.
     """
     return planner_and_choices(settings)[0]
+
+
+def build_kept_planner(settings: Settings, told: Callable[[], object] = lambda: None) -> KeptAnswers:
+    """Return the planner of one-shot commands, which asks the model only what nobody asked before.
+
+    ``told`` is called before it does, in whichever thread that is. :meth:`KeptAnswers.keep` keeps the answers.
+    """
+
+    def build() -> TokenPlanner:
+        told()
+        return build_token_planner(settings)
+
+    def build_first() -> TokenPlanner | None:
+        told()
+        return file_planner(settings.engine) if isinstance(settings.engine, VllmSettings) else None
+
+    return KeptAnswers(kept_answers_file(settings), build, build_first)
 
 
 def kept_answers_file(settings: Settings) -> Path | None:

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connectors.errors import ConfigurationError, Poison, Reason
+
+if TYPE_CHECKING:
+    from jinja2.nodes import Template
 
 THINKING = ("enable_thinking", "thinking")  # the variables by which templates are told whether the model may think
 # what is passed to every template beside its arguments, or decides what comes back
@@ -87,8 +90,45 @@ def variables(source: str) -> frozenset[str]:
         return frozenset()
 
 
+def loops_over_parts(source: str) -> bool:
+    """Whether a template goes through each message's content part by part, written as plainly as most have it.
+
+    It takes content as a list of parts then, and vLLM finds so too; what False means, only vLLM can say.
+    """
+    from jinja2 import TemplateSyntaxError, nodes
+
+    def name(node: nodes.Node) -> str | None:
+        return node.name if isinstance(node, nodes.Name) else None
+
+    def is_content(node: nodes.Node, message: str) -> bool:
+        if isinstance(node, nodes.Getitem):
+            return isinstance(node.arg, nodes.Const) and node.arg.value == "content" and name(node.node) == message
+        return isinstance(node, nodes.Getattr) and node.attr == "content" and name(node.node) == message
+
+    try:
+        template = _parsed(source)
+    except TemplateSyntaxError:
+        return False
+    loops = list(template.find_all(nodes.For))
+    # vLLM takes content for one string where values are given to anything but plain names
+    is_plain = all(name(one.target) or isinstance(one.iter, nodes.Call) for one in loops)
+    is_plain &= all(name(one.target) or isinstance(one.node, nodes.Const) for one in template.find_all(nodes.Assign))
+    return is_plain and any(
+        is_content(inner.iter, name(outer.target) or "")
+        for outer in loops
+        if name(outer.iter) == "messages"
+        for inner in outer.find_all(nodes.For)
+    )
+
+
 def _undeclared(source: str) -> frozenset[str]:
-    from jinja2 import Environment, meta, nodes
+    from jinja2 import meta
+
+    return frozenset(meta.find_undeclared_variables(_parsed(source)))
+
+
+def _parsed(source: str) -> "Template":
+    from jinja2 import Environment, nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.parser import Parser
 
@@ -103,4 +143,4 @@ def _undeclared(source: str) -> frozenset[str]:
 
     # nothing is rendered here
     environment = Environment(autoescape=False, extensions=[Generation, loopcontrols])  # noqa: S701
-    return frozenset(meta.find_undeclared_variables(environment.parse(source)))
+    return environment.parse(source)

@@ -1,4 +1,4 @@
-"""Python's collector of garbage cycles, while clips are captioned.
+"""Python's collector of garbage cycles: at the start, while clips are captioned, and at the end.
 
 Everything lives in one event loop, so a collection stops all clips. What the start made (the libraries' modules and
 classes, millions of objects with vLLM) stays until the end: it is left out of collections from then on. What a window
@@ -6,18 +6,32 @@ makes is given back without the collector, so it looks seldom.
 """
 
 import gc
+import sys
 
 _ALLOCATIONS = 20_000  # that are not given back, until a look: Python's own 700 are a few windows'
 _YOUNG_LOOKS, _LOOKS = 20, 10  # at the youngest objects until one at older ones, as Python has them for the oldest
 
 
-def settle() -> None:
-    """Leave all that is there out of collections, and look for garbage less often. To be called once, when ready."""
-    gc.collect()
-    gc.freeze()
+def look_seldom() -> None:
+    """Look for garbage less often: imports make hardly any, and looking takes them a sixth of their time."""
     gc.set_threshold(_ALLOCATIONS, _YOUNG_LOOKS, _LOOKS)
 
 
+def settle() -> None:
+    """Leave all that is there out of collections. To be called once, when ready."""
+    gc.collect()
+    gc.freeze()
+
+
 def unsettle() -> None:
-    """Let the program's end give everything back: libraries complain of what is left."""
+    """Let the program's end give everything back again."""
     gc.unfreeze()
+
+
+def leave_to_the_system() -> None:
+    """Spare the program's end a look through all that is there, a tenth of a second; the last thing to be called.
+
+    Libraries that come with vLLM complain of what is not given back.
+    """
+    if "vllm" not in sys.modules:
+        gc.freeze()

@@ -256,7 +256,7 @@ async def test_several_questions_share_one_rendering_and_what_vllm_has_of_their_
 async def test_every_loop_is_found_of_a_model_that_loops_by_nature(here: Here) -> None:
     prompt = Prompt("Describe.", max_tokens=96, ignore_eos=True)
     judged = replace(prompt, stop_loops=True)
-    windows = [noise(2, 56, 56, seed=number, index=number) for number in range(100)]
+    windows = [noise(2, 56, 56, seed=number, index=number) for number in range(40)]
 
     plain = await asyncio.gather(
         *(here.engine.describe(one, prompt, f"plain/{number}") for number, one in enumerate(windows))
@@ -269,7 +269,7 @@ async def test_every_loop_is_found_of_a_model_that_loops_by_nature(here: Here) -
     found = {number for number, one in enumerate(asked) if one.said.status is CaptionStatus.LOOPING}
     assert looping <= found
     if here.family.name != "bundled":  # that one was taught to end
-        assert len(looping) >= 80
+        assert len(looping) >= 32
         assert sum(one.done.output_tokens for one in asked) < sum(one.output_tokens for one in plain)  # it was stopped
 
 

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from connectors.errors import Poison
+from daemon.config.engine_settings import VllmSettings
+from daemon.engines.model.file_planner import file_planner
 from daemon.engines.model.media_form import offsets_ms
 from daemon.engines.vllm.engine import VllmEngine
+from daemon.engines.vllm.load import load_model
+from daemon.frame_look import FrameSize, PixelBudget
 from daemon.prompts.control_tokens import ControlTokens
 from daemon.prompts.places import filled, with_words_behind
 from daemon.prompts.prompt import Prompt
@@ -22,6 +26,7 @@ from tests.windows_of_noise import noise
 
 PROMPT = Prompt("Say in detail what happens here, frame by frame.", system="Be brief.", max_tokens=4)
 LONG = Prompt("What is shown?", max_tokens=16, min_tokens=16)
+KNOWN_BY_FILES = ("bundled", "llava")  # the families whose windows are counted without vLLM
 
 
 class FamilySuite:
@@ -64,6 +69,33 @@ class FamilySuite:
             counted = await asyncio.to_thread(planner._process, ids, planner.form.window_media(window))
 
         assert (planned.prompt_tokens, planned.vision_tokens) == counted
+
+    async def test_files_alone_say_what_vllm_counts(self, started: Started) -> None:
+        """What `captiond plan` knows without vLLM, where it does; of all other families it says nothing."""
+        _loaded(started)
+        own = VllmSettings(model=str(started.folder))
+        alone = await asyncio.to_thread(file_planner, own)
+        if alone is None:
+            assert started.family.model not in KNOWN_BY_FILES
+            return
+        asked = await asyncio.to_thread(load_model, own, started.family.max_frames)
+        prompts = (PROMPT, Prompt("What?"), Prompt(f"Two of {alone.encoder.placeholder.text_of(1)}?", from_sender=True))
+
+        for planner in (alone, asked.planner):
+            assert planner.max_model_len is not None
+            assert planner.encoder_budget is not None
+        assert alone.max_model_len <= asked.planner.max_model_len
+        assert alone.encoder_budget.at_least <= asked.planner.encoder_budget.at_least
+        for shape in SHAPES:
+            count, size = shape.num_frames, FrameSize(shape.width, shape.height)
+            for prompt in prompts:
+                one, other = (each.plan(count, shape.height, shape.width, prompt) for each in (alone, asked.planner))
+                assert one == other
+            for planner in (alone, asked.planner):
+                assert not planner.writes_times(count, shape.height, shape.width, PROMPT)
+            assert alone.vision_tokens(count, size) == asked.planner.vision_tokens(count, size)
+            for budget in (PixelBudget(), PixelBudget(max_pixels=2000), PixelBudget(max_vision_tokens=1000)):
+                assert alone.frame_size(count, size, budget) == asked.planner.frame_size(count, size, budget)
 
     async def test_says(self, started: Started) -> None:
         family = _loaded(started).family

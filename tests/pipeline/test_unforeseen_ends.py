@@ -43,13 +43,13 @@ def records(folder: Path) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        ("killed_at_plan", KILLED),
+        pytest.param("killed_at_plan", KILLED, marks=pytest.mark.thorough),  # as two tests below
         ("killed_at_engine", KILLED),
-        ("killed_at_publish", KILLED),
+        pytest.param("killed_at_publish", KILLED, marks=pytest.mark.thorough),  # as memory_at_publish
         ("recursion_at_plan", BUG),
         ("memory_at_publish", BUG),
         ("key_at_settle", BUG),
-        ("panic_at_engine", BUG),
+        pytest.param("panic_at_engine", BUG, marks=pytest.mark.thorough),  # as killed_at_engine
     ],
 )
 def test_the_clip_that_ends_the_program_is_rejected_after_a_few_starts(tmp_path: Path, fault: str, code: int) -> None:

@@ -1,7 +1,8 @@
 """The imports of the repository's files."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from testing.repository import ROOT
@@ -9,8 +10,13 @@ from testing.repository import ROOT
 PACKAGES = ("daemon", "connectors", "neva")
 
 
-def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each imported module's name and whether the import stands inside a function."""
+@cache
+def imports_of(path: Path) -> Sequence[tuple[str, bool]]:
+    """Return each imported module's name and whether the import stands inside a function."""
+    return tuple(_imports_of(path))
+
+
+def _imports_of(path: Path) -> Iterator[tuple[str, bool]]:
     tree = ast.parse(path.read_text())
     inside = {
         id(node)

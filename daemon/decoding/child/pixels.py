@@ -89,11 +89,12 @@ def upright_size(
 ) -> FrameSize:
     """Return the size of a stored frame once it is shown: of ``max_pixels`` at most, where that is above 0."""
     shown_width, shown_height = shown_size(width, height, sample_aspect, turned)
+    rounded = FrameSize(max(1, round(shown_width)), max(1, round(shown_height)))
     pixels = shown_width * shown_height
-    if 0 < max_pixels < pixels:
-        scale = Fraction(float(max_pixels / pixels) ** 0.5)
-        return FrameSize(max(1, int(shown_width * scale)), max(1, int(shown_height * scale)))
-    return FrameSize(max(1, round(shown_width)), max(1, round(shown_height)))
+    if max_pixels <= 0 or (pixels <= max_pixels and rounded.pixels <= max_pixels):
+        return rounded
+    scale = Fraction(min(1.0, float(max_pixels / pixels) ** 0.5))
+    return FrameSize(max(1, int(shown_width * scale)), max(1, int(shown_height * scale)))
 
 
 class Converter:

@@ -1,7 +1,8 @@
 """The answers of a model's processor, kept from one run of a command to the next.
 
-Importing a model's library takes longer than all the rest of ``captiond plan``. Its answers follow from the model's
-files, the libraries and the settings, which name the file that they are kept in.
+Importing a model's library takes longer than all the rest of ``captiond plan``, so it is asked last: an earlier run
+comes first, then the model's files. Its answers follow from these, the libraries and the settings, which name the file
+that they are kept in.
 """
 
 import hashlib
@@ -12,10 +13,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from connectors.errors import Poison
 from daemon.engines.model.token_planner import TokenPlanner
 from daemon.frame_look import FrameSize, MaxFrameSize, PixelBudget
 from daemon.prompts.prompt import Prompt
@@ -45,18 +48,23 @@ def answers_file(model: Path, *settings: object) -> Path:
 class KeptAnswers:
     """A :class:`TokenPlanner` that answers from a file what was asked before, and asks ``build()`` what is new.
 
-    The planner is built at the first new question. Any thread may ask; :meth:`keep` writes what was learned. Without a
-    file every question is new to the first run.
+    The planner is built at the first new question that the planner of ``build_first()``, where there is one, does not
+    answer: what that refuses only the other may refuse. Any thread may ask; :meth:`keep` writes what was learned.
+    Without a file every question is new to the first run.
     """
 
     max_model_len: int | None = None
     max_frame_size: MaxFrameSize | None = None
 
-    def __init__(self, file: Path | None, build: Callable[[], TokenPlanner]) -> None:
-        self._file, self._build = file, build
+    def __init__(
+        self,
+        file: Path | None,
+        build: Callable[[], TokenPlanner],
+        build_first: Callable[[], TokenPlanner | None] = lambda: None,
+    ) -> None:
+        self._file, self._build, self._build_first = file, build, build_first
         self._answers = _read(file) if file is not None else {}
         self._known, self._lock = len(self._answers), threading.Lock()
-        self._planner: TokenPlanner | None = None
 
     def frame_size(self, num_frames: int, own: FrameSize, budget: PixelBudget) -> FrameSize:
         """Return the size that a window's frames are scaled to; see :class:`TokenPlanner`."""
@@ -112,11 +120,25 @@ class KeptAnswers:
         key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
         with self._lock:
             if key not in self._answers:
-                self._planner = self._planner or self._build()
+                answer = self._asked(ask)
                 if len(self._answers) >= _MOST_ANSWERS:
                     self._answers.clear()
-                self._answers[key] = ask(self._planner)
+                self._answers[key] = answer
             return self._answers[key]
+
+    def _asked(self, ask: Callable[[TokenPlanner], Any]) -> Any:
+        if self._first is not None:
+            with suppress(Poison):
+                return ask(self._first)
+        return ask(self._last)
+
+    @cached_property
+    def _first(self) -> TokenPlanner | None:
+        return self._build_first()
+
+    @cached_property
+    def _last(self) -> TokenPlanner:
+        return self._build()
 
 
 def _read(file: Path) -> dict[str, Any]:

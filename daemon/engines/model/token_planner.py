@@ -86,15 +86,15 @@ class EncoderBudget:
     """
 
     def __init__(self, at_least: int, exact: Callable[[], int]) -> None:
-        self._at_least, self._exact = at_least, exact
+        self.at_least, self._exact = at_least, exact
         self._known: int | None = None
 
     def check(self, tokens: int) -> None:
         """Raise :class:`Poison` where a video or an image of so many tokens is more than the engine takes."""
-        if tokens <= self._at_least:
+        if tokens <= self.at_least:
             return
         if self._known is None:
-            self._known = max(self._exact(), self._at_least)
+            self._known = max(self._exact(), self.at_least)
         if tokens > self._known:
             detail = (
                 f"its frames fill {tokens} tokens, and the engine takes {self._known} of one video or image "

@@ -83,8 +83,15 @@ def test_a_pattern_takes_paths_of_any_length(pattern: str) -> None:
     assert not fits_pattern(["a"] * 2500, [*["**", "a"] * 20, "b"])
 
 
+# a file that is taken over is a clip too
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("name", "depth"), [("d", 1100), ("d" * 200, 40)], ids=["1,100 folders", "8,000 bytes"])
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        pytest.param("d", 1100, id="1,100 folders", marks=pytest.mark.thorough),
+        pytest.param("d" * 200, 40, id="8,000 bytes"),
+    ],
+)
 async def test_a_deep_file_is_a_clip(deep: Path, name: str, depth: int) -> None:
     put_file(deep, "zz.mp4")
     put_deep(deep, name, depth)

@@ -73,8 +73,11 @@ async def test_a_line_whose_position_was_not_kept_is_not_written_again(stream: S
     assert indices(tmp_path / "captions" / "cam" / "2027-01-15" / "08.jsonl") == [0, 1, 2, 3, 4]
 
 
-async def test_a_track_that_a_crash_left_behind_is_made_anew(stream: Stream, tmp_path: Path) -> None:
-    await publish(stream, HourFiles(tmp_path / "captions", "cam"), 900)
+async def test_a_track_that_a_crash_left_behind_is_made_anew(tmp_path: Path) -> None:
+    stream = Stream(tmp_path / "state", now_ns=GRID.span(FIRST + 890)[0])
+    stream.record(*range(FIRST + 890, FIRST + 910))  # the last ten windows of an hour, and ten of the next
+    stream.know(910)
+    await publish(stream, HourFiles(tmp_path / "captions", "cam"), 10)
     track = tmp_path / "captions" / "cam" / "2027-01-15" / "08.vtt"
     whole = track.read_bytes()
     track.write_bytes(whole[:-20])

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from daemon import __main__ as command_line
 from daemon.commands import plan as command
+from daemon.engines import build
 from daemon.engines.fake import FakeTokenPlanner
 from tests.field.reading import INPUTS
 
@@ -66,7 +67,7 @@ def test_without_tokens_no_model_is_asked(monkeypatch: pytest.MonkeyPatch, capsy
     def asked(_: Any) -> Any:
         raise AssertionError("the model's processor was asked")
 
-    monkeypatch.setattr(command, "build_token_planner", asked)
+    monkeypatch.setattr(build, "build_token_planner", asked)
 
     row = json.loads(plan_of("a08_mp4_video_starts_late.mp4", "json", monkeypatch, capsys, "--no-tokens"))
 
@@ -84,7 +85,7 @@ def test_a_terminal_shows_windows_while_tokens_are_counted(
         assert "of frames" in screen.getvalue()
         return FakeTokenPlanner()
 
-    monkeypatch.setattr(command, "build_token_planner", slow)
+    monkeypatch.setattr(build, "build_token_planner", slow)
     monkeypatch.setattr(command, "Console", lambda: Console(file=screen, force_terminal=True, width=150))
 
     plan_of("a08_mp4_video_starts_late.mp4", "table", monkeypatch, capsys)

@@ -45,6 +45,7 @@ def test_the_kernel_counts() -> None:
     assert processor_s(busy.pid) == 0.0
 
 
+@pytest.mark.slow
 async def test_a_clip_that_uses_up_its_time_is_rejected_and_the_next_is_none_the_worse(tmp_path: Path) -> None:
     truth = make(tmp_path / "long", Recipe(frames=2000, options={"g": "2000", "bf": "0"}))
     async with running(decode_s_per_clip_minute=0.05) as sampler:
@@ -54,6 +55,7 @@ async def test_a_clip_that_uses_up_its_time_is_rejected_and_the_next_is_none_the
         assert (await sample(sampler, truth.path)).fault is None
 
 
+@pytest.mark.slow
 async def test_a_clip_of_more_than_an_hour_is_planned(tmp_path: Path) -> None:
     """A sign of life for each 2,000 frames, and no more than 60 of them: clips above 120,000 frames were rejected."""
     path, frames = tmp_path / "hours.mkv", 150_000

@@ -12,7 +12,7 @@ import pytest
 
 from connectors.errors import Reason, Transient
 from daemon.decoding import pool
-from daemon.decoding.fork_server import DecoderRequest, ForkServer
+from daemon.decoding.fork_server import DecoderRequest, ForkServer, Launched
 from daemon.decoding.process import DecoderProcess
 from testing.repository import ROOT
 from tests.corpus.clips import Recipe, Truth, make
@@ -68,6 +68,45 @@ async def test_a_fork_server_that_dies_is_started_again(truth: Truth) -> None:
         assert not old & set(sampler.pool.pids)
 
     del struck, again
+    assert open_files() == before
+
+
+async def test_a_server_that_was_launched_ahead_is_the_first_one() -> None:
+    before, ahead = open_files(), Launched.now()
+    server = ForkServer(ahead)
+    child = DecoderProcess(server, DecoderRequest(1 << 30))
+
+    await child.start()
+
+    assert server.pid == ahead.process.pid
+    await child.end()
+    await server.close()
+    assert ahead.process.returncode == 0  # it was left to end by itself
+    ahead.close()
+    assert open_files() == before
+
+
+async def test_a_server_that_died_before_it_was_needed_is_replaced() -> None:
+    before, ahead = open_files(), Launched.now()
+    ahead.process.kill()
+    ahead.process.wait()
+    server = ForkServer(ahead)
+    child = DecoderProcess(server, DecoderRequest(1 << 30))
+
+    await child.start()
+
+    assert server.pid not in (None, ahead.process.pid)
+    await child.end()
+    await server.close()
+    assert open_files() == before
+
+
+def test_a_server_that_nobody_needs_is_ended() -> None:
+    before, ahead = open_files(), Launched.now()
+
+    ahead.close()
+
+    assert ahead.process.returncode == -signal.SIGKILL
     assert open_files() == before
 
 

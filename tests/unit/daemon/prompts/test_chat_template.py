@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from connectors.errors import ConfigurationError, Poison, Reason
-from daemon.prompts.chat_template import ChatTemplate, is_template_file, read_template, variables
+from daemon.prompts.chat_template import ChatTemplate, is_template_file, loops_over_parts, read_template, variables
 from daemon.prompts.prompt import Placeholder, Prompt, PromptEncoder
 from daemon.prompts.reasoning import THINK
 from testing.tiny_models import QWEN_TEMPLATE, byte_tokenizer
@@ -134,3 +134,21 @@ def test_a_file_that_is_no_template_is_refused_with_its_key(tmp_path: Path, cont
 def test_a_folder_is_no_template(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         read_template(tmp_path, "prompt.template")
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ("{% for m in messages %}{% for part in m['content'] %}{{ part }}{% endfor %}{% endfor %}", True),
+        ("{% for m in messages %}{% for part in m.content %}{{ part }}{% endfor %}{% endfor %}", True),
+        ("{% for m in messages %}{% set n.any = true %}{% for p in m.content %}{% endfor %}{% endfor %}", True),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", False),
+        ("{% for m in messages %}{% for part in m['parts'] %}{{ part }}{% endfor %}{% endfor %}", False),
+        ("{% for m in others %}{% for part in m['content'] %}{{ part }}{% endfor %}{% endfor %}", False),
+        ("{% set n.all = messages %}{% for m in messages %}{% for p in m.content %}{% endfor %}{% endfor %}", False),
+        ("{% for a, b in messages %}{% for part in a.content %}{{ part }}{% endfor %}{% endfor %}", False),
+        ("{% for m in messages %}{% for part in", False),
+    ],
+)
+def test_a_template_that_plainly_takes_parts_is_known(text: str, certain: bool) -> None:
+    assert loops_over_parts(text) is certain

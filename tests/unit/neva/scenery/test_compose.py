@@ -24,6 +24,11 @@ def clips(pictures: list[Photograph]) -> list[SceneClip]:
     return [draw_clip(np.random.default_rng([7, n]), pictures) for n in range(160)]
 
 
+@pytest.fixture(scope="module")
+def truths(clips: list[SceneClip]) -> list[Truth]:
+    return [measured(clip) for clip in clips]
+
+
 def measured(clip: SceneClip) -> Truth:
     return measure_window(list(clip.frames), list(range(len(clip.frames))))
 
@@ -50,12 +55,13 @@ def test_light_and_colours_are_those_of_the_frames(clips: list[SceneClip]) -> No
             assert (clip.statements.light, clip.statements.colours) == (seen.light, seen.colours)
 
 
-def test_what_is_said_is_what_optical_flow_measures(clips: list[SceneClip]) -> None:
+@pytest.mark.slow
+def test_what_is_said_is_what_optical_flow_measures(clips: list[SceneClip], truths: list[Truth]) -> None:
     """Flow at this size is lost now and then; where it is sure of a camera or a transition, it agrees."""
     agreed: Counter[str] = Counter()
     sure: Counter[str] = Counter()
-    for clip in clips:
-        truth, said = measured(clip), clip.statements
+    for clip, truth in zip(clips, truths, strict=True):
+        said = clip.statements
         if said.black or truth.black:
             assert said.black == truth.black
         elif said.transition == "none" and truth.camera is not None and said.movement != "much":
@@ -87,15 +93,15 @@ def test_a_path_goes_where_its_name_says(camera: str) -> None:
             assert np.abs(net).max() < (0.01 if camera == "still" else 0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_turning_a_clip_turns_what_is_said_of_it(clips: list[SceneClip], axis: int) -> None:
+def test_turning_a_clip_turns_what_is_said_of_it(clips: list[SceneClip], truths: list[Truth], axis: int) -> None:
     stored = as_stored(clips[:60])
     for i in range(len(stored)):
-        before = measured(clips[i])
         stored.turn(i, axis)
         after = measure_window(list(stored.frames[i]), list(range(8)))
         said = stored.statements(i)
-        if before.camera == clips[i].statements.camera and after.camera is not None:
+        if truths[i].camera == clips[i].statements.camera and after.camera is not None:
             assert said.camera == after.camera
 
 

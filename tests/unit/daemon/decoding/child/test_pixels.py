@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.errors import Poison
@@ -17,6 +17,7 @@ from daemon.decoding.child.pixels import Converter, Orientation, full_range, upr
 from daemon.frame_look import FrameSize, Look
 
 
+@example(78, 41, Fraction(1, 4), False, 800)  # 19.5 x 41: within the bound, and above it as 20 x 41
 @given(
     st.integers(1, 8192),
     st.integers(1, 8192),

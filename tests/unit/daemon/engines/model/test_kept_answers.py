@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.errors import Poison
+from connectors.errors import Poison, Reason
 from daemon.config.settings import Settings
 from daemon.engines.build import kept_answers_file
 from daemon.engines.fake import FakeTokenPlanner
@@ -53,6 +53,22 @@ def test_a_later_run_has_the_same_answers_and_asks_nothing(kind: type[FakeTokenP
 
     assert answers == ask(kind())
     assert ask(KeptAnswers(tmp_path / "made" / "answers.json", never)) == answers
+
+
+def test_the_model_is_not_asked_what_its_files_say() -> None:
+    assert ask(KeptAnswers(None, never, FakeTokenPlanner)) == ask(FakeTokenPlanner())
+
+
+def test_what_the_files_do_not_say_the_model_is_asked() -> None:
+    class Refuses(FakeTokenPlanner):
+        def check(self, *_: object, **__: object) -> None:
+            raise Poison(Reason.OVER_CONTEXT, "it may be too long", origin="prompt")
+
+    assert ask(KeptAnswers(None, FakeTokenPlanner, Refuses)) == ask(FakeTokenPlanner())
+    with pytest.raises(AssertionError):
+        KeptAnswers(None, never, lambda: None).check(ASK, 8, 48, 64)
+    with pytest.raises(AssertionError):
+        KeptAnswers(None, never, Refuses).check(ASK, 8, 48, 64)
 
 
 def test_another_prompt_shape_or_length_is_asked_about(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ print(library.mallinfo2().hblkhd - before)
 """
 
 
+@pytest.mark.slow
 def test_large_memory_comes_from_the_system_after_larger_memory_was_freed() -> None:
     done = subprocess.run([sys.executable, "-Wignore", "-c", PROBE], capture_output=True, text=True, cwd=ROOT)
     if "no mallinfo2" in done.stderr:
