@@ -35,6 +35,7 @@ from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
 _RENDERED_SHARE = 4  # of the memory, this part is for what the engine holds of windows that it has not answered
+_SMALL_BYTES = 64 * 2**10  # a clip up to this size is decoded in some milliseconds
 _MANY_PACKETS = 15_000  # whose times are read in a few milliseconds
 _MANY_WINDOWS = 1_000  # which are looked through in 50 ms
 
@@ -96,7 +97,7 @@ class Sampler:
         session = self.pool.open(media.descriptor, Sender(clip.source, decoder, windows.shots is not None), time)
         try:
             how = reading(self._media_limits, frames.look)
-            request = Plan(session.number, decoder, threads=self.pool.threads, **how)
+            request = Plan(session.number, decoder, threads=self._threads(media), **how)
             try:
                 planned, block = await self.pool.ask(session, lambda _: (request, []), Planned, self._deadline_s)
             except (Poison, Transient):
@@ -221,9 +222,13 @@ class Sampler:
         except Exception as error:
             run.results.put_nowait(error)
 
+    def _threads(self, media: OpenMedia) -> int:
+        """Return how many threads may decode a clip; those of a small one would wait for each other more than work."""
+        return self.pool.threads if media.size_bytes > _SMALL_BYTES else 1
+
     async def _decode(self, run: WindowRun) -> None:
         """Have the next windows decoded, as many as there is room for once it is the clip's turn."""
-        plan, request = run.plan, partial(run.request, self.pool.threads)
+        plan, request = run.plan, partial(run.request, self._threads(run.plan.media))
 
         def take(decoded: Decoded) -> bool:
             if plan.session.sender.decoder == ON_DEVICE:
