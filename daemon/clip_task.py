@@ -250,6 +250,8 @@ class ClipTask:
 
     def _told_beside(self, prompt: Prompt, told: Sequence[Caption]) -> list[str]:
         """Return what a caption's id covers beside the question: attributes of the clip, and captions before."""
+        if not (prompt.places or told):
+            return []
         names = [name for name in prompt.places if name.startswith(ATTRIBUTES)]
         return [*map(self._attribute, names), *(caption.caption_id for caption in told)]
 

@@ -207,11 +207,10 @@ class Pipeline:
                 if batch.fault is not None:
                     raise batch.fault  # 3
         finally:
-            winding_up = asyncio.create_task(_wind_up(feeder, buffer))
             try:
-                await asyncio.shield(winding_up)
-            finally:  # when an engine dies, another clip's task may cancel this one here: its requests end all the same
-                await winding_up
+                if not (feeder.done() and buffer.is_empty):
+                    await _wind_up(feeder, buffer)
+            finally:
                 plan.close()
 
     async def _plan(self, task: ClipTask) -> ClipPlan:
@@ -246,10 +245,21 @@ class Pipeline:
 
 
 async def _wind_up(feeder: "asyncio.Task[None]", buffer: ReorderBuffer) -> None:
-    """End the feeding and abort the requests in flight."""
-    feeder.cancel()
-    await asyncio.gather(feeder, return_exceptions=True)
-    await buffer.abandon()
+    """End the feeding and abort the requests in flight.
+
+    When an engine dies, another clip's task may cancel this one here: its requests end all the same.
+    """
+
+    async def end_both() -> None:
+        feeder.cancel()
+        await asyncio.gather(feeder, return_exceptions=True)
+        await buffer.abandon()
+
+    ending = asyncio.create_task(end_both())
+    try:
+        await asyncio.shield(ending)
+    finally:
+        await ending
 
 
 def _fields(clip: Clip, window: int) -> dict[str, object]:

@@ -37,6 +37,11 @@ class ReorderBuffer:
         if self._requests and self._requests[0] is request:
             self._changed.set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no request is in flight, or waits to be handed out."""
+        return not self._requests
+
     def end(self, error: Exception | None = None) -> None:
         """Say that no further window comes, and what is the reason if it is not the clip's end."""
         self._ended, self._error = True, error

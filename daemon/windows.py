@@ -86,7 +86,7 @@ class FrameSet:
     def let_go(self) -> None:
         """Let the pixels go, and the memory with them once nobody else holds it; the shape stays."""
         object.__setattr__(self, "memory_file", -1)
-        object.__setattr__(self, "frames", np.broadcast_to(np.uint8(0), self.frames.shape))
+        object.__setattr__(self, "frames", np.ndarray(self.frames.shape, np.uint8, b"\0", strides=(0, 0, 0, 0)))
 
     def __repr__(self) -> str:
         return f"FrameSet({self.window!r}, frames=uint8{list(self.frames.shape)})"

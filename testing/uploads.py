@@ -175,7 +175,7 @@ class Simulation:
     def _look_until(self, at_s: float) -> None:
         """Look through the folder about twice a second, as after hints."""
         while (now_s := self._clock()) < at_s:
-            for parts in self._intake.take():
+            for parts, _ in self._intake.take():
                 self._judge(parts)
             self._clock.wait_until(min(at_s, now_s + self._random.uniform(0.1, 0.9)))
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from typing import NamedTuple
 
 from connectors.files.durable import write_all
 
@@ -29,13 +30,41 @@ def read_in(folder: int, name: str) -> bytes:
         return file.read()
 
 
-def overwrite(folder: int, name: str, at: int, data: bytes, *, sync: bool) -> None:
-    """Make ``data`` the content from byte ``at`` on; where that fails the file ends at ``at``."""
+class Addition(NamedTuple):
+    """What is to be the content of the file ``name`` from byte ``at`` on; with ``sync`` it is durable."""
+
+    name: str
+    at: int
+    data: bytes
+    sync: bool
+
+
+def overwrite_all(folder: int, *additions: Addition) -> None:
+    """Write to files in a folder (a descriptor), one after the other; the folder is synced once for those that are new.
+
+    Where one can't be written, it ends at its ``at``, and those after it are as they were.
+    """
+    is_new = False
+    try:
+        for addition in additions:
+            is_new |= overwrite(folder, *addition)
+    finally:
+        if is_new:
+            os.fsync(folder)
+
+
+def overwrite(folder: int, name: str, at: int, data: bytes, sync: bool) -> bool:
+    """Make ``data`` the content from byte ``at`` on; where that fails the file ends at ``at``.
+
+    Returns whether the file may be a new one, which is durable once its folder is synced.
+    """
     descriptor = os.open(name, _OPEN | os.O_CREAT, 0o666, dir_fd=folder)
     try:
-        made = os.fstat(descriptor).st_size == 0
-        os.ftruncate(descriptor, at)
-        os.lseek(descriptor, at, os.SEEK_SET)
+        size_bytes = os.fstat(descriptor).st_size
+        if size_bytes != at:
+            os.ftruncate(descriptor, at)
+        if at:
+            os.lseek(descriptor, at, os.SEEK_SET)
         try:
             write_all(descriptor, data)
             if sync:
@@ -45,5 +74,4 @@ def overwrite(folder: int, name: str, at: int, data: bytes, *, sync: bool) -> No
             raise
     finally:
         os.close(descriptor)
-    if made:
-        os.fsync(folder)
+    return size_bytes == 0

@@ -91,8 +91,11 @@ def _link_and_unlink(source_folder: int, source: str, target_folder: int, target
         raise
 
 
-def move_beneath(root: Path, source: Sequence[str], target: Sequence[str], *, sync: bool) -> None:
-    """Rename beneath ``root``, with the folders of ``target`` made; :class:`FileExistsError` where it exists."""
+def move_beneath(root: Path, source: Sequence[str], target: Sequence[str], *, sync: bool = False) -> os.stat_result:
+    """Rename beneath ``root``, with the folders of ``target`` made; :class:`FileExistsError` where it exists.
+
+    Returns the status of what was renamed.
+    """
     source_folder = open_folder(root, source[:-1])
     try:
         target_folder = open_folder(root, target[:-1], create=True)
@@ -101,6 +104,7 @@ def move_beneath(root: Path, source: Sequence[str], target: Sequence[str], *, sy
             if sync:
                 os.fsync(target_folder)
                 os.fsync(source_folder)
+            return os.stat(target[-1], dir_fd=target_folder, follow_symlinks=False)
         finally:
             os.close(target_folder)
     finally:

@@ -28,9 +28,7 @@ def open_folder(root: Path, parts: Sequence[str] = (), *, create: bool = False) 
     """
     if not all(map(is_component, parts)):
         raise OSError(errno.EINVAL, "not a path beneath a folder", "/".join(parts))
-    if create:
-        root.mkdir(parents=True, exist_ok=True)
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = _open_root(root, create=create)
     for part in parts:
         try:
             inner = _enter(folder, part, create=create)
@@ -38,6 +36,16 @@ def open_folder(root: Path, parts: Sequence[str] = (), *, create: bool = False) 
             os.close(folder)
         folder = inner
     return folder
+
+
+def _open_root(root: Path, *, create: bool) -> int:
+    try:
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not create:
+            raise
+    root.mkdir(parents=True, exist_ok=True)
+    return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _enter(folder: int, part: str, *, create: bool) -> int:

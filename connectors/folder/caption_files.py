@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectors.contract import Caption, ClipPosition, Progress
-from connectors.files.appended import overwrite, read_in, size_in
+from connectors.files.appended import Addition, overwrite, overwrite_all, read_in, size_in
 from connectors.files.durable import rename_to_free_name, write_whole
 from connectors.files.openat import open_folder
 from connectors.folder.names import rename_stranger
@@ -68,7 +68,7 @@ class CaptionFiles:
 
         1. The lines are appended to the ``.jsonl`` and synced; a write that fails is cut off again.
         2. The cues are appended to the ``.vtt``; it is synced with the clip's last progress, as until then recovery
-           would make it anew.
+           would make it anew. The folder of new files is synced once.
         Where the files hold another plan both are replaced, in the same order.
         """
         clip_id = progress.delivery.clip.clip_id
@@ -112,9 +112,12 @@ class CaptionFiles:
         if new and new[0].window.index > held.next_window:
             lost = f"windows {held.next_window} to {new[0].window.index - 1}"
             log.warning("%s.jsonl misses %s.", held.stem, lost, extra={"clip_id": held.clip_id})
-        overwrite(folder, held.stem + ".jsonl", held.caption_bytes, lines, sync=True)  # 1
-        cues = ("" if held.vtt_bytes else webvtt.HEADER) + "".join(map(webvtt.block, self._shown.of(new)))
-        overwrite(folder, held.stem + ".vtt", held.vtt_bytes, cues.encode(), sync=progress.last)  # 2
+        cues = (("" if held.vtt_bytes else webvtt.HEADER) + "".join(map(webvtt.block, self._shown.of(new)))).encode()
+        overwrite_all(
+            folder,
+            Addition(held.stem + ".jsonl", held.caption_bytes, lines, sync=True),  # 1
+            Addition(held.stem + ".vtt", held.vtt_bytes, cues, sync=progress.last),  # 2
+        )
         jsonl_bytes = held.caption_bytes + len(lines)
         return replace(
             held,
@@ -122,7 +125,7 @@ class CaptionFiles:
             next_window=new[-1].window.index + 1 if new else held.next_window,
             caption_bytes=jsonl_bytes - len(_rejection_line(progress)),
             jsonl_bytes=jsonl_bytes,
-            vtt_bytes=held.vtt_bytes + len(cues.encode()),
+            vtt_bytes=held.vtt_bytes + len(cues),
         )
 
     def _find(self, folder: int, clip_id: str, *, contiguous: bool) -> Recorded:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from connectors.files.durable import exists_in, move_beneath, write_whole
+from connectors.files.durable import exists_in, move_beneath, rename_to_free_name, write_whole
 from connectors.files.faults import NO_FOLDER
 from connectors.files.openat import open_file, open_folder
 from connectors.folder.instance_lock import LOCK, try_lock, unlock
@@ -27,6 +27,8 @@ from connectors.folder.settings import OURS
 log = logging.getLogger(__name__)
 
 _PROBE = ".probe"
+
+Claimed = tuple[Parts, os.stat_result]  # a clip and its status
 
 
 class FolderClaims:
@@ -86,14 +88,13 @@ class FolderClaims:
         """Return where a claimed clip lies, beneath the root."""
         return ("work", self.instance, *parts)
 
-    def claim(self, parts: Parts) -> bool:
-        """Take a clip out of the folder; False where someone else has taken it."""
+    def claim(self, parts: Parts) -> os.stat_result | None:
+        """Take a clip out of the folder and return its status; None where someone else has taken it."""
         with self._tree:
             try:
-                move_beneath(self._root, parts, self.place(parts), sync=False)
+                return move_beneath(self._root, parts, self.place(parts))
             except (FileNotFoundError, NotADirectoryError, FileExistsError):
-                return False  # or a folder on the way became a link: the next scan sees that
-            return True
+                return None  # or a folder on the way became a link: the next scan sees that
 
     def open_and_close(self, parts: Parts) -> None:
         """Raise the :class:`OSError` with which a file in the folder can't be opened."""
@@ -122,6 +123,8 @@ class FolderClaims:
 
     def _stands_in_the_way(self, instance: str, parts: Parts) -> bool:
         """Whether a claimed file lies where a folder on the way to this one would."""
+        if len(parts) == 1:
+            return False
         try:
             os.close(open_folder(self._root, ("work", instance, *parts[:-1])))
         except OSError as error:
@@ -132,7 +135,7 @@ class FolderClaims:
         """Put a clip back; False where another of its name came meanwhile: then the next daemon takes it over."""
         with self._tree:
             try:
-                move_beneath(self._root, self.place(parts), parts, sync=False)
+                move_beneath(self._root, self.place(parts), parts)
             except FileNotFoundError:
                 return True
             except FileExistsError:
@@ -145,32 +148,39 @@ class FolderClaims:
         1. The reason file, where there is one, is written beside the place that the clip gets.
         2. The clip is renamed, to the first free name like its own.
         """
-        above = self._folder_like((outcome, *parts[:-1]))
-        for name in names_like(parts[-1]):
-            target = (*above, name)
-            folder = open_folder(self._root, above, create=True)
+        target = self._folder_like((outcome, *parts[:-1]))
+        try:
+            source = open_folder(self._root, self.place(parts)[:-1])
             try:
-                if exists_in(folder, name) or not is_reason_free(folder, name, clip_id):
-                    continue
-                if reason is not None:
-                    write_whole(folder, reason_name(name), reason)  # 1
+                self._move(source, parts[-1], target, reason, clip_id)
             finally:
-                os.close(folder)
+                os.close(source)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(target)
+        self._prune(parts)
+        return True
+
+    def _move(self, source: int, name: str, target: int, reason: bytes | None, clip_id: str) -> None:
+        """Rename a clip from one folder (a descriptor) into another; :class:`FileNotFoundError` where it is gone."""
+        for free in names_like(name):
+            if reason is not None:
+                if exists_in(target, free) or not is_reason_free(target, free, clip_id):
+                    continue
+                write_whole(target, reason_name(free), reason)  # 1
             try:
-                move_beneath(self._root, self.place(parts), target, sync=True)  # 2
+                rename_to_free_name(source, name, target, free)  # 2
             except FileExistsError:
                 continue
-            except FileNotFoundError:
-                return False
-            self._prune(parts)
-            return True
-        raise AssertionError("names never end")
+            os.fsync(target)
+            os.fsync(source)
+            return
 
-    def _folder_like(self, wanted: Parts) -> Parts:
-        """Return a folder for ended clips, made: the wanted one, or where a file has a name on the way, one like it."""
+    def _folder_like(self, wanted: Parts) -> int:
+        """Open a folder for ended clips, made: the wanted one, or where a file has a name on the way, one like it."""
         try:
-            os.close(open_folder(self._root, wanted, create=True))
-            return wanted
+            return open_folder(self._root, wanted, create=True)
         except OSError as error:
             if error.errno not in NO_FOLDER:
                 raise
@@ -178,7 +188,7 @@ class FolderClaims:
         made: Parts = wanted[:1]
         for part in wanted[1:]:
             made = (*made, next(name for name in names_like(part) if self._is_folder((*made, name))))
-        return made
+        return open_folder(self._root, made, create=True)
 
     def _is_folder(self, parts: Parts) -> bool:
         try:
@@ -189,8 +199,8 @@ class FolderClaims:
             return False
         return True
 
-    def take_over(self) -> Iterator[Parts]:
-        """Claim what dead instances left, and yield each path."""
+    def take_over(self) -> Iterator[Claimed]:
+        """Claim what dead instances left, and yield it."""
         for instance in self._instances():
             if instance == self.instance:
                 continue
@@ -206,19 +216,19 @@ class FolderClaims:
             finally:
                 unlock(lock_file)
 
-    def _take_over(self, instance: str) -> Iterator[Parts]:
+    def _take_over(self, instance: str) -> Iterator[Claimed]:
         for parts, is_folder in walk(self._root, ("work", instance)):
             if is_folder or parts == (LOCK,):
                 continue
             try:
-                move_beneath(self._root, ("work", instance, *parts), self.place(parts), sync=False)
+                status = move_beneath(self._root, ("work", instance, *parts), self.place(parts))
             except (FileNotFoundError, FileExistsError):
                 continue
             except OSError as error:
                 self._pass_over((instance, *parts), error)
                 continue
             log.info("Taken over from %s, which is gone.", instance, extra={"clip": "/".join(parts)})
-            yield parts
+            yield parts, status
         self._remove_empty(instance)
 
     def _pass_over(self, parts: Parts, error: OSError) -> None:

@@ -1,11 +1,12 @@
 """The intake of a watched folder: whole files are claimed one by one, and what can't be taken holds up nothing."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 
 from connectors.files.faults import NOT_A_FILE, can_pass
-from connectors.folder.claims import FolderClaims
+from connectors.folder.claims import Claimed, FolderClaims
 from connectors.folder.left_files import LeftFiles
 from connectors.folder.listing import Parts
 from connectors.folder.scan import FolderScan
@@ -46,7 +47,7 @@ class FolderIntake:
         """Return how many files there are, whole or not."""
         return self._scan.count()
 
-    def take(self) -> Iterator[Parts]:
+    def take(self) -> Iterator[Claimed]:
         """Claim and yield all that is whole now, in one pass; :class:`OSError` where nothing at all can be claimed."""
         self._blocked.clear()
         for parts in self._scan.whole_files():
@@ -54,12 +55,12 @@ class FolderIntake:
                 continue
             if self._claims.is_claimed(parts):
                 self._blocked.add(parts)
-            elif self._claim(parts):
+            elif (status := self._claim(parts)) is not None:
                 self.left.taken(parts)
-                yield parts
+                yield parts, status
 
-    def _claim(self, parts: Parts) -> bool:
-        """Claim a file; False where someone else has it, or where it is left.
+    def _claim(self, parts: Parts) -> os.stat_result | None:
+        """Claim a file and return its status; None where someone else has it, or where it is left.
 
         A disk may be full at the claim and not at the probe any more: only a second failure is the file's own.
         """
@@ -74,7 +75,7 @@ class FolderIntake:
                 if is_last or not can_pass(error):
                     self.left.leave_for(parts, what, error)
                     break
-        return False
+        return None
 
     def _confirm_readable(self, parts: Parts) -> None:
         """Raise where a clip could only be refused later, for a right that somebody may still give."""

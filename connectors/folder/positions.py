@@ -11,6 +11,7 @@ from pathlib import Path
 from connectors.contract import ClipPosition, Quarantine
 from connectors.files.durable import rename_to_free_name, write_whole
 from connectors.files.openat import open_file, open_folder
+from connectors.folder.listing import exists
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,18 @@ class FolderPositions:
 
     def load(self, clip_id: str) -> ClipPosition:
         """Return what is known of a clip; what can't be read counts as nothing."""
+        if not self._is_kept(clip_id):
+            return ClipPosition()
         try:
             kept = json.loads(self._read(clip_id))
             plan_hash = None if kept["plan_hash"] is None else str(kept["plan_hash"])
             return ClipPosition(int(kept["next_window"]), plan_hash, Quarantine.after(int(kept["suspicion"])))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return ClipPosition()
+
+    def _is_kept(self, clip_id: str) -> bool:
+        """Whether something has the place of a clip's position: of most clips nothing is kept."""
+        return exists(self._root, (*_PLACE, _name(clip_id)))
 
     def _read(self, clip_id: str) -> bytes:
         descriptor, _ = open_file(self._root, (*_PLACE, _name(clip_id)))
@@ -70,6 +77,8 @@ class FolderPositions:
 
     def remove(self, clip_id: str) -> None:
         """Forget a clip. Idempotent; what is no position of ours stays, for it is not read either."""
+        if not self._is_kept(clip_id):
+            return
         try:
             folder = open_folder(self._root, _PLACE)
         except OSError:

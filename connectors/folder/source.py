@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from connectors.contract import Clip, ClipPosition, Delivery, Progress, Reporting, clip_id_of
-from connectors.errors import ConfigurationError, Poison, Reason, Transient
+from connectors.errors import ConfigurationError, Poison, Reason
 from connectors.files.durable import DiskPatience
 from connectors.files.faults import can_pass
 from connectors.folder.claims import FolderClaims
@@ -138,28 +139,22 @@ class FolderSource(Reporting):
 
     def _deliver_all(self) -> Iterator[Delivery]:
         """Claim and yield all that is whole now, in one pass."""
-        for parts in self._claims.take_over():
+        for parts, status in self._claims.take_over():
             self._taken_over += 1
             if parts not in self._claimed:  # it is, where the folder went away for a while and our lock with it
-                yield from self._deliver(parts)
+                yield from self._deliver(parts, status)
         for parts, progress in list(self._unmoved.items()):
             self._end(progress, self._claimed[parts])
-        for parts in self._intake.take():
+        for parts, status in self._intake.take():
             self._waiting = max(self._waiting - 1, 0) if self._waiting is not None else None
-            yield from self._deliver(parts)
+            yield from self._deliver(parts, status)
 
-    def _deliver(self, parts: Parts) -> Iterator[Delivery]:
+    def _deliver(self, parts: Parts, status: os.stat_result) -> Iterator[Delivery]:
         """Yield a claimed clip. This is the one boundary around an entry: what nobody foresaw in it is a refusal."""
         claim = self._claimed[parts] = _Claim(parts)
         try:
-            clip = self._received(parts)
+            clip = self._received(parts, status)
             claim.position = self._positions.load(clip.clip_id)
-        except (Poison, Transient) as fault:
-            del self._claimed[parts]
-            log.warning("Not delivered: %s.", fault.detail)  # it went away between its claim and here
-            with suppress(OSError):  # or it can't be looked at, and may be later
-                self._claims.give_back(parts)
-            return
         except (OSError, MemoryError):
             raise
         except Exception as error:
@@ -169,9 +164,9 @@ class FolderSource(Reporting):
             clip = Clip(clip_id_of(self.name, *parts), self.name, refused, time.time_ns())
         yield Delivery(clip, claim.position, claim)
 
-    def _received(self, parts: Parts) -> Clip:
+    def _received(self, parts: Parts, status: os.stat_result) -> Clip:
         place = self._claims.place(parts)
-        media = FileMedia.received(self._settings.path, place, self._max_clip_bytes, "/".join(parts))
+        media = FileMedia.of(status, self._settings.path, place, self._max_clip_bytes, "/".join(parts))
         clip_id = clip_id_of(self.name, *parts, str(media.size_bytes), str(media.mtime_ns))
         return Clip(clip_id, self.name, media, time.time_ns())
 

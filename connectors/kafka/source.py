@@ -173,6 +173,7 @@ class KafkaSource(Reporting):
             connect=self._connect,
             subscribe=self._subscribe,
             deliver=self._deliver,
+            untaken=self._untaken,
             explain_outage=partial(explain_outage, self.settings, path=self._path),
             commit_interval_s=self.bounds.commit_interval_s,
         )
@@ -192,6 +193,11 @@ class KafkaSource(Reporting):
             consumer.subscribe(pattern=f"(?:{self.settings.topic_pattern})$", listener=listener)
         else:
             consumer.subscribe(topics=list(self.settings.topics), listener=listener)
+
+    def _untaken(self) -> int:
+        """Return how many clips wait here for a slot; where there are any, another one is being handed over."""
+        waiting = self._queue.qsize()
+        return waiting + 1 if waiting else 0
 
     def _deliver(self, deliveries: Sequence[Delivery | None]) -> None:
         for delivery in deliveries:

@@ -42,7 +42,14 @@ class FileMedia:
             status = stat_file(root, parts)
         except OSError as error:
             raise refusal(error, shown) from error
-        return cls(root, parts, shown, status.st_size, status.st_mtime_ns, max_clip_bytes)
+        return cls.of(status, root, parts, max_clip_bytes, shown)
+
+    @classmethod
+    def of(
+        cls, status: os.stat_result, root: Path, parts: tuple[str, ...], max_clip_bytes: int, name: str
+    ) -> "FileMedia":
+        """Return the media of what lies at ``parts``, whose status is known."""
+        return cls(root, parts, name, status.st_size, status.st_mtime_ns, max_clip_bytes)
 
     def open(self) -> int:
         """Return a new descriptor at offset 0; :class:`Poison` unless the file is what was received, and acceptable."""

@@ -55,7 +55,7 @@ def caption_to_json(caption: Caption, clip_name: str | None = None) -> bytes:
         "clip_name": _named(clip_name),
         "window": caption.window,
         "text": clean_text(caption.text),
-        "status": caption.status,
+        "status": caption.status.value,
         "model": clean_line(caption.model),
         "prompt_hash": caption.prompt_hash,
         "plan_hash": caption.plan_hash,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from connectors.contract import Caption, Progress, Reporting
-from connectors.files.appended import overwrite, read_in, size_in
+from connectors.files.appended import Addition, overwrite, overwrite_all, read_in, size_in
 from connectors.files.durable import DiskPatience, write_whole
 from connectors.files.openat import open_folder
 from connectors.folder.names import rename_stranger
@@ -92,8 +92,11 @@ class HourFiles(Reporting):
                 lines = b"".join(caption_to_json(caption, clip_name) + b"\n" for caption in progress.captions)
                 cues = "".join(map(webvtt.block, self._shown.of(progress.captions)))
                 track = (("" if hour.vtt_bytes else webvtt.HEADER) + cues).encode()
-                overwrite(folder, f"{name}.jsonl", hour.jsonl_bytes, lines, sync=True)  # 1
-                overwrite(folder, f"{name}.vtt", hour.vtt_bytes, track, sync=False)  # 2
+                overwrite_all(
+                    folder,
+                    Addition(f"{name}.jsonl", hour.jsonl_bytes, lines, sync=True),  # 1
+                    Addition(f"{name}.vtt", hour.vtt_bytes, track, sync=False),  # 2
+                )
                 sizes = hour.jsonl_bytes + len(lines), hour.vtt_bytes + len(track)
                 hour = _Hour(begins_ns, stream.start_ns, *sizes)
             self._hour = hour

@@ -15,8 +15,6 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, get_type_hints
 
-import numpy as np
-
 Message = TypeVar("Message")
 Data = bytes | bytearray
 Clean = Callable[[str], str]  # what is done with every text that is read
@@ -35,14 +33,23 @@ class _Reader:
     def left(self) -> int:
         return len(self._data) - self._at
 
-    def take(self, size_bytes: int) -> memoryview:
-        if size_bytes > self.left:
+    def _pass(self, size_bytes: int) -> int:
+        """Go on behind a field; return where it begins."""
+        at, end = self._at, self._at + size_bytes
+        if end > len(self._data):
             raise ValueError(f"a field of {size_bytes} bytes where {self.left} are left")
-        self._at += size_bytes
-        return self._data[self._at - size_bytes : self._at]
+        self._at = end
+        return at
+
+    def take(self, size_bytes: int) -> memoryview:
+        at = self._pass(size_bytes)
+        return self._data[at : self._at]
 
     def one(self, form: struct.Struct) -> Any:
-        return form.unpack(self.take(form.size))[0]
+        return form.unpack_from(self._data, self._pass(form.size))[0]
+
+    def wholes(self, number: int) -> tuple[int, ...]:
+        return struct.unpack_from(f"<{number}i", self._data, self._pass(4 * number))
 
 
 class Form(Protocol):
@@ -144,15 +151,14 @@ class Wholes:
         if len(value):
             _within(min(value), self.low, self.high)
             _within(max(value), self.low, self.high)
-        return _COUNT.pack(len(value)) + np.asarray(value, "<i4").tobytes()
+        return struct.pack(f"<I{len(value)}i", len(value), *value)
 
     def read(self, reader: _Reader) -> tuple[int, ...]:
-        number = int(_within(reader.one(_COUNT), 0, self.count))
-        values = np.frombuffer(reader.take(4 * number), "<i4").tolist()
+        values = reader.wholes(int(_within(reader.one(_COUNT), 0, self.count)))
         if values:
             _within(min(values), self.low, self.high)
             _within(max(values), self.low, self.high)
-        return tuple(values)
+        return values
 
 
 def encode(message: object) -> bytes:

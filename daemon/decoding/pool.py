@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from daemon.decoding.decode_time import DecodeTime, Meter
 from daemon.decoding.fields import Data
@@ -59,7 +60,7 @@ class Session:
     @property
     def has_just_begun(self) -> bool:
         """Whether it has its plan and no window yet: its index may be what came second."""
-        return self.answers in (1, 2)
+        return self.answers in (1, 2)  # to as many requests
 
 
 class SlotTurns:
@@ -168,15 +169,23 @@ class DecoderPool:
                 self._tell_forgotten(session.slot)
 
     async def ask(
-        self, session: Session, make_request: MakeRequest, expected: type[Expected], deadline_s: float
+        self,
+        session: Session,
+        make_request: MakeRequest,
+        expected: type[Expected],
+        deadline_s: float,
+        take: Callable[[Expected], bool] | None = None,
     ) -> tuple[Expected, Data]:
         """Have a request done by the session's child. ``make_request`` is told whether that has the clip open.
+
+        A request with several answers has them handed to ``take`` as they come, which returns whether another is due;
+        the last one is returned. Where it raises, the child ends.
 
         Cancelled while it waits for its turn, the request is never made. Cancelled later, it runs to its end, so that
         the child's next answer is the next request's; the child has the descriptors by then.
         """
         made = asyncio.Event()
-        task = asyncio.create_task(self._ask(session, make_request, expected, deadline_s, made))
+        task = asyncio.create_task(self._ask(session, make_request, expected, deadline_s, take, made))
         self._tasks.add(task)
         task.add_done_callback(self._done)
         try:
@@ -204,6 +213,7 @@ class DecoderPool:
         make_request: MakeRequest,
         expected: type[Expected],
         deadline_s: float,
+        take: Callable[[Expected], bool] | None,
         made: asyncio.Event,
     ) -> tuple[Expected, Data]:
         async with self._turns[session.slot].turn(soon=session.has_just_begun):
@@ -225,9 +235,10 @@ class DecoderPool:
                 index = b"" if is_open else session.index
                 room = session.index_bytes if expected is Index else MAX_SMALL_INDEX_BYTES
                 answer = await child.ask(request, expected, descriptors, index, deadline_s, alive, room)
-                self.progress += 1
                 session.answers += 1
-                session.time.check(meter.spent_s)
+                while take is not None and await _is_more(child, partial(take, answer[0]), alive):
+                    answer = await child.next_answer(expected, deadline_s, alive)
+                alive()
                 return answer
             finally:
                 session.time.used_s += meter.spent_s
@@ -271,3 +282,15 @@ class DecoderPool:
             log.warning("No graphics card decodes, the processor does: %s.", child.device_fault)
         children[sender] = child
         return child
+
+
+async def _is_more(child: DecoderProcess, take: Callable[[], bool], alive: Callable[[], None]) -> bool:
+    """Hand an answer on and return whether another is due; an error ends the child, whose next answers nobody reads."""
+    try:
+        if not take():
+            return False
+        alive()
+        return True
+    except BaseException:
+        await child.end()
+        raise

@@ -29,6 +29,7 @@ from daemon.decoding.protocol import (
     unpack_prefix,
 )
 
+_READ_BYTES = 64 * 2**10  # at once; a block that is larger is read into its place
 _START_S = 30.0  # closing the cage takes some milliseconds on an idle core
 
 Expected = TypeVar("Expected", bound=Answer)
@@ -41,6 +42,7 @@ class DecoderProcess:
         self._server, self._request = server, request
         self._forked: Forked | None = None
         self._socket: socket.socket | None = None
+        self._received = bytearray()  # of its answers, and not read yet
         self.failed = False
         self.layers: dict[str, str] = {}  # of the cage, each with the reason where it is missing
         self.decoder = ""
@@ -109,6 +111,16 @@ class DecoderProcess:
         except (OSError, EOFError) as error:
             await self.end()
             raise Transient("the decoder died", reason=Reason.DECODER_DIED, origin="sampler") from error
+        return await self.next_answer(expected, deadline_s, alive, room_bytes)
+
+    async def next_answer(
+        self,
+        expected: type[Expected],
+        deadline_s: float,
+        alive: Callable[[], None],
+        room_bytes: int = MAX_SMALL_INDEX_BYTES,
+    ) -> tuple[Expected, Data]:
+        """Return the next answer to a request that has several; the first one is what :meth:`ask` returns."""
         answer, data = await self._reply(expected, deadline_s, alive, room_bytes)
         if isinstance(answer, Poisoned):
             raise Poison(answer.reason, answer.detail)
@@ -179,13 +191,22 @@ class DecoderProcess:
 
     async def _read(self, size_bytes: int) -> bytearray:
         connection = self._connected()
-        loop, data = asyncio.get_running_loop(), bytearray(size_bytes)
-        view, at = memoryview(data), 0
-        while at < size_bytes:
-            got = await loop.sock_recv_into(connection, view[at:])
-            if got == 0:
+        loop = asyncio.get_running_loop()
+        while len(self._received) < size_bytes <= _READ_BYTES:  # several answers may come at once
+            got = await loop.sock_recv(connection, _READ_BYTES)
+            if not got:
                 raise EOFError
-            at += got
+            self._received += got
+        data = self._received[:size_bytes]
+        del self._received[:size_bytes]
+        at = len(data)
+        data += bytes(size_bytes - at)
+        view = memoryview(data)
+        while at < size_bytes:
+            count = await loop.sock_recv_into(connection, view[at:])
+            if count == 0:
+                raise EOFError
+            at += count
         return data
 
 

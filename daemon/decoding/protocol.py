@@ -8,7 +8,7 @@ parent -> child   Plan + the clip's descriptor · SendIndex · Forget, which has
                   Decode + [the clip's descriptor] + a memory file a window + [the index]
                   FindShots + [the clip's descriptor] + one of the search's own + [the index]
 child -> parent   Ready at the start; Planned + [the index] · Index + the index · Decoded · Shots · Poisoned · Fault,
-                  each after any number of Alive
+                  each after any number of Alive; Decoded for each window
 """
 
 import struct
@@ -90,8 +90,9 @@ class Plan(_OfClip):
 
 @dataclass(frozen=True, slots=True)
 class Decode(_OfClip):
-    """Decode until window ``target`` is complete. With ``opens`` the child gets the clip first, and its index.
+    """Decode until window ``target`` is complete, and then the next one, until there are ``targets``.
 
+    With ``opens`` the child gets the clip first, and its index.
     ``width`` and ``height`` are those of the clip's frames as they are. Each of ``windows`` comes with a memory file,
     shows as many of ``frame_indices`` as ``counts`` says, and takes them scaled to its own of ``widths`` and
     ``heights``; ``wanted`` are the frames that come next. So many ``threads`` may decode them.
@@ -101,6 +102,7 @@ class Decode(_OfClip):
     width: _Side
     height: _Side
     target: Annotated[int, Whole(0, 2**31 - 1)]
+    targets: Annotated[int, Whole(1, MAX_DESCRIPTORS)]
     windows: Annotated[tuple[int, ...], Wholes(0, 2**31 - 1, MAX_DESCRIPTORS)]
     counts: Annotated[tuple[int, ...], Wholes(1, MAX_FRAMES_A_WINDOW, MAX_DESCRIPTORS)]
     widths: _Sides
@@ -211,11 +213,12 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The frames that the target shows by their indices, -1 where there is none."""
+    """The frames that a target shows, -1 where there is none. Without ``more``, other targets stay undone for now."""
 
     shown: Annotated[tuple[int, ...], Wholes(-1, MAX_FRAMES, MAX_FRAMES_A_WINDOW)]
     decode_ms: Annotated[float, Real(0, 1e12)]
     on_device: _Truth = False
+    more: _Truth = False
 
 
 @dataclass(frozen=True, slots=True)

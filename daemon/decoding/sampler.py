@@ -4,7 +4,6 @@ The bytes of a window are reserved before it is decoded.
 """
 
 import asyncio
-import itertools
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
@@ -20,7 +19,6 @@ from daemon.decoding.clip_plan import (
     early_end,
     index_need,
     read_index,
-    read_shown,
     readable_windows,
 )
 from daemon.decoding.decode_time import DecodeTime
@@ -31,12 +29,13 @@ from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex, reading
 from daemon.decoding.shot_search import find_windows
-from daemon.decoding.window_run import WINDOWS_AHEAD, UnreadableWindow, WindowMemory, WindowRun, check_fits
+from daemon.decoding.window_run import UnreadableWindow, WindowRun, check_fits
 from daemon.frame_look import ON_DEVICE, FrameSize, FrameSizer, PixelBudget
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 
 _INDEX_SHARE = 8  # of the bytes for frames, this part is for the indices of clips
 _RENDERED_SHARE = 4  # of the memory, this part is for what the engine holds of windows that it has not answered
+_SMALL_BYTES = 64 * 2**10  # a clip up to this size is decoded in some milliseconds
 _MANY_PACKETS = 15_000  # whose times are read in a few milliseconds
 _MANY_WINDOWS = 1_000  # which are looked through in 50 ms
 
@@ -98,7 +97,7 @@ class Sampler:
         session = self.pool.open(media.descriptor, Sender(clip.source, decoder, windows.shots is not None), time)
         try:
             how = reading(self._media_limits, frames.look)
-            request = Plan(session.number, decoder, threads=self.pool.threads, **how)
+            request = Plan(session.number, decoder, threads=self._threads(media), **how)
             try:
                 planned, block = await self.pool.ask(session, lambda _: (request, []), Planned, self._deadline_s)
             except (Poison, Transient):
@@ -193,26 +192,15 @@ class Sampler:
         Raises, after the last window that can be read, :class:`Poison` where the clip can't be read further, and
         :class:`Transient` where the decoder failed. The bytes of what was yielded are the caller's to release.
         """
-        run = WindowRun(plan, first_window)
+        run = WindowRun(plan, first_window, self.budget, self.shares_frames)
         task = asyncio.create_task(self._produce(run))
         try:
-            while (result := await run.results.get()) is not None:
-                if isinstance(result, Exception):
-                    raise result
-                run.taken += 1
-                if isinstance(result, FrameSet):
-                    run.ahead.release()
-                yield result
+            while (window := await run.take()) is not None:
+                yield window
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            while not run.results.empty():
-                left = run.results.get_nowait()
-                if isinstance(left, FrameSet):
-                    self.release(left)
-            for filling in run.filling.values():
-                filling.close()
-                self.budget.release(filling.size_bytes)
+            run.close()
 
     def release(self, frame_set: FrameSet, *, let_go: bool = False) -> None:
         """Give a frame set's bytes back to the budget, once; with ``let_go`` its pixels go though it is still held."""
@@ -223,75 +211,36 @@ class Sampler:
     async def _produce(self, run: WindowRun) -> None:
         """Decode the windows one after the other into ``run.results``; None, the plan's fault or an error ends them."""
         plan = run.plan
-        unreadable: list[UnreadableWindow] = []  # until a readable one follows
         try:
-            for at in itertools.count(run.first_window):
-                if not await self.reach(plan, at + 1):
-                    break
-                await run.ahead.acquire()
-                result = await self._window(run, at)
-                if isinstance(result, UnreadableWindow):
-                    unreadable.append(result)
-                    run.ahead.release()
-                    continue
-                for earlier in unreadable:
-                    run.results.put_nowait(earlier)
-                unreadable.clear()
-                run.results.put_nowait(result)
-            if unreadable and plan.fault is None:
-                start_s = unreadable[0].window.start_ns / NS_PER_S
+            while await self.reach(plan, run.at + 1):
+                await run.reserve()
+                await self._decode(run)
+            if run.unreadable and plan.fault is None:
+                start_s = run.unreadable[0].window.start_ns / NS_PER_S
                 raise Poison(Reason.CORRUPT, f"no frame can be decoded from {start_s:.2f} s on")
             run.results.put_nowait(plan.fault)
         except Exception as error:
             run.results.put_nowait(error)
 
-    async def _window(self, run: WindowRun, at: int) -> FrameSet | UnreadableWindow:
-        """Reserve, decode and map one window, together with those that overlap it where the budget has room."""
-        plan = run.plan
-        if at not in run.filling:
-            size_bytes = plan.window_bytes(plan.windows[at])
-            await self.budget.reserve(size_bytes)
-            run.filling[at] = WindowMemory.of(size_bytes)
-        last = min(at, run.first_window + run.taken) + WINDOWS_AHEAD - 1
-        for window in plan.overlapping(at, last) or plan.windows[at + 1 : min(last, at + self.pool.threads - 1) + 1]:
-            size_bytes = plan.window_bytes(window)
-            if window.index not in run.filling:
-                if not self.budget.try_reserve(size_bytes):
-                    break
-                run.filling[window.index] = WindowMemory.of(size_bytes)
+    def _threads(self, media: OpenMedia) -> int:
+        """Return how many threads may decode a clip; those of a small one would wait for each other more than work."""
+        return self.pool.threads if media.size_bytes > _SMALL_BYTES else 1
+
+    async def _decode(self, run: WindowRun) -> None:
+        """Have the next windows decoded, as many as there is room for once it is the clip's turn."""
+        plan, request = run.plan, partial(run.request, self._threads(run.plan.media))
+
+        def take(decoded: Decoded) -> bool:
+            if plan.session.sender.decoder == ON_DEVICE:
+                by = "device" if decoded.on_device else "processor"
+                self.windows_for_device[by] = self.windows_for_device.get(by, 0) + 1
+            return run.answered(decoded)
+
         try:
-            request = partial(run.request, at, self.pool.threads)
-            decoded, _ = await self.pool.ask(plan.session, request, Decoded, self._deadline_s)
+            await self.pool.ask(plan.session, request, Decoded, self._deadline_s, take)
         except (Poison, Transient):
             plan.media.check_unchanged()
             raise
-        plan.media.check_unchanged()
-        if plan.session.sender.decoder == ON_DEVICE:
-            by = "device" if decoded.on_device else "processor"
-            self.windows_for_device[by] = self.windows_for_device.get(by, 0) + 1
-        try:
-            shown = read_shown(decoded, plan.windows[at], len(plan.pts_ns))
-        except Transient:
-            await self.pool.distrust(plan.session)
-            raise
-        return self._finish(run, at, shown, decoded.decode_ms)
-
-    def _finish(self, run: WindowRun, at: int, shown: tuple[int, ...], decode_ms: float) -> FrameSet | UnreadableWindow:
-        plan, filling = run.plan, run.filling.pop(at)
-        window = plan.windows[at]
-        try:
-            pts_ns = tuple(int(plan.pts_ns[index]) for index in shown if index >= 0)
-            is_own = [i == w for i, w in zip(shown, window.frame_indices, strict=True)]
-            is_earlier = plan.shows_own and min(pts_ns, default=0) < window.start_ns
-            if is_earlier or len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
-                self.budget.release(filling.size_bytes)
-                return UnreadableWindow(window, "none of its frames can be decoded")
-            memory, descriptor = filling.map(shared=self.shares_frames)
-        finally:
-            filling.close()
-        size = plan.size_of(window)
-        frames = memory.reshape(len(shown), size.height, size.width, 3)
-        return FrameSet(window, frames, pts_ns, is_own.count(False), decode_ms, descriptor)
 
 
 def _ask_for_index(session: Session, is_open: bool) -> tuple[SendIndex, list[int]]:

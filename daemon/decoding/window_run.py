@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.clip_plan import ClipPlan
-from daemon.decoding.protocol import Decode
+from daemon.decoding.byte_budget import ByteBudget
+from daemon.decoding.clip_plan import ClipPlan, read_shown
+from daemon.decoding.protocol import Decode, Decoded
 from daemon.memory_file import make, mapped, mapped_with_descriptor
 from daemon.windows import FrameSet, Window
 
@@ -71,25 +72,64 @@ class WindowMemory:
 
 @dataclass(slots=True, eq=False)
 class WindowRun:
-    """One pass over a plan's windows."""
+    """One pass over a plan's windows, of which ``at`` is decoded next. ``budget`` has the bytes of their frames.
+
+    ``shared`` says whether a descriptor comes with them. ``results`` end with None or an error.
+    """
 
     plan: ClipPlan
-    first_window: int
-    ahead: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WINDOWS_AHEAD))
-    taken: int = 0  # windows that the consumer has asked for
+    at: int
+    budget: ByteBudget
+    shared: bool = False
     filling: dict[int, WindowMemory] = field(default_factory=dict)
     results: asyncio.Queue[FrameSet | UnreadableWindow | Exception | None] = field(default_factory=asyncio.Queue)
+    unreadable: list[UnreadableWindow] = field(default_factory=list)  # until a readable one follows
+    _asked: int = 0  # the window after the last one that was asked for
+    _first: int = field(init=False)
+    _taken: int = 0  # windows that the consumer has asked for
+    _has_room: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_over: bool = False
 
-    def request(self, at: int, threads: int, is_open: bool) -> tuple[Decode, list[int]]:
-        """Return the request for window ``at``; to a child that does not have the clip open, with every memory file."""
+    def __post_init__(self) -> None:
+        self._first = self.at
+
+    @property
+    def room(self) -> int:
+        """How many windows may be decoded now: what nobody has taken yet is bounded."""
+        return WINDOWS_AHEAD - self.results.qsize()
+
+    async def reserve(self) -> None:
+        """Wait until the next window may be decoded, and reserve its bytes."""
+        while self.room <= 0:
+            self._has_room.clear()
+            await self._has_room.wait()
+        if self.at not in self.filling:
+            size_bytes = self.plan.window_bytes(self.plan.windows[self.at])
+            await self.budget.reserve(size_bytes)
+            self.filling[self.at] = WindowMemory.of(size_bytes)
+
+    def request(self, threads: int, is_open: bool) -> tuple[Decode, list[int]]:
+        """Return the request for the next window, and for as many after it as there is room for now.
+
+        With them goes the memory of those that overlap the last one, or else of one that follows for each further
+        thread: work goes on with these while the last one ends. A child that does not have the clip open gets all.
+        """
+        plan, windows, end = self.plan, self.plan.windows, self.at + 1
+        while end < min(self.at + self.room, len(windows)) and self._reserve_now(windows[end]):
+            end += 1
+        last = min(self.at, self._first + self._taken) + WINDOWS_AHEAD - 1
+        for window in plan.overlapping(end - 1, last) or windows[end : min(last + 1, end + threads - 1)]:
+            if not self._reserve_now(window):
+                break
         new = [i for i, filling in sorted(self.filling.items()) if not (is_open and filling.sent)]
         for i in new:
             self.filling[i].sent = True
-        plan, windows = self.plan, self.plan.windows
-        upcoming = windows[at : at + WINDOWS_AHEAD]
+        self._asked = end
+        upcoming = windows[self.at : end - 1 + WINDOWS_AHEAD]
         request = Decode(
             **plan.asked(is_open),
-            target=at,
+            target=self.at,
+            targets=end - self.at,
             windows=tuple(new),
             counts=tuple(len(windows[i].frame_indices) for i in new),
             widths=tuple(plan.size_of(windows[i]).width for i in new),
@@ -99,3 +139,68 @@ class WindowRun:
             threads=threads,
         )
         return request, [self.filling[i].memory for i in new]
+
+    def _reserve_now(self, window: Window) -> bool:
+        if window.index in self.filling:
+            return True
+        size_bytes = self.plan.window_bytes(window)
+        if not self.budget.try_reserve(size_bytes):
+            return False
+        self.filling[window.index] = WindowMemory.of(size_bytes)
+        return True
+
+    def answered(self, decoded: Decoded) -> bool:
+        """Take the window that a child has decoded; return whether the next one is due.
+
+        Raises :class:`Poison` where the clip has changed, and :class:`Transient` where the answer makes no sense.
+        """
+        at, self.at = self.at, self.at + 1
+        if not self._is_over:
+            self.plan.media.check_unchanged()
+            window = self._finish(at, read_shown(decoded, self.plan.windows[at], len(self.plan.pts_ns)), decoded)
+            if isinstance(window, UnreadableWindow):
+                self.unreadable.append(window)
+            else:
+                for earlier in self.unreadable:
+                    self.results.put_nowait(earlier)
+                self.unreadable.clear()
+                self.results.put_nowait(window)
+        return decoded.more and self.at < self._asked
+
+    def _finish(self, at: int, shown: tuple[int, ...], decoded: Decoded) -> FrameSet | UnreadableWindow:
+        plan, filling = self.plan, self.filling.pop(at)
+        window = plan.windows[at]
+        try:
+            pts_ns = tuple(int(plan.pts_ns[index]) for index in shown if index >= 0)
+            is_own = [i == w for i, w in zip(shown, window.frame_indices, strict=True)]
+            is_earlier = plan.shows_own and min(pts_ns, default=0) < window.start_ns
+            if is_earlier or len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
+                self.budget.release(filling.size_bytes)
+                return UnreadableWindow(window, "none of its frames can be decoded")
+            memory, descriptor = filling.map(shared=self.shared)
+        finally:
+            filling.close()
+        size = plan.size_of(window)
+        frames = memory.reshape(len(shown), size.height, size.width, 3)
+        return FrameSet(window, frames, pts_ns, is_own.count(False), decoded.decode_ms, descriptor)
+
+    async def take(self) -> FrameSet | UnreadableWindow | None:
+        """Return the next window, None after the last one; raise what ended the clip before its time."""
+        result = await self.results.get()
+        if isinstance(result, Exception):
+            raise result
+        self._taken += 1
+        self._has_room.set()
+        return result
+
+    def close(self) -> None:
+        """Give back what nobody took; what a child still answers changes nothing."""
+        self._is_over = True
+        while not self.results.empty():
+            left = self.results.get_nowait()
+            if isinstance(left, FrameSet):
+                self.budget.release(left.frames.nbytes)
+        for filling in self.filling.values():
+            filling.close()
+            self.budget.release(filling.size_bytes)
+        self.filling.clear()

@@ -8,8 +8,8 @@ touches a ledger happens here, in this order, over and over:
 2. Assigned partitions: their position is read, and only then are they unpaused.
 3. Partitions are paused while there is no room, and unpaused when there is.
 4. Poll, and deliver the new clips.
-5. All that is ready is committed together, at most once in a commit interval; at once where every clip in flight waits
-   for it, for then nothing comes that could share the commit.
+5. All that is ready is committed together, at most once in a commit interval; at once where every clip that is worked
+   on waits for it, for then nothing comes that could share the commit.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class ConsumerThread:
     """Runs the loop above in a thread of its own.
 
     The event loop only calls :meth:`add` and :meth:`close`; ``deliver`` is called in the event loop, with None
-    after the last clip.
+    after the last clip. ``untaken`` says how many delivered clips nobody works on yet.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class ConsumerThread:
         connect: Callable[[], Consumer],
         subscribe: Callable[[Consumer, ConsumerRebalanceListener], None],
         deliver: Callable[[Sequence[Delivery | None]], None],
+        untaken: Callable[[], int],
         explain_outage: Callable[[], str],
         commit_interval_s: float,
     ) -> None:
@@ -80,7 +81,7 @@ class ConsumerThread:
         self.turns = 0  # rises while the thread gets on, an outage included
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
-        self._connect, self._subscribe, self._deliver = connect, subscribe, deliver
+        self._connect, self._subscribe, self._deliver, self._untaken = connect, subscribe, deliver, untaken
         self._interval_s = commit_interval_s
         self._outage = Outage(f"Source {name}", explain_outage)
         self._loop = asyncio.get_running_loop()
@@ -122,8 +123,8 @@ class ConsumerThread:
             self._consumer.wake()
 
     def _all_wait(self) -> bool:
-        """Whether every clip in flight waits for the next commit."""
-        return len(self.queue) >= self.fetcher.partitions.clips_in_flight
+        """Whether every clip that is worked on waits for the next commit; those that nobody took wait for these."""
+        return len(self.queue) >= self.fetcher.partitions.clips_in_flight - self._untaken()
 
     def close(self) -> None:
         """Ask the thread to commit what is ready and to leave the group; ``ended`` is set when it did."""

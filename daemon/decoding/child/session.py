@@ -109,10 +109,14 @@ class Session:
         """Take a window's memory file; its frames are written as they pass, scaled to ``size``."""
         self._windows[window] = OpenWindow.open(memory, frame_indices, size or self._own_size)
 
-    def fill(self, target: int, wanted: list[int], threads: int = 1) -> list[int]:
+    def want(self, frame_indices: list[int], threads: int = 1) -> None:
+        """Name the frames that the next windows show, and how many threads may decode them."""
+        self._writer = self._writer or self._new_writer()
+        self._writer.want(frame_indices, threads)
+
+    def fill(self, target: int) -> list[int]:
         """Decode until window ``target`` is complete and return the indices of the frames that it shows."""
         writer = self._writer = self._writer or self._new_writer()
-        writer.want(wanted, threads)
         last = max(self._windows[target].pending, default=-1)
         due: dict[int, list[tuple[OpenWindow, int]]] = {}
         for window in self._windows.values():

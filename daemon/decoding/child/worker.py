@@ -46,6 +46,8 @@ from daemon.frame_look import ON_DEVICE, FrameSize
 
 Reply = tuple[Answer, bytes]
 
+_TURN_S = 0.05  # windows that are asked for at once are decoded for so long: other clips wait for their turn
+
 
 class Worker:
     """Answers requests on a socket."""
@@ -116,8 +118,16 @@ class Worker:
         session = self._sessions.use(request.session)
         for (window, frame_indices, size), memory in zip(request.new_windows, descriptors, strict=True):
             session.add(window, memory, frame_indices, size)
-        shown = session.fill(request.target, list(request.wanted), request.threads)
-        return Decoded(tuple(shown), (time.perf_counter() - began) * 1000, session.on_device), b""
+        session.want(list(request.wanted), request.threads)
+        until, last = began + _TURN_S, request.target + request.targets - 1
+        for target in range(request.target, last + 1):
+            shown, done = session.fill(target), time.perf_counter()
+            decoded = Decoded(tuple(shown), (done - began) * 1000, session.on_device, target < last and done < until)
+            if not decoded.more:
+                break
+            self._send(decoded)
+            began = done
+        return decoded, b""
 
     def _find_shots(self, request: FindShots, block: Data, descriptors: list[int]) -> Reply:
         if request.opens:

@@ -287,3 +287,19 @@ async def test_ten_thousand_windows_cost_little_each(tmp_path: Path) -> None:
 
     assert os.times().user - before < 0.5
     assert caption(delivery, 5019) == read_files(tmp_path / "captions", delivery.clip)[0][-1]
+
+
+async def test_what_becomes_durable_together_costs_a_sync_each_and_one_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write_windows(tmp_path, delivery_of("a.mp4"), 1)
+    synced, sync = list[str](), os.fsync
+
+    def counted(descriptor: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    await write_windows(tmp_path, delivery_of("b.mp4"), 1, last=True)
+
+    assert synced == ["b.mp4.jsonl", "b.mp4.vtt", "inbox"]

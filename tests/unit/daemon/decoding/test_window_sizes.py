@@ -146,7 +146,7 @@ def test_a_scaler_is_kept_for_each_size() -> None:
 def request(**changes: object) -> Decode:
     fields = {
         **reading(MediaLimits(10**6, 60.0), Look()),
-        **{"session": 1, "decoder": "av", "opens": False, "width": 256, "height": 144, "target": 3},
+        **{"session": 1, "decoder": "av", "opens": False, "width": 256, "height": 144, "target": 3, "targets": 1},
         **{"windows": (3, 4), "counts": (2, 1), "widths": (128, 64), "heights": (72, 36)},
         **{"frame_indices": (7, 9, 9), "wanted": (7, 9), **changes},
     }

@@ -52,6 +52,7 @@ class Running:
         self.committer = Prepared()
         self.partitions = AssignedPartitions(max_clips=max_clips, max_bytes=1000)
         self.delivered: list[Delivery | None] = []
+        self.untaken = 0  # of them, those that nobody works on
         self.thread = ConsumerThread(
             "clips",
             Fetcher(self.partitions, decode, once=once, path="sources.clips"),
@@ -59,6 +60,7 @@ class Running:
             connect=self._connect,
             subscribe=lambda consumer, listener: consumer.subscribe(listener=listener),
             deliver=self.delivered.extend,
+            untaken=lambda: self.untaken,
             explain_outage=lambda: reason,
             commit_interval_s=interval_s,
         )

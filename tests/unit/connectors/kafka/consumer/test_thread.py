@@ -55,6 +55,17 @@ async def test_what_every_clip_in_flight_waits_for_is_committed_at_once() -> Non
         assert (made.stored(), made.thread.queue.commits) == (3, 2)
 
 
+async def test_clips_that_nobody_took_yet_hold_up_no_commit() -> None:
+    async with running(Running(FIRST, *clips(0, 1, 2), interval_s=NEVER_S), 0) as made:
+        first, _ = await made.delivers("0/1", "0/2")
+        await made.has_committed()
+        made.untaken = 1  # the second waits for the first one's slot
+
+        await made.publish(first)
+
+        assert (made.stored(), made.thread.queue.commits) == (2, 2)
+
+
 async def test_null_values_are_counted_and_committed() -> None:
     async with running(Running(*clips(0, 0, 1, value=None)), 0) as made:
         await until(lambda: made.stored() == 2)

@@ -31,7 +31,8 @@ class CountingSession(Session):
                 self.add(window.index, memory, list(window.frame_indices))
                 self.opened = window.index + 1
         frames = self._windows[at].frames
-        return self.fill(at, [n for w in windows[at : at + 6] for n in w.frame_indices]), frames
+        self.want([n for w in windows[at : at + 6] for n in w.frame_indices])
+        return self.fill(at), frames
 
     opened = 0
 
