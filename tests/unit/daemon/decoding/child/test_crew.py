@@ -44,7 +44,8 @@ class Windows:
             self._opened[window.index] = self.session._windows[window.index].frames
             self._next = window.index + 1
         wanted = sorted({i for window in self.windows[at : at + 6] for i in window.frame_indices})
-        return self.session.fill(at, wanted, threads), self._opened.pop(at)
+        self.session.want(wanted, threads)
+        return self.session.fill(at), self._opened.pop(at)
 
 
 @pytest.fixture(scope="module")
