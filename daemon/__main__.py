@@ -8,6 +8,7 @@ import atexit
 import os
 import sys
 from collections.abc import Coroutine
+from contextlib import closing
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -90,8 +91,6 @@ def check(
     settings: Set = None,
 ) -> None:
     """Print the effective configuration, secrets masked, and what it would do; exit 78 when it is wrong."""
-    from contextlib import closing
-
     from daemon.decoding.fork_server import Launched
 
     with closing(Launched.now()) as decoders:  # it imports while this process does

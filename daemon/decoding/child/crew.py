@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Semaphore
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from daemon.decoding.child.pixels import Converter
 from daemon.decoding.child.stream.decoder import DamageError
 from daemon.decoding.child.stream.groups import Group, GroupDecoder
 
+Result = TypeVar("Result")
 Places = Sequence[NDArray[np.uint8]]  # that show a frame, each ``[H, W, 3]``
 
 
@@ -143,15 +144,16 @@ class Crew:
                     one.shown.set_result(None)
 
 
-def fill(places: Places, write: Callable[..., object]) -> None:
-    """Have a frame written once for each size, and copy it from there to the other places of that size."""
+def fill(places: Places, write: Callable[..., Result]) -> Result:
+    """Have a frame written once for each size, copy it to the other places of that size; return what ``write`` does."""
     firsts: dict[tuple[int, ...], NDArray[np.uint8]] = {}
     for place in places:
         firsts.setdefault(place.shape, place)
-    write(*firsts.values())
+    result = write(*firsts.values())
     for place in places:
         if place is not firsts[place.shape]:
             np.copyto(place, firsts[place.shape])
+    return result
 
 
 def _address(place: NDArray[np.uint8]) -> int:

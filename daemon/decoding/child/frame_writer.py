@@ -113,7 +113,7 @@ class AvWriter:
                 crew.give_frame(i, self._get(i), due[i])
         shown = {i: crew.shown_by(i) for i in due}
         self._cursor.may_share &= not crew.found_damage
-        return {i: self._write_alone(i, due[i]) if at is None else at for i, at in shown.items()}
+        return {i: fill(due[i], partial(self.write, i)) if at is None else at for i, at in shown.items()}
 
     def _give_groups(self, crew: Crew, new: Mapping[int, Places], due: Mapping[int, Places]) -> None:
         """Give what is due and at hand, and groups of pictures: of those that are not due yet, some."""
@@ -128,13 +128,6 @@ class AvWriter:
                     break
         except LostPlaceError:
             self._cursor.may_share = False
-
-    def _write_alone(self, frame_index: int, places: Places) -> int:
-        shown = self._get(frame_index)
-        if shown is None:
-            return -1
-        fill(places, partial(self._convert, self._converter, shown[1]))
-        return shown[0]
 
     def _get(self, frame_index: int) -> tuple[int, Any] | None:
         shown = self._cursor.get(frame_index)
@@ -172,10 +165,7 @@ def write_all(writer: FrameWriter, due: Mapping[int, Places], ahead: Mapping[int
     """
     if isinstance(writer, AvWriter) and (writer.threads > 1 or writer.has_crew):
         return writer.write_side_by_side(due, ahead)
-    shown = dict.fromkeys(sorted(due), -1)
-    for frame_index in shown:
-        fill(due[frame_index], lambda *firsts, i=frame_index: shown.update({i: writer.write(i, *firsts)}))
-    return shown
+    return {i: fill(due[i], partial(writer.write, i)) for i in sorted(due)}
 
 
 def writer_of(

@@ -13,6 +13,7 @@ from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy, plan_windows
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.painted import HEIGHT, WIDTH, read
 from tests.unit.daemon.decoding.child.counting import LIMITS
+from tests.unit.daemon.decoding.child.damaged import damaged_copy
 
 SIZE = FrameSize(WIDTH, HEIGHT)
 
@@ -83,12 +84,7 @@ def test_groups_are_decoded_by_others_than_the_place_that_reads(truth: Truth) ->
 
 
 def test_what_a_group_lacks_is_made_up_for_as_by_one_thread(truth: Truth, tmp_path: Path) -> None:
-    data = bytearray(truth.path.read_bytes())
-    at, end = data.find(b"mdat"), data.rfind(b"moov")
-    for place in range(at + (end - at) // 3, end - 8, (end - at) // 6):
-        data[place : place + 3] = b"\xa5\x5a\xff"
-    damaged = tmp_path / "damaged.mp4"
-    damaged.write_bytes(data)
+    damaged = damaged_copy(truth.path, tmp_path)
     policy = WindowPolicy(2 * NS_PER_S, 2 * NS_PER_S, NS_PER_S)
     alone, together = Windows(damaged, policy), Windows(damaged, policy)
 

@@ -21,6 +21,7 @@ from tests.unit.daemon.decoding.child.counting import (
     shown_by,
     windows_of,
 )
+from tests.unit.daemon.decoding.child.damaged import damaged_copy
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -62,12 +63,7 @@ def test_frames_that_nobody_announced_are_right_after_the_decoder_was_emptied(tr
 
 
 def test_several_threads_show_the_same_of_a_damaged_clip(truth: Truth, tmp_path: Path) -> None:
-    data = bytearray(truth.path.read_bytes())
-    at, end = data.find(b"mdat"), data.rfind(b"moov")
-    for place in range(at + (end - at) // 3, end - 8, (end - at) // 6):
-        data[place : place + 3] = b"\xa5\x5a\xff"
-    damaged = tmp_path / "damaged.mp4"
-    damaged.write_bytes(data)
+    damaged = damaged_copy(truth.path, tmp_path)
     descriptor = os.open(damaged, os.O_RDONLY)
     _, index = plan(descriptor, LIMITS, lambda: None)
     assert not index.counted
