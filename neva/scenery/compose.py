@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from neva.scenery.camera import Path, draw_path
 from neva.scenery.light import measure
-from neva.scenery.movers import LEAST_STEP, draw_mover, paste
+from neva.scenery.movers import LEAST_STEP, Mover, draw_mover, paste
 from neva.scenery.photographs import Photograph
 from neva.scenery.statements import CAMERAS, Statements
 
 SIDE_PX, CELLS = 64, 4  # of a frame, and the cells along it that the dense labels are given for
 NOTHING_BELOW, SOMETHING, MUCH_FROM = 0.006, (0.025, 0.28), 0.38  # the share of the picture that moves
 MIDDLE_WITHIN, ASIDE_FROM = 0.15, 0.21  # how far from the centre that is, in frames
+_MANY = 0.35  # of clips in which something moves have many small things
 _TEXTURED = 11.0  # the standard deviation of luma that a camera's movement needs to be seen
 _CUT_DIFFERENCE = 24.0
 
@@ -132,9 +133,7 @@ def _render(rng: np.random.Generator, pictures: Sequence[Photograph], path: Path
     if scene is None:
         return None
     frames = len(path.sides)
-    count = {"nothing": 0, "something": int(rng.integers(1, 4)), "much": 3}[wanted]
-    least, most = (0.5, 0.9) if wanted == "much" else (0.16, 0.5)
-    movers = [draw_mover(rng, _picture(rng, pictures), path, least, most) for _ in range(count)]
+    movers = draw_movers(rng, pictures, path, wanted)
     motion, flow = _scene_motion(path)
     opacity = np.zeros((frames, SIDE_PX, SIDE_PX), np.float32)
     for index in range(frames):
@@ -148,6 +147,16 @@ def _render(rng: np.random.Generator, pictures: Sequence[Photograph], path: Path
                 flow[index, ..., :2] += share[..., None] * (step - flow[index, ..., :2])
     flow[..., 2] = [_cells(frame) for frame in opacity]
     return scene, motion, flow, opacity[1:].mean(axis=0)
+
+
+def draw_movers(rng: np.random.Generator, pictures: Sequence[Photograph], path: Path, wanted: str) -> list[Mover]:
+    """Return nothing, a few things, or many small ones near each other, as people seen from far away are."""
+    if wanted == "something" and rng.random() < _MANY:
+        about = rng.uniform(-0.45, 0.45, 2)
+        return [draw_mover(rng, _picture(rng, pictures), path, (0.06, 0.18), about) for _ in range(rng.integers(3, 10))]
+    count = {"nothing": 0, "something": int(rng.integers(1, 4)), "much": 3}[wanted]
+    sizes = (0.5, 0.9) if wanted == "much" else (0.16, 0.5)
+    return [draw_mover(rng, _picture(rng, pictures), path, sizes) for _ in range(count)]
 
 
 def _picture(rng: np.random.Generator, pictures: Sequence[Photograph]) -> Photograph:

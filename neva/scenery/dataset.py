@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from neva.scenery.compose import CELLS, SIDE_PX, SceneClip, draw_clip
 from neva.scenery.light import measure
 from neva.scenery.photographs import Photograph, draw_texture, load_photographs
-from neva.scenery.statements import CAMERAS, COLOURS, LIGHTS, MOVEMENTS, TRANSITIONS, Statements
+from neva.scenery.statements import CAMERAS, COLOURS, LIGHTS, MOVEMENTS, PLACES, TRANSITIONS, Statements
 
 TRAINING_SEED, HELD_OUT_SEED = 1, 2
 _TEXTURES = 48  # pictures of noise beside the photographs
 _CHUNK = 64
-_MADE_BY = "scenes 1"  # to be changed when a seed gives other pixels
+_MADE_BY = "scenes 2"  # to be changed when a seed gives other pixels
 
 _held: list[Photograph] = []  # in a process that makes clips
+
+_NOTHING, _STEADY = list(MOVEMENTS).index("nothing"), list(TRANSITIONS).index("none")
+_SPECKLED = 0.6
 
 _SIDEWAYS = {"left": "right", "right": "left"}
 _UPSIDE_DOWN = {"up": "down", "down": "up", "top": "bottom", "bottom": "top"}
@@ -62,6 +65,13 @@ class SceneClips:
         names = list(CAMERAS)[camera], list(MOVEMENTS)[movement], list(TRANSITIONS)[transition]
         return Statements(LIGHTS[light], colours, *names, bool(black))
 
+    def have_place(self) -> NDArray[np.bool_]:
+        """Return for each clip whether its sentence says where something moves."""
+        steady = (self.labels[:, 5] == _STEADY) & (self.labels[:, 6] == 0)
+        places = [list(MOVEMENTS).index(place) for place in PLACES]
+        still = self.labels[:, 3] == list(CAMERAS).index("still")
+        return np.asarray(steady & still & np.isin(self.labels[:, 4], places))
+
     def augmented(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> "SceneClips":
         """Return the chosen clips, turned at random sideways, upside down and in time, some in other colours."""
         picked = SceneClips(*(getattr(self, field.name)[chosen] for field in fields(self)))
@@ -72,6 +82,8 @@ class SceneClips:
             if turns[3] and not picked.labels[i, 6]:
                 picked.frames[i] = picked.frames[i][..., rng.permutation(3)]
                 picked.labels[i, :3] = light_labels(picked.frames[i])
+            if picked.labels[i, 4:].tolist() == [_NOTHING, _STEADY, 0] and rng.random() < _SPECKLED:
+                add_specks(picked.frames[i], rng)
         return picked
 
     def turn(self, i: int, axis: int) -> None:
@@ -90,6 +102,18 @@ class SceneClips:
             self.flow[i] = np.flip(flow, across).copy()
             self.flow[i][..., axis] *= -1
             motion[:, axis] *= -1
+
+
+def add_specks(frames: NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Let so little move that it counts as nothing: birds, leaves and people far away do in most films."""
+    for _ in range(rng.integers(1, 3)):
+        height, width = rng.integers(2, 5), rng.integers(2, 4)
+        start, step = rng.uniform(0, SIDE_PX - 4, 2), rng.normal(0, 1.5, 2)
+        colour, opacity = rng.uniform(0, 255, 3), rng.uniform(0.3, 1.0)
+        for number, frame in enumerate(frames):
+            left, top = np.clip(start + number * step, 0, SIDE_PX - 4).astype(int)
+            piece = frame[top : top + height, left : left + width]
+            piece[:] = (1 - opacity) * piece + opacity * colour
 
 
 def light_labels(frames: NDArray[np.uint8]) -> tuple[int, int, int]:

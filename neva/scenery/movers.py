@@ -26,11 +26,20 @@ class Mover:
     sizes: NDArray[np.float64]
 
 
-def draw_mover(rng: np.random.Generator, picture: Photograph, path: Path, least: float, most: float) -> Mover:
-    """Return a thing of ``least`` to ``most`` of the view's side that moves while the camera takes ``path``."""
+def draw_mover(
+    rng: np.random.Generator,
+    picture: Photograph,
+    path: Path,
+    shares: tuple[float, float],
+    about: NDArray[np.float64] | None = None,
+) -> Mover:
+    """Return a thing that moves while the camera takes ``path``, its size between two shares of the view's side.
+
+    It is anywhere, or near the place ``about``, ``float[2]``.
+    """
     frames = len(path.sides)
-    extent = np.exp(rng.uniform(np.log(least), np.log(most))) * np.array([1.0, np.exp(rng.uniform(-0.6, 0.6))])
-    start = rng.uniform(-0.5, 0.5, 2) * 0.9
+    extent = np.exp(rng.uniform(*np.log(shares))) * np.array([1.0, np.exp(rng.uniform(-0.6, 0.6))])
+    start = rng.uniform(-0.5, 0.5, 2) * 0.9 if about is None else about + rng.normal(0, 0.12, 2)
     own = _own_motion(rng, frames)
     if rng.random() < 0.6:  # it moves in the scene; otherwise the camera goes along with it
         sides = path.sides[:, None]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neva.scenery.dataset import SceneClips
 from neva.scenery.light import Measured, measure
-from neva.scenery.statements import Statements, statements_of
+from neva.scenery.statements import PLACES, Statements, statements_of
 from neva.shapes.scoring import caption_clips, prompt_ids
 
 KINDS = ("light", "colours", "transition", "camera", "movement")
@@ -27,9 +27,16 @@ def right_statements(said: Statements | None, true: Statements, seen: Measured) 
         "colours": not said.black and seen.colours_are(said.colours),
         "transition": transition,
         "camera": transition and said.camera == true.camera,
-        "movement": transition and said.movement == true.movement,
+        "movement": transition and _movement_is(said, true),
     }
     return {kind: found[kind] for kind in _stated(true)}
+
+
+def _movement_is(said: Statements, true: Statements) -> bool:
+    """Where something moves needs to be said of a still camera alone; where it is said it has to be right."""
+    if said.movement == "something":
+        return said.camera != "still" and true.movement in PLACES
+    return said.movement == true.movement
 
 
 def _stated(true: Statements) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The statements about a clip, and the one sentence that says them.
 
 A sentence names light and main colours, then either a transition (black, a cut, a fade) or the camera and what else
-moves: ``A bright scene, mostly green and grey; the camera pans to the left; something moves in the middle.``
+moves: ``A bright scene, mostly green and grey; the camera is still; something moves in the middle.`` Where something
+moves is said while the camera is still; while it moves, only that something does.
 """
 
 import re
@@ -27,7 +28,9 @@ MOVEMENTS = {
     "top": "something moves at the top",
     "bottom": "something moves at the bottom",
     "much": "much else moves",
+    "something": "something else moves",
 }
+PLACES = ("middle", "left", "right", "top", "bottom")
 TRANSITIONS = {
     "none": "",
     "cut": "it cuts to another scene",
@@ -56,7 +59,8 @@ class Statements:
         """Return the sentence that says all of it."""
         if self.black:
             return BLACK
-        happens = TRANSITIONS[self.transition] or f"{CAMERAS[self.camera]}; {MOVEMENTS[self.movement]}"
+        movement = "something" if self.camera != "still" and self.movement in PLACES else self.movement
+        happens = TRANSITIONS[self.transition] or f"{CAMERAS[self.camera]}; {MOVEMENTS[movement]}"
         return f"A {self.light} scene, mostly {' and '.join(self.colours)}; {happens}."
 
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from connectors.errors import ConfigurationError
 from neva.media_settings import ModelSettings as Facts
 from neva.scenery.dataset import SceneClips, load_or_make
-from neva.scenery.growth import grow
 from neva.scenery.light import patch_colours
+from neva.scenery.model.changes import FEATURES, HEADS, UNITS, begin_changes, notice_changes
+from neva.scenery.model.growth import grow
+from neva.scenery.model.readout import Readout, gather_states
+from neva.scenery.model.tasks import SceneBatch, SceneHeads, SceneTask
 from neva.scenery.scoring import score_scenes
-from neva.scenery.tasks import SceneBatch, SceneHeads, SceneTask
 from neva.shapes.batches import ShapeBatches, normalised, prompted
 from neva.shapes.dataset import ShapeClips
 from neva.shapes.export import export_model
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _CALIBRATION = 400  # clips that the grown model's new weights are fitted on
 _CUT = 0.5
+_PLACED = 0.3  # of a batch's scenes say where something moves; of those drawn one of seventeen does
 _FLAT = 6.0  # the standard deviation of luma below which a patch shows no movement
 
 
@@ -44,6 +47,7 @@ class SceneBatches:
     def __init__(self, scenes: SceneClips, processor: Any, patches: int, seed: int) -> None:
         self.scenes, self._patches, self._seed = scenes, patches, seed
         self.shapes: ShapeClips | None = None
+        self._placed = np.flatnonzero(scenes.have_place())
         self._tokenizer, images = processor.tokenizer, processor.image_processor
         self._mean, self._deviation = (torch.tensor(numbers) * 255 for numbers in (images.image_mean, images.image_std))
 
@@ -61,7 +65,11 @@ class SceneBatches:
     def batch(self, stage: int, step: int, count: int, shapes: int) -> SceneBatch:
         """Return ``count`` clips, of which ``shapes`` are of shapes."""
         rng = np.random.default_rng([self._seed, stage, step])
-        scenes = self.scenes.augmented(rng.integers(len(self.scenes), size=count - shapes), rng)
+        chosen = rng.integers(len(self.scenes), size=count - shapes)
+        if len(self._placed):
+            told = rng.random(len(chosen)) < _PLACED
+            chosen[told] = rng.choice(self._placed, int(told.sum()))
+        scenes = self.scenes.augmented(chosen, rng)
         frames, captions = scenes.frames, [scenes.statements(i).sentence() for i in range(len(scenes))]
         if shapes and self.shapes is not None:
             drawn = self.shapes.augmented(rng.integers(len(self.shapes), size=shapes), rng)
@@ -106,14 +114,11 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
     old = old_model(model)
     tower = model.mm_cfg.vision_encoder
     processor = make_processor(old.tokenizer, make_image_processor(tower.crop_size[0]), tower.patch_dim)
-    is_grown = old.model.config.text_config.hidden_size == model.hidden_size
-    llava = old.model if is_grown else make_model(model, old.tokenizer)
-    _attend_in_float32(llava)
     patches = (tower.crop_size[0] // tower.patch_dim) ** 2
     training, held_out = _scene_clips(loop, scenes)
     batches = SceneBatches(training, processor, patches, model.seed)
-    if not is_grown:
-        grow(old.model, llava, batches.pixels(training.frames[:_CALIBRATION]))
+    llava = _grown(old, model, batches)
+    _attend_in_float32(llava)
     heads = SceneHeads(model.hidden_size)
     _learn_movement(llava)
     _train(loop, "movement", SceneTask(llava, heads, sentences=False), batches, scenes, scenes.movement_steps)
@@ -125,7 +130,11 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
         workers=scenes.workers,
     )
     freeze_parts(llava, model.mm_cfg)
-    _train(loop, "sentences", SceneTask(llava, heads, sentences=True), batches, scenes, settings.trainer.max_steps)
+    task = SceneTask(llava, heads, sentences=True)
+    _train(loop, "sentences", task, batches, scenes, settings.trainer.max_steps)
+    batch = batches.batch(0, 0, _CALIBRATION, 0)
+    begin_changes(llava, batch.ids.to(llava.device), batch.pixels.to(llava.device))
+    _learn_readout(loop, llava, old.tokenizer, batches, scenes)
     llava.eval()
     if loop.accelerator.is_main_process:
         export_model(settings.exp_manager.model_folder, llava, processor)
@@ -140,6 +149,32 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
     return score
 
 
+def _grown(old: Llava, model: ModelSettings, batches: SceneBatches) -> Any:
+    """Return a model of the sizes of the settings that knows what ``old``, of one of three sizes, does."""
+    width = old.model.config.text_config.hidden_size
+    if width == model.hidden_size:
+        return old.model
+    grown, sizes = old.model, grown_sizes(model)
+    if width != sizes.hidden_size:
+        grown = make_model(sizes, old.tokenizer)
+        grow(old.model, grown, batches.pixels(batches.scenes.frames[:_CALIBRATION]))
+    wider = make_model(model, old.tokenizer)
+    batch = batches.batch(0, 0, _CALIBRATION, 0)
+    notice_changes(grown, wider, batch.ids, batch.pixels)
+    return wider
+
+
+def grown_sizes(model: ModelSettings) -> ModelSettings:
+    """Return the settings of the grown model before it has room for what changes."""
+    return model.model_copy(
+        update={
+            "hidden_size": model.hidden_size - FEATURES,
+            "num_attention_heads": model.num_attention_heads - HEADS,
+            "ffn_hidden_size": model.ffn_hidden_size - UNITS,
+        }
+    )
+
+
 def old_model(model: ModelSettings) -> Llava:
     """Return the model of shapes to begin with; the sizes in the settings are the grown model's."""
     parts = model.mm_cfg.model_copy(update={"vision_encoder": VisionEncoderSettings()})
@@ -152,6 +187,24 @@ def _learn_movement(llava: Any) -> None:
     first, second = llava.model.language_model.layers[:2]
     for part in (first.mlp, first.post_attention_layernorm, second):
         part.requires_grad_(True)
+
+
+def _learn_readout(
+    loop: TrainingLoop, llava: Any, tokenizer: Any, batches: SceneBatches, scenes: ScenesSettings
+) -> None:
+    """Train what makes words of what the other layers know."""
+    if scenes.readout_steps == 0:
+        return
+    count = loop.settings.model.micro_batch_size
+    shapes = round(count * scenes.shapes_share)
+    gathered = -(-scenes.readout_clips // count)
+    log.info("%d batches of clips are looked at once, for the last layer.", gathered)
+    states = gather_states(llava, tokenizer, lambda number: batches.batch(2, number, count, shapes), gathered)
+
+    def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
+        return dict(model(states.some(step)))
+
+    loop.run("readout", Readout(llava), scenes.readout_steps, loop.one_batch_a_step(losses))
 
 
 def _attend_in_float32(llava: Any) -> None:

@@ -29,7 +29,7 @@ def make_model(settings: ModelSettings, tokenizer: Any) -> Any:
         num_hidden_layers=llm.num_layers,
         num_attention_heads=llm.num_attention_heads,
         num_key_value_heads=llm.num_query_groups or llm.num_attention_heads,
-        head_dim=llm.hidden_size // llm.num_attention_heads,
+        head_dim=llm.kv_channels or llm.hidden_size // llm.num_attention_heads,
         max_position_embeddings=llm.encoder_seq_length,
         rms_norm_eps=1e-5,
         bos_token_id=tokenizer.bos_token_id,

@@ -133,6 +133,8 @@ class ScenesSettings(Section):
     shapes_share: float = Field(default=0.2, ge=0, lt=1, description="the share of shape clips in a step")
     workers: PositiveInt = Field(default=2, description="processes that make the clips")
     movement_steps: NonNegativeInt = Field(default=600, description="steps of movement alone, at the start")
+    readout_steps: NonNegativeInt = Field(default=1200, description="steps of the last layer alone, at the end")
+    readout_clips: PositiveInt = Field(default=40_000, description="drawn clips, turned about, that those steps read")
     movement_loss_weight: NonNegativeFloat = Field(default=0.5, description="movement, while sentences are learned")
 
 
@@ -244,6 +246,7 @@ class ModelSettings(Section):
     num_query_groups: PositiveInt | None = Field(
         default=None, description="key and value heads; null: as many as heads"
     )
+    kv_channels: PositiveInt | None = Field(default=None, description="features of a head; null: hidden_size by heads")
     mm_cfg: MmSettings = MmSettings()
     peft: PeftSettings = PeftSettings()
     optim: OptimSettings = OptimSettings()

@@ -55,7 +55,7 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(
             (
                 *("max_position_embeddings", "position_embedding_type", "posistion_embedding_type"),
-                *("kv_channels", "apply_query_key_layer_scaling", "normalization", "scale_positional_embedding"),
+                *("apply_query_key_layer_scaling", "normalization", "scale_positional_embedding"),
                 *("layernorm_epsilon", "bias", "activation", "headscale", "rotary_base"),
                 *("transformer_block_type", "normalize_attention_scores", "rotary_percentage", "attention_type"),
                 *("share_embeddings_and_output_weights", "seq_len_interpolation_factor", "tokenizer"),
@@ -87,5 +87,8 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
 }
 
 # The sizes of a new language model, which NeMo's files repeat for the one that is loaded.
-SIZES = ("vocab_size", "hidden_size", "ffn_hidden_size", "num_layers", "num_attention_heads", "num_query_groups")
+SIZES = (
+    *("vocab_size", "hidden_size", "ffn_hidden_size", "num_layers", "num_attention_heads", "num_query_groups"),
+    "kv_channels",
+)
 SIZES_REASON = _ITS_OWN

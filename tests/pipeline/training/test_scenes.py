@@ -13,7 +13,16 @@ from tests.unit.neva.scenery.shapes_model import write_shapes_model
 def test_the_file_of_scenes_trains_a_model_that_transformers_reads(tmp_path: Path) -> None:
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-    counts = ("clips=8", "held_out_clips=4", "shape_clips=4", "held_out_shape_clips=4", "workers=1", "movement_steps=1")
+    counts = (
+        "clips=8",
+        "held_out_clips=4",
+        "shape_clips=4",
+        "held_out_shape_clips=4",
+        "workers=1",
+        "movement_steps=1",
+        "readout_steps=1",
+        "readout_clips=8",
+    )
     small = ["trainer.max_steps=1", "trainer.num_threads=1", "model.micro_batch_size=5"]
     small += [f"model.data.scenes.{count}" for count in counts]
     places = [f"exp_manager.exp_dir={tmp_path / 'run'}", f"exp_manager.export_dir={tmp_path / 'model'}"]
@@ -27,7 +36,7 @@ def test_the_file_of_scenes_trains_a_model_that_transformers_reads(tmp_path: Pat
     score = json.loads((tmp_path / "run" / "score.json").read_text())
     assert {"shapes", "minutes"} <= set(score) <= {*KINDS, "shapes", "minutes"}
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [record["stage"] for record in log] == ["movement", "sentences"]
+    assert [record["stage"] for record in log] == ["movement", "sentences", "readout"]
     model, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(report.values()), report
     assert sum(weight.numel() for weight in model.parameters()) <= 6_000_000

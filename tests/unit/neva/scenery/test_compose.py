@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from neva.scenery.camera import draw_path
-from neva.scenery.compose import SceneClip, draw_clip
-from neva.scenery.dataset import SceneClips, label_row, load_or_make
+from neva.scenery.compose import NOTHING_BELOW, SceneClip, draw_clip, draw_movers
+from neva.scenery.dataset import add_specks, load_or_make
 from neva.scenery.light import measure
 from neva.scenery.measured import Truth, measure_window
 from neva.scenery.photographs import Photograph, draw_texture
 from neva.scenery.statements import CAMERAS, Statements
+from tests.unit.neva.scenery.stored_clips import stored as as_stored
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,34 @@ def test_augmented_clips_say_what_is_true_of_their_frames(clips: list[SceneClip]
     assert stored.statements(5) == clips[5].statements
 
 
+def test_specks_move_and_count_as_nothing(pictures: list[Photograph]) -> None:
+    rng, moved = np.random.default_rng(3), []
+    still = next(
+        clip
+        for clip in (draw_clip(np.random.default_rng([8, n]), pictures) for n in range(400))
+        if (clip.statements.camera, clip.statements.movement, clip.statements.transition)
+        == ("still", "nothing", "none")
+    )
+    for _ in range(30):
+        frames = still.frames.copy()
+        add_specks(frames, rng)
+        moved.append((np.abs(frames.astype(int) - still.frames).max(axis=-1) > 20).mean())
+
+    assert 0 < max(moved) < NOTHING_BELOW
+
+
+def test_what_moves_is_at_times_many_small_things_near_each_other(pictures: list[Photograph]) -> None:
+    rng = np.random.default_rng(4)
+    path = draw_path(rng, "still", 8)
+    crowds = [found for _ in range(60) if len(found := draw_movers(rng, pictures, path, "something")) > 3]
+
+    assert 10 < len(crowds) < 40
+    for crowd in crowds:
+        middles = np.stack([mover.places.mean(axis=0) for mover in crowd])
+        assert max(mover.sizes.max() for mover in crowd) < 0.36
+        assert np.abs(middles - np.median(middles, axis=0)).mean() < 0.4
+
+
 def test_black_is_said_of_a_black_clip_only() -> None:
     assert measure_window([np.zeros((64, 64, 3), np.uint8)] * 8, list(range(8))) == Truth("none", True, None, None)
     assert Statements(black=True).sentence() == "A black picture."
@@ -145,12 +174,3 @@ def test_clips_are_made_once(tmp_path: object, monkeypatch: pytest.MonkeyPatch) 
 
     assert (made.frames == again.frames).all()
     assert [again.statements(i) for i in range(3)] == [made.statements(i) for i in range(3)]
-
-
-def as_stored(clips: list[SceneClip]) -> SceneClips:
-    return SceneClips(
-        np.stack([clip.frames for clip in clips]),
-        np.array([label_row(clip) for clip in clips]),
-        np.stack([clip.motion for clip in clips]).astype(np.float16),
-        np.stack([clip.flow for clip in clips]).astype(np.float16),
-    )

@@ -1,66 +1,23 @@
 """The grown model: its first layer sees each patch beside the one before, and steps teach it more."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
-import neva
-from neva.scenery.compose import SceneClip, draw_clip
-from neva.scenery.dataset import SceneClips, label_row
-from neva.scenery.growth import frequencies, grow, places_of
-from neva.scenery.photographs import draw_texture
-from neva.scenery.tasks import SceneHeads, SceneTask
-from neva.scenery.training import SceneBatches, old_model
-from neva.shapes.dataset import ShapeClips, load_or_make
+from neva.scenery.model.growth import frequencies, grow, places_of
+from neva.scenery.model.tasks import SceneHeads, SceneTask, features_of
+from neva.scenery.training import grown_sizes
 from neva.shapes.model import make_model
-from neva.shapes.tokenizer import make_image_processor, make_processor
-from neva.training.config_file import read_training_settings
-from tests.unit.neva.scenery.shapes_model import write_shapes_model
-
-CONFIG = Path(neva.__file__).parent.parent / "config" / "demo-scenes.yaml"
-SEEDS = range(19_000_000, 19_000_012)
+from tests.unit.neva.scenery.conftest import Grown
 
 
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any, ShapeClips, SceneBatches]:
-    """The old model, the grown one, the tokenizer, clips of shapes, and batches."""
-    folder = write_shapes_model(tmp_path_factory.mktemp("shapes") / "model")
-    settings = read_training_settings(CONFIG, [f"model.restore_from_path={folder}"], "finetune")[0].model
-    old = old_model(settings)
-    processor = make_processor(old.tokenizer, make_image_processor(64), 16)
-    torch.manual_seed(0)
-    new = make_model(settings, old.tokenizer)
-    pictures = [draw_texture(np.random.default_rng(n)) for n in range(3)]
-    drawn = [draw_clip(np.random.default_rng([9, n]), pictures) for n in range(12)]
-    scenes = stored(drawn)
-    shapes = load_or_make(tmp_path_factory.mktemp("clips") / "shapes.npz", SEEDS, processor.image_processor, 8, 1)
-    batches = SceneBatches(scenes, processor, 16, 1)
-    batches.shapes = shapes
-    grow(old.model, new, batches.pixels(scenes.frames))
-    return old.model.eval(), new.eval(), old.tokenizer, shapes, batches
-
-
-def stored(clips: list[SceneClip]) -> SceneClips:
-    return SceneClips(
-        np.stack([clip.frames for clip in clips]),
-        np.array([label_row(clip) for clip in clips]),
-        np.stack([clip.motion for clip in clips]).astype(np.float16),
-        np.stack([clip.flow for clip in clips]).astype(np.float16),
-    )
-
-
-def test_it_has_at_most_six_million_parameters(grown: tuple[Any, Any, Any, ShapeClips, SceneBatches]) -> None:
-    assert sum(weight.numel() for weight in grown[1].parameters()) <= 6_000_000
+def test_it_has_at_most_six_million_parameters(grown: Grown) -> None:
+    assert sum(weight.numel() for weight in make_model(grown.sizes, grown.tokenizer).parameters()) <= 6_000_000
 
 
 @pytest.mark.parametrize("sentences", [False, True])
-def test_a_few_steps_on_one_batch_lower_its_loss(
-    grown: tuple[Any, Any, Any, ShapeClips, SceneBatches], sentences: bool
-) -> None:
-    _, new, _, _, batches = grown
+def test_a_few_steps_on_one_batch_lower_its_loss(grown: Grown, sentences: bool) -> None:
+    new, batches = grown.new, grown.batches
     torch.manual_seed(0)
     kept = {name: weight.clone() for name, weight in new.state_dict().items()}
     task = SceneTask(new, SceneHeads(new.config.text_config.hidden_size), sentences=sentences)
@@ -78,8 +35,8 @@ def test_a_few_steps_on_one_batch_lower_its_loss(
     assert losses[-1] < 0.8 * losses[0], losses
 
 
-def test_a_batch_follows_from_its_step(grown: tuple[Any, Any, Any, ShapeClips, SceneBatches]) -> None:
-    one, two, other = (grown[4].batch(1, step, 6, 2) for step in (3, 3, 4))
+def test_a_batch_follows_from_its_step(grown: Grown) -> None:
+    one, two, other = (grown.batches.batch(1, step, 6, 2) for step in (3, 3, 4))
 
     assert torch.equal(one.pixels, two.pixels)
     assert torch.equal(one.ids, two.ids)
@@ -96,21 +53,15 @@ def test_the_filters_are_as_many_as_asked_and_differ() -> None:
     assert (alike - torch.eye(61)).abs().max() < 0.9
 
 
-def test_the_first_layer_puts_beside_each_patch_the_one_before(
-    grown: tuple[Any, Any, Any, ShapeClips, SceneBatches], tmp_path: Path
-) -> None:
-    old, _, tokenizer, _, batches = grown
-    settings = read_training_settings(CONFIG, [], "finetune")[0].model
+def test_the_first_layer_puts_beside_each_patch_the_one_before(grown: Grown) -> None:
+    old, batches = grown.old, grown.batches
     torch.manual_seed(1)
-    new = make_model(settings, tokenizer)
+    new = make_model(grown_sizes(grown.sizes), grown.tokenizer)
     frames = batches.scenes.frames[:4]
     grow(old, new, batches.pixels(frames))
 
     with torch.no_grad():
-        features = new.model.get_image_features(
-            batches.pixels(frames), vision_feature_layer=-1, vision_feature_select_strategy="default"
-        )
-        hidden = torch.stack(list(features.pooler_output)).reshape(4, 128, -1)
+        hidden = features_of(new, batches.pixels(frames)).reshape(4, 128, -1)
         language = new.model.language_model
         attended, _ = language.layers[0].self_attn(
             language.layers[0].input_layernorm(hidden),
@@ -125,15 +76,10 @@ def test_the_first_layer_puts_beside_each_patch_the_one_before(
         assert np.corrcoef(before[..., feature].flatten(), now[..., feature].flatten())[0, 1] > 0.8
 
 
-def test_two_features_say_where_a_patch_is(grown: tuple[Any, Any, Any, ShapeClips, SceneBatches]) -> None:
-    old, new, _, _, batches = grown
+def test_two_features_say_where_a_patch_is(grown: Grown) -> None:
+    old, new, batches = grown.old, grown.new, grown.batches
     with torch.no_grad():
-        seen = new.get_image_features(
-            batches.pixels(batches.scenes.frames[:4]),
-            vision_feature_layer=new.config.vision_feature_layer,
-            vision_feature_select_strategy="default",
-        )
-        features = torch.stack(list(seen.pooler_output))
+        features = features_of(new, batches.pixels(batches.scenes.frames[:4]))
     narrow, wide = old.config.text_config.hidden_size, new.config.text_config.hidden_size
     first = narrow + (wide - narrow) // 2 - 4
     places = places_of(features.shape[1]).expand(len(features), -1, -1)

@@ -1,5 +1,6 @@
 """Statements and sentences: each says the other, and light and colours are counted as the names say."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from neva.scenery.statements import (
     COLOURS,
     LIGHTS,
     MOVEMENTS,
+    PLACES,
     TRANSITIONS,
     Statements,
     statements_of,
@@ -23,6 +25,7 @@ MADE = [
     *(
         Statements(light, colours, camera, movement)
         for light, colours, camera, movement in product(LIGHTS, (("green",), ("grey", "blue")), CAMERAS, MOVEMENTS)
+        if camera == "still" or movement not in PLACES
     ),
     *(Statements("dim", ("red",), transition=transition) for transition in TRANSITIONS if transition != "none"),
     Statements(black=True),
@@ -35,9 +38,31 @@ def test_a_sentence_is_read_as_it_was_written(statements: Statements) -> None:
 
 
 def test_the_sentence_reads_as_the_guide_shows_it() -> None:
-    said = Statements("bright", ("green", "grey"), "left", "middle").sentence()
+    said = Statements("bright", ("green", "grey"), "still", "middle").sentence()
 
-    assert said == "A bright scene, mostly green and grey; the camera pans to the left; something moves in the middle."
+    assert said == "A bright scene, mostly green and grey; the camera is still; something moves in the middle."
+
+
+@pytest.mark.parametrize("camera", [camera for camera in CAMERAS if camera != "still"])
+@pytest.mark.parametrize("place", PLACES)
+def test_where_something_moves_is_not_said_while_the_camera_moves(camera: str, place: str) -> None:
+    true = Statements("dim", ("grey",), camera, place)
+    said = statements_of(true.sentence())
+    seen = measure(np.full((8, 64, 64, 3), 90, np.uint8))
+
+    assert said is not None
+    assert said.movement == "something"
+    assert right_statements(said, true, seen)["movement"]
+    assert not right_statements(said, replace(true, movement="nothing"), seen)["movement"]
+    assert not right_statements(said, replace(true, movement="much"), seen)["movement"]
+
+
+def test_where_something_moves_is_to_be_said_of_a_still_camera() -> None:
+    true = Statements("dim", ("grey",), "still", "left")
+    seen = measure(np.full((8, 64, 64, 3), 90, np.uint8))
+
+    assert not right_statements(replace(true, movement="something"), true, seen)["movement"]
+    assert not right_statements(replace(true, camera="right", movement="top"), true, seen)["movement"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from neva.scenery.model.widening import narrow_norm, place, place_linear, widen
+
 _FAINT = 0.1  # the new features of the tower against the old ones: its norms hardly notice them
 _LOOK = 9.0  # makes a head look at one token
 _SHARPNESS = (2.0, 2.0, 1.0, 1.0, 1.0)  # of the fastest rotations; slow ones tell no token from its neighbours
@@ -31,22 +33,6 @@ def grow(old: Any, new: Any, pixels: torch.Tensor) -> None:
         mark_places(new.model.vision_tower, width + _passed(old, new) - 2)
         _grow_projector(old, new, pixels)
         _grow_language(old, new, pixels)
-
-
-def _place(target: torch.Tensor, source: torch.Tensor) -> None:
-    """Put ``source`` at the beginning of ``target``; old outputs read nothing of new inputs."""
-    target[: len(source)] = 0
-    target[tuple(slice(n) for n in source.shape)] = source
-
-
-def _narrow_norm(target: Any, source: Any, ratio: float) -> None:
-    """Let a norm over more features do to the old ones what it did."""
-    width = len(source.weight)
-    target.weight[:] = ratio
-    target.weight[:width] = source.weight * ratio
-    if getattr(source, "bias", None) is not None:
-        target.bias[:] = 0
-        target.bias[:width] = source.bias
 
 
 def frequencies(side: int, count: int) -> torch.Tensor:
@@ -92,28 +78,12 @@ def _grow_tower(old: Any, new: Any) -> None:
         target[tuple(slice(n) for n in source.shape)] = centred
     filters = new.embeddings.patch_embedding.weight
     filters[width:] = _FAINT * frequencies(filters.shape[-1], wide - width)
-    _narrow_norm(new.pre_layrnorm, old.pre_layrnorm, ratio)
+    narrow_norm(new.pre_layrnorm, old.pre_layrnorm, ratio)
     for target, source in zip(new.encoder.layers, old.encoder.layers, strict=True):
         for name in ("layer_norm1", "layer_norm2"):
-            _narrow_norm(getattr(target, name), getattr(source, name), ratio)
-        _widen(target.self_attn, source.self_attn, ("q_proj", "k_proj", "v_proj"), "out_proj")
-        _widen(target.mlp, source.mlp, ("fc1",), "fc2")
-
-
-def _widen(target: Any, source: Any, reading: tuple[str, ...], writing: str) -> None:
-    """Widen a block whose ``reading`` layers read the features and whose ``writing`` layer writes them."""
-    for name in reading:
-        _place_linear(getattr(target, name), getattr(source, name))
-    wide, narrow = getattr(target, writing), getattr(source, writing)
-    wide.weight.zero_()
-    _place_linear(wide, narrow)
-
-
-def _place_linear(target: Any, source: Any) -> None:
-    _place(target.weight, source.weight)
-    if source.bias is not None:
-        target.bias.zero_()
-        _place(target.bias, source.bias)
+            narrow_norm(getattr(target, name), getattr(source, name), ratio)
+        widen(target.self_attn, source.self_attn, ("q_proj", "k_proj", "v_proj"), "out_proj")
+        widen(target.mlp, source.mlp, ("fc1",), "fc2")
 
 
 def _seen(model: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -138,8 +108,8 @@ def _grow_projector(old: Any, new: Any, pixels: torch.Tensor) -> None:
     for linear in (target.linear_1, target.linear_2):
         linear.weight.zero_()
         linear.bias.zero_()
-    _place_linear(target.linear_1, source.linear_1)
-    _place_linear(target.linear_2, source.linear_2)
+    place_linear(target.linear_1, source.linear_1)
+    place_linear(target.linear_2, source.linear_2)
     for i in range(passed):
         unit = narrow + 2 * i
         target.linear_1.weight[unit, first + i] = 1 / sizes[i]
@@ -155,19 +125,33 @@ def _grow_language(old: Any, new: Any, pixels: torch.Tensor) -> None:
     seen = new.model.multi_modal_projector(_seen(new, pixels))
     size = seen.pow(2).mean().sqrt()
     ratio = float(size / seen[..., :narrow].pow(2).mean().sqrt())  # of the frames; a text's is a little smaller
-    _place(target.embed_tokens.weight, source.embed_tokens.weight)
+    place(target.embed_tokens.weight, source.embed_tokens.weight)
     target.embed_tokens.weight[:, narrow:] = 0
     target.embed_tokens.weight[:, narrow + _passed(old, new)] = source.embed_tokens.weight.std()
-    _narrow_norm(target.norm, source.norm, (narrow / wide) ** 0.5)
+    narrow_norm(target.norm, source.norm, (narrow / wide) ** 0.5)
     new.lm_head.weight.zero_()
-    _place(new.lm_head.weight, old.lm_head.weight)
+    place(new.lm_head.weight, old.lm_head.weight)
     for layer, before in zip(target.layers[1:], source.layers, strict=True):
-        _narrow_norm(layer.input_layernorm, before.input_layernorm, ratio)
-        _narrow_norm(layer.post_attention_layernorm, before.post_attention_layernorm, ratio)
-        _widen(layer.self_attn, before.self_attn, ("q_proj", "k_proj", "v_proj"), "o_proj")
-        _widen(layer.mlp, before.mlp, ("gate_proj", "up_proj"), "down_proj")
+        narrow_norm(layer.input_layernorm, before.input_layernorm, ratio)
+        narrow_norm(layer.post_attention_layernorm, before.post_attention_layernorm, ratio)
+        widen(layer.self_attn, before.self_attn, ("q_proj", "k_proj", "v_proj"), "o_proj")
+        widen(layer.mlp, before.mlp, ("gate_proj", "up_proj"), "down_proj")
     mark = seen[..., narrow + _passed(old, new) + 1].mean()
     _begin_matching(target.layers[0], narrow, new.config, size, mark)
+
+
+def look_back(attention: Any, number: int, back: int, mark: int, strength: float) -> None:
+    """Make head ``number`` look at the token ``back`` tokens ago, where ``mark`` is a feature that both have."""
+    head = attention.head_dim
+    theta = attention.config.rope_parameters["rope_theta"] ** (-torch.arange(head // 2) / (head // 2))
+    sharp = torch.zeros(head // 2)
+    sharp[: len(_SHARPNESS)] = torch.tensor(_SHARPNESS)
+    sharp[-2] = -_ELSEWHERE  # a rotation so slow that it is the same everywhere
+    rows = slice(number * head, (number + 1) * head)
+    angle = -back * theta
+    for projection, phase, size_of in ((attention.q_proj, angle, sharp), (attention.k_proj, 0 * angle, sharp != 0)):
+        projection.weight[rows] = 0
+        projection.weight[rows, mark] = strength * torch.cat([size_of * phase.cos(), size_of * phase.sin()])
 
 
 def _begin_matching(layer: Any, narrow: int, config: Any, size: torch.Tensor, mark: torch.Tensor) -> None:
@@ -177,22 +161,13 @@ def _begin_matching(layer: Any, narrow: int, config: Any, size: torch.Tensor, ma
     patches = config.image_seq_length
     row = round(patches**0.5)
     half = (text.hidden_size - narrow) // 2
-    theta = text.rope_parameters["rope_theta"] ** (-torch.arange(head // 2) / (head // 2))
-    sharp = torch.zeros(head // 2)
-    sharp[: len(_SHARPNESS)] = torch.tensor(_SHARPNESS)
-    sharp[-2] = -_ELSEWHERE  # a rotation so slow that it is the same everywhere
     strength = _LOOK * float(size / mark)
     new_rows = slice(narrow, narrow + half)
     torch.nn.init.normal_(attention.o_proj.weight, std=0.01)
     attention.o_proj.weight[:narrow] = 0
     for number, back in enumerate((0, 0, 1, -1, row, -row)):
         rows = slice(number * head, (number + 1) * head)
-        angle = -(patches + back) * theta
-        for projection, phase, size_of in ((attention.q_proj, angle, sharp), (attention.k_proj, 0 * angle, sharp != 0)):
-            projection.weight[rows] = 0
-            projection.weight[rows, narrow + half - 1] = strength * torch.cat(
-                [size_of * phase.cos(), size_of * phase.sin()]
-            )
+        look_back(attention, number, patches + back, narrow + half - 1, strength)
         attention.v_proj.weight[rows] = 0
         from_feature = narrow + (number * head if number < 2 else 0)
         attention.v_proj.weight[rows, from_feature : from_feature + head] = torch.eye(head)

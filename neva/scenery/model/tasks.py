@@ -90,21 +90,13 @@ class SceneTask(nn.Module):  # type: ignore[misc]
 
     def forward(self, batch: SceneBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the losses of the answers and of the movement."""
-        model, config = self.llava.model, self.llava.config
-        seen = model.get_image_features(
-            batch.pixels, vision_feature_layer=config.vision_feature_layer, vision_feature_select_strategy="default"
-        )
-        features = torch.stack(list(seen.pooler_output)).float()
         clips, frames = batch.motion.shape[:2]
-        ids = batch.ids
         if self.sentences:
-            span = ids == config.image_token_index
-            hidden = model.get_input_embeddings()(ids)
-            hidden = hidden.masked_scatter(span[..., None].expand_as(hidden), features.to(hidden.dtype))
+            hidden, span = embedded(self.llava, batch.ids, batch.pixels)
         else:
-            hidden = features.flatten(0, 1).unflatten(0, (clips, -1))
+            hidden = features_of(self.llava, batch.pixels).flatten(0, 1).unflatten(0, (clips, -1))
             span = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        language = model.language_model
+        language = self.llava.model.language_model
         kept: list[torch.Tensor] = []
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
         rotary = language.rotary_emb(hidden, positions)
@@ -119,3 +111,20 @@ class SceneTask(nn.Module):  # type: ignore[misc]
         counts = batch.targets[:, 1:] != -100
         logits = self.llava.lm_head(language.norm(hidden[:, :-1][counts])).float()
         return functional.cross_entropy(logits, batch.targets[:, 1:][counts]), moved
+
+
+def features_of(llava: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Return what tower and projector make of ``float[N, 3, S, S]``: ``float[N, P, W]``."""
+    config = llava.config
+    seen = llava.model.get_image_features(
+        pixels, vision_feature_layer=config.vision_feature_layer, vision_feature_select_strategy="default"
+    )
+    return torch.stack(list(seen.pooler_output)).float()
+
+
+def embedded(llava: Any, ids: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the language model reads, ``float[B, T, W]``, and which of it are frames, ``bool[B, T]``."""
+    shown = ids == llava.config.image_token_index
+    hidden = llava.model.get_input_embeddings()(ids)
+    features = features_of(llava, pixels).to(hidden.dtype)
+    return hidden.masked_scatter(shown[..., None].expand_as(hidden), features), shown

@@ -1,0 +1,92 @@
+"""The last stage changes what is said of movement, by the last layer alone, and little else."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from neva.scenery.model.changes import FEATURES
+from neva.scenery.model.readout import Readout, States, gather_states
+from neva.shapes.model import make_model
+from tests.unit.neva.scenery.conftest import Grown
+
+
+@pytest.fixture(scope="module")
+def states(grown: Grown) -> States:
+    return gather_states(grown.new, grown.tokenizer, lambda number: grown.batches.batch(2, number, 8, 2), 3)
+
+
+def test_words_about_movement_are_told_from_the_rest(grown: Grown, states: States) -> None:
+    moving = grown.tokenizer.decode(states.words[states.of_movement])
+    rest = grown.tokenizer.decode(states.words[~states.of_movement])
+
+    assert "else moves" in moving or "something moves" in moving
+    assert "the camera" not in moving
+    assert "moves at the" not in rest
+    assert len(states.read) == len(states.words) == len(states.of_movement)
+
+
+def test_where_little_changes_older_features_come_from_a_clip_that_is_alike_so_far(states: States) -> None:
+    only = replace(states, little=torch.ones_like(states.little))
+    some = only.some(3)
+    own = {
+        (row[-FEATURES:].numpy().tobytes(), int(word)): row for row, word in zip(states.read, states.words, strict=True)
+    }
+    before = torch.stack(
+        [own[row[-FEATURES:].numpy().tobytes(), int(word)] for row, word in zip(some.read, some.words, strict=True)]
+    )
+
+    mixed = (some.read != before).any(dim=1)
+    assert mixed.any()
+    assert not mixed[~some.of_movement].any()
+    contexts = {row[:-FEATURES].numpy().tobytes(): int(at) for row, at in zip(states.read, states.context, strict=True)}
+    assert all(
+        contexts[row[:-FEATURES].numpy().tobytes()] == at for row, at in zip(some.read, some.context, strict=True)
+    )
+
+
+def test_what_it_reads_is_what_the_last_layer_makes_words_of(grown: Grown) -> None:
+    batch = grown.batches.batch(2, 0, 8, 2)
+    one = gather_states(grown.new, grown.tokenizer, lambda _: batch, 1)
+    readout = Readout(grown.new)
+
+    with torch.no_grad():
+        losses = readout(one)
+        whole = grown.new(input_ids=batch.ids, pixel_values=batch.pixels, labels=batch.targets).loss
+
+    assert losses["drift"] == pytest.approx(0, abs=1e-6)
+    assert losses["movement"] == pytest.approx(float(whole), rel=0.2)  # both are an untrained model's
+
+
+def test_only_the_last_layer_is_trained_and_the_rest_is_said_as_before(grown: Grown) -> None:
+    torch.manual_seed(0)
+    model = make_model(grown.sizes, grown.tokenizer)
+    found = gather_states(model, grown.tokenizer, lambda number: grown.batches.batch(2, number, 8, 2), 2)
+    before = _weights(model)
+    readout = Readout(model)
+    optimiser = torch.optim.AdamW([weight for weight in readout.parameters() if weight.requires_grad], lr=1e-3)
+    losses = []
+    for step in range(12):
+        parts = readout(found.some(step))
+        parts["loss"].backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append({name: float(loss.detach()) for name, loss in parts.items()})
+
+    assert losses[-1]["movement"] < 0.7 * losses[0]["movement"]
+    assert losses[-1]["drift"] < 0.2
+    changed = {name for name, weight in _weights(model).items() if not torch.equal(weight, before[name])}
+    last = len(model.model.language_model.layers) - 1
+    allowed = (
+        f"language_model.layers.{last}.mlp",
+        f"language_model.layers.{last}.post",
+        "language_model.norm",
+        "lm_head",
+    )
+    assert changed
+    assert all(any(part in name for part in allowed) for name in changed)
+
+
+def _weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
