@@ -53,7 +53,8 @@ def test_vllm_can_serve_its_sizes() -> None:
 
     assert config["architectures"] == ["LlavaForConditionalGeneration"]
     for part in (text, vision):
-        assert part["hidden_size"] // part["num_attention_heads"] in (32, 64, 80, 96, 112, 128)
+        head = part.get("head_dim") or part["hidden_size"] // part["num_attention_heads"]
+        assert head in (32, 64, 80, 96, 112, 128)
         assert part["num_attention_heads"] % 2 == part["intermediate_size"] % 2 == 0
     assert text["num_key_value_heads"] % 2 == text["vocab_size"] % 64 == 0
     assert (vision["image_size"] // vision["patch_size"]) ** 2 == config["image_seq_length"] == PATCHES
