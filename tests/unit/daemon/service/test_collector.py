@@ -1,7 +1,10 @@
 """Garbage collections while clips are captioned: rare, and without what the start has made."""
 
+import platform
 import subprocess
 import sys
+
+import pytest
 
 PROGRAM = """
 import gc
@@ -27,3 +30,35 @@ def test_what_the_start_made_is_left_out_and_later_garbage_is_not() -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
 
     assert ran.stdout.split() == ["True"] * 5
+
+
+HOLES = """
+import sys
+from pathlib import Path
+from daemon.service import collector
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if sys.argv[1] == "settled":
+    collector.settle()
+before = resident_bytes()
+largest = bytearray(24 * 2**20)
+del largest
+values = [(bytearray(8 * 2**20), bytearray(300_000)) for _ in range(12)]
+kept = [small for _, small in values]
+del values
+print(resident_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps large pieces")
+def test_values_of_clips_leave_no_holes_between_smaller_pieces() -> None:
+    grown = {
+        state: int(
+            subprocess.run([sys.executable, "-c", HOLES, state], capture_output=True, text=True, check=True).stdout
+        )
+        for state in ("begun", "settled")
+    }
+
+    assert grown["settled"] < 16 * 2**20 < grown["begun"]
