@@ -1,4 +1,4 @@
-"""Folder sources under test, what they leave in their folders, and a disk that is full."""
+"""Folder sources and sinks under test, what they leave in their folders, and a disk that is full."""
 
 import concurrent.futures.thread  # noqa: F401 - loaded before another user, who may not read it, needs it
 import os
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from connectors.folder.settings import FolderSourceSettings
+from connectors.folder.settings import FolderSinkSettings, FolderSourceSettings
+from connectors.folder.sink import FolderSink
 from connectors.folder.source import FolderSource
 from tests.contract.progress import done, name_of
 
@@ -73,3 +74,8 @@ def full_disk(bytes_left_a_file: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def sink_in(folder: Path) -> FolderSink:
+    """Return the sink of the captions in a folder."""
+    return FolderSink(FolderSinkSettings(path=folder / "captions"))

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from connectors.contract import ClipPosition
+from connectors.folder.sink import name_beneath
 from connectors.messages.codec import caption_to_json, rejection_to_json
 from tests.contract.folder_harness import put_file
-from tests.contract.progress import caption, done, name_of, rejected, take, take_all
-from tests.unit.connectors.folder.inboxes import finish_all, source_of, tree
+from tests.contract.progress import PLAN, caption, done, name_of, rejected, step, take, take_all
+from tests.contract.sink_contract import delivery_of
+from tests.unit.connectors.folder.inboxes import finish_all, sink_in, source_of, tree
 
 LIMIT_S = 30.0  # a test that stands still fails
 
@@ -107,3 +110,38 @@ async def test_names_are_exact(tmp_path: Path, name: str) -> None:
     await source.settle(done(delivery))
     await source.close()
     assert (tmp_path / "done/d" / name).is_file()
+
+
+@pytest.mark.parametrize("name", ["d/" * 2500 + "a.mp4", ("d" * 190 + "/") * 20 + "a.mp4"])
+async def test_the_files_of_a_deep_clip_have_a_path_that_readers_can_open(tmp_path: Path, name: str) -> None:
+    delivery = delivery_of(name)
+    where = name_beneath(delivery.clip)
+
+    assert len(where) == 2
+    assert where != name_beneath(delivery_of("e/" + name).clip)
+
+
+def test_hostile_names_stay_apart() -> None:
+    names = {name_beneath(delivery_of(name).clip) for name in ("../x", "..", "a/\0b", "a/\0c", "x" * 300, "x" * 301)}
+
+    assert len(names) == 6
+
+
+async def test_a_link_in_the_sink_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "captions/inbox").mkdir(parents=True)
+    (tmp_path / "captions/inbox/sub").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "captions/inbox/a.mp4.jsonl").symlink_to(tmp_path / "elsewhere/a")
+
+    for name in ("sub/a.mp4", "a.mp4"):
+        delivery = delivery_of(name)
+        await sink_in(tmp_path).write(step(delivery, 0, 2, last=True))
+        assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_a_clip_named_like_a_folder_of_captions(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mp4.jsonl/b.mp4"):
+        delivery = delivery_of(name)
+        await sink_in(tmp_path).write(step(delivery, 0, 2, last=True))
+        assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)

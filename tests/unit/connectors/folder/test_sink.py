@@ -10,16 +10,10 @@ import pytest
 
 from connectors.contract import ClipPosition, Delivery
 from connectors.files import durable as durable_file
-from connectors.folder.settings import FolderSinkSettings
-from connectors.folder.sink import FolderSink, name_beneath
 from tests.contract.folder_harness import read_files
 from tests.contract.progress import PLAN, caption, rejected, step
 from tests.contract.sink_contract import delivery_of
-from tests.unit.connectors.folder.inboxes import full_disk
-
-
-def sink_in(folder: Path) -> FolderSink:
-    return FolderSink(FolderSinkSettings(path=folder / "captions"))
+from tests.unit.connectors.folder.inboxes import full_disk, sink_in
 
 
 async def write_windows(folder: Path, delivery: Delivery, count: int, *, last: bool = False) -> Path:
@@ -202,41 +196,6 @@ async def test_no_name_leads_out(tmp_path: Path, name: str) -> None:
     assert len(written) == 2
     assert all(path.startswith("captions/inbox/") for path in written)
     assert indices(tmp_path, delivery) == [0]
-
-
-@pytest.mark.parametrize("name", ["d/" * 2500 + "a.mp4", ("d" * 190 + "/") * 20 + "a.mp4"])
-async def test_the_files_of_a_deep_clip_have_a_path_that_readers_can_open(tmp_path: Path, name: str) -> None:
-    delivery = delivery_of(name)
-    where = name_beneath(delivery.clip)
-
-    assert len(where) == 2
-    assert where != name_beneath(delivery_of("e/" + name).clip)
-
-
-def test_hostile_names_stay_apart() -> None:
-    names = {name_beneath(delivery_of(name).clip) for name in ("../x", "..", "a/\0b", "a/\0c", "x" * 300, "x" * 301)}
-
-    assert len(names) == 6
-
-
-async def test_a_link_in_the_sink_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "captions/inbox").mkdir(parents=True)
-    (tmp_path / "captions/inbox/sub").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "captions/inbox/a.mp4.jsonl").symlink_to(tmp_path / "elsewhere/a")
-
-    for name in ("sub/a.mp4", "a.mp4"):
-        delivery = delivery_of(name)
-        await sink_in(tmp_path).write(step(delivery, 0, 2, last=True))
-        assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
-    assert list((tmp_path / "elsewhere").iterdir()) == []
-
-
-async def test_a_clip_named_like_a_folder_of_captions(tmp_path: Path) -> None:
-    for name in ("a.mp4", "a.mp4.jsonl/b.mp4"):
-        delivery = delivery_of(name)
-        await sink_in(tmp_path).write(step(delivery, 0, 2, last=True))
-        assert await sink_in(tmp_path).position(delivery.clip) == ClipPosition(2, PLAN)
 
 
 @pytest.mark.parametrize("room_bytes", [0, 10, 300, 700])
