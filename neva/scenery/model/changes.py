@@ -125,8 +125,8 @@ def _learn_places(new: Any, pixels: torch.Tensor) -> None:
         weight = units.weight / spread
         projector.linear_1.weight[-FEATURES:] = weight
         projector.linear_1.bias[-FEATURES:] = units.bias - weight @ usual
-        rows = slice(projector.linear_2.out_features - FEATURES + _ACROSS, None)
-        rows = slice(rows.start, rows.start + 2)
+        across = projector.linear_2.out_features - FEATURES + _ACROSS
+        rows = slice(across, across + 2)
         scale = torch.cat([told_size, torch.ones(FEATURES)])
         projector.linear_2.weight[rows] = _PLACE_SIZE * size * places.weight / scale
         projector.linear_2.bias[rows] = _PLACE_SIZE * size * places.bias
@@ -225,7 +225,9 @@ def _begin_steps(layer: Any, usual: torch.Tensor, inside: torch.Tensor, seen: to
     amount, mean, across, down = torch.zeros(4, seen.shape[-1])
     for row, feature, among in (
         (amount, CHANGE, CHANGE),
-        *((r, f, MOMENTS) for r, f in ((mean, MOMENTS), (across, MOMENTS + 1), (down, MOMENTS + 2))),
+        (mean, MOMENTS, MOMENTS),
+        (across, MOMENTS + 1, MOMENTS),
+        (down, MOMENTS + 2, MOMENTS),
     ):
         size = seen[:, width + among].mean() / (inside[:, width + among].mean() / usual)
         row[width + feature] = scale / size
