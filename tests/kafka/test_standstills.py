@@ -84,15 +84,19 @@ def test_a_broker_that_goes_with_clips_in_flight_keeps_the_daemon_from_ending_no
         assert daemon.metric(WAITING) == 1
 
 
-@pytest.mark.parametrize("lost", ["topic", "group"])
+@pytest.mark.parametrize("lost", ["topic", "group", "captions"])
 def test_rights_that_are_lost_midway_end_the_daemon_with_their_name(
     secure: SecureBroker, tmp_path: Path, name: str, lost: str
 ) -> None:
     secure.make_topics(f"{name}.clips", f"{name}.captions", f"{name}.captions.rejected")
-    rights = {"topic": ("READ DESCRIBE", "TOPIC", f"{name}.clips"), "group": ("READ", "GROUP", f"{name}.clips")}
+    rights = {
+        "topic": ("READ DESCRIBE", "TOPIC", f"{name}.clips"),
+        "group": ("READ", "GROUP", f"{name}.clips"),
+        "captions": ("WRITE", "TOPIC", f"{name}.captions"),
+    }
     for right in rights.values():
         secure.allow(*right)
-    secure.allow("WRITE", "TOPIC", f"{name}.captions", prefixed=True)
+    secure.allow("WRITE", "TOPIC", f"{name}.captions.rejected")
     login = "".join(f", {key}: '{value}'" for key, value in secure.login("captiond").items() if key[0] != "b")
     source = kafka_source(secure.bootstrap, f"{name}.clips", login)
     daemon = Daemon(tmp_path, {"clips": source}, kafka_sink(secure.bootstrap, f"{name}.captions", login))
@@ -109,5 +113,5 @@ def test_rights_that_are_lost_midway_end_the_daemon_with_their_name(
     finally:
         process.kill()
         process.wait()
-    what = f"topic {name}.clips" if lost == "topic" else f"consumer group {name}.clips"
-    assert f"the user has no rights on the {what}" in daemon.log.read_text()
+    what = {"topic": "topic {}.clips", "group": "consumer group {}.clips", "captions": "topic {}.captions"}[lost]
+    assert f"the user has no rights on the {what.format(name)}" in daemon.log.read_text()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaConnectionError, UnknownBrokerIdError
+from kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError, UnknownBrokerIdError
 from kafka.util import Timer
 
 from connectors.kafka.client.admin import KafkaAdminClient, NewTopic
@@ -19,6 +19,7 @@ from connectors.kafka.client.consumer import (
     open_reader,
 )
 from connectors.kafka.settings import KafkaConnectionSettings, KafkaSourceSettings
+from testing.kafka.secure_broker import SecureBroker
 from tests.kafka.stand_in import produce
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -200,3 +201,34 @@ def test_a_poll_that_waits_is_woken(member: Consumer, admin: KafkaAdminClient, n
 
     assert time.monotonic() - begun_s < 30
     assert not member._fetcher._fetch_futures
+
+
+@pytest.mark.parametrize("poll", [poll_plainly, Consumer.poll_once], ids=["the client", "captiond"])
+def test_rights_that_are_lost_are_told_also_where_the_metadata_says_it_first(
+    secure: SecureBroker, name: str, poll: Callable[..., object]
+) -> None:
+    """The client then knows no leader, fetches nothing and says nothing: the topic would stand still for ever."""
+    secure.make_topics(name)
+    secure.allow("READ DESCRIBE", "TOPIC", name)
+    secure.allow("READ", "GROUP", name)
+    settings = KafkaSourceSettings(**secure.login("captiond"), topics=name, group_id=name)
+    member = open_consumer(settings, source="test", buffer_bytes=2**20, max_records=8, path="sources.test")
+    try:
+        member.subscribe(topics=[name])
+        until(lambda: member.poll_once(0.1, 8) == {} and bool(member.assignment()), 30)
+        secure.forbid("READ DESCRIBE", "TOPIC", name)
+        until(lambda: knows_it_is_forbidden(member), 30)
+        if poll is poll_plainly:
+            assert poll(member, 0.1, 8) == {}
+        else:
+            with pytest.raises(TopicAuthorizationFailedError, match=name):
+                poll(member, 0.1, 8)
+    finally:
+        member.close(autocommit=False, timeout_ms=5000)
+
+
+def knows_it_is_forbidden(member: Consumer) -> bool:
+    """Ask for the metadata again, and tell whether the last answer names a topic without rights."""
+    member._client.cluster.request_update()
+    time.sleep(0.1)
+    return bool(member._client.cluster.unauthorized_topics)

@@ -78,12 +78,17 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         for ever.
 
         A poll waits for the first answer to a fetch, and one of those that it waits for is :meth:`wake`.
+
+        A topic whose rights are lost raises, also where the metadata says so before a fetch does: such a topic has no
+        leader for the client, which would then fetch nothing from it and say nothing.
         """
         resume_loops(self)
         self._fetcher._next_partition_records = self._fetcher._next_partition_records or None
         with positions_kept(self), self._waiting_for_alarm():
             timer = Timer(0 if self._is_woken else int(wait_s * 1000))
             polled: dict[TopicPartition, list[ConsumerRecord]] = self._poll_once(timer, max_records)
+        if forbidden := self._cluster.unauthorized_topics & set(self.subscription() or ()):
+            raise kafka_errors.TopicAuthorizationFailedError(forbidden)
         return polled
 
     @contextmanager
