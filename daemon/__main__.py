@@ -20,7 +20,7 @@ from connectors.errors import CaptiondError, ConfigurationError, ExitCode, Fatal
 from daemon import __version__
 from daemon.commands import results
 from daemon.commands.results import ConfigFile, MaybeConfigFile, Model, PromptText, Set, begin
-from daemon.service import collector
+from daemon.service import memory
 from neva import commands as neva_commands
 
 app = typer.Typer(name="captiond", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -251,8 +251,8 @@ neva_commands.register(app)
 
 def main() -> None:
     """Run the command line; the exit codes are :class:`connectors.errors.ExitCode`."""
-    collector.look_seldom()
-    atexit.register(collector.leave_to_the_system)
+    memory.look_seldom()
+    atexit.register(memory.leave_to_the_system)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it reads the entry points of all packages
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a pipe's encoding does not have is written as its code

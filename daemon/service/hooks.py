@@ -13,7 +13,7 @@ from typing import Protocol
 from connectors.errors import ExitCode
 from connectors.messages.safe_text import escaped
 from connectors.messages.url_secrets import mask_urls
-from daemon.service import collector
+from daemon.service import memory
 from daemon.service.health import Health, Phase
 from daemon.service.reload import Outcome, Reloader
 from daemon.service.run_record import RunRecord
@@ -79,7 +79,7 @@ class ServiceHooks:
 
     def ready(self) -> None:
         """Report that the model has answered and the sources are about to be read."""
-        collector.settle()
+        memory.settle()
         self.health.phase = Phase.READY
         self.manager.ready()
         self.manager.status(self.health.line())
@@ -100,7 +100,7 @@ class ServiceHooks:
 
     async def close(self, code: ExitCode | None) -> None:
         """Stop telling and serving, and note how the program ends."""
-        collector.unsettle()
+        memory.unsettle()
         self.health.phase = Phase.STOPPED
         for task in self._tasks:
             task.cancel()

@@ -33,9 +33,9 @@ def right_statements(said: Statements | None, true: Statements, seen: Measured) 
 
 
 def _movement_is(said: Statements, true: Statements) -> bool:
-    """Where something moves needs to be said of a still camera alone; where it is said it has to be right."""
+    """Where something moves is to be said of a camera that stands still; where it is said it has to be right."""
     if said.movement == "something":
-        return said.camera != "still" and true.movement in PLACES
+        return "still" not in (said.camera, true.camera) and true.movement in PLACES
     return said.movement == true.movement
 
 

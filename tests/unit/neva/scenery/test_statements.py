@@ -62,6 +62,7 @@ def test_where_something_moves_is_to_be_said_of_a_still_camera() -> None:
     seen = measure(np.full((8, 64, 64, 3), 90, np.uint8))
 
     assert not right_statements(replace(true, movement="something"), true, seen)["movement"]
+    assert not right_statements(replace(true, camera="right", movement="something"), true, seen)["movement"]
     assert not right_statements(replace(true, camera="right", movement="top"), true, seen)["movement"]
 
 

@@ -1,4 +1,4 @@
-"""Garbage collections while clips are captioned: rare, and without what the start has made."""
+"""Memory that is given back: garbage collections are rare, without what the start has made, and large pieces go at once."""
 
 import platform
 import subprocess
@@ -8,20 +8,20 @@ import pytest
 
 PROGRAM = """
 import gc
-from daemon.service import collector
+from daemon.service import memory
 kept = [[] for _ in range(1000)]
 before = gc.get_threshold()[0]
-collector.look_seldom()
-collector.settle()
+memory.look_seldom()
+memory.settle()
 class Cycle: pass
 one = Cycle(); one.itself = one
 import weakref
 seen = weakref.ref(one); del one
 gc.collect()
 print(gc.get_freeze_count() >= len(kept), gc.get_threshold()[0] > before, seen() is None)
-collector.unsettle()
+memory.unsettle()
 print(gc.get_freeze_count() == 0)
-collector.leave_to_the_system()
+memory.leave_to_the_system()
 print(gc.get_freeze_count() >= len(kept))
 """
 
@@ -35,13 +35,13 @@ def test_what_the_start_made_is_left_out_and_later_garbage_is_not() -> None:
 HOLES = """
 import sys
 from pathlib import Path
-from daemon.service import collector
+from daemon.service import memory
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 if sys.argv[1] == "settled":
-    collector.settle()
+    memory.settle()
 before = resident_bytes()
 largest = bytearray(24 * 2**20)
 del largest
