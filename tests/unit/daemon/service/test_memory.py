@@ -1,4 +1,4 @@
-"""Memory that is given back: garbage collections are rare, without what the start has made, and large pieces go at once."""
+"""Memory that is given back: collections are rare and leave out what the start made, and large pieces go at once."""
 
 import platform
 import subprocess
