@@ -17,7 +17,7 @@ from connectors.errors import ConfigurationError
 from neva.media_settings import ModelSettings as Facts
 from neva.scenery.dataset import SceneClips, load_or_make
 from neva.scenery.light import patch_colours
-from neva.scenery.model.changes import FEATURES, HEADS, UNITS, begin_changes, notice_changes
+from neva.scenery.model.changes import FEATURES, HEADS, UNITS, begin_changes, make_room
 from neva.scenery.model.growth import grow
 from neva.scenery.model.readout import Readout, gather_states
 from neva.scenery.model.tasks import SceneBatch, SceneHeads, SceneTask
@@ -132,8 +132,6 @@ def train_scenes(loop: TrainingLoop, scenes: ScenesSettings) -> dict[str, float]
     freeze_parts(llava, model.mm_cfg)
     task = SceneTask(llava, heads, sentences=True)
     _train(loop, "sentences", task, batches, scenes, settings.trainer.max_steps)
-    batch = batches.batch(0, 0, _CALIBRATION, 0)
-    begin_changes(llava, batch.ids.to(llava.device), batch.pixels.to(llava.device))
     _learn_readout(loop, llava, old.tokenizer, batches, scenes)
     llava.eval()
     if loop.accelerator.is_main_process:
@@ -159,8 +157,7 @@ def _grown(old: Llava, model: ModelSettings, batches: SceneBatches) -> Any:
         grown = make_model(sizes, old.tokenizer)
         grow(old.model, grown, batches.pixels(batches.scenes.frames[:_CALIBRATION]))
     wider = make_model(model, old.tokenizer)
-    batch = batches.batch(0, 0, _CALIBRATION, 0)
-    notice_changes(grown, wider, batch.ids, batch.pixels)
+    make_room(grown, wider, batches.pixels(batches.scenes.frames[:_CALIBRATION]))
     return wider
 
 
@@ -192,9 +189,11 @@ def _learn_movement(llava: Any) -> None:
 def _learn_readout(
     loop: TrainingLoop, llava: Any, tokenizer: Any, batches: SceneBatches, scenes: ScenesSettings
 ) -> None:
-    """Train what makes words of what the other layers know."""
+    """Begin with changes as arithmetic has them, and train what makes words of what the layers before the last know."""
     if scenes.readout_steps == 0:
         return
+    known = batches.batch(0, 0, _CALIBRATION, 0)
+    begin_changes(llava, known.ids.to(llava.device), known.pixels.to(llava.device))
     count = loop.settings.model.micro_batch_size
     shapes = round(count * scenes.shapes_share)
     gathered = -(-scenes.readout_clips // count)

@@ -37,23 +37,22 @@ _LEAST_ASIDE = 0.12  # of what changes: less is beside the middle by chance
 _SHARPNESS = 50.0  # from here on a unit's output grows evenly
 
 
-def notice_changes(old: Any, new: Any, ids: torch.Tensor, pixels: torch.Tensor) -> None:
+def make_room(old: Any, new: Any, pixels: torch.Tensor) -> None:
     """Give ``new``, which is wider by ``FEATURES``, ``HEADS`` and ``UNITS``, what the grown model ``old`` knows.
 
-    ``ids[B, T]`` are prompts with answers and ``pixels[B * F, 3, S, S]`` their frames, which the new weights are
-    scaled by.
+    Of the new features it has the places alone, learned on frames of ``float[N, 3, S, S]``.
     """
     with torch.no_grad():
         new.model.vision_tower.load_state_dict(old.model.vision_tower.state_dict())
         _widen_rest(old, new)
     _learn_places(new, pixels)
-    begin_changes(new, ids, pixels)
 
 
 def begin_changes(llava: Any, ids: torch.Tensor, pixels: torch.Tensor) -> None:
     """Let the new features be what arithmetic says, whatever was made of them.
 
-    Steps that train all layers take this apart before they read it. Then it is begun once more, for the last layer.
+    ``ids[B, T]`` are prompts with answers and ``pixels[B * F, 3, S, S]`` their frames, which the new weights are
+    scaled by. Steps that train all layers would take this apart before they read it, so it comes after them.
     """
     width = llava.config.text_config.hidden_size - FEATURES
     language, new = llava.model.language_model, slice(width, None)

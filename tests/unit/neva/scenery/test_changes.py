@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from neva.scenery.model.changes import CHANGE, MOMENTS, notice_changes
+from neva.scenery.model.changes import CHANGE, MOMENTS, begin_changes, make_room
 from neva.scenery.model.tasks import embedded
 from neva.scenery.photographs import draw_texture
 from neva.shapes.model import make_model
@@ -20,7 +20,8 @@ def wider(grown: Grown) -> Any:
     torch.manual_seed(1)
     new = make_model(grown.sizes, grown.tokenizer)
     batch = grown.batches.batch(0, 0, 80, 0)
-    notice_changes(grown.new, new, batch.ids, batch.pixels)
+    make_room(grown.new, new, batch.pixels)
+    begin_changes(new, batch.ids, batch.pixels)
     return new.eval()
 
 
