@@ -42,6 +42,7 @@ av.logging.set_level(None)
 
 _ENOUGH_FRAMES = 5  # a stream with fewer than another is a thumbnail beside it, as FFmpeg has it
 _DEFAULT_BONUS = 5_000_000  # what a stream's flag as default is worth to ffmpeg, in pixels
+_HEADER_ALONE = {"probesize": "32", "analyzeduration": "0"}  # FFmpeg's least: no media is read to find out more
 _NEVER_SEEN = (av.stream.Disposition.attached_pic, av.stream.Disposition.timed_thumbnails)
 
 
@@ -237,11 +238,16 @@ def start_decoder(container: Any, stream: Any, limits: MediaLimits, threads: int
 def another_decoder(descriptor: int, limits: MediaLimits, stream: Any) -> Any:
     """Return one more decoder of an open clip's stream. Where the clip's container reads on in the file is kept.
 
-    No frame is decoded to find out what is known.
+    What the container's header says is enough, unless it does not say that frames are stored in another order than they
+    are shown, which a decoder needs to know. No frame is decoded to find out what is known.
     """
     at = os.lseek(descriptor, 0, os.SEEK_CUR)
     try:
-        with open_container(descriptor, limits, skip_frame="all") as container:
+        container = open_container(descriptor, limits, skip_frame="all", **_HEADER_ALONE)
+        if container.streams[stream.index].codec_context.has_b_frames != stream.codec_context.has_b_frames:
+            container.close()
+            container = open_container(descriptor, limits, skip_frame="all")
+        with container:
             return start_decoder(container, container.streams[stream.index], limits, 1)
     finally:
         os.lseek(descriptor, at, os.SEEK_SET)

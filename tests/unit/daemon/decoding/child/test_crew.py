@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from daemon.decoding.child.frame_writer import AvWriter
+from daemon.decoding.child.pyav import another_decoder, open_video
 from daemon.decoding.child.session import Session, open_clip
 from daemon.frame_look import FrameSize
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy, plan_windows
@@ -14,6 +15,7 @@ from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.painted import HEIGHT, WIDTH, read
 from tests.unit.daemon.decoding.child.counting import LIMITS
 from tests.unit.daemon.decoding.child.damaged import damaged_copy
+from tests.unit.daemon.decoding.child.larger import bytes_read, larger_copy
 
 SIZE = FrameSize(WIDTH, HEIGHT)
 
@@ -96,3 +98,24 @@ def test_what_a_group_lacks_is_made_up_for_as_by_one_thread(truth: Truth, tmp_pa
     assert not together.writer._cursor.may_share
     for one in (alone, together):
         one.session.close()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("options", [{}, {"bf": "0"}, {"x264-params": "bitstream-restriction=0"}])
+def test_one_more_decoder_knows_the_order_of_frames_and_reads_no_media_for_it(
+    tmp_path: Path, suffix: str, options: dict[str, str]
+) -> None:
+    path = make(tmp_path / "clip", Recipe(frames=100, suffix=suffix, options=options)).path
+    path = larger_copy(path, tmp_path / f"large.{suffix}")
+    descriptor = os.open(path, os.O_RDONLY)
+    container, stream = open_video(descriptor, LIMITS)
+    at, before = os.lseek(descriptor, 0, os.SEEK_CUR), bytes_read()
+
+    decoder = another_decoder(descriptor, LIMITS, stream)
+
+    assert decoder.has_b_frames == stream.codec_context.has_b_frames == (options != {"bf": "0"})
+    assert os.lseek(descriptor, 0, os.SEEK_CUR) == at
+    if suffix == "mp4":  # Matroska's header does not say the order, so there packets are looked at
+        assert bytes_read() - before < 200_000
+    container.close()
+    os.close(descriptor)

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from daemon.decoding.child import packets
 from daemon.decoding.child.packets import PacketReader, Packets
 from daemon.decoding.media import MediaLimits
 from tests.corpus.clips import Recipe, make
+from tests.unit.daemon.decoding.child.larger import bytes_read, larger_copy
 
 LIMITS = MediaLimits(8_912_896, 86_400.0)
 FRAMES = 520
@@ -138,21 +138,9 @@ def test_a_damaged_table_says_what_its_packets_say(
 
 
 def test_a_table_needs_a_small_part_of_the_file(tmp_path: Path) -> None:
-    source, path = make(tmp_path / "clip", RECIPES["B-frames"]).path, tmp_path / "large.mp4"
-    with av.open(str(source)) as given, av.open(str(path), "w") as container:
-        copy = container.add_stream_from_template(given.streams.video[0])
-        for packet in given.demux(video=0):
-            if packet.size:
-                larger = av.Packet(bytes(packet) + bytes(40_000))
-                larger.stream, larger.pts, larger.dts = copy, packet.pts, packet.dts
-                larger.time_base, larger.is_keyframe, larger.duration = packet.time_base, packet.is_keyframe, 512
-                container.mux(larger)
-    before = _bytes_read()
+    path = larger_copy(make(tmp_path / "clip", RECIPES["B-frames"]).path, tmp_path / "large.mp4")
+    before = bytes_read()
 
     read(path)
 
-    assert _bytes_read() - before < path.stat().st_size / 2
-
-
-def _bytes_read() -> int:
-    return int(Path("/proc/self/io").read_text().split()[1])
+    assert bytes_read() - before < path.stat().st_size / 2
