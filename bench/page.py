@@ -10,7 +10,6 @@ the token; without a Chromium three readers follow the events.
 """
 
 import contextlib
-import os
 import shutil
 import statistics
 import sys
@@ -25,6 +24,7 @@ import httpx
 from bench.harness.daemon import daemon
 from bench.harness.painted import Painted
 from bench.harness.report import report
+from daemon.telemetry.processor_time import processor_s
 from testing import browser
 from testing.ports import free_port
 
@@ -33,7 +33,6 @@ WAYS = ("off", "closed", "open")
 TARGET = 1.05  # of open against closed
 _SECONDS, _WINDOW_S = 20, 10
 _PATIENCE_S = 900.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def config(folder: Path, port: int, keep: int) -> Path:
@@ -45,19 +44,6 @@ def config(folder: Path, port: int, keep: int) -> Path:
         f"http: {{listen: '127.0.0.1:{port}'}}\nweb: {{keep: {keep}}}\n"
     )
     return path
-
-
-def processor_s(pid: int) -> float:
-    """Return the processor time of a process and of all that it and its children started."""
-    total, left = 0, [pid]
-    while left:
-        one = left.pop()
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total += sum(map(int, fields[11:15]))  # its own, and that of children that ended
-            for children in Path(f"/proc/{one}/task").glob("*/children"):
-                left += map(int, children.read_text().split())
-    return total / _TICKS
 
 
 @contextlib.contextmanager

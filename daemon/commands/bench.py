@@ -2,7 +2,8 @@
 
 Two measurements over the same windows take turns: the engine alone, given frames that are decoded already, and the
 whole pipeline, from files to captions. Their quotient is the efficiency; it says what decoding and everything around
-the engine cost, whatever the machine does besides.
+the engine cost, whatever the machine does besides. Beside it stands what the cores allow: on a machine whose cores the
+engine needs too, decoding takes them from it, however well the two are put together.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import contextlib
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -27,15 +29,18 @@ from daemon.commands.bench_host import bench_host
 from daemon.commands.one_shot import SOURCE
 from daemon.commands.terminal import say, say_json, show_table
 from daemon.config.clip_settings import ClipSettings
+from daemon.config.machine import core_count
 from daemon.config.settings import Settings
 from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engines.contract import Completion, Engine
 from daemon.prompts.prompt import Prompt
 from daemon.telemetry.metrics import Metrics
+from daemon.telemetry.processor_time import processor_s
 from daemon.windows import NS_PER_S, FrameSet
 
 _ENGINE_BOUND = 0.8  # from this efficiency on the engine is the bottleneck
 _DECODERS_BOUND = 0.8  # from this share of busy decoders on they are
+_CORES_BOUND = 0.8  # from this share of what the cores allow on they are
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Rate:
     decode_s: float = 0.0  # of the decoders' time, added up over the decoders
     video_s: float = 0.0  # of media time captioned
     rejected: int = 0
+    processor_s: float = 0.0  # of this program and all its processes
 
     def __add__(self, other: "Rate") -> "Rate":
         mine, theirs = asdict(self), asdict(other)
@@ -60,6 +66,11 @@ class Rate:
         return self.windows / self.took_s
 
     @property
+    def processor_s_each(self) -> float:
+        """Processor time a window."""
+        return self.processor_s / self.windows
+
+    @property
     def output_tokens_per_s(self) -> float:
         """Tokens of captions a second."""
         return self.output_tokens / self.took_s
@@ -67,10 +78,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Held:
-    """Decoded windows to give to the engine again and again, and how many there are in all clips together."""
+    """Decoded windows to give to the engine again and again, and what decoding all of the clips' windows took."""
 
     frame_sets: list[tuple[FrameSet, Prompt]]
-    windows: int
+    decoding: Rate
 
 
 async def bench(
@@ -81,15 +92,15 @@ async def bench(
         return await bench_host(settings, clips, windows, form)
     async with started(settings) as (sampler, engine):
         held = await _decode(settings, sampler, clips)
-        repeats = math.ceil(windows / held.windows)
+        repeats = math.ceil(windows / held.decoding.windows)
         alone, whole = Rate(), Rate()
         for _ in range(rounds):
-            alone += await _engine_alone(engine, held, repeats * held.windows)
+            alone += await _engine_alone(engine, held, repeats * held.decoding.windows)
             whole += await _whole(settings, sampler, engine, list(clips) * repeats)
     if form == "json":
-        say_json(json.dumps(_report(settings, alone, whole)))
+        say_json(json.dumps(_report(settings, alone, whole, held.decoding)))
     else:
-        _show(settings, alone, whole)
+        _show(settings, alone, whole, held.decoding)
     return ExitCode.CLIP_FAILED if whole.rejected else ExitCode.CLEAN
 
 
@@ -97,6 +108,7 @@ async def _decode(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -
     """Decode the clips' windows, and keep as many as half of ``limits.in_flight_bytes`` holds."""
     choose, held, windows = clip_settings(settings, SOURCE), list[tuple[FrameSet, Prompt]](), 0
     room_bytes = settings.limits.in_flight_bytes // 2
+    begun_s, spent_s = time.monotonic(), processor_s(os.getpid())
     for path in clips:
         clip = named_clip(SOURCE, path)
         mine: ClipSettings = choose(clip)
@@ -107,28 +119,30 @@ async def _decode(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -
         await sampler.reach(plan)
         windows += len(plan.windows)
         with contextlib.closing(plan), contextlib.suppress(Poison):
-            async for frame_set in _copies(sampler, plan, room_bytes, at_least_one=not held):
-                held.append((frame_set, mine.prompt))
-                room_bytes -= frame_set.frames.nbytes
+            async for frame_set in _sampled(sampler, plan):
+                if not held or frame_set.frames.nbytes <= room_bytes:
+                    held.append((_copy(frame_set), mine.prompt))
+                    room_bytes -= frame_set.frames.nbytes
     if not held:
         raise Poison(Reason.NO_FRAMES, "no window of these clips can be decoded", origin="sampler")
-    return Held(held, windows)
+    took_s = time.monotonic() - begun_s
+    return Held(held, Rate(windows, took_s=took_s, processor_s=processor_s(os.getpid()) - spent_s))
 
 
-async def _copies(sampler: Sampler, plan: ClipPlan, room_bytes: int, *, at_least_one: bool) -> AsyncIterator[FrameSet]:
-    """Yield frames in memory of their own, as many as there is room for: the budget stays the pipeline's."""
+async def _sampled(sampler: Sampler, plan: ClipPlan) -> AsyncIterator[FrameSet]:
+    """Yield the frame sets of a clip, each until the next one is asked for."""
     async with aclosing(sampler.frame_sets(plan)) as frame_sets:
         async for frame_set in frame_sets:
-            if not isinstance(frame_set, FrameSet):
-                continue
-            frames = frame_set.frames.copy()
-            frames.flags.writeable = False
-            sampler.release(frame_set)
-            room_bytes -= frames.nbytes
-            if room_bytes < 0 and not at_least_one:
-                return
-            at_least_one = False
-            yield replace(frame_set, frames=frames)
+            if isinstance(frame_set, FrameSet):
+                yield frame_set
+                sampler.release(frame_set)
+
+
+def _copy(frame_set: FrameSet) -> FrameSet:
+    """Return frames in memory of their own: the budget stays the pipeline's."""
+    frames = frame_set.frames.copy()
+    frames.flags.writeable = False
+    return replace(frame_set, frames=frames)
 
 
 async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:
@@ -141,12 +155,17 @@ async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:
         for frame_set, prompt in work:
             done.append(await engine.describe(frame_set, prompt, f"bench/{next(names)}"))
 
-    begun_s = time.monotonic()
+    begun_s, spent_s = time.monotonic(), processor_s(os.getpid())
     async with asyncio.TaskGroup() as lanes:
         for _ in range(min(engine.slots, windows)):
             lanes.create_task(one_lane())
-    took_s = time.monotonic() - begun_s
-    return Rate(len(done), sum(d.output_tokens for d in done), sum(d.prompt_tokens for d in done), took_s)
+    return Rate(
+        len(done),
+        sum(d.output_tokens for d in done),
+        sum(d.prompt_tokens for d in done),
+        took_s=time.monotonic() - begun_s,
+        processor_s=processor_s(os.getpid()) - spent_s,
+    )
 
 
 async def _whole(settings: Settings, sampler: Sampler, engine: Engine, clips: Sequence[Path]) -> Rate:
@@ -167,37 +186,49 @@ async def _whole(settings: Settings, sampler: Sampler, engine: Engine, clips: Se
 
     route = terminal_route(SOURCE, clips, count)
     pipeline = build_pipeline(settings, [route], sampler, engine, clip_settings(settings, SOURCE), Metrics())
-    begun_s = time.monotonic()
+    begun_s, spent_s = time.monotonic(), processor_s(os.getpid())
     await pipeline.run()
-    return replace(seen, took_s=time.monotonic() - begun_s)
+    return replace(seen, took_s=time.monotonic() - begun_s, processor_s=processor_s(os.getpid()) - spent_s)
 
 
-def _report(settings: Settings, alone: Rate, whole: Rate) -> dict[str, object]:
+def _cores_allow(alone: Rate, decoding: Rate) -> float:
+    """Return the efficiency at which all cores would be busy with decoding and the engine's own work."""
+    each_s = alone.processor_s_each + decoding.processor_s_each
+    return min(1.0, core_count() / (each_s * alone.windows_per_s)) if each_s else 1.0
+
+
+def _report(settings: Settings, alone: Rate, whole: Rate, decoding: Rate) -> dict[str, object]:
     efficiency = whole.output_tokens_per_s / alone.output_tokens_per_s if alone.output_tokens else math.nan
     decoders_busy = whole.decode_s / (whole.took_s * settings.limits.decoders)
+    cores_allow = _cores_allow(alone, decoding)
     return {
         "engine_alone": asdict(alone) | {"windows_per_s": alone.windows_per_s},
         "whole_pipeline": asdict(whole) | {"windows_per_s": whole.windows_per_s},
+        "decoding_alone": asdict(decoding) | {"windows_per_s": decoding.windows_per_s},
         "efficiency": efficiency,
+        "cores_allow": cores_allow,
         "decoders_busy": decoders_busy,
-        "bottleneck": _bottleneck(efficiency, decoders_busy),
+        "bottleneck": _bottleneck(efficiency, cores_allow, decoders_busy),
     }
 
 
-def _bottleneck(efficiency: float, decoders_busy: float) -> str:
+def _bottleneck(efficiency: float, cores_allow: float, decoders_busy: float) -> str:
     if efficiency >= _ENGINE_BOUND:
         return "engine"
+    if cores_allow < _ENGINE_BOUND and efficiency >= _CORES_BOUND * cores_allow:
+        return "cores"
     return "decoders" if decoders_busy >= _DECODERS_BOUND else "neither"
 
 
 _ADVICE = {
     "engine": "the engine: a faster or a second one makes captions faster, nothing else does",
+    "cores": "the cores, which decoding takes from the engine: give it more, or show fewer frames (frames, snap)",
     "decoders": "the decoders: raise limits.decoders while there are cores, or show fewer frames (frames, snap)",
     "neither": "neither the engine nor the decoders: give more clips at once, or look for what else uses the machine",
 }
 
 
-def _show(settings: Settings, alone: Rate, whole: Rate) -> None:
+def _show(settings: Settings, alone: Rate, whole: Rate, decoding: Rate) -> None:
     console = Console()
     table = Table("", "windows", "windows/s", "output tok/s", "prompt tok/s", "x real time")
     for name, rate in (("engine alone", alone), ("whole pipeline", whole)):
@@ -210,9 +241,10 @@ def _show(settings: Settings, alone: Rate, whole: Rate) -> None:
             f"{rate.video_s / rate.took_s:.1f}" if rate.video_s else "-",
         )
     show_table(table, to=console)
-    report = _report(settings, alone, whole)
+    report = _report(settings, alone, whole, decoding)
     efficiency = f"Efficiency {report['efficiency']:.2f}, the pipeline against the engine alone"
-    say(f"{efficiency}; decoders {report['decoders_busy']:.0%} busy.", to=console)
+    cores = f"the cores allow {report['cores_allow']:.2f}"
+    say(f"{efficiency}; {cores}; decoders {report['decoders_busy']:.0%} busy.", to=console)
     say(f"The bottleneck is {_ADVICE[str(report['bottleneck'])]}.", to=console)
     if whole.rejected:
         say(f"{whole.rejected} clip(s) could not be captioned to the end.", to=console, style="red")

@@ -8,6 +8,8 @@ import pytest
 
 from connectors.errors import ExitCode
 from daemon import __main__ as command_line
+from daemon.commands import bench as command
+from daemon.config.settings import Settings
 from neva.shapes.scenes import HELD_OUT_SEEDS, film_of, write_film
 
 
@@ -41,6 +43,28 @@ def test_both_ways_do_the_same_windows(
     assert whole["video_s"] == pytest.approx(2 * 80.0)
     ratio = (whole["output_tokens"] / whole["took_s"]) / (alone["output_tokens"] / alone["took_s"])
     assert math.isclose(report["efficiency"], ratio)
+    assert report["decoding_alone"]["windows"] == 4
+    assert 0 < report["decoding_alone"]["processor_s"] < whole["processor_s"]  # which decodes the film four times
+    assert 0 < report["cores_allow"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "allow", "bottleneck"), [(2, 0.5, "cores"), (3, 0.75, "decoders"), (8, 1.0, "decoders")]
+)
+def test_cores_that_decoding_takes_from_the_engine_are_told_from_the_rest(
+    monkeypatch: pytest.MonkeyPatch, cores: int, allow: float, bottleneck: str
+) -> None:
+    monkeypatch.setattr(command, "core_count", lambda: cores)
+    engine_alone = command.Rate(windows=10, output_tokens=100, took_s=5.0, processor_s=10.0)
+    decoding_alone = command.Rate(windows=10, took_s=8.0, processor_s=10.0)
+    whole = command.Rate(windows=10, output_tokens=100, took_s=11.0, decode_s=20.0, processor_s=20.0)
+
+    folders = {"sources": {"in": {"kind": "folder", "path": "in"}}, "sink": {"kind": "folder", "path": "out"}}
+    settings = Settings.model_validate(folders | {"engine": {"kind": "fake"}, "limits": {"decoders": 2}})
+    report = command._report(settings, engine_alone, whole, decoding_alone)
+
+    assert report["cores_allow"] == pytest.approx(allow)
+    assert report["bottleneck"] == bottleneck
 
 
 def test_frames_that_do_not_fit_are_shown_again(
