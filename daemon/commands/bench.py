@@ -35,7 +35,7 @@ from daemon.decoding.sampler import ClipPlan, Sampler
 from daemon.engines.contract import Completion, Engine
 from daemon.prompts.prompt import Prompt
 from daemon.telemetry.metrics import Metrics
-from daemon.telemetry.processor_time import processor_s
+from daemon.telemetry.processor_time import processor_s_with_children
 from daemon.windows import NS_PER_S, FrameSet
 
 _ENGINE_BOUND = 0.8  # from this efficiency on the engine is the bottleneck
@@ -108,7 +108,7 @@ async def _decode(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -
     """Decode the clips' windows, and keep as many as half of ``limits.in_flight_bytes`` holds."""
     choose, held, windows = clip_settings(settings, SOURCE), list[tuple[FrameSet, Prompt]](), 0
     room_bytes = settings.limits.in_flight_bytes // 2
-    begun_s, spent_s = time.monotonic(), processor_s(os.getpid())
+    begun_s, spent_s = time.monotonic(), processor_s_with_children(os.getpid())
     for path in clips:
         clip = named_clip(SOURCE, path)
         mine: ClipSettings = choose(clip)
@@ -126,7 +126,7 @@ async def _decode(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -
     if not held:
         raise Poison(Reason.NO_FRAMES, "no window of these clips can be decoded", origin="sampler")
     took_s = time.monotonic() - begun_s
-    return Held(held, Rate(windows, took_s=took_s, processor_s=processor_s(os.getpid()) - spent_s))
+    return Held(held, Rate(windows, took_s=took_s, processor_s=processor_s_with_children(os.getpid()) - spent_s))
 
 
 async def _sampled(sampler: Sampler, plan: ClipPlan) -> AsyncIterator[FrameSet]:
@@ -155,7 +155,7 @@ async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:
         for frame_set, prompt in work:
             done.append(await engine.describe(frame_set, prompt, f"bench/{next(names)}"))
 
-    begun_s, spent_s = time.monotonic(), processor_s(os.getpid())
+    begun_s, spent_s = time.monotonic(), processor_s_with_children(os.getpid())
     async with asyncio.TaskGroup() as lanes:
         for _ in range(min(engine.slots, windows)):
             lanes.create_task(one_lane())
@@ -164,7 +164,7 @@ async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:
         sum(d.output_tokens for d in done),
         sum(d.prompt_tokens for d in done),
         took_s=time.monotonic() - begun_s,
-        processor_s=processor_s(os.getpid()) - spent_s,
+        processor_s=processor_s_with_children(os.getpid()) - spent_s,
     )
 
 
@@ -186,9 +186,11 @@ async def _whole(settings: Settings, sampler: Sampler, engine: Engine, clips: Se
 
     route = terminal_route(SOURCE, clips, count)
     pipeline = build_pipeline(settings, [route], sampler, engine, clip_settings(settings, SOURCE), Metrics())
-    begun_s, spent_s = time.monotonic(), processor_s(os.getpid())
+    begun_s, spent_s = time.monotonic(), processor_s_with_children(os.getpid())
     await pipeline.run()
-    return replace(seen, took_s=time.monotonic() - begun_s, processor_s=processor_s(os.getpid()) - spent_s)
+    return replace(
+        seen, took_s=time.monotonic() - begun_s, processor_s=processor_s_with_children(os.getpid()) - spent_s
+    )
 
 
 def _cores_allow(alone: Rate, decoding: Rate) -> float:

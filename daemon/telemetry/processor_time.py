@@ -7,7 +7,7 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def processor_s(pid: int) -> float:
+def processor_s_with_children(pid: int) -> float:
     """Return the processor time of a process, its children and theirs, in seconds; what has ended counts too."""
     total, left = 0, [pid]
     while left:
