@@ -173,6 +173,10 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         """Ask a broker for the ids of topics (KIP-516), as Kafka prints them.
 
         The id is empty where the brokers have none (before Kafka 2.8). A topic that is not there is left out.
+
+        A broker answers the requests of one connection one after the other, and a fetch that waits for records holds
+        up all behind it: the group's coordinator is asked, over the connection of its own that the client has to it,
+        unless a join waits there.
         """
         asked = MetadataRequest(
             topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics],
@@ -182,7 +186,8 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         )
 
         async def ask() -> Any:
-            return await self._manager.send(asked)
+            node = self._coordinator.coordinator() if self.is_joined() else None
+            return await self._manager.send(asked, node_id=node)
 
         answer = self._net.run(self._manager.wait_for, self._manager.call_soon(ask), timeout_ms)
         if any(self._cluster.topic_id(found.name) != found.topic_id for found in answer.topics):
