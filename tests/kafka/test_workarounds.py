@@ -203,6 +203,28 @@ def test_a_poll_that_waits_is_woken(member: Consumer, admin: KafkaAdminClient, n
     assert not member._fetcher._fetch_futures
 
 
+def test_a_poll_is_woken_also_where_that_comes_before_it_waits(
+    member: Consumer, admin: KafkaAdminClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client then forgets the alarm with the fetches that are done, and waits half a second for the others."""
+    join(member, admin, name, 1)
+    poll, took_s = member._coordinator.poll, []
+
+    def woken_meanwhile(**limits: float) -> object:
+        member.wake()
+        until(lambda: member._alarm is None or member._alarm.is_done, 10)
+        return poll(**limits)
+
+    monkeypatch.setattr(member._coordinator, "poll", woken_meanwhile)
+    for _ in range(5):
+        begun_s = time.monotonic()
+        member.poll_once(10, 8)
+        took_s.append(time.monotonic() - begun_s)
+
+    assert sorted(took_s)[1] < 0.25
+    assert all(not fetch.is_done for fetch in member._fetcher._fetch_futures)
+
+
 def test_topics_are_asked_about_without_waiting_for_a_fetch(
     member: Consumer, admin: KafkaAdminClient, name: str
 ) -> None:

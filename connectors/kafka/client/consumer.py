@@ -93,15 +93,29 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
 
     @contextmanager
     def _waiting_for_alarm(self) -> Iterator[None]:
-        """Let a poll wait for :meth:`wake` too: the client's own threads change what it waits for only meanwhile."""
+        """Let a poll wait for :meth:`wake` too: the client's own threads change what it waits for only meanwhile.
+
+        The client forgets what is done as it sends its fetches, just before it waits for them. An alarm that rang by
+        then is put among them again, or the poll would wait as if nobody had rung.
+        """
         self._alarm = alarm = Future()
-        self._fetcher._fetch_futures.append(alarm)
+        fetcher, send_fetches = self._fetcher, self._fetcher.send_fetches
+        fetcher._fetch_futures.append(alarm)
+
+        def send_and_keep_alarm() -> Any:
+            sent = send_fetches()
+            if alarm not in fetcher._fetch_futures:
+                fetcher._fetch_futures.append(alarm)
+            return sent
+
+        fetcher.send_fetches = send_and_keep_alarm
         try:
             yield
         finally:
+            del fetcher.send_fetches
             self._alarm, self._is_woken = None, False
-            with suppress(ValueError):  # the client forgets what is done by itself
-                self._fetcher._fetch_futures.remove(alarm)
+            with suppress(ValueError):
+                fetcher._fetch_futures.remove(alarm)
 
     def is_reachable(self) -> bool:
         """Tell whether the group's coordinator is known; the heartbeats forget it when it does not answer."""
