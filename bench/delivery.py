@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     from connectors.kafka.client.consumer import KafkaConsumer, OffsetAndMetadata, TopicPartition
     from connectors.kafka.client.producer import KafkaProducer
 
-from bench.harness.broker import cpu_s, make_topics, over_a_broker
+from bench.harness.broker import JOIN_MS, cpu_s, make_topics, over_a_broker
 from bench.harness.daemon import wait_ready
 from bench.harness.unsampled import WINDOWS
 from connectors.kafka.client.settings import BATCH_BYTES
@@ -164,7 +164,7 @@ def _consume_produce_commit(
 ) -> None:
     done, positions, commit_at_s = 0, dict[TopicPartition, OffsetAndMetadata](), 0.0
     while done < clips or positions:
-        polled = consumer.poll(timeout_ms=100)
+        polled = consumer.poll(timeout_ms=100 if done else JOIN_MS)
         for partition, records in polled.items():
             if transactional and not positions:
                 producer.begin_transaction()

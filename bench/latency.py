@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from connectors.kafka.client.consumer import KafkaConsumer, OffsetAndMetadata, TopicPartition
     from connectors.kafka.client.producer import KafkaProducer
 
-from bench.harness.broker import make_topics, over_a_broker
+from bench.harness.broker import JOIN_MS, make_topics, over_a_broker
 from bench.harness.daemon import daemon
 from bench.harness.report import percentile, report
 from testing.load import write_load_clip
@@ -61,8 +61,10 @@ class Loop(threading.Thread):
         """Answer each clip as it comes."""
         if self._transactional:
             self._producer.init_transactions()
+        wait_ms = JOIN_MS
         while not self.is_over:
-            for partition, records in self._consumer.poll(timeout_ms=100).items():
+            for partition, records in self._consumer.poll(timeout_ms=wait_ms).items():
+                wait_ms = 100
                 position = {partition: OffsetAndMetadata(records[-1].offset + 1, "", -1)}
                 if self._transactional:
                     self._producer.begin_transaction()

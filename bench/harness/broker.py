@@ -13,6 +13,10 @@ with warnings.catch_warnings():
 
 from testing.kafka.broker import Broker, NoBroker
 
+JOIN_MS = 60_000
+"""How long a bare kafka-python loop polls until its first records: a rejoin that the end of a poll cuts in two is one
+that the client, as it is, never finishes. It then polls for ever and gets nothing."""
+
 
 @contextmanager
 def broker() -> Iterator[str]:

@@ -105,8 +105,8 @@ class ClipPlan:
     shows_own: bool = False  # a window shows no frame from before it, even for one that can't be decoded
     look: Look = field(default=Look(), repr=False)
     sized: Callable[[int, FrameSize], FrameSize] | None = field(default=None, repr=False)
+    sizes: dict[int, FrameSize] = field(default_factory=dict, repr=False)  # by frames of a window; clips alike share it
     shots_looked: int = field(default=0, repr=False)  # frames that were looked through for windows that follow shots
-    _sizes: dict[int, FrameSize] = field(default_factory=dict, repr=False)
 
     def asked(self, is_open: bool) -> dict[str, Any]:
         """Return the fields of any request about the clip; a child that does not have it open opens it with them."""
@@ -127,9 +127,9 @@ class ClipPlan:
     def size_of(self, window: Window) -> FrameSize:
         """Return the size of a window's frames as the model gets them: windows of different lengths may differ."""
         count = len(window.frame_indices)
-        if count not in self._sizes:
-            self._sizes[count] = self.own_size if self.sized is None else self.sized(count, self.own_size)
-        return self._sizes[count]
+        if count not in self.sizes:
+            self.sizes[count] = self.own_size if self.sized is None else self.sized(count, self.own_size)
+        return self.sizes[count]
 
     def size_windows(self, first: int = 0) -> None:
         """Work out the sizes of all windows, of which the last alone may be longer or shorter than the others.
@@ -139,14 +139,23 @@ class ClipPlan:
         Raises:
             Poison: a window's frames can't be made small enough for what they may cost.
         """
-        those = {0, len(self.windows) - 1} - {-1} if self.windows.shots is None else range(first, len(self.windows))
-        for window in those:
-            self.size_of(self.windows[window])
+        for window in self._unlike(first):
+            self.size_of(window)
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the sizes of all windows are known, of this clip or of one before it."""
+        return all(len(window.frame_indices) in self.sizes for window in self._unlike())
+
+    def _unlike(self, first: int = 0) -> list[Window]:
+        last = len(self.windows) - 1
+        those = {0, last} - {-1} if self.windows.shots is None else range(first, last + 1)
+        return [self.windows[at] for at in those]
 
     @property
     def largest_frame_bytes(self) -> int:
-        """Bytes of the largest frame of any window."""
-        return max((size.frame_bytes for size in self._sizes.values()), default=self.own_size.frame_bytes)
+        """Bytes of the largest frame of any window, and of any of a clip that shares its sizes."""
+        return max((size.frame_bytes for size in self.sizes.values()), default=self.own_size.frame_bytes)
 
     def window_bytes(self, window: Window) -> int:
         """Bytes of a window's frames."""

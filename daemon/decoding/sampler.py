@@ -38,6 +38,7 @@ _RENDERED_SHARE = 4  # of the memory, this part is for what the engine holds of 
 _SMALL_BYTES = 64 * 2**10  # a clip up to this size is decoded in some milliseconds
 _MANY_PACKETS = 15_000  # whose times are read in a few milliseconds
 _MANY_WINDOWS = 1_000  # which are looked through in 50 ms
+_KEPT_SIZES = 1_000  # of clips and their budgets, whose windows' sizes are remembered
 
 __all__ = ["ClipPlan", "Sampler", "UnreadableWindow"]
 
@@ -57,7 +58,8 @@ class Sampler:
         sizer: FrameSizer | None = None,
         frame_bytes: int | None = None,
     ) -> None:
-        self._limits, self._deadline_s, self._sizer = limits, timeouts.decode_deadline_s, sizer
+        self._limits, self._deadline_s = limits, timeouts.decode_deadline_s
+        self.scale_by(sizer)
         both_bytes = frame_bytes or limits.in_flight_bytes
         self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
@@ -73,6 +75,7 @@ class Sampler:
     def scale_by(self, sizer: FrameSizer | None) -> None:
         """Scale the frames of clips planned from now on by this rule; None leaves them as they are."""
         self._sizer = sizer
+        self._sizes: dict[tuple[FrameSize, PixelBudget], dict[int, FrameSize]] = {}  # what it said of clips before
 
     async def start(self) -> None:
         """Start the decoding children; :class:`Fatal` when one does not come up, for nothing could be read."""
@@ -148,7 +151,8 @@ class Sampler:
             await self.pool.distrust(session)
             raise
         plan = self._plan_of(planned, times, media, session, asked)
-        if plan.sized is not None:  # a model's processor is asked, which may take as long as a window takes it
+        if plan.sized is not None and not plan.is_sized:
+            # a model's processor is asked, which may take as long as a window takes it
             await asyncio.to_thread(plan.size_windows)
         if len(plan.windows) > _MANY_WINDOWS:
             await asyncio.to_thread(check_fits, plan, self.budget.limit_bytes)
@@ -174,15 +178,22 @@ class Sampler:
             self._let_go,
             asked.span_ns is not None,
             asked.frames.look,
-            self._sized(asked.frames),
+            *self._sized(asked.frames, FrameSize(planned.width, planned.height)),
         )
 
-    def _sized(self, frames: FramePolicy) -> Callable[[int, FrameSize], FrameSize] | None:
-        """Return the rule for a clip's sizes; NeVA's frames are as they are, unless they are given a budget."""
+    def _sized(
+        self, frames: FramePolicy, own: FrameSize
+    ) -> tuple[Callable[[int, FrameSize], FrameSize] | None, dict[int, FrameSize]]:
+        """Return the rule for a clip's sizes, and those that are known from clips like it, to be added to.
+
+        NeVA's frames are as they are, unless they are given a budget.
+        """
         sizer, budget = self._sizer, frames.budget
         if sizer is None or (frames.rule == "neva" and budget == PixelBudget()):
-            return None
-        return lambda count, own: sizer(count, own, budget)
+            return None, {}
+        if len(self._sizes) >= _KEPT_SIZES:
+            self._sizes.clear()
+        return lambda count, size: sizer(count, size, budget), self._sizes.setdefault((own, budget), {})
 
     async def frame_sets(
         self, plan: ClipPlan, first_window: int = 0

@@ -203,6 +203,43 @@ def test_a_poll_that_waits_is_woken(member: Consumer, admin: KafkaAdminClient, n
     assert not member._fetcher._fetch_futures
 
 
+def test_a_poll_is_woken_also_where_that_comes_before_it_waits(
+    member: Consumer, admin: KafkaAdminClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client then forgets the alarm with the fetches that are done, and waits half a second for the others."""
+    join(member, admin, name, 1)
+    poll, took_s = member._coordinator.poll, []
+
+    def woken_meanwhile(**limits: float) -> object:
+        member.wake()
+        until(lambda: member._alarm is None or member._alarm.is_done, 10)
+        return poll(**limits)
+
+    monkeypatch.setattr(member._coordinator, "poll", woken_meanwhile)
+    for _ in range(5):
+        begun_s = time.monotonic()
+        member.poll_once(10, 8)
+        took_s.append(time.monotonic() - begun_s)
+
+    assert sorted(took_s)[1] < 0.25
+    assert all(not fetch.is_done for fetch in member._fetcher._fetch_futures)
+
+
+def test_topics_are_asked_about_without_waiting_for_a_fetch(
+    member: Consumer, admin: KafkaAdminClient, name: str
+) -> None:
+    """A broker answers nothing on a connection while a fetch there waits for records, half a second long."""
+    join(member, admin, name, 1)
+    took_s = []
+    for _ in range(5):
+        until(lambda: member.poll_once(0.01, 8) == {} and member._fetcher.in_flight_fetches(), 10)
+        begun_s = time.monotonic()
+        assert member.topic_ids([name], 5000)[name] == member.known_topic_id(name)
+        took_s.append(time.monotonic() - begun_s)
+
+    assert min(took_s) < 0.25
+
+
 @pytest.mark.parametrize("poll", [poll_plainly, Consumer.poll_once], ids=["the client", "captiond"])
 def test_rights_that_are_lost_are_told_also_where_the_metadata_says_it_first(
     secure: SecureBroker, name: str, poll: Callable[..., object]

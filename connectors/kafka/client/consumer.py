@@ -93,15 +93,29 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
 
     @contextmanager
     def _waiting_for_alarm(self) -> Iterator[None]:
-        """Let a poll wait for :meth:`wake` too: the client's own threads change what it waits for only meanwhile."""
+        """Let a poll wait for :meth:`wake` too: the client's own threads change what it waits for only meanwhile.
+
+        The client forgets what is done as it sends its fetches, just before it waits for them. An alarm that rang by
+        then is put among them again, or the poll would wait as if nobody had rung.
+        """
         self._alarm = alarm = Future()
-        self._fetcher._fetch_futures.append(alarm)
+        fetcher, send_fetches = self._fetcher, self._fetcher.send_fetches
+        fetcher._fetch_futures.append(alarm)
+
+        def send_and_keep_alarm() -> Any:
+            sent = send_fetches()
+            if alarm not in fetcher._fetch_futures:
+                fetcher._fetch_futures.append(alarm)
+            return sent
+
+        fetcher.send_fetches = send_and_keep_alarm
         try:
             yield
         finally:
+            del fetcher.send_fetches
             self._alarm, self._is_woken = None, False
-            with suppress(ValueError):  # the client forgets what is done by itself
-                self._fetcher._fetch_futures.remove(alarm)
+            with suppress(ValueError):
+                fetcher._fetch_futures.remove(alarm)
 
     def is_reachable(self) -> bool:
         """Tell whether the group's coordinator is known; the heartbeats forget it when it does not answer."""
@@ -173,6 +187,10 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         """Ask a broker for the ids of topics (KIP-516), as Kafka prints them.
 
         The id is empty where the brokers have none (before Kafka 2.8). A topic that is not there is left out.
+
+        A broker answers the requests of one connection one after the other, and a fetch that waits for records holds
+        up all behind it: the group's coordinator is asked, over the connection of its own that the client has to it,
+        unless a join waits there.
         """
         asked = MetadataRequest(
             topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics],
@@ -182,7 +200,8 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         )
 
         async def ask() -> Any:
-            return await self._manager.send(asked)
+            node = self._coordinator.coordinator() if self.is_joined() else None
+            return await self._manager.send(asked, node_id=node)
 
         answer = self._net.run(self._manager.wait_for, self._manager.call_soon(ask), timeout_ms)
         if any(self._cluster.topic_id(found.name) != found.topic_id for found in answer.topics):

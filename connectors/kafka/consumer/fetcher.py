@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 LAG_S = 1.0  # how often the lag is looked at; it costs no request
 PLACE_S = 5.0  # then what has begun is polled, and the others are placed in the next turn
-TOPICS_S = 1.0  # how often, while records come, a broker is asked whether these are still the topics that were placed
+TOPICS_S = 1.0  # how often a broker is asked whether these are still the topics that were placed
 TOPICS_MS = 2_000  # its answer; without one the topics count as they were
 NO_PARTITIONS_S = 5.0  # a second round follows the first within a second, unless another member is slow to answer
 
@@ -122,26 +122,31 @@ class Fetcher:
                 (consumer.pause if halted else consumer.resume)(partition)
 
     def poll(self, consumer: Consumer, wait_s: float) -> list[Delivery | PendingCommit]:
-        """Wait for records and return what they are decoded to."""
+        """Wait for records and return what they are decoded to. What is looked at now and then is looked at before."""
+        self._look_at_topics(consumer, records_came=False)
+        self._note_lag(consumer)
         try:
             polled = consumer.poll_once(wait_s, max(self.partitions.room, 1))
         except Exception as error:
             raise translate(error, path=self._path) from error
-        self._look_at_topics(consumer, any(polled.values()))
+        self._look_at_topics(consumer, records_came=any(polled.values()))
         self._note_faults(consumer)
-        self._note_lag(consumer)
         return [taken for partition, records in polled.items() for taken in self._take(consumer, partition, records)]
 
-    def _look_at_topics(self, consumer: Consumer, records_came: bool) -> None:
-        """Find topics that were made again: their records have the offsets of others."""
-        now_s = time.monotonic()
-        if now_s < self._topics_at_s:
+    def _look_at_topics(self, consumer: Consumer, *, records_came: bool) -> None:
+        """Find topics that were made again: their records have the offsets of others.
+
+        A broker is asked now and then while none come, so that those that come need not wait for its answer, and where
+        the client's own metadata names another topic, before records of it are taken.
+        """
+        is_due = time.monotonic() >= self._topics_at_s and (records_came or _answers_soon(consumer))
+        if not (is_due or records_came):
             return
         ledgers = {partition: self.partitions.ledger(tuple(partition)) for partition in consumer.assignment()}
         known = {partition: held.topic_id for partition, held in ledgers.items() if held is not None and held.topic_id}
-        if not (records_came or any(consumer.known_topic_id(at.topic) != known[at] for at in known)):
+        if not known or not (is_due or any(consumer.known_topic_id(at.topic) != known[at] for at in known)):
             return
-        self._topics_at_s = now_s + TOPICS_S
+        self._topics_at_s = time.monotonic() + TOPICS_S
         try:
             there = consumer.topic_ids({partition.topic for partition in known}, timeout_ms=TOPICS_MS)
         except Exception as error:
@@ -244,6 +249,10 @@ class Fetcher:
             )
         self._empty_since_s = self._empty_since_s or time.monotonic()
         return time.monotonic() - self._empty_since_s > NO_PARTITIONS_S
+
+
+def _answers_soon(consumer: Consumer) -> bool:
+    return consumer.is_reachable() and consumer.is_joined()
 
 
 def _size_of(record: ConsumerRecord) -> int:

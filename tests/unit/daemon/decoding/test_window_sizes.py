@@ -50,6 +50,23 @@ async def test_each_window_has_the_size_of_its_number_of_frames(truth: Truth) ->
     assert wrong_frames(outcome, truth) == []
 
 
+async def test_sizes_are_asked_for_once_for_clips_alike_and_again_by_another_rule(truth: Truth) -> None:
+    asked: list[int] = []
+
+    def noting(num_frames: int, own: FrameSize, budget: PixelBudget) -> FrameSize:
+        asked.append(num_frames)
+        return by_count(num_frames, own, budget)
+
+    async with running(noting) as sampler:
+        outcomes = [await sample(sampler, truth.path, OVERLAPPING, TWO_A_SECOND) for _ in range(2)]
+        assert sorted(asked) == [4, 5]
+        assert sizes_of(outcomes[0]) == sizes_of(outcomes[1])
+        sampler.scale_by(lambda *_: FrameSize(64, 36))
+        outcome = await sample(sampler, truth.path, OVERLAPPING, TWO_A_SECOND)
+
+    assert {size for _, size in sizes_of(outcome)} == {FrameSize(64, 36)}
+
+
 async def test_a_frame_that_windows_of_two_sizes_show_is_decoded_once_and_right_in_both(truth: Truth) -> None:
     async with running(by_count) as sampler:
         outcome = await sample(sampler, truth.path, OVERLAPPING, TWO_A_SECOND)

@@ -49,6 +49,13 @@ def test_a_batch_is_read_whatever_its_headers_are_called(compression: int) -> No
     assert batch_of(*found, compression=compression)[61:] == batch[61:]
 
 
+def test_batches_are_not_compressed_at_the_slowest_level() -> None:
+    batch = batch_of((b"a caption " * 100, []), compression=1)
+
+    assert batch[61:63] == b"\x1f\x8b"
+    assert batch[61 + 8] == 0  # gzip's own word for the level: 2 is the slowest, as the client has it by itself
+
+
 def test_the_client_by_itself_stands_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kafka.record.memory_records.DefaultRecordBatch", DefaultRecordBatch)
 

@@ -120,6 +120,20 @@ def test_a_topic_that_is_made_again_is_begun_anew_and_its_records_are_others(cap
     assert reading.read() == [f"0/0@{NEW}", f"0/1@{NEW}", f"0/2@{NEW}"]
 
 
+def test_a_topic_that_the_metadata_calls_another_is_looked_at_before_its_records_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetcher_module, "TOPICS_S", 60.0)
+    reading = Reading(*clips(0, 0))
+    reading.consumer.topic_id = OLD
+    assert reading.begin().read() == [f"0/0@{OLD}"]
+    reading.consumer.topic_id = NEW
+    reading.consumer.records += clips(0, 1)
+
+    assert reading.read() == []
+    assert reading.fetcher.take_outdated() == [PLACE]
+
+
 def test_that_nobody_says_which_topic_it_is_changes_nothing() -> None:
     reading = Reading(*clips(0, 0, 1))
     reading.consumer.topic_id = OLD
