@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from neva.scenery.model import changes
 from neva.scenery.model.changes import CHANGE, MOMENTS, notice_changes
 from neva.scenery.model.tasks import embedded
 from neva.scenery.photographs import draw_texture
@@ -20,7 +21,9 @@ def wider(grown: Grown) -> Any:
     torch.manual_seed(1)
     new = make_model(grown.sizes, grown.tokenizer)
     batch = grown.batches.batch(0, 0, 80, 0)
-    notice_changes(grown.new, new, batch.ids, batch.pixels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "_PLACE_STEPS", 1000)  # half: sides are told apart by far
+        notice_changes(grown.new, new, batch.ids, batch.pixels)
     return new.eval()
 
 
