@@ -141,6 +141,22 @@ async def test_cancelled_plans_leave_nothing(truth: Truth) -> None:
     assert open_files() == before
 
 
+async def test_a_close_that_is_cancelled_leaves_nothing(truth: Truth) -> None:
+    before, sampler = open_files(), make_sampler()
+    await sampler.start()
+    assert (await sample(sampler, truth.path)).fault is None
+    (pid,) = sampler.pool.pids
+    closing = asyncio.create_task(sampler.close())
+    await asyncio.sleep(0)
+
+    closing.cancel()
+    await asyncio.wait([closing])
+
+    assert closing.cancelled()
+    assert not is_running(pid)
+    assert open_files() == before
+
+
 async def test_a_clip_runs_six_windows_ahead_at_most(truth: Truth) -> None:
     frame_set_bytes = 8 * 256 * 144 * 3
     async with running() as sampler:
