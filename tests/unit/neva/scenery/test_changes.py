@@ -15,6 +15,8 @@ from neva.shapes.model import make_model
 from neva.shapes.scoring import prompt_ids
 from tests.unit.neva.scenery.conftest import Grown
 
+pytestmark = pytest.mark.slow  # it trains
+
 
 @pytest.fixture(scope="module")
 def wider(grown: Grown) -> Any:
