@@ -122,8 +122,8 @@ async def said(here: Here, windows: list[FrameSet]) -> Said:
     log.addHandler(kept)
     log.setLevel(logging.INFO)
     async with serving(model, None, TRUSTING, f"--structured-outputs-config={json.dumps(FORMS)}") as url:
-        server = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny"), request_deadline_s=60.0)
-        images = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny", media="images"), request_deadline_s=60.0)
+        server = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny"), request_deadline_s=400.0)
+        images = RemoteEngine(OpenAISettings(base_urls=(url,), model="tiny", media="images"), request_deadline_s=400.0)
         try:
             await asyncio.wait_for(server.start(), 400)
             there = await answers(server, windows)
