@@ -24,7 +24,7 @@ setup: ## make the virtual environment .venv
 demo: setup ## caption generated and real clips with the bundled model, on a page; KEEP=1 goes on serving it
 	@KEEP="$(KEEP)" $(PYTHON_IN_VENV) scripts/demo.py
 
-unit: setup ## run what needs no engine, broker or systemd, decodes in this process and trains nothing: about a minute
+unit: setup ## run what needs no engine, broker or systemd, trains nothing and is short: about a minute
 	@$(PYTEST) -m "$(UNIT_MARKS)" $(UNIT_TESTS)
 
 test: setup ## run the tests, those over a real Kafka too where Java is; WORKERS=0 for one process
