@@ -1,7 +1,8 @@
 # Daily tools of captiond. Each target does the set-up it needs and can be run first.
 .DEFAULT_GOAL := help
 PYTHON_IN_VENV := .venv/bin/python
-WORKERS ?= 2
+# for two cores: two fifths of the time tests wait, for brokers, cameras and daemons
+WORKERS ?= 3
 PYTEST = $(PYTHON_IN_VENV) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UNIT_MARKS = not engine and not kafka and not systemd and not slow and not thorough and not families
 UNIT_TESTS = tests/unit tests/contract tests/pipeline/test_main_loop.py tests/pipeline/test_bounds.py
@@ -23,7 +24,7 @@ setup: ## make the virtual environment .venv
 demo: setup ## caption generated and real clips with the bundled model, on a page; KEEP=1 goes on serving it
 	@KEEP="$(KEEP)" $(PYTHON_IN_VENV) scripts/demo.py
 
-unit: setup ## run what needs no engine, broker or systemd, in about a minute
+unit: setup ## run what needs no engine, broker or systemd, trains nothing and is short: about a minute
 	@$(PYTEST) -m "$(UNIT_MARKS)" $(UNIT_TESTS)
 
 test: setup ## run the tests, those over a real Kafka too where Java is; WORKERS=0 for one process

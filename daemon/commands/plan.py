@@ -43,6 +43,7 @@ async def plan(settings: Settings, clips: Sequence[Path], form: str, *, with_tok
         planner.keep()
         if waiting is not None:
             waiting.cancel()
+            await asyncio.wait([waiting])  # it has decoders to end
 
 
 async def _show(

@@ -85,8 +85,12 @@ class Sampler:
             raise Fatal(f"a decoder does not start: {fault.detail}") from fault
 
     async def close(self) -> None:
-        """End the decoding children. Plans that are still open must be closed by their owners."""
-        await self.pool.close()
+        """End the decoding children, cancelled or not. Plans that are still open must be closed by their owners."""
+        closing = asyncio.create_task(self.pool.close(), name="end the decoders")
+        try:
+            await asyncio.shield(closing)
+        finally:
+            await asyncio.wait([closing])
 
     async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> ClipPlan:
         """Open the clip and return its windows. The plan's owner closes it.

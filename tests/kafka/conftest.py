@@ -113,12 +113,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def garbage_of_this_module_alone() -> Iterator[None]:
-    """Leave out of each test's collection what was loaded before: where vLLM was, looking through it takes a second."""
+def garbage_of_this_module_alone() -> None:
+    """Leave out of all later collections what was loaded before: where vLLM was, looking through it takes a second."""
     _collect_quietly()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from neva.scenery import training
+from neva.scenery.model import changes
 from neva.scenery.scoring import KINDS
 from neva.train import train
 from neva.training.config_file import read_training_settings
@@ -10,9 +14,13 @@ from testing.repository import ROOT
 from tests.unit.neva.scenery.shapes_model import write_shapes_model
 
 
-def test_the_file_of_scenes_trains_a_model_that_transformers_reads(tmp_path: Path) -> None:
+def test_the_file_of_scenes_trains_a_model_that_transformers_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+    monkeypatch.setattr(training, "_CALIBRATION", 16)  # what a model begins with is held in tests/unit/neva/scenery
+    monkeypatch.setattr(changes, "_PLACE_STEPS", 10)
     counts = (
         "clips=8",
         "held_out_clips=4",

@@ -174,6 +174,7 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+@pytest.mark.slow
 async def test_members_are_copied_in_line_into_a_bounded_spool_and_off_the_loop(tmp_path: Path) -> None:
     size_bytes = 256 * 2**20
     _sparse(tmp_path / "x.tar", 6, size_bytes)

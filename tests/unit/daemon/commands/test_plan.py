@@ -14,6 +14,8 @@ from daemon.engines import build
 from daemon.engines.fake import FakeTokenPlanner
 from tests.field.reading import INPUTS
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 
 def plan_of(
     name: str, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str

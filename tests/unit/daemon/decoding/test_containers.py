@@ -17,6 +17,8 @@ from tests.corpus.painted import paint
 from tests.corpus.sampling import running, sample, wrong_frames
 from tests.field.reading import read_all
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 GUIDE = Path(__file__).parents[4] / "docs" / "operate.md"
 NEW = {
     "flv": Recipe("libx264", "flv"),

@@ -19,6 +19,8 @@ from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import running, sample, wrong_frames
 from tests.unit.daemon.decoding.processes import children_of, is_running, open_files
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:

@@ -34,6 +34,8 @@ from tests.unit.daemon.decoding.hostile_child import (
     framed,
 )
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 
 def is_unharmed(said: bytes, started: bytes = pack(READY)) -> None:
     """Raise anything but what a clip's own failure raises."""

@@ -19,7 +19,7 @@ from tests.corpus.broken import PLAYLISTS, audio_only, bomb, cut, damaged, decla
 from tests.corpus.clips import Recipe, make
 from tests.corpus.sampling import FIVE_SECONDS, clip_of, running, sample, wrong_frames
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]  # it starts decoders
 
 FRAGMENTED = Recipe(frames=750, container_options={"movflags": "frag_keyframe+empty_moov"})
 

@@ -24,7 +24,7 @@ from tests.corpus.clips import READABLE, Recipe, Truth, make
 from tests.corpus.painted import LEFT_RGB, RIGHT_RGB, paint, read, strip_colours
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]  # it starts decoders
 
 REAL_CLIPS = sorted((ROOT / "build" / "clips").glob("*.mp4"))
 

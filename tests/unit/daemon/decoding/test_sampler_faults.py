@@ -16,6 +16,8 @@ from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
 from tests.unit.daemon.decoding.processes import is_running, open_files
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
@@ -24,19 +26,19 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
 
 
 @pytest.mark.parametrize(
-    ("strike", "reason"),
+    ("strike", "reason", "times"),
     [
-        (signal.SIGKILL, Reason.DECODER_DIED),
-        (signal.SIGSEGV, Reason.DECODER_DIED),
-        (signal.SIGSTOP, Reason.DECODE_DEADLINE),
+        (signal.SIGKILL, Reason.DECODER_DIED, 5),
+        (signal.SIGSEGV, Reason.DECODER_DIED, 5),
+        (signal.SIGSTOP, Reason.DECODE_DEADLINE, 2),  # each takes until the deadline
     ],
 )
-async def test_a_struck_child_is_replaced(strike: signal.Signals, reason: Reason, truth: Truth) -> None:
+async def test_a_struck_child_is_replaced(strike: signal.Signals, reason: Reason, times: int, truth: Truth) -> None:
     before = open_files()
     sampler = make_sampler(deadline_s=2.0 if strike == signal.SIGSTOP else 60.0)  # a busy machine decodes slowly
     await sampler.start()
     pids = set(sampler.pool.pids)
-    for _ in range(5):
+    for _ in range(times):
         os.kill(sampler.pool.pids[0], strike)
         struck = await sample(sampler, truth.path)
         assert struck.fault is None or struck.reason == reason
@@ -48,7 +50,7 @@ async def test_a_struck_child_is_replaced(strike: signal.Signals, reason: Reason
 
     assert sampler.budget.held_bytes == 0
     assert not [pid for pid in pids if is_running(pid)]
-    assert len(pids) >= 5
+    assert len(pids) > times
     del struck, again
     assert open_files() == before
 
@@ -138,6 +140,22 @@ async def test_cancelled_plans_leave_nothing(truth: Truth) -> None:
         assert wrong_frames(outcome, truth) == []
 
     del outcome
+    assert open_files() == before
+
+
+async def test_a_close_that_is_cancelled_leaves_nothing(truth: Truth) -> None:
+    before, sampler = open_files(), make_sampler()
+    await sampler.start()
+    assert (await sample(sampler, truth.path)).fault is None
+    (pid,) = sampler.pool.pids
+    closing = asyncio.create_task(sampler.close())
+    await asyncio.sleep(0)
+
+    closing.cancel()
+    await asyncio.wait([closing])
+
+    assert closing.cancelled()
+    assert not is_running(pid)
     assert open_files() == before
 
 

@@ -19,6 +19,8 @@ from testing.repository import ROOT
 from tests.corpus.clips import Recipe, make, repeat
 from tests.corpus.sampling import clip_of, running, sample
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 PROBE = """
 import asyncio, json, sys
 from contextlib import aclosing
@@ -60,7 +62,6 @@ def measured(path: Path) -> dict[str, int]:
     return result
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
     options = {"g": "50", "preset": "ultrafast", "crf": "35"}

@@ -19,6 +19,8 @@ from daemon.windows import NS_PER_S, FramePolicy, FrameSet, ShotPolicy, WindowPo
 from testing.spliced_clips import ENCODINGS, RATE, Spliced, splice
 from tests.corpus.sampling import clip_of, running, sample
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 pytest.importorskip("scenedetect")
 
 SHOTS = WindowPolicy(4 * NS_PER_S, 4 * NS_PER_S, 0, shots=ShotPolicy(NS_PER_S, 0.5, shot_detector()))

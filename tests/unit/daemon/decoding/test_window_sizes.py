@@ -19,6 +19,8 @@ from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import Outcome, running, sample, wrong_frames
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 TWO_A_SECOND = FramePolicy(fps=2.0, min_frames=1)
 SIZES = {4: FrameSize(192, 160), 5: FrameSize(128, 96), 6: FrameSize(320, 96), 7: FrameSize(128, 112)}
 OVERLAPPING = WindowPolicy(2 * NS_PER_S, NS_PER_S, 3 * NS_PER_S // 2)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from daemon.feed.recent import MOST_READERS
-from daemon.web import connections
+from daemon.web import connections, live
 from daemon.web.server import StatusServer
 from tests.page.showing import Shown, clip
 from tests.unit.daemon.web.test_server import answer, send
@@ -106,7 +106,8 @@ async def test_what_a_reader_missed_is_counted() -> None:
     assert (missed, next_missed) == (5, "6")
 
 
-async def test_the_state_is_told_again_and_again() -> None:
+async def test_the_state_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STATE_S", 0.2)
     shown = Shown()
     async with serving(shown) as port:
         reader, writer = await follow(port)

@@ -125,6 +125,7 @@ async def test_a_peer_that_does_not_read_keeps_nothing(monkeypatch: pytest.Monke
     assert took_s < 60
 
 
+@pytest.mark.slow
 async def test_an_idle_connection_is_closed_and_a_second_request_is_answered_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,6 +16,8 @@ from neva.evaluate.shared_sampler import SharedSampler
 from tests.corpus.clips import READABLE, Truth, make
 from tests.corpus.sampling import PathMedia
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 WHOLE, FRAMES = WindowPolicy(whole=True), FramePolicy(num_frames=4)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from neva.scenery.model import changes
 from neva.scenery.model.changes import CHANGE, MOMENTS, begin_changes, make_room
 from neva.scenery.model.tasks import embedded
 from neva.scenery.photographs import draw_texture
@@ -14,13 +15,17 @@ from neva.shapes.model import make_model
 from neva.shapes.scoring import prompt_ids
 from tests.unit.neva.scenery.conftest import Grown
 
+pytestmark = pytest.mark.slow  # it trains
+
 
 @pytest.fixture(scope="module")
 def wider(grown: Grown) -> Any:
     torch.manual_seed(1)
     new = make_model(grown.sizes, grown.tokenizer)
     batch = grown.batches.batch(0, 0, 80, 0)
-    make_room(grown.new, new, batch.pixels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "_PLACE_STEPS", 1000)  # half: sides are told apart by far
+        make_room(grown.new, new, batch.pixels)
     begin_changes(new, batch.ids, batch.pixels)
     return new.eval()
 

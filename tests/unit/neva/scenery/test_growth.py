@@ -10,6 +10,8 @@ from neva.scenery.training import grown_sizes
 from neva.shapes.model import make_model
 from tests.unit.neva.scenery.conftest import Grown
 
+pytestmark = pytest.mark.slow  # it trains
+
 
 def test_it_has_at_most_six_million_parameters(grown: Grown) -> None:
     assert sum(weight.numel() for weight in make_model(grown.sizes, grown.tokenizer).parameters()) <= 6_000_000

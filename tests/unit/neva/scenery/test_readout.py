@@ -12,6 +12,8 @@ from neva.scenery.model.readout import Readout, States, gather_states
 from neva.shapes.model import make_model
 from tests.unit.neva.scenery.conftest import Grown
 
+pytestmark = pytest.mark.slow  # it trains
+
 
 @pytest.fixture(scope="module")
 def states(grown: Grown) -> States:

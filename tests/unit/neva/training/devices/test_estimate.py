@@ -26,6 +26,7 @@ from testing import tiny_models  # noqa: E402
 from tests.unit.neva.training.devices.pretended import pretended  # noqa: E402
 
 pytestmark = [
+    pytest.mark.slow,  # it makes models and takes steps
     pytest.mark.timeout(900),
     *(pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")),
 ]

@@ -10,6 +10,8 @@ import pytest
 from testing.repository import ROOT
 from tests.probe import deeds
 
+pytestmark = pytest.mark.slow  # it starts decoders
+
 IMPORT = (
     "import os, sys\nfrom daemon.decoding.child import fork_server\n"
     "from daemon.decoding.child.cage import sandbox\nfork_server.import_everything()\n"
