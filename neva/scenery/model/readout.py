@@ -24,7 +24,7 @@ from neva.scenery.model.tasks import SceneBatch, embedded
 _OF_MOVEMENT, _OF_LITTLE, _OF_THE_REST = 1248, 800, 1024  # words a step
 _KEPT = 0.3  # of the words about the rest: there are more of them
 _LITTLE = 0.25  # of the usual change
-_OTHERS = 0.6  # of the words where little changes read the older features of another clip
+_OTHERS = 0.8  # of the words where little changes read the older features of another clip
 _DRIFT = 4.0  # the weight of what is said otherwise of the rest
 
 
