@@ -1,9 +1,9 @@
 """`captiond bench`: the share of the model's speed that reaches the captions, on the user's own model and clips.
 
-Two measurements over the same windows take turns: the engine alone, given frames that are decoded already, and the
-whole pipeline, from files to captions. Their quotient is the efficiency; it says what decoding and everything around
-the engine cost, whatever the machine does besides. Beside it stands what the cores allow: on a machine whose cores the
-engine needs too, decoding takes them from it, however well the two are put together.
+Three measurements over the same windows take turns: the engine alone, given frames that are decoded already, the whole
+pipeline, from files to captions, and decoding alone. The quotient of the first two is the efficiency; it says what
+decoding and everything around the engine cost, whatever the machine does besides. Beside it stands what the cores
+allow: where the engine needs them too, decoding takes them from it, however well the two are put together.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from daemon.commands.terminal import say, say_json, show_table
 from daemon.config.clip_settings import ClipSettings
 from daemon.config.machine import core_count
 from daemon.config.settings import Settings
-from daemon.decoding.sampler import ClipPlan, Sampler
+from daemon.decoding.sampler import Sampler
 from daemon.engines.contract import Completion, Engine
 from daemon.prompts.prompt import Prompt
 from daemon.telemetry.metrics import Metrics
@@ -78,10 +78,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Held:
-    """Decoded windows to give to the engine again and again, and what decoding all of the clips' windows took."""
+    """Decoded windows to give to the engine again and again, and how many there are in all clips together."""
 
     frame_sets: list[tuple[FrameSet, Prompt]]
-    decoding: Rate
+    windows: int
 
 
 async def bench(
@@ -92,50 +92,51 @@ async def bench(
         return await bench_host(settings, clips, windows, form)
     async with started(settings) as (sampler, engine):
         held = await _decode(settings, sampler, clips)
-        repeats = math.ceil(windows / held.decoding.windows)
-        alone, whole = Rate(), Rate()
+        repeats = math.ceil(windows / held.windows)
+        alone, whole, decoding = Rate(), Rate(), Rate()
         for _ in range(rounds):
-            alone += await _engine_alone(engine, held, repeats * held.decoding.windows)
+            alone += await _engine_alone(engine, held, repeats * held.windows)
             whole += await _whole(settings, sampler, engine, list(clips) * repeats)
+            decoding += await _decoding_alone(settings, sampler, list(clips) * repeats)
     if form == "json":
-        say_json(json.dumps(_report(settings, alone, whole, held.decoding)))
+        say_json(json.dumps(_report(settings, alone, whole, decoding)))
     else:
-        _show(settings, alone, whole, held.decoding)
+        _show(settings, alone, whole, decoding)
     return ExitCode.CLIP_FAILED if whole.rejected else ExitCode.CLEAN
 
 
 async def _decode(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -> Held:
     """Decode the clips' windows, and keep as many as half of ``limits.in_flight_bytes`` holds."""
-    choose, held, windows = clip_settings(settings, SOURCE), list[tuple[FrameSet, Prompt]](), 0
+    held, windows = list[tuple[FrameSet, Prompt]](), 0
     room_bytes = settings.limits.in_flight_bytes // 2
-    begun_s, spent_s = time.monotonic(), processor_s_with_children(os.getpid())
+    async with aclosing(_windows(settings, sampler, clips)) as decoded:
+        async for frame_set, prompt in decoded:
+            windows += 1
+            if not held or frame_set.frames.nbytes <= room_bytes:
+                held.append((_copy(frame_set), prompt))
+                room_bytes -= frame_set.frames.nbytes
+    if not held:
+        raise Poison(Reason.NO_FRAMES, "no window of these clips can be decoded", origin="sampler")
+    return Held(held, windows)
+
+
+async def _windows(
+    settings: Settings, sampler: Sampler, clips: Sequence[Path]
+) -> AsyncGenerator[tuple[FrameSet, Prompt], None]:
+    """Yield the clips' windows, each until the next one is asked for. What can't be read the pipeline counts."""
+    choose = clip_settings(settings, SOURCE)
     for path in clips:
         clip = named_clip(SOURCE, path)
         mine: ClipSettings = choose(clip)
-        try:
+        with contextlib.suppress(Poison):
             plan = await sampler.plan(clip, mine.windows, mine.frames, mine.decoder)
-        except Poison:
-            continue  # the pipeline meets it too, and counts it
-        await sampler.reach(plan)
-        windows += len(plan.windows)
-        with contextlib.closing(plan), contextlib.suppress(Poison):
-            async for frame_set in _sampled(sampler, plan):
-                if not held or frame_set.frames.nbytes <= room_bytes:
-                    held.append((_copy(frame_set), mine.prompt))
-                    room_bytes -= frame_set.frames.nbytes
-    if not held:
-        raise Poison(Reason.NO_FRAMES, "no window of these clips can be decoded", origin="sampler")
-    took_s = time.monotonic() - begun_s
-    return Held(held, Rate(windows, took_s=took_s, processor_s=processor_s_with_children(os.getpid()) - spent_s))
-
-
-async def _sampled(sampler: Sampler, plan: ClipPlan) -> AsyncIterator[FrameSet]:
-    """Yield the frame sets of a clip, each until the next one is asked for."""
-    async with aclosing(sampler.frame_sets(plan)) as frame_sets:
-        async for frame_set in frame_sets:
-            if isinstance(frame_set, FrameSet):
-                yield frame_set
-                sampler.release(frame_set)
+            await sampler.reach(plan)
+            with contextlib.closing(plan):
+                async with aclosing(sampler.frame_sets(plan)) as frame_sets:
+                    async for frame_set in frame_sets:
+                        if isinstance(frame_set, FrameSet):
+                            yield frame_set, mine.prompt
+                            sampler.release(frame_set)
 
 
 def _copy(frame_set: FrameSet) -> FrameSet:
@@ -166,6 +167,16 @@ async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:
         took_s=time.monotonic() - begun_s,
         processor_s=processor_s_with_children(os.getpid()) - spent_s,
     )
+
+
+async def _decoding_alone(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -> Rate:
+    """Decode the clips for nobody."""
+    windows, begun_s, spent_s = 0, time.monotonic(), processor_s_with_children(os.getpid())
+    async with aclosing(_windows(settings, sampler, clips)) as decoded:
+        async for _ in decoded:
+            windows += 1
+    took_s = time.monotonic() - begun_s
+    return Rate(windows, took_s=took_s, processor_s=processor_s_with_children(os.getpid()) - spent_s)
 
 
 async def _whole(settings: Settings, sampler: Sampler, engine: Engine, clips: Sequence[Path]) -> Rate:

@@ -43,8 +43,7 @@ def test_both_ways_do_the_same_windows(
     assert whole["video_s"] == pytest.approx(2 * 80.0)
     ratio = (whole["output_tokens"] / whole["took_s"]) / (alone["output_tokens"] / alone["took_s"])
     assert math.isclose(report["efficiency"], ratio)
-    assert report["decoding_alone"]["windows"] == 4
-    assert 0 < report["decoding_alone"]["processor_s"] < whole["processor_s"]  # which decodes the film four times
+    assert report["decoding_alone"]["windows"] == 2 * 8
     assert 0 < report["cores_allow"] <= 1
 
 
