@@ -76,6 +76,18 @@ class Rate:
         return self.output_tokens / self.took_s
 
 
+class _Meter:
+    """Counts from its making on: wall time, and the processor time of this program and all its processes."""
+
+    def __init__(self) -> None:
+        self._began_s, self._before_s = time.monotonic(), processor_s_with_children(os.getpid())
+
+    def read(self) -> Rate:
+        """Return the seconds so far, as those of no window."""
+        spent_s = processor_s_with_children(os.getpid()) - self._before_s
+        return Rate(took_s=time.monotonic() - self._began_s, processor_s=spent_s)
+
+
 @dataclass(frozen=True)
 class Held:
     """Decoded windows to give to the engine again and again, and how many there are in all clips together."""
@@ -156,27 +168,21 @@ async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:
         for frame_set, prompt in work:
             done.append(await engine.describe(frame_set, prompt, f"bench/{next(names)}"))
 
-    begun_s, spent_s = time.monotonic(), processor_s_with_children(os.getpid())
+    meter = _Meter()
     async with asyncio.TaskGroup() as lanes:
         for _ in range(min(engine.slots, windows)):
             lanes.create_task(one_lane())
-    return Rate(
-        len(done),
-        sum(d.output_tokens for d in done),
-        sum(d.prompt_tokens for d in done),
-        took_s=time.monotonic() - begun_s,
-        processor_s=processor_s_with_children(os.getpid()) - spent_s,
-    )
+    tokens = sum(d.output_tokens for d in done), sum(d.prompt_tokens for d in done)
+    return Rate(len(done), *tokens) + meter.read()
 
 
 async def _decoding_alone(settings: Settings, sampler: Sampler, clips: Sequence[Path]) -> Rate:
     """Decode the clips for nobody."""
-    windows, begun_s, spent_s = 0, time.monotonic(), processor_s_with_children(os.getpid())
+    windows, meter = 0, _Meter()
     async with aclosing(_windows(settings, sampler, clips)) as decoded:
         async for _ in decoded:
             windows += 1
-    took_s = time.monotonic() - begun_s
-    return Rate(windows, took_s=took_s, processor_s=processor_s_with_children(os.getpid()) - spent_s)
+    return Rate(windows) + meter.read()
 
 
 async def _whole(settings: Settings, sampler: Sampler, engine: Engine, clips: Sequence[Path]) -> Rate:

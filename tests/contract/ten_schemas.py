@@ -48,8 +48,8 @@ SCHEMAS: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 
 
-async def answered(engine: Engine, each: int = ANSWERS_EACH) -> list[Asked]:
-    """Return so many answers to each schema, each sampled by another seed."""
+async def answered(engine: Engine) -> list[Asked]:
+    """Return twenty answers to each schema, each sampled by another seed."""
 
     async def one(number: int, schema: dict[str, Any], seed: int) -> Asked:
         prompt = Prompt("What is shown?", form=AnswerForm.of_schema(schema), temperature=1.0, seed=seed, max_tokens=200)
@@ -58,7 +58,7 @@ async def answered(engine: Engine, each: int = ANSWERS_EACH) -> list[Asked]:
         return await ask(engine, window, prompt, lambda: f"schema/{number}/{seed}/{next(names)}/{id(engine)}")
 
     return await asyncio.gather(
-        *(one(number, schema, seed) for number, schema in enumerate(SCHEMAS) for seed in range(each))
+        *(one(number, schema, seed) for number, schema in enumerate(SCHEMAS) for seed in range(ANSWERS_EACH))
     )
 
 

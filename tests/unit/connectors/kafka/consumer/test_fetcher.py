@@ -17,8 +17,7 @@ from connectors.kafka.offset_ledger import PartitionPosition, encode_position
 from tests.unit.connectors.kafka.scripted_client import Record, ScriptedConsumer, clips, decode, partition
 from tests.unit.connectors.kafka.waiting import pending
 
-PLACE = partition(0)
-OTHER = partition(1)
+PLACE, OTHER = partition(0), partition(1)
 HASH = "ab" * 8
 
 
