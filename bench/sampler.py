@@ -6,8 +6,8 @@ A cell is a codec, a distance of key frames and a size. The daemon's sampler, wi
 are asked in turns for every window of 10 s and 8 frames, from the closed file to RGB in memory; frames are checked by
 the number that they show. Ratios are taken within a round, the best peer's time over the sampler's, and printed with
 their quartiles; so is processor time, and the same loop without a daemon that is told which packets it needs. Then
-eight clips at once are taken by two decoders and by two processes of the best peer, and ``snap: keyframe`` is held
-against exact frames.
+eight clips at once are taken by two decoders, and by two processes of each peer and of that loop. ``snap: keyframe`` is
+held against exact frames.
 """
 
 import argparse
@@ -21,7 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.harness.painted import Painted, number_of
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.harness.painted import Painted, number_in, numbered_part
 from bench.harness.peers import LEAST, NAMES, Peer, environment
 from bench.harness.report import Row, report
 from connectors.terminal import named_clip
@@ -114,24 +117,22 @@ class Ours:
 
     async def take(self, clips: Sequence[Asked]) -> tuple[float, float, int]:
         """Return seconds on the clock and of processors, and how many frames were wrong, for clips at once."""
-        began_s, began_cpu_s, checking_s = time.perf_counter(), self._cpu_s(), 0.0
+        began_s, began_cpu_s = time.perf_counter(), self._cpu_s()
 
-        async def one(asked: Asked) -> int:
-            nonlocal checking_s
-            numbers = []
+        async def one(asked: Asked) -> list[list[NDArray[np.uint8]]]:
+            parts = []  # looked at when the clock stands: meanwhile decoders would wait for their next request
             plan = await self.sampler.plan(named_clip("bench", asked.path), policy_of(asked.seconds), asked.frames)
             async for window in self.sampler.frame_sets(plan):
                 assert isinstance(window, FrameSet)
-                since_s = time.perf_counter()
-                numbers.append([number_of(frame) for frame in window.frames])
+                parts.append([numbered_part(frame).copy() for frame in window.frames])
                 self.sampler.release(window)
-                checking_s += time.perf_counter() - since_s
             plan.close()
-            return asked.wrong_in(numbers)
+            return parts
 
-        wrong = sum(await asyncio.gather(*(one(asked) for asked in clips)))
+        shown = await asyncio.gather(*(one(asked) for asked in clips))
         wall_s, cpu_s = time.perf_counter() - began_s, self._cpu_s() - began_cpu_s
-        return wall_s - checking_s / min(len(clips), 2), cpu_s - checking_s, wrong
+        numbers = [[[number_in(part) for part in window] for window in parts] for parts in shown]
+        return wall_s, cpu_s, sum(asked.wrong_in(of) for asked, of in zip(clips, numbers, strict=True))
 
 
 def note(took: Took, asked: Asked, said: dict[str, Any]) -> None:
@@ -192,10 +193,12 @@ async def measure_cell(cell: Painted, ours: Ours, peer: Peer, least: Peer, round
     }
 
 
-async def measure_together(cell: Painted, seconds: int, ours: Ours, peers: Sequence[Peer], rounds: int) -> Row:
+async def measure_together(
+    cell: Painted, seconds: int, ours: Ours, peers: Sequence[Peer], least: Sequence[Peer], rounds: int
+) -> Row:
     """Return the row of eight clips at once, beside two processes of each peer that decode by one thread."""
     asked = Asked.of(cell.made_in(FOLDER / "clips"), seconds)
-    mine, others = Took(), {name: Took() for name in NAMES}
+    mine, others = Took(), {name: Took() for name in (LEAST, *NAMES)}
     for _ in range(rounds):
         wall_s, cpu_s, wrong = await ours.take([asked] * CLIPS_TOGETHER)
         note(mine, asked, {"wall_s": wall_s, "cpu_s": cpu_s, "numbers": []})
@@ -203,20 +206,21 @@ async def measure_together(cell: Painted, seconds: int, ours: Ours, peers: Seque
         for name, took in others.items():
             if took.error:
                 continue
-            said = []
-            for _ in range(CLIPS_TOGETHER // len(peers)):
-                for peer in peers:
+            said, two = [], least if name == LEAST else peers
+            for _ in range(CLIPS_TOGETHER // len(two)):
+                for peer in two:
                     peer.send(asked.of_peer(name, 1))
-                said += [peer.receive() for peer in peers]
+                said += [peer.receive() for peer in two]
             took.error = next((one["error"] for one in said if "error" in one), "")
             if not took.error:
-                took.wall_s.append(sum(one["wall_s"] for one in said) / len(peers))
+                took.wall_s.append(sum(one["wall_s"] for one in said) / len(two))
                 took.cpu_s.append(sum(one["cpu_s"] for one in said))
     best = min(
         (n for n in NAMES if len(others[n].wall_s) == rounds), key=lambda name: statistics.median(others[name].wall_s)
     )
     ratio, low, high = spread([b / m for b, m in zip(others[best].wall_s, mine.wall_s, strict=True)])
     cpu_ratio, *_ = spread([b / m for b, m in zip(others[best].cpu_s, mine.cpu_s, strict=True)])
+    limit, *_ = spread([b / m for b, m in zip(others[LEAST].wall_s, mine.wall_s, strict=True)])
     return {
         "cell": f"{cell.codec} {cell.gop} {cell.height}p {seconds}s",
         "ms_a_window": statistics.median(mine.wall_s) * 1000 / len(asked.windows) / CLIPS_TOGETHER,
@@ -225,6 +229,7 @@ async def measure_together(cell: Painted, seconds: int, ours: Ours, peers: Seque
         "from": low,
         "to": high,
         "cpu_ratio": cpu_ratio,
+        "of_the_limit": limit,
         "wrong": mine.wrong,
     }
 
@@ -247,25 +252,25 @@ async def measure_snap(cell: Painted, ours: Ours, least: Peer, rounds: int) -> R
 
 async def measure(cells: Sequence[Painted], together: Sequence[tuple[Painted, int]], rounds: int, python: Path) -> bool:
     """Measure everything and print it; False where a frame was wrong."""
-    ours, peers, least = Ours(), [Peer(python), Peer(python)], Peer()
+    ours, peers, least = Ours(), [Peer(python), Peer(python)], [Peer(), Peer()]
     await ours.sampler.start()
     try:
         rows = []
         for cell in cells:
-            rows.append(await measure_cell(cell, ours, peers[0], least, rounds))
+            rows.append(await measure_cell(cell, ours, peers[0], least[0], rounds))
             print({key: round(v, 2) if isinstance(v, float) else v for key, v in rows[-1].items()}, flush=True)
         mean = statistics.geometric_mean(float(row["ratio"]) for row in rows)
         report("sampler", rows, x="cell", ys=("ratio", "cpu_ratio", "of_the_limit"))
         print(f"Geometric mean of {len(rows)} cells: {mean:.2f}.")
-        many = [await measure_together(cell, seconds, ours, peers, rounds) for cell, seconds in together]
+        many = [await measure_together(cell, seconds, ours, peers, least, rounds) for cell, seconds in together]
         if many:
-            report("sampler-together", many, x="cell", ys=("ratio", "cpu_ratio"))
-        snapped = [await measure_snap(cell, ours, least, rounds) for cell in cells]
+            report("sampler-together", many, x="cell", ys=("ratio", "cpu_ratio", "of_the_limit"))
+        snapped = [await measure_snap(cell, ours, least[0], rounds) for cell in cells]
         report("sampler-snap", snapped, x="cell", ys=("ratio", "of_the_limit"))
         return not any(row["wrong"] for row in [*rows, *many, *snapped])
     finally:
         await ours.sampler.close()
-        for peer in (*peers, least):
+        for peer in (*peers, *least):
             peer.close()
 
 

@@ -93,10 +93,15 @@ def pictures(width: int, height: int, count: int) -> Iterator[NDArray[np.uint8]]
         yield picture
 
 
-def number_of(frame: NDArray[np.uint8]) -> int:
-    """Return the number that ``uint8[H, W, 3]`` shows; -1 when it shows none."""
-    height, width = frame.shape[:2]
-    line = frame[height // 20 : height // 10].mean((0, 2))
+def numbered_part(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the rows of ``uint8[H, W, 3]`` that show its number."""
+    height = len(frame)
+    return frame[height // 20 : height // 10]
+
+
+def number_in(part: NDArray[np.uint8]) -> int:
+    """Return the number that these rows of a frame show; -1 when they show none."""
+    width, line = part.shape[1], part.mean((0, 2))
     number = 0
     for bit in range(_BITS):
         middle = (2 * bit + 1) * width // (2 * _BITS)

@@ -17,6 +17,7 @@ ALLOWED = {
     "readv": Numbers(19, 65),
     "pread64": Numbers(17, 67),
     "write": Numbers(1, 64),
+    "pwrite64": Numbers(18, 68),
     "writev": Numbers(20, 66),
     "lseek": Numbers(8, 62),
     "close": Numbers(3, 57),

@@ -97,7 +97,7 @@ class PacketIndex:
         """Return the index of the frame shown at ``pts`` ticks, soonest if it is the ``likely`` one; -1 for none."""
         if 0 <= likely < len(self.sorted_pts) and self.sorted_pts[likely] == pts:
             return likely
-        frame_index = int(np.searchsorted(self.sorted_pts, pts))
+        frame_index = int(self.sorted_pts.searchsorted(pts))
         return frame_index if frame_index < len(self.sorted_pts) and self.sorted_pts[frame_index] == pts else -1
 
     def decode_start(self, frame_index: int, *, steps_back: int = 0) -> int:
@@ -106,7 +106,7 @@ class PacketIndex:
         That is the last key frame shown at or before it: a frame shown before its group's key frame (an open group)
         needs the group before. ``steps_back`` goes that many key frames further back.
         """
-        at = int(np.searchsorted(self.keys, np.int32(frame_index), side="right")) - 1
+        at = int(self.keys.searchsorted(np.int32(frame_index), side="right")) - 1
         while at >= 0 and self.order[self.keys[at]] > self.order[frame_index]:
             at -= 1
         at -= steps_back

@@ -68,7 +68,6 @@ _FOR_NETWORK = {
 _FOR_FILES = {
     "open": Numbers(2, -1),
     "openat": Numbers(257, 56),
-    "pwrite64": Numbers(18, 68),
     "ftruncate": Numbers(77, 46),
     "unlink": Numbers(87, -1),
     "unlinkat": Numbers(263, 35),

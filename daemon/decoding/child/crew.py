@@ -1,22 +1,17 @@
 """Threads beside the one that reads a clip's packets: each scales frames, and decodes groups of pictures of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Semaphore
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from daemon.decoding.child.open_window import Places, fill
 from daemon.decoding.child.pixels import Converter
 from daemon.decoding.child.stream.decoder import DamageError
 from daemon.decoding.child.stream.groups import Group, GroupDecoder
-
-Result = TypeVar("Result")
-Places = Sequence[NDArray[np.uint8]]  # that show a frame, each ``[H, W, 3]``
 
 
 @dataclass(slots=True)
@@ -36,14 +31,14 @@ class _Given:
 
 
 class Crew:
-    """So many threads. ``write(converter, frame, *outs)`` writes a frame."""
+    """So many threads. ``write(converter, shown, *outs)`` writes a frame and returns its index."""
 
     def __init__(
         self,
         size: int,
         new_converter: Callable[[], Converter],
         new_decoder: Callable[[], GroupDecoder],
-        write: Callable[..., None],
+        write: Callable[..., int],
     ) -> None:
         self._new_decoder, self._write = new_decoder, write
         self._hands = [_Hand(new_converter()) for _ in range(size)]
@@ -77,7 +72,7 @@ class Crew:
         given = self._given.get(frame_index)
         if given is None:
             return False
-        if [_address(place) for place in given.places] == [_address(place) for place in places]:
+        if list(given.places) == list(places):
             return True
         self.shown_by(frame_index)
         return False
@@ -126,9 +121,9 @@ class Crew:
 
     def _write_frame(self, given: _Given, shown: tuple[int, Any] | None, hand: _Hand) -> None:
         try:
-            if shown is not None:
-                fill(given.places, partial(self._write, hand.converter, shown[1]))
-            given.shown.set_result(-1 if shown is None else shown[0])
+            given.shown.set_result(
+                -1 if shown is None else fill(given.places, partial(self._write, hand.converter, shown))
+            )
         except BaseException as error:
             given.shown.set_exception(error)
 
@@ -142,19 +137,3 @@ class Crew:
             for one in given.values():
                 if not one.shown.done():
                     one.shown.set_result(None)
-
-
-def fill(places: Places, write: Callable[..., Result]) -> Result:
-    """Have a frame written once for each size, copy it to the other places of that size; return what ``write`` does."""
-    firsts: dict[tuple[int, ...], NDArray[np.uint8]] = {}
-    for place in places:
-        firsts.setdefault(place.shape, place)
-    result = write(*firsts.values())
-    for place in places:
-        if place is not firsts[place.shape]:
-            np.copyto(place, firsts[place.shape])
-    return result
-
-
-def _address(place: NDArray[np.uint8]) -> int:
-    return int(place.__array_interface__["data"][0])

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.decoding.child.crew import Crew, Places, fill
+from daemon.decoding.child.crew import Crew
 from daemon.decoding.child.cursor import FrameCursor
+from daemon.decoding.child.open_window import Places, fill
 from daemon.decoding.child.pictures.assembly import PictureWriter
 from daemon.decoding.child.pictures.heif import read_heif
 from daemon.decoding.child.pixels import Converter
@@ -91,8 +92,7 @@ class AvWriter:
         shown = self._get(frame_index)
         if shown is None:
             return -1
-        self._convert(self._converter, shown[1], *outs)
-        return shown[0]
+        return self._convert(self._converter, shown, *outs)
 
     @property
     def has_crew(self) -> bool:
@@ -141,10 +141,12 @@ class AvWriter:
             self.cost_bytes = self._cost_bytes(shown[1].width, shown[1].height)
         return shown
 
-    def _convert(self, converter: Converter, frame: Any, *outs: NDArray[np.uint8]) -> None:
+    def _convert(self, converter: Converter, shown: tuple[int, Any], *outs: NDArray[np.uint8]) -> int:
+        frame_index, frame = shown
         aspect, orientation = self._cursor.shapes.of_frame(frame), Orientations.of(frame)
         for out in outs:
             converter.write(frame, out, aspect, orientation)
+        return frame_index
 
     def _let_crew_go(self) -> None:
         if self._crew is not None:

@@ -6,8 +6,10 @@ Nothing here imports a decoder; a frame is anything with PyAV's attributes.
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,6 +72,7 @@ def orientation_of(frame: Any) -> Orientation:
     return Orientation.from_display_matrix(bytes(matrix)) if matrix is not None else Orientation()
 
 
+@lru_cache(maxsize=64)
 def shown_size(width: int, height: int, sample_aspect: Fraction | None, turned: bool) -> tuple[Fraction, Fraction]:
     """Return width and height of a stored frame once its pixels are square and it is upright.
 
@@ -127,8 +130,9 @@ class Converter:
     ) -> None:
         """Write a frame into ``out``, ``uint8[H, W, 3]``: whole, and in the middle of black where its shape differs."""
         orientation = orientation or orientation_of(frame)
-        place = _place(shown_size(frame.width, frame.height, sample_aspect, orientation.transpose), out, self._own_size)
-        if place is not out:
+        own = shown_size(frame.width, frame.height, sample_aspect, orientation.transpose)
+        place = out[_place(own, FrameSize(out.shape[1], out.shape[0]), self._own_size)]
+        if place.shape != out.shape:
             out[...] = 0
         height, width = place.shape[:2]
         if orientation.transpose:
@@ -150,9 +154,12 @@ class Converter:
         libswscale scales and converts to planes by vector instructions, and to packed RGB with whole chroma without.
         """
         planes = full_range(self._scaler("rgb", width, height), frame, width, height, "gbrp", self.threads).planes
-        for channel, plane in zip((1, 2, 0), planes, strict=True):
-            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-            np.copyto(place[:, :, channel : channel + 1], orientation.apply(rows[:, :width, None]))
+        rows = (np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in planes)
+        green, blue, red = (plane[:, :width] for plane in rows)
+        if orientation == Orientation():
+            cv2.merge((red, green, blue), place)
+        else:
+            np.copyto(place, orientation.apply(np.asarray(cv2.merge((red, green, blue)), np.uint8)))
 
     def rgb(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
         """Return a stored frame as ``uint8[height, width, 3]``, not turned."""
@@ -237,18 +244,18 @@ def write_rgb(frame: Any, out: NDArray[np.uint8], scaler: Any) -> None:
     Converter(lambda: scaler, Look()).write(frame, out)
 
 
-def _place(shown: tuple[Fraction, Fraction], out: NDArray[np.uint8], own_size: FrameSize | None) -> NDArray[np.uint8]:
-    """Return the part of ``out`` that a frame of this shape fills; all of it where only rounding keeps it away.
+@lru_cache(maxsize=64)
+def _place(shown: tuple[Fraction, Fraction], out: FrameSize, own_size: FrameSize | None) -> tuple[slice, slice]:
+    """Return the rows and columns of ``out`` that a frame of this shape fills; all where only rounding keeps it away.
 
     ``out`` stands for frames of ``own_size``, which are stretched to fill it.
     """
-    height, width = out.shape[:2]
-    own_width, own_height = (width, height) if own_size is None else (own_size.width, own_size.height)
-    scale = min(own_width / shown[0], own_height / shown[1])
+    own = own_size or out
+    scale = min(own.width / shown[0], own.height / shown[1])
     fit_width, fit_height = max(1, round(shown[0] * scale)), max(1, round(shown[1] * scale))
-    if own_width - fit_width <= 1 and own_height - fit_height <= 1:
-        return out
-    fit_width = max(1, round(Fraction(fit_width * width, own_width)))
-    fit_height = max(1, round(Fraction(fit_height * height, own_height)))
-    left, top = (width - fit_width) // 2, (height - fit_height) // 2
-    return out[top : top + fit_height, left : left + fit_width]
+    if own.width - fit_width <= 1 and own.height - fit_height <= 1:
+        return slice(out.height), slice(out.width)
+    fit_width = max(1, round(Fraction(fit_width * out.width, own.width)))
+    fit_height = max(1, round(Fraction(fit_height * out.height, own.height)))
+    left, top = (out.width - fit_width) // 2, (out.height - fit_height) // 2
+    return slice(top, top + fit_height), slice(left, left + fit_width)

@@ -1,7 +1,6 @@
 """A clip inside the decoding child: its index, its place, and the windows that are being filled."""
 
 import gc
-import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,12 +8,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.containers import BEGIN_ANYWHERE
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.frame_writer import FrameWriter, write_all, writer_of
+from daemon.decoding.child.open_window import OpenWindow, Place
 from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pictures.assembly import plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
@@ -30,36 +29,6 @@ from daemon.frame_look import FrameSize, Look
 
 _MAY_BE_TRUNCATED = (Reason.CORRUPT, Reason.NO_FRAMES, Reason.NO_VIDEO_STREAM, Reason.UNSUPPORTED_CODEC)
 _SHARE_FOR_DECODERS = 4  # a quarter of the address space may be taken by decoders that wait for their clip's turn
-
-
-@dataclass(slots=True, eq=False)
-class OpenWindow:
-    """A window that is being filled: ``pending`` maps each frame still missing to the places that show it."""
-
-    frames: NDArray[np.uint8]
-    shown: list[int]
-    pending: dict[int, list[int]]
-
-    @classmethod
-    def open(cls, memory: int, frame_indices: list[int], size: FrameSize) -> "OpenWindow":
-        """Map the memory file (and close its descriptor)."""
-        try:
-            mapped = mmap.mmap(memory, len(frame_indices) * size.frame_bytes)
-        finally:
-            os.close(memory)
-        shape = (len(frame_indices), size.height, size.width, 3)
-        pending: dict[int, list[int]] = {}
-        for place, frame_index in enumerate(frame_indices):
-            pending.setdefault(frame_index, []).append(place)
-        return cls(np.frombuffer(mapped, np.uint8).reshape(shape), [-1] * len(frame_indices), pending)
-
-    def close_gaps(self) -> None:
-        """Show the frame before where there is none, else the first one that there is."""
-        readable = [place for place, frame_index in enumerate(self.shown) if frame_index >= 0]
-        for place, frame_index in enumerate(self.shown):
-            if frame_index < 0 and readable:
-                source = max((p for p in readable if p < place), default=readable[0])
-                self.frames[place], self.shown[place] = self.frames[source], self.shown[source]
 
 
 class Session:
@@ -107,7 +76,7 @@ class Session:
 
     def add(self, window: int, memory: int, frame_indices: list[int], size: FrameSize | None = None) -> None:
         """Take a window's memory file; its frames are written as they pass, scaled to ``size``."""
-        self._windows[window] = OpenWindow.open(memory, frame_indices, size or self._own_size)
+        self._windows[window] = OpenWindow.of(memory, frame_indices, size or self._own_size)
 
     def want(self, frame_indices: list[int], threads: int = 1) -> None:
         """Name the frames that the next windows show, and how many threads may decode them."""
@@ -118,21 +87,15 @@ class Session:
         """Decode until window ``target`` is complete and return the indices of the frames that it shows."""
         writer = self._writer = self._writer or self._new_writer()
         last = max(self._windows[target].pending, default=-1)
-        due: dict[int, list[tuple[OpenWindow, int]]] = {}
+        due: dict[int, list[Place]] = {}
+        ahead: dict[int, list[Place]] = {}
         for window in self._windows.values():
-            for frame_index in [i for i in window.pending if i <= last]:
-                due.setdefault(frame_index, []).extend((window, at) for at in window.pending.pop(frame_index))
-        ahead: dict[int, list[NDArray[np.uint8]]] = {}
-        for window in self._windows.values():
-            for frame_index, those in window.pending.items():
-                ahead.setdefault(frame_index, []).extend(window.frames[at] for at in those)
-        places = {i: [window.frames[at] for window, at in those] for i, those in due.items()}
-        for frame_index, shown in write_all(writer, places, ahead).items():
-            for window, at in due[frame_index]:
-                window.shown[at] = shown
-        done = self._windows.pop(target)
-        done.close_gaps()
-        return done.shown
+            for frame_index, place in window.pending.items():
+                (due if frame_index <= last else ahead).setdefault(frame_index, []).append(place)
+        for frame_index, shown in write_all(writer, due, ahead).items():
+            for window in self._windows.values():
+                window.is_written(frame_index, shown)
+        return self._windows.pop(target).finish()
 
     def park(self) -> None:
         """Let go of the decoders; the next window opens them again."""
@@ -147,6 +110,8 @@ class Session:
         self.park()
         if self._shots is not None:
             self._shots.close()
+        for window in self._windows.values():
+            window.close()
         self._windows.clear()
         os.close(self._descriptor)
 

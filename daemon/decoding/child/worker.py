@@ -1,8 +1,8 @@
 """The decoding child, forked by :mod:`daemon.decoding.child.fork_server`. It imports no model code.
 
 It confines itself, then answers one request after the other until the parent is gone. A clip stays open between its
-windows (a *session*), so a group of pictures that two windows share is decoded once. Frames are written straight into
-memory files that the parent made, sized and sealed: nothing here can create or enlarge a file.
+windows (a *session*), so a group of pictures that two windows share is decoded once. Frames are written into memory
+files that the parent made, sized and sealed: nothing here can create or enlarge a file.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
 Its layers are independent, so that one fault in one of them lets nothing out:
 
 * one thread when the cage closes, so that no thread is left outside it;
-* rlimits: address space, no files written, no core, a bounded number of tasks;
+* rlimits: address space, no longer files than that, no core, a bounded number of tasks;
 * no privileges, none to be gained, and no look into its memory;
 * Landlock: only the folders of Python's libraries can be read, no TCP, no signals and abstract sockets to others;
 * a filter of system calls that allows what decoding needs and refuses the rest, on every thread.
@@ -67,5 +67,5 @@ def confine(memory_bytes: int, parent: int, devices: Sequence[str] = (), facts: 
 
 def _limit(memory_bytes: int, kind: int) -> None:
     resource.setrlimit(kind, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (memory_bytes, memory_bytes))
     limit_files_and_tasks(_MAX_OPEN_FILES, _MAX_MORE_TASKS)

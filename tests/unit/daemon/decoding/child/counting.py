@@ -1,6 +1,6 @@
 """Sessions and cursors that say how much they decode."""
 
-import os
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from daemon.decoding.child.frame_writer import AvWriter
 from daemon.decoding.child.session import Session
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
+from daemon.memory_file import make, mapped
 from daemon.windows import NS_PER_S, FramePolicy, Window, WindowPolicy, plan_windows
 from tests.corpus.painted import HEIGHT, WIDTH
 
@@ -19,6 +20,10 @@ FRAMES = 500
 class CountingSession(Session):
     """A session that says how many frames its decoder gave, and can be asked for windows as the parent asks."""
 
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.opened, self.frames = 0, dict[int, np.ndarray]()
+
     def decoded(self) -> int:
         return self._writer._cursor.decoded if self._writer is not None else 0  # type: ignore[attr-defined]
 
@@ -26,15 +31,13 @@ class CountingSession(Session):
         """Fill window ``at``; it and the next ones are opened, those that are not yet."""
         for window in windows[at : at + together]:
             if window.index not in self._windows and window.index >= self.opened:
-                memory = os.memfd_create("test")
-                os.ftruncate(memory, len(window.frame_indices) * WIDTH * HEIGHT * 3)
+                size_bytes = len(window.frame_indices) * WIDTH * HEIGHT * 3
+                memory = make("test", size_bytes)
+                self.frames[window.index] = mapped(memory, size_bytes).reshape(-1, HEIGHT, WIDTH, 3)
                 self.add(window.index, memory, list(window.frame_indices))
                 self.opened = window.index + 1
-        frames = self._windows[at].frames
         self.want([n for w in windows[at : at + 6] for n in w.frame_indices])
-        return self.fill(at), frames
-
-    opened = 0
+        return self.fill(at), self.frames.pop(at)
 
 
 def windows_of(session: CountingSession, policy: WindowPolicy, count: int = 8) -> tuple[Window, ...]:

@@ -10,6 +10,8 @@ from daemon.decoding.child.frame_writer import AvWriter
 from daemon.decoding.child.pyav import another_decoder, open_video
 from daemon.decoding.child.session import Session, open_clip
 from daemon.frame_look import FrameSize
+from daemon.memory_file import make as make_memory
+from daemon.memory_file import mapped
 from daemon.windows import NS_PER_S, FramePolicy, WindowPolicy, plan_windows
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.painted import HEIGHT, WIDTH, read
@@ -41,10 +43,10 @@ class Windows:
     def fill(self, at: int, threads: int, ahead: int) -> tuple[list[int], np.ndarray]:
         """Return what window ``at`` says that it shows, and its frames."""
         for window in self.windows[self._next : max(self._next, at + 1 + ahead)]:
-            memory = os.memfd_create("test")
-            os.ftruncate(memory, len(window.frame_indices) * SIZE.frame_bytes)
+            size_bytes = len(window.frame_indices) * SIZE.frame_bytes
+            memory = make_memory("test", size_bytes)
+            self._opened[window.index] = mapped(memory, size_bytes).reshape(-1, SIZE.height, SIZE.width, 3)
             self.session.add(window.index, memory, list(window.frame_indices), SIZE)
-            self._opened[window.index] = self.session._windows[window.index].frames
             self._next = window.index + 1
         wanted = sorted({i for window in self.windows[at : at + 6] for i in window.frame_indices})
         self.session.want(wanted, threads)

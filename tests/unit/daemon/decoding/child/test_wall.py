@@ -36,7 +36,7 @@ PACKAGES = {
 }
 LIBRARIES = {"PIL", "av", "cv2", "decord", "numpy", "scenedetect"}
 FORBIDDEN = ("asyncio", "pydantic", "yaml", "kafka", "torch", "vllm", "transformers", "multiprocessing")
-UNUSED = {"cv2", "decord", "httpx", "prometheus_client", "scenedetect"}  # until a clip asks for decord or for shots
+UNUSED = {"decord", "httpx", "prometheus_client", "scenedetect"}  # until a clip asks for decord or for shots
 
 
 def imports_of(path: Path) -> Iterator[str]:

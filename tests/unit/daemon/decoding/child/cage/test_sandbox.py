@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.memory_file import make
 from testing.repository import ROOT
 from tests.probe import deeds
 
@@ -78,19 +79,34 @@ def test_a_second_thread_keeps_the_cage_open_to_nobody() -> None:
 
 def test_memory_made_by_the_parent_can_be_written_and_threads_run_inside() -> None:
     code = CONFINE + (
-        "import mmap\n"
-        "memory = int(os.environ['MEMORY'])\n"
-        "mmap.mmap(memory, 100)[:5] = b'hello'\n"
+        "os.pwrite(int(os.environ['MEMORY']), b'hello', 0)\n"
         "import threading; thread = threading.Thread(target=print, args=('ran',)); thread.start(); thread.join()\n"
     )
-    memory = os.memfd_create("test")
-    os.ftruncate(memory, 100)
+    memory = make("test", 100)
 
     done = run(code, pass_fds=[memory], env={"MEMORY": memory})
 
     assert done.stdout.strip() == "ran", done.stderr
     assert os.pread(memory, 5, 0) == b"hello"
     os.close(memory)
+
+
+def test_neither_the_clip_nor_what_is_behind_the_memory_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"media")
+    clip, memory = os.open(tmp_path / "clip.mp4", os.O_RDONLY), make("test", 100)
+    code = CONFINE + (
+        "def fails(name, at):\n"
+        "    try: os.pwrite(int(os.environ[name]), b'x', at)\n"
+        "    except OSError as error: return error.strerror\n"
+        "print(fails('CLIP', 0), '-', fails('MEMORY', 100), '-', fails('MEMORY', 2**50))\n"
+    )
+
+    done = run(code, pass_fds=[clip, memory], env={"CLIP": clip, "MEMORY": memory})
+
+    assert done.stdout.strip() == "Bad file descriptor - Operation not permitted - File too large", done.stderr
+    assert (tmp_path / "clip.mp4").read_bytes() == b"media"
+    for descriptor in (clip, memory):
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("name", ["daemon.decoding.child.worker", "daemon.decoding.child.fork_server"])

@@ -1,0 +1,94 @@
+"""A window's frames reach their places in its memory file, each decoded frame once."""
+
+import os
+import resource
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from daemon.decoding.child.open_window import OpenWindow, fill
+from daemon.frame_look import FrameSize
+from daemon.memory_file import make, mapped
+
+SIZE = FrameSize(6, 4)
+
+
+def opened(frame_indices: list[int], size: FrameSize = SIZE) -> tuple[OpenWindow, np.ndarray]:
+    size_bytes = len(frame_indices) * size.frame_bytes
+    memory = make("test", size_bytes)
+    frames = mapped(memory, size_bytes).reshape(-1, size.height, size.width, 3)
+    return OpenWindow.of(memory, frame_indices, size), frames
+
+
+def drawing(frame_index: int, calls: list[int]) -> Callable[..., int]:
+    def write(*outs: np.ndarray) -> int:
+        calls.append(len(outs))
+        for out in outs:
+            out[...] = frame_index
+        return frame_index
+
+    return write
+
+
+def test_a_frame_is_written_once_for_all_places_of_its_size() -> None:
+    one, seen = opened([3, 3, 5])
+    other, seen_by_other = opened([3])
+    small, seen_small = opened([3], FrameSize(2, 2))
+    calls: list[int] = []
+
+    for frame_index in (3, 5):
+        places = [w.pending[frame_index] for w in (one, other, small) if frame_index in w.pending]
+        shown = fill(places, drawing(frame_index, calls))
+        for window in (one, other, small):
+            window.is_written(frame_index, shown)
+
+    assert calls == [2, 1]  # two sizes, then one
+    assert [w.finish() for w in (one, other, small)] == [[3, 3, 5], [3], [3]]
+    assert [frames[:, 0, 0, 0].tolist() for frames in (seen, seen_by_other, seen_small)] == [[3, 3, 5], [3], [3]]
+    assert all((frames == frames[:, :1, :1]).all() for frames in (seen, seen_by_other, seen_small))
+
+
+def test_what_is_missing_shows_the_frame_before_or_the_first_one() -> None:
+    window, seen = opened([1, 2, 3, 4])
+    for frame_index in (1, 2, 3, 4):
+        readable = frame_index in (2, 4)
+        place = window.pending[frame_index]
+        shown = fill([place], drawing(frame_index, []) if readable else lambda *_: -1)
+        window.is_written(frame_index, shown)
+
+    assert window.finish() == [2, 2, 2, 4]
+    assert seen[:, 0, 0, 0].tolist() == [2, 2, 2, 4]
+
+
+def test_nothing_is_written_of_a_window_without_a_readable_frame() -> None:
+    window, seen = opened([7, 8])
+    for frame_index in (7, 8):
+        window.is_written(frame_index, fill([window.pending[frame_index]], lambda *_: -1))
+
+    assert window.finish() == [-1, -1]
+    assert not seen.any()
+
+
+def test_its_file_is_closed_when_it_is_done() -> None:
+    window, _ = opened([0])
+    descriptor = window.memory
+
+    window.close()
+    window.close()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_window_larger_than_may_be_written_is_a_lack_of_memory() -> None:
+    window, _ = opened([0, 1])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE.frame_bytes, hard))
+    try:
+        fill([window.pending[0]], drawing(0, []))
+        with pytest.raises(MemoryError):
+            fill([window.pending[1]], drawing(1, []))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        window.close()
