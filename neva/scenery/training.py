@@ -7,6 +7,7 @@ seed and the step, and a run that is resumed ends with the same model as an unin
 import json
 import logging
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from neva.scenery.dataset import SceneClips, load_or_make
 from neva.scenery.light import patch_colours
 from neva.scenery.model.changes import FEATURES, HEADS, UNITS, begin_changes, make_room
 from neva.scenery.model.growth import grow
-from neva.scenery.model.readout import Readout, gather_states
+from neva.scenery.model.readout import COLOURS, MOVEMENT, Readout, States, gather_states
 from neva.scenery.model.tasks import SceneBatch, SceneHeads, SceneTask
 from neva.scenery.scoring import score_scenes
 from neva.shapes.batches import ShapeBatches, normalised, prompted
@@ -190,20 +191,29 @@ def _learn_readout(
     loop: TrainingLoop, llava: Any, tokenizer: Any, batches: SceneBatches, scenes: ScenesSettings
 ) -> None:
     """Begin with changes as arithmetic has them, and train what makes words of what the layers before the last know."""
-    if scenes.readout_steps == 0:
+    if scenes.readout_steps == scenes.colours_steps == 0:
         return
-    known = batches.batch(0, 0, _CALIBRATION, 0)
-    begin_changes(llava, known.ids.to(llava.device), known.pixels.to(llava.device))
+    if scenes.readout_steps:
+        known = batches.batch(0, 0, _CALIBRATION, 0)
+        begin_changes(llava, known.ids.to(llava.device), known.pixels.to(llava.device))
     count = loop.settings.model.micro_batch_size
     shapes = round(count * scenes.shapes_share)
     gathered = -(-scenes.readout_clips // count)
     log.info("%d batches of clips are looked at once, for the last layer.", gathered)
     states = gather_states(llava, tokenizer, lambda number: batches.batch(2, number, count, shapes), gathered)
+    for stage, topic, steps in (
+        ("readout", MOVEMENT, scenes.readout_steps),
+        ("colours", COLOURS, scenes.colours_steps),
+    ):
+        if steps:
+            readout = Readout(llava, topic)
+            loop.run(stage, readout, steps, loop.one_batch_a_step(partial(_readout_losses, states, topic)))
+            if topic == COLOURS:
+                readout.go_back_half_way()
 
-    def losses(model: Any, step: int) -> dict[str, torch.Tensor]:
-        return dict(model(states.some(step)))
 
-    loop.run("readout", Readout(llava), scenes.readout_steps, loop.one_batch_a_step(losses))
+def _readout_losses(states: States, topic: str, model: Any, step: int) -> dict[str, torch.Tensor]:
+    return dict(model(states.some(step, topic)))
 
 
 def _attend_in_float32(llava: Any) -> None:

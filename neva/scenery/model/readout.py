@@ -1,4 +1,4 @@
-"""The last stage of training: the last layer learns to say what else moves, and of all else it says what it said.
+"""The last stages of training: the last layer learns to say what else moves, then colours, and nothing else anew.
 
 What the layers before it know of movement is arithmetic, which longer training of all layers takes apart before the
 words for it are learned. Here only the last layer's units and the words are trained. What they read is the same in all
@@ -21,7 +21,9 @@ from torch.nn import functional
 from neva.scenery.model.changes import CHANGE, FEATURES
 from neva.scenery.model.tasks import SceneBatch, embedded
 
-_OF_MOVEMENT, _OF_LITTLE, _OF_THE_REST = 1248, 800, 1024  # words a step
+MOVEMENT, COLOURS = "movement", "colours"  # what is learned, one after the other
+_TOPICS = ("the rest", MOVEMENT, COLOURS)
+_OF_TOPIC, _OF_LITTLE, _OF_THE_REST = {MOVEMENT: 1248, COLOURS: 2048}, 800, 1024  # words a step
 _KEPT = 0.3  # of the words about the rest: there are more of them
 _LITTLE = 0.25  # of the usual change
 _OTHERS = 0.8  # of the words where little changes read the older features of another clip
@@ -32,33 +34,43 @@ _DRIFT = 4.0  # the weight of what is said otherwise of the rest
 class States:
     """What the last layer's units read, ``float16[N, W]``, and the words that follow.
 
-    ``of_movement`` says which are about movement, ``context`` is a number for what the sentence says before them of
-    the camera and of movement, and ``little`` says where little changes.
+    ``topic`` says what each is about, ``context`` is a number for what the sentence says before it of the camera and of
+    movement, and ``little`` says where little changes.
     """
 
     read: torch.Tensor
     words: torch.Tensor
-    of_movement: torch.Tensor
+    topic: torch.Tensor
     context: torch.Tensor
     little: torch.Tensor
 
-    def some(self, step: int) -> "States":
-        """Return those of one step."""
+    def about(self, topic: str) -> torch.Tensor:
+        """Say which are about a topic, ``bool[N]``."""
+        return self.topic == _TOPICS.index(topic)
+
+    def some(self, step: int, topic: str) -> "States":
+        """Return those of one step that learns a topic."""
         generator = torch.Generator().manual_seed(step)
-        groups = (self.of_movement, _OF_MOVEMENT), (self.of_movement & self.little, _OF_LITTLE)
+        learned = self.about(topic)
+        groups = [(learned, _OF_TOPIC[topic]), (~learned, _OF_THE_REST)]
+        if topic == MOVEMENT:
+            groups.insert(1, (learned & self.little, _OF_LITTLE))
         chosen = []
-        for among, count in (*groups, (~self.of_movement, _OF_THE_REST)):
+        for among, count in groups:
             places = among.nonzero()[:, 0].cpu()
             if len(places):
                 chosen.append(places[torch.randint(len(places), (count,), generator=generator)])
         picked = torch.cat(chosen).to(self.read.device)
         some = States(*(getattr(self, name)[picked] for name in self.__slots__))
-        some._mix(generator)
+        if topic == MOVEMENT:
+            some._mix(generator)
         return some
 
     def _mix(self, generator: torch.Generator) -> None:
         """Take older features from another clip in the same context, for some words where little changes."""
-        mixed = (self.of_movement & self.little).cpu() & (torch.rand(len(self.words), generator=generator) < _OTHERS)
+        mixed = (self.about(MOVEMENT) & self.little).cpu() & (
+            torch.rand(len(self.words), generator=generator) < _OTHERS
+        )
         places = mixed.nonzero()[:, 0]
         places = places[torch.randperm(len(places), generator=generator)]
         context = self.context.cpu()[places]
@@ -70,10 +82,16 @@ class States:
 
 
 def gather_states(llava: Any, tokenizer: Any, batch: Callable[[int], SceneBatch], count: int) -> States:
-    """Return the states of ``count`` batches. A sentence's third part, after the second semicolon, is of movement."""
+    """Return the states of ``count`` batches.
+
+    A sentence's third part, after the second semicolon, is of movement. Colours stand behind ", mostly", up to the
+    first semicolon, which says that there are no more.
+    """
     language = llava.model.language_model
     *others, last = language.layers
-    parts = torch.tensor([";" in tokenizer.decode([token]) for token in range(llava.lm_head.out_features)])
+    texts = [tokenizer.decode([token]) for token in range(llava.lm_head.out_features)]
+    parts, commas = (torch.tensor([mark in text for text in texts]) for mark in ";,")
+    mostly = len(tokenizer.encode(" mostly", add_special_tokens=False))
     found: list[tuple[torch.Tensor, ...]] = []
     with torch.no_grad():
         for number in range(count):
@@ -85,15 +103,18 @@ def gather_states(llava: Any, tokenizer: Any, batch: Callable[[int], SceneBatch]
             added, _ = last.self_attn(last.input_layernorm(hidden), position_embeddings=rotary, attention_mask=None)
             words = one.targets[:, 1:]
             answered = words != -100
-            begun = (parts.to(words.device)[words.clamp(min=0)] & answered).cumsum(dim=1)
-            moves = answered & (begun > 1)
+            ends = parts.to(words.device)[words.clamp(min=0)] & answered
+            begun = ends.cumsum(dim=1)
+            named = (commas.to(words.device)[words.clamp(min=0)] & answered).cumsum(dim=1).cumsum(dim=1) > 1 + mostly
+            topic = 1 * (answered & (begun > 1)) + 2 * (answered & named & (begun - 1 * ends == 0))
             generator = torch.Generator().manual_seed(number)
-            kept = moves | (answered & (torch.rand(words.shape, generator=generator).to(words.device) < _KEPT))
+            some = torch.rand(words.shape, generator=generator).to(words.device) < _KEPT
+            kept = answered & ((topic > 0) | some)
             context = _contexts(words, begun > 0)
-            found.append(((hidden + added)[:, :-1][kept].half(), words[kept], moves[kept], context[kept]))
-    read, words, of_movement, context = (torch.cat(rows) for rows in zip(*found, strict=True))
+            found.append(((hidden + added)[:, :-1][kept].half(), words[kept], topic[kept], context[kept]))
+    read, words, topic, context = (torch.cat(rows) for rows in zip(*found, strict=True))
     change = read[:, CHANGE - FEATURES].float()
-    return States(read, words, of_movement, context, change < _LITTLE * change.pow(2).mean().sqrt())
+    return States(read, words, topic, context, change < _LITTLE * change.pow(2).mean().sqrt())
 
 
 def _contexts(words: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -106,10 +127,11 @@ def _contexts(words: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 
 
 class Readout(nn.Module):  # type: ignore[misc]
-    """What makes words of what the other layers know, beside itself as it was."""
+    """What makes words of what the other layers know, beside itself as it was; it learns a topic."""
 
-    def __init__(self, llava: Any) -> None:
+    def __init__(self, llava: Any, topic: str) -> None:
         super().__init__()
+        self.topic = topic
         language = llava.model.language_model
         last = language.layers[-1]
         llava.requires_grad_(False)
@@ -117,17 +139,27 @@ class Readout(nn.Module):  # type: ignore[misc]
         self.before = copy.deepcopy(self.now)
         self.now.requires_grad_(True)
 
+    def go_back_half_way(self) -> None:
+        """Take the mean of the weights as they are and as they were.
+
+        That keeps what was gained on drawn clips, and more of what was right on what training does not draw, such as
+        real films (Wortsman et al., "Robust fine-tuning of zero-shot models").
+        """
+        with torch.no_grad():
+            for now, before in zip(self.now.parameters(), self.before.parameters(), strict=True):
+                now.lerp_(before, 0.5)
+
     def forward(self, states: States) -> dict[str, torch.Tensor]:
-        """Return the losses: of the words about movement, and of what is said otherwise of the rest."""
+        """Return the losses: of the words about the topic, and of what is said otherwise of the rest."""
         with torch.autocast(states.read.device.type, enabled=False):
-            read, moves = states.read.float(), states.of_movement
+            read, learned = states.read.float(), states.about(self.topic)
             said = _words(self.now, read)
-            wrong = functional.cross_entropy(said[moves], states.words[moves])
+            wrong = functional.cross_entropy(said[learned], states.words[learned])
             with torch.no_grad():
-                before = _words(self.before, read[~moves]).log_softmax(-1)
-            now = said[~moves].log_softmax(-1)
+                before = _words(self.before, read[~learned]).log_softmax(-1)
+            now = said[~learned].log_softmax(-1)
             drift = functional.kl_div(now, before, log_target=True, reduction="batchmean")
-            return {"loss": wrong + _DRIFT * drift, "movement": wrong, "drift": drift}
+            return {"loss": wrong + _DRIFT * drift, self.topic: wrong, "drift": drift}
 
 
 def _words(parts: nn.ModuleList, read: torch.Tensor) -> torch.Tensor:

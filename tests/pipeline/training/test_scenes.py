@@ -29,6 +29,7 @@ def test_the_file_of_scenes_trains_a_model_that_transformers_reads(
         "workers=1",
         "movement_steps=1",
         "readout_steps=1",
+        "colours_steps=1",
         "readout_clips=8",
     )
     small = ["trainer.max_steps=1", "trainer.num_threads=1", "model.micro_batch_size=5"]
@@ -44,7 +45,7 @@ def test_the_file_of_scenes_trains_a_model_that_transformers_reads(
     score = json.loads((tmp_path / "run" / "score.json").read_text())
     assert {"shapes", "minutes"} <= set(score) <= {*KINDS, "shapes", "minutes"}
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [record["stage"] for record in log] == ["movement", "sentences", "readout"]
+    assert [record["stage"] for record in log] == ["movement", "sentences", "readout", "colours"]
     model, report = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(report.values()), report
     assert sum(weight.numel() for weight in model.parameters()) <= 6_000_000
