@@ -1,7 +1,7 @@
 """The windows that a child fills: each frame goes to its places in the memory file that the program made.
 
 Frames are written by system calls from memory that is used again and again. Through a mapping each fresh page of the
-file would be a page fault, which takes as long as many a decoder takes for a frame.
+file would be a page fault, and all of them together cost twice as much as the calls.
 """
 
 import errno
