@@ -134,9 +134,7 @@ class ScenesSettings(Section):
     workers: PositiveInt = Field(default=2, description="processes that make the clips")
     movement_steps: NonNegativeInt = Field(default=600, description="steps of movement alone, at the start")
     readout_steps: NonNegativeInt = Field(default=1200, description="steps of the last layer alone, at the end")
-    colours_steps: NonNegativeInt = Field(
-        default=200, description="steps of the last layer for the words of colours, then"
-    )
+    colours_steps: NonNegativeInt = Field(default=200, description="steps of it for the words of colours, after those")
     readout_clips: PositiveInt = Field(default=40_000, description="drawn clips, turned about, that those steps read")
     movement_loss_weight: NonNegativeFloat = Field(default=0.5, description="movement, while sentences are learned")
 

@@ -106,7 +106,9 @@ def gather_states(llava: Any, tokenizer: Any, batch: Callable[[int], SceneBatch]
             ends = parts.to(words.device)[words.clamp(min=0)] & answered
             begun = ends.cumsum(dim=1)
             named = (commas.to(words.device)[words.clamp(min=0)] & answered).cumsum(dim=1).cumsum(dim=1) > 1 + mostly
-            topic = 1 * (answered & (begun > 1)) + 2 * (answered & named & (begun - 1 * ends == 0))
+            topic = torch.zeros_like(words)
+            topic[answered & (begun > 1)] = _TOPICS.index(MOVEMENT)
+            topic[answered & named & (begun == ends)] = _TOPICS.index(COLOURS)  # up to the first end, and that
             generator = torch.Generator().manual_seed(number)
             some = torch.rand(words.shape, generator=generator).to(words.device) < _KEPT
             kept = answered & ((topic > 0) | some)
