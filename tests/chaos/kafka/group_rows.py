@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from testing.load import WINDOWS_EACH
+from tests.chaos.kafka.cluster import PARTITIONS
 from tests.chaos.kafka.interceptors import read_journal
 from tests.chaos.kafka.invariants import members_stay
 from tests.chaos.kafka.load import FINISH_S, IN_FLIGHT, KafkaLoad, both_deliveries, side_by_side, wait_until
@@ -21,7 +22,7 @@ Run = Callable[[int, Path, bool], Result]
 
 STAY_S = 2.0  # of a member that comes and goes
 HANDOVER_S = 20.0  # a start, and a round of the group in which each member has 4 s for its last commit
-ROUNDS_A_FAULT = 4  # of R2, at most: about every other one strikes
+CLIPS_HELD = 16  # of R2: their keys lead to all partitions
 SLOW_POLL_MS = 6000  # max_poll_interval_ms of R4
 SLOW_CONSUMER = f"{{max_poll_interval_ms: {SLOW_POLL_MS}, session_timeout_ms: 5000, heartbeat_interval_ms: 1500}}"
 
@@ -63,36 +64,36 @@ def rebalanced(faults: int, folder: Path, transactional: bool) -> Result:
 def late(faults: int, folder: Path, transactional: bool) -> Result:
     """R2: a member is held up, half of its partitions are revoked, and only then its settlements come.
 
-    What is held is of one partition, mostly; a round in which that one stays strikes nothing.
+    A load is one fault. All its clips fit in flight, so something of each partition is held, whichever are revoked.
     """
-    load = KafkaLoad(folder, transactional, delay_ms=1000.0)
-    load.fill(faults * ROUNDS_A_FAULT * 30)
-    wrong, struck = [], 0
-    for number in range(faults * ROUNDS_A_FAULT):
-        if struck == faults:
-            break
-        gate = load.folder / f"gate-{number}"
-        with ExitStack() as stack:
-            held = stack.enter_context(load.running(Options(hold_until=str(gate))))
-            load.wait_for(held, "hold", IN_FLIGHT // 2)
-            other = stack.enter_context(load.running())
-            load.wait_for(held, "revoke")
-            load.wait_for(other, "published")
-            gate.touch()
-            load.wait_for(held, "published", IN_FLIGHT // 2)
-            for process in (held, other):
-                process.terminate()
-            wrong += [line for process in (held, other) for line in ends_cleanly(load, process, STOP_S, alone=False)]
-            expected, counted = late_settlements(load, held.pid)
-            struck += expected > 0
-            if counted != expected:
-                wrong.append(f"{load.topic}: {expected} settlements were late, and the daemon counted {counted}")
+    load = KafkaLoad(folder, transactional, delay_ms=1000.0, in_flight=CLIPS_HELD)
+    load.fill(CLIPS_HELD)
+    gate = load.folder / "gate"
+    with ExitStack() as stack:
+        held = stack.enter_context(load.running(Options(hold_until=str(gate))))
+        wait_until(partial(_holds_all, load, held.pid), FINISH_S, "a clip of each partition held")
+        other = stack.enter_context(load.running())
+        load.wait_for(held, "revoke")
+        load.wait_for(other, "published")
+        gate.touch()
+        load.wait_for(held, "published", PARTITIONS)
+        for process in (held, other):
+            process.terminate()
+        wrong = [line for process in (held, other) for line in ends_cleanly(load, process, STOP_S, alone=False)]
+    expected, counted = late_settlements(load, held.pid)
+    if not expected:
+        wrong.append(f"{load.topic}: nothing came late")
+    if counted != expected:
+        wrong.append(f"{load.topic}: {expected} settlements were late, and the daemon counted {counted}")
     wrong += load.finish()
-    if not struck:
-        wrong.append(f"{load.topic}: in {faults * ROUNDS_A_FAULT} rounds nothing came late")
-    result = load.check(struck, repeats_allowed=2 * faults * ROUNDS_A_FAULT * IN_FLIGHT * WINDOWS_EACH, alone=False)
+    result = load.check(faults, repeats_allowed=CLIPS_HELD * WINDOWS_EACH, alone=False)
     result.wrong += wrong
     return result
+
+
+def _holds_all(load: KafkaLoad, pid: int) -> bool:
+    holds = [event for event in read_journal(load.journal) if event["pid"] == pid and event["event"] == "hold"]
+    return len({place for hold in holds for place in hold["places"]}) == PARTITIONS
 
 
 def late_settlements(load: KafkaLoad, pid: int) -> tuple[int, int]:
@@ -163,7 +164,7 @@ def _all_ended(load: KafkaLoad, pid: int) -> bool:
 ROWS = tuple(
     itertools.chain(
         both_deliveries("R1", "a member joins or leaves every 2 s", 100, 4, partial(spread, rebalanced, 10)),
-        both_deliveries("R2", "settlements after the revoke", 50, 2, partial(spread, late, 3)),
+        both_deliveries("R2", "settlements after the revoke", 50, 2, partial(spread, late, 1)),
         both_deliveries("R3", "revoke while the sink never answers", 20, 1, partial(spread, never_answered, 4)),
         both_deliveries("R4", "clips take twice max_poll_interval", 10, 1, partial(spread, slow, 2)),
     )
