@@ -5,7 +5,7 @@ import fcntl
 import mmap
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 
-_MOST_DESCRIPTORS = 256  # kept beside mappings; the usual limit of a process is 1,024
-_open = set[int]()  # those that are
+_MOST_DESCRIPTORS = 256  # of memory files that are used again; the usual limit of a process is 1,024
+_in_use = set[int]()  # these
 _ALIGNED = 64  # bytes: where each part of a message begins, so that a tensor of any type may lie there
 
 
@@ -43,9 +45,7 @@ def mapped(descriptor: int, size_bytes: int, *, writable: bool = False) -> NDArr
     protection, sharing = mmap.PROT_READ, mmap.MAP_SHARED
     if writable:
         protection, sharing = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE
-    address = _libc.mmap(None, size_bytes, protection, sharing, descriptor, 0)
-    if address == _MAP_FAILED:
-        raise OSError(ctypes.get_errno(), "a memory file can't be mapped")
+    address = _map(descriptor, size_bytes, protection, sharing)
     block = (ctypes.c_ubyte * size_bytes).from_address(address)
     weakref.finalize(block, _libc.munmap, address, size_bytes).atexit = False
     array = np.ctypeslib.as_array(block)
@@ -53,23 +53,52 @@ def mapped(descriptor: int, size_bytes: int, *, writable: bool = False) -> NDArr
     return array
 
 
-def mapped_with_descriptor(descriptor: int, size_bytes: int) -> tuple[NDArray[np.uint8], int]:
-    """Return a memory file's bytes, read-only, and a descriptor of it that is closed when the array is gone.
+def _map(descriptor: int, size_bytes: int, protection: int, sharing: int) -> int:
+    address: int = _libc.mmap(None, size_bytes, protection, sharing, descriptor, 0)
+    if address == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), "a memory file can't be mapped")
+    return address
 
-    It is -1 where so many are open that others might find none left.
+
+class MemoryFile:
+    """A memory file that another process writes and this one reads, again and again, each time while an array lives.
+
+    Its pages stay where they are in between, so whoever writes to it next finds them there.
     """
-    array = mapped(descriptor, size_bytes)
-    if len(_open) >= _MOST_DESCRIPTORS:
-        return array, -1
-    kept = os.dup(descriptor)
-    _open.add(kept)
-    weakref.finalize(array.base, _close, kept).atexit = False
-    return array, kept
 
+    def __init__(self, name: str, size_bytes: int) -> None:
+        self.size_bytes, self.descriptor = size_bytes, make(name, size_bytes)
+        self._address = 0
 
-def _close(descriptor: int) -> None:
-    _open.discard(descriptor)
-    os.close(descriptor)
+    def lend(self, back: Callable[["MemoryFile"], None]) -> NDArray[np.uint8]:
+        """Return the bytes, read-only; ``back`` is called when the array is gone, in whatever thread that happens.
+
+        Where many are in use, others might find no descriptor left: that of a new one is closed then, and -1.
+        """
+        if not self._address:
+            self._address = _map(self.descriptor, self.size_bytes, mmap.PROT_READ, mmap.MAP_SHARED)
+            if len(_in_use) < _MOST_DESCRIPTORS:
+                _in_use.add(self.descriptor)
+            else:
+                os.close(self.descriptor)
+                self.descriptor = -1
+        block = (ctypes.c_ubyte * self.size_bytes).from_address(self._address)
+        weakref.finalize(block, back, self).atexit = False
+        array = np.ctypeslib.as_array(block)
+        array.flags.writeable = False
+        return array
+
+    def close(self) -> None:
+        """Let the bytes go, of which nothing is lent. They go though the other process has them mapped."""
+        if self.descriptor >= 0:
+            pages = -(-self.size_bytes // mmap.PAGESIZE)
+            _libc.fallocate(self.descriptor, _PUNCH_HOLE, 0, pages * mmap.PAGESIZE)
+            _in_use.discard(self.descriptor)
+            os.close(self.descriptor)
+            self.descriptor = -1
+        if self._address:
+            _libc.munmap(self._address, self.size_bytes)
+            self._address = 0
 
 
 def written(name: str, parts: Sequence[Any]) -> int:

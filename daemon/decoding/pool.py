@@ -58,6 +58,11 @@ class Session:
     opened_in: DecoderProcess | None = field(default=None, repr=False)
 
     @property
+    def child(self) -> tuple[int, Sender]:
+        """What the children that it may be in have in common; there is one of them at a time."""
+        return self.slot, self.sender
+
+    @property
     def has_just_begun(self) -> bool:
         """Whether it has its plan and no window yet: its index may be what came second."""
         return self.answers in (1, 2)  # to as many requests

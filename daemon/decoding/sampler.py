@@ -12,7 +12,7 @@ from connectors.errors import Fatal, Poison, Reason, Transient
 from connectors.media.protocols import DistantMedia
 from daemon.config.chosen import this_machine
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
-from daemon.decoding.byte_budget import ByteBudget
+from daemon.decoding.byte_budget import ByteBudget, WindowMemory
 from daemon.decoding.clip_plan import (
     ClipPlan,
     PlanRules,
@@ -63,6 +63,7 @@ class Sampler:
         both_bytes = frame_bytes or limits.in_flight_bytes
         self.index_budget = ByteBudget(max(both_bytes // _INDEX_SHARE, 1))
         self.budget = ByteBudget(both_bytes - both_bytes // _INDEX_SHARE)
+        self.memory = WindowMemory(self.budget)
         self.rendered_budget = ByteBudget(limits.rendered_bytes or this_machine().memory_bytes // _RENDERED_SHARE)
         self.shares_frames = False  # whether other processes read them: then a descriptor comes with them
         self.windows_for_device: dict[str, int] = {}  # where a graphics card was asked for: by what decoded them
@@ -91,6 +92,7 @@ class Sampler:
             await asyncio.shield(closing)
         finally:
             await asyncio.wait([closing])
+            self.memory.close_all()
 
     async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> ClipPlan:
         """Open the clip and return its windows. The plan's owner closes it.
@@ -207,7 +209,7 @@ class Sampler:
         Raises, after the last window that can be read, :class:`Poison` where the clip can't be read further, and
         :class:`Transient` where the decoder failed. The bytes of what was yielded are the caller's to release.
         """
-        run = WindowRun(plan, first_window, self.budget, self.shares_frames)
+        run = WindowRun(plan, first_window, self.memory, self.shares_frames)
         task = asyncio.create_task(self._produce(run))
         try:
             while (window := await run.take()) is not None:

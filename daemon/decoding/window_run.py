@@ -1,19 +1,18 @@
 """The windows of one clip between being asked for and being taken: their memory, and the request to fill it."""
 
 import asyncio
-import os
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from connectors.errors import Poison, Reason
-from daemon.decoding.byte_budget import ByteBudget
+from daemon.decoding.byte_budget import WindowMemory
 from daemon.decoding.clip_plan import ClipPlan, read_shown
+from daemon.decoding.media import TURN_S
 from daemon.decoding.protocol import Decode, Decoded
-from daemon.memory_file import make, mapped, mapped_with_descriptor
+from daemon.memory_file import MemoryFile
 from daemon.windows import FrameSet, Window
 
+_LARGE_BYTES = 2**20  # a window up to this size is taken to be decoded in no time
 WINDOWS_AHEAD = 6  # decoded and not yet taken: enough to keep an engine fed, little enough to hold in memory
 
 
@@ -42,61 +41,45 @@ def check_fits(plan: ClipPlan, limit_bytes: int, first: int = 0) -> None:
 
 
 @dataclass(slots=True, eq=False)
-class WindowMemory:
-    """A window whose bytes are reserved and whose memory file the child is writing to."""
-
-    memory: int
-    size_bytes: int
-    sent: bool = False
-
-    @classmethod
-    def of(cls, size_bytes: int) -> "WindowMemory":
-        """Make a memory file of a size that nobody can change any more: a child can't pull pages from under us."""
-        return cls(make("captiond-window", size_bytes), size_bytes)
-
-    def map(self, *, shared: bool) -> tuple[NDArray[np.uint8], int]:
-        """Return the bytes as a read-only array, mapped without a copy, and a descriptor that is closed with it.
-
-        There is none, -1, unless it is to be ``shared``, or while many windows have one.
-        """
-        if shared:
-            return mapped_with_descriptor(self.memory, self.size_bytes)
-        return mapped(self.memory, self.size_bytes), -1
-
-    def close(self) -> None:
-        """Close the descriptor; what is mapped stays."""
-        if self.memory >= 0:
-            os.close(self.memory)
-            self.memory = -1
-
-
-@dataclass(slots=True, eq=False)
 class WindowRun:
-    """One pass over a plan's windows, of which ``at`` is decoded next. ``budget`` has the bytes of their frames.
+    """One pass over a plan's windows, of which ``at`` is decoded next. ``memory`` is where their frames go.
 
     ``shared`` says whether a descriptor comes with them. ``results`` end with None or an error.
     """
 
     plan: ClipPlan
     at: int
-    budget: ByteBudget
+    memory: WindowMemory
     shared: bool = False
-    filling: dict[int, WindowMemory] = field(default_factory=dict)
+    filling: dict[int, MemoryFile] = field(default_factory=dict)
     results: asyncio.Queue[FrameSet | UnreadableWindow | Exception | None] = field(default_factory=asyncio.Queue)
     unreadable: list[UnreadableWindow] = field(default_factory=list)  # until a readable one follows
+    _sent: set[int] = field(default_factory=set)  # windows whose memory the child has
     _asked: int = 0  # the window after the last one that was asked for
     _first: int = field(init=False)
+    _child: Hashable = field(init=False)
+    _each_ms: float = 0.0  # what the last window took to decode
     _taken: int = 0  # windows that the consumer has asked for
     _has_room: asyncio.Event = field(default_factory=asyncio.Event)
     _is_over: bool = False
 
     def __post_init__(self) -> None:
         self._first = self.at
+        self._child = self.plan.session.child
+        self.memory.open(self._child)
 
     @property
     def room(self) -> int:
         """How many windows may be decoded now: what nobody has taken yet is bounded."""
         return WINDOWS_AHEAD - self.results.qsize()
+
+    @property
+    def _a_turn(self) -> int:
+        """How many windows a child may come to in a turn: no more memory than that need be there."""
+        each_ms = self._each_ms
+        if not each_ms:
+            each_ms = TURN_S * 1000 if self.plan.window_bytes(self.plan.windows[self.at]) > _LARGE_BYTES else 0
+        return min(self.room, 1 + int(TURN_S * 1000 / max(each_ms, 1)))
 
     async def reserve(self) -> None:
         """Wait until the next window may be decoded, and reserve its bytes."""
@@ -105,8 +88,7 @@ class WindowRun:
             await self._has_room.wait()
         if self.at not in self.filling:
             size_bytes = self.plan.window_bytes(self.plan.windows[self.at])
-            await self.budget.reserve(size_bytes)
-            self.filling[self.at] = WindowMemory.of(size_bytes)
+            self.filling[self.at] = await self.memory.reserve(self._child, size_bytes)
 
     def request(self, threads: int, is_open: bool) -> tuple[Decode, list[int]]:
         """Return the request for the next window, and for as many after it as there is room for now.
@@ -115,15 +97,14 @@ class WindowRun:
         thread: work goes on with these while the last one ends. A child that does not have the clip open gets all.
         """
         plan, windows, end = self.plan, self.plan.windows, self.at + 1
-        while end < min(self.at + self.room, len(windows)) and self._reserve_now(windows[end]):
+        while end < min(self.at + self._a_turn, len(windows)) and self._reserve_now(windows[end]):
             end += 1
         last = min(self.at, self._first + self._taken) + WINDOWS_AHEAD - 1
         for window in plan.overlapping(end - 1, last) or windows[end : min(last + 1, end + threads - 1)]:
             if not self._reserve_now(window):
                 break
-        new = [i for i, filling in sorted(self.filling.items()) if not (is_open and filling.sent)]
-        for i in new:
-            self.filling[i].sent = True
+        new = [i for i in sorted(self.filling) if not (is_open and i in self._sent)]
+        self._sent.update(new)
         self._asked = end
         upcoming = windows[self.at : end - 1 + WINDOWS_AHEAD]
         request = Decode(
@@ -138,23 +119,22 @@ class WindowRun:
             wanted=tuple(sorted({index for window in upcoming for index in window.frame_indices})),
             threads=threads,
         )
-        return request, [self.filling[i].memory for i in new]
+        return request, [self.filling[i].descriptor for i in new]
 
     def _reserve_now(self, window: Window) -> bool:
         if window.index in self.filling:
             return True
-        size_bytes = self.plan.window_bytes(window)
-        if not self.budget.try_reserve(size_bytes):
-            return False
-        self.filling[window.index] = WindowMemory.of(size_bytes)
-        return True
+        memory = self.memory.try_reserve(self._child, self.plan.window_bytes(window))
+        if memory is not None:
+            self.filling[window.index] = memory
+        return memory is not None
 
     def answered(self, decoded: Decoded) -> bool:
         """Take the window that a child has decoded; return whether the next one is due.
 
         Raises :class:`Poison` where the clip has changed, and :class:`Transient` where the answer makes no sense.
         """
-        at, self.at = self.at, self.at + 1
+        at, self.at, self._each_ms = self.at, self.at + 1, decoded.decode_ms
         if not self._is_over:
             self.plan.media.check_unchanged()
             window = self._finish(at, read_shown(decoded, self.plan.windows[at], len(self.plan.pts_ns)), decoded)
@@ -168,20 +148,22 @@ class WindowRun:
         return decoded.more and self.at < self._asked
 
     def _finish(self, at: int, shown: tuple[int, ...], decoded: Decoded) -> FrameSet | UnreadableWindow:
-        plan, filling = self.plan, self.filling.pop(at)
+        plan, memory = self.plan, self.filling.pop(at)
+        self._sent.discard(at)
         window = plan.windows[at]
-        try:
-            pts_ns = tuple(int(plan.pts_ns[index]) for index in shown if index >= 0)
-            is_own = [i == w for i, w in zip(shown, window.frame_indices, strict=True)]
-            is_earlier = plan.shows_own and min(pts_ns, default=0) < window.start_ns
-            if is_earlier or len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
-                self.budget.release(filling.size_bytes)
-                return UnreadableWindow(window, "none of its frames can be decoded")
-            memory, descriptor = filling.map(shared=self.shared)
-        finally:
-            filling.close()
+        pts_ns = tuple(int(plan.pts_ns[index]) for index in shown if index >= 0)
+        is_own = [i == w for i, w in zip(shown, window.frame_indices, strict=True)]
+        is_earlier = plan.shows_own and min(pts_ns, default=0) < window.start_ns
+        if is_earlier or len(pts_ns) < len(shown) or not (any(is_own) or max(pts_ns) >= window.start_ns):
+            self.memory.drop(memory)
+            return UnreadableWindow(window, "none of its frames can be decoded")
         size = plan.size_of(window)
-        frames = memory.reshape(len(shown), size.height, size.width, 3)
+        try:
+            frames = self.memory.lend(self._child, memory).reshape(len(shown), size.height, size.width, 3)
+        except BaseException:
+            self.memory.drop(memory)
+            raise
+        descriptor = memory.descriptor if self.shared else -1
         return FrameSet(window, frames, pts_ns, is_own.count(False), decoded.decode_ms, descriptor)
 
     async def take(self) -> FrameSet | UnreadableWindow | None:
@@ -199,8 +181,7 @@ class WindowRun:
         while not self.results.empty():
             left = self.results.get_nowait()
             if isinstance(left, FrameSet):
-                self.budget.release(left.frames.nbytes)
-        for filling in self.filling.values():
-            filling.close()
-            self.budget.release(filling.size_bytes)
-        self.filling.clear()
+                self.memory.budget.release(left.frames.nbytes)
+        while self.filling:
+            self.memory.drop(self.filling.popitem()[1])
+        self.memory.close(self._child)

@@ -20,7 +20,7 @@ from daemon.engines.rendering.pool import RendererPool
 from daemon.engines.rendering.process import RendererProcess
 from daemon.engines.vllm import library
 from daemon.engines.vllm.load import LoadedModel, load_model
-from daemon.memory_file import make, mapped_with_descriptor
+from daemon.memory_file import MemoryFile
 from daemon.prompts.prompt import Prompt
 from daemon.windows import FrameSet
 from testing.rendered_windows import differences
@@ -78,12 +78,10 @@ async def rendered(by: Any, job: RenderJob, frames: FrameSet) -> RenderedWindow:
 
 def shared(frames: FrameSet) -> FrameSet:
     """Return a window whose frames lie in a memory file, as a decoder leaves them."""
-    memory = make("test-window", frames.frames.nbytes)
-    os.pwrite(memory, frames.frames.tobytes(), 0)
-    array, descriptor = mapped_with_descriptor(memory, frames.frames.nbytes)
-    os.close(memory)
-    pixels = array.reshape(frames.frames.shape)
-    return FrameSet(frames.window, pixels, frames.pts_ns, memory_file=descriptor)
+    memory = MemoryFile("test-window", frames.frames.nbytes)
+    os.pwrite(memory.descriptor, frames.frames.tobytes(), 0)
+    pixels = memory.lend(MemoryFile.close).reshape(frames.frames.shape)
+    return FrameSet(frames.window, pixels, frames.pts_ns, memory_file=memory.descriptor)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,11 +1,15 @@
 """The windows that a child fills: each frame goes to its places in the memory file that the program made.
 
-Frames are written by system calls from memory that is used again and again. Through a mapping each fresh page of the
-file would be a page fault, and all of them together cost twice as much as the calls.
+A file that is new is written by system calls, from memory that is used again and again: through a mapping each fresh
+page would be a page fault, and all of them together cost twice as much as the calls. A file that comes again, for a
+later window, has its pages and is written through a mapping, which costs half of the calls.
 """
 
+import contextlib
 import errno
+import mmap
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.frame_look import FrameSize
+
+_FILES = 64  # that are remembered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,43 +36,87 @@ class Place:
     def store(self, pixels: NDArray[np.uint8]) -> None:
         """Write ``uint8[H, W, 3]`` to all of it."""
         for at in self.at:
-            self.window.store(pixels.data, at)
+            self.window.store(pixels, at)
 
 
 Places = Sequence[Place]
+
+
+class Mappings:
+    """The memory files that have come more than once, mapped: the last ones, of so many bytes together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._files = OrderedDict[int, NDArray[np.uint8] | None]()  # by their number; None for one that came once
+
+    def of(self, descriptor: int, size_bytes: int) -> NDArray[np.uint8] | None:
+        """Return the bytes of a file that has come before, None for one that is new or can't be mapped."""
+        number = os.fstat(descriptor).st_ino  # no other file has it while this one is mapped
+        is_new = number not in self._files
+        found = self._files.pop(number, None)
+        if found is None and not is_new:
+            with contextlib.suppress(OSError):  # there is no room for it; it can be written all the same
+                whole = mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+                found = np.frombuffer(whole, np.uint8)
+        self._files[number] = found
+        while len(self._files) > _FILES or self._mapped_bytes > self._limit_bytes:
+            self._files.popitem(last=False)
+        return found
+
+    @property
+    def _mapped_bytes(self) -> int:
+        return sum(file.nbytes for file in self._files.values() if file is not None)
 
 
 @dataclass(slots=True, eq=False)
 class OpenWindow:
     """A window that is being filled: ``pending`` has the place of each frame still missing.
 
-    It owns the descriptor of its memory file.
+    It owns the descriptor of its memory file, unless that is ``mapped``.
     """
 
     memory: int
     size: FrameSize
     shown: list[int]
+    mapped: NDArray[np.uint8] | None = None
     pending: dict[int, Place] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, memory: int, frame_indices: Sequence[int], size: FrameSize) -> "OpenWindow":
+    def of(
+        cls, memory: int, frame_indices: Sequence[int], size: FrameSize, mappings: Mappings | None = None
+    ) -> "OpenWindow":
         """Return a window that shows these frames."""
         window = cls(memory, size, [-1] * len(frame_indices))
+        window.mapped = mappings.of(memory, len(frame_indices) * size.frame_bytes) if mappings is not None else None
+        if window.mapped is not None:
+            window.close()
         for at, frame_index in enumerate(frame_indices):
             window.pending.setdefault(frame_index, Place(window, [])).at.append(at)
         return window
 
-    def store(self, pixels: memoryview, at: int) -> None:
-        """Write a frame's bytes; :class:`MemoryError` where the window is larger than this process may write."""
-        data, at = pixels.cast("B"), at * self.size.frame_bytes
+    def store(self, pixels: NDArray[np.uint8], at: int) -> None:
+        """Write a frame; :class:`MemoryError` where the window is larger than this process may write."""
+        if self.mapped is not None:
+            self.mapped[self._span(at)] = pixels.reshape(-1)
+            return
+        data, offset = pixels.data.cast("B"), self._span(at).start
         try:
             while data.nbytes:
-                done = os.pwrite(self.memory, data, at)
-                data, at = data[done:], at + done
+                done = os.pwrite(self.memory, data, offset)
+                data, offset = data[done:], offset + done
         except OSError as error:
             if error.errno == errno.EFBIG:
                 raise MemoryError from error
             raise
+
+    def _span(self, at: int) -> slice:
+        return slice(at * self.size.frame_bytes, (at + 1) * self.size.frame_bytes)
+
+    def _stored(self, at: int) -> NDArray[np.uint8]:
+        span = self._span(at)
+        if self.mapped is not None:
+            return self.mapped[span]
+        return np.frombuffer(os.pread(self.memory, self.size.frame_bytes, span.start), np.uint8)
 
     def is_written(self, frame_index: int, shown: int) -> None:
         """Take down which frame its place shows, if there is one; -1 for none."""
@@ -80,8 +130,7 @@ class OpenWindow:
         for at, frame_index in enumerate(self.shown):
             if frame_index < 0 and readable:
                 source = max((p for p in readable if p < at), default=readable[0])
-                frame = os.pread(self.memory, self.size.frame_bytes, source * self.size.frame_bytes)
-                self.store(memoryview(frame), at)
+                self.store(self._stored(source), at)
                 self.shown[at] = self.shown[source]
         self.close()
         return self.shown

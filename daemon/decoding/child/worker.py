@@ -14,11 +14,12 @@ from dataclasses import replace
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.cage.sandbox import OPTIONAL, confine
 from daemon.decoding.child.hardware import device_files, fact_folders, load_driver
+from daemon.decoding.child.open_window import Mappings
 from daemon.decoding.child.pyav import VERSION, device_fault
 from daemon.decoding.child.session import Session, Sessions, open_clip
 from daemon.decoding.fields import Data, decode
 from daemon.decoding.index_block import from_block, to_block
-from daemon.decoding.media import HEAD_BYTES
+from daemon.decoding.media import HEAD_BYTES, TURN_S
 from daemon.decoding.protocol import (
     MAX_DESCRIPTORS,
     MAX_SMALL_INDEX_BYTES,
@@ -46,7 +47,7 @@ from daemon.frame_look import ON_DEVICE, FrameSize
 
 Reply = tuple[Answer, bytes]
 
-_TURN_S = 0.05  # windows that are asked for at once are decoded for so long: other clips wait for their turn
+_SHARE_FOR_WINDOWS = 16  # of the address space, this part is for windows' memory that is filled again
 
 
 class Worker:
@@ -55,6 +56,7 @@ class Worker:
     def __init__(self, connection: socket.socket, memory_bytes: int, *, has_device: bool = False) -> None:
         self._connection, self._has_device = connection, has_device
         self._sessions = Sessions(memory_bytes)
+        self._mappings = Mappings(memory_bytes // _SHARE_FOR_WINDOWS)
         self._indices: dict[int, bytes] = {}  # of sessions, until the parent has room for them
 
     def serve(self) -> None:
@@ -117,9 +119,9 @@ class Worker:
             self._open(request, block, descriptors.pop(0))
         session = self._sessions.use(request.session)
         for (window, frame_indices, size), memory in zip(request.new_windows, descriptors, strict=True):
-            session.add(window, memory, frame_indices, size)
+            session.add(window, memory, frame_indices, size, self._mappings)
         session.want(list(request.wanted), request.threads)
-        until, last = began + _TURN_S, request.target + request.targets - 1
+        until, last = began + TURN_S, request.target + request.targets - 1
         for target in range(request.target, last + 1):
             shown, done = session.fill(target), time.perf_counter()
             decoded = Decoded(tuple(shown), (done - began) * 1000, session.on_device, target < last and done < until)

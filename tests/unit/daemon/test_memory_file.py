@@ -1,13 +1,14 @@
 """Memory files: what is written is read, mappings outlive descriptors, and nothing is left open."""
 
 import gc
+import mmap
 import os
 
 import numpy as np
 import pytest
 
 from daemon import memory_file
-from daemon.memory_file import make, mapped, mapped_with_descriptor, parts_of, written
+from daemon.memory_file import MemoryFile, make, mapped, parts_of, written
 
 
 def open_descriptors() -> int:
@@ -58,25 +59,48 @@ def test_what_is_written_into_an_own_mapping_stays_there() -> None:
     os.close(descriptor)
 
 
-def test_the_descriptor_beside_a_mapping_is_closed_with_it() -> None:
-    before = open_descriptors()
-    descriptor = make("test", 100)
-    array, kept = mapped_with_descriptor(descriptor, 100)
-    os.close(descriptor)
-    view = array.reshape(10, 10)
-    del array
+def test_a_file_is_lent_again_and_again_and_read_as_it_is_then() -> None:
+    before, back = open_descriptors(), list[MemoryFile]()
+    file = MemoryFile("test", 100)
+    for number in (1, 2):
+        os.pwrite(file.descriptor, bytes([number]) * 100, 0)
+        view = file.lend(back.append).reshape(10, 10)[2:]
 
-    assert os.fstat(kept).st_size == 100
+        assert view.min() == view.max() == number
+        assert not view.flags.writeable
+        assert len(back) == number - 1
 
-    del view
+        del view
+        assert back == [file] * number
+
+    file.close()
     assert open_descriptors() == before
+
+
+def test_a_closed_file_takes_no_memory_though_another_process_has_it_mapped() -> None:
+    size_bytes = 2**20
+    file = MemoryFile("test", size_bytes)
+    other = os.dup(file.descriptor)
+    theirs = mmap.mmap(other, size_bytes)
+    theirs[:] = bytes([7]) * size_bytes
+    taken = os.fstat(other).st_blocks
+
+    file.close()
+
+    assert taken * 512 == size_bytes
+    assert os.fstat(other).st_blocks == 0
+    os.close(other)
 
 
 def test_only_so_many_descriptors_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_file, "_MOST_DESCRIPTORS", 2)
-    descriptor = make("test", 100)
+    before = open_descriptors()
+    files = [MemoryFile("test", 100) for _ in range(3)]
 
-    held = [mapped_with_descriptor(descriptor, 100) for _ in range(3)]
+    held = [file.lend(MemoryFile.close) for file in files]
 
-    assert [kept >= 0 for _, kept in held] == [True, True, False]
-    os.close(descriptor)
+    assert [file.descriptor >= 0 for file in files] == [True, True, False]
+    held.clear()
+    assert open_descriptors() == before
+    again = MemoryFile("test", 100)
+    assert again.lend(MemoryFile.close).max() == 0

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from daemon.decoding.child.open_window import OpenWindow, fill
+from daemon.decoding.child.open_window import Mappings, OpenWindow, fill
 from daemon.frame_look import FrameSize
-from daemon.memory_file import make, mapped
+from daemon.memory_file import MemoryFile, make, mapped
 
 SIZE = FrameSize(6, 4)
 
@@ -92,3 +92,56 @@ def test_a_window_larger_than_may_be_written_is_a_lack_of_memory() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         window.close()
+
+
+def filled(mappings: Mappings, memory: int, frame_index: int) -> OpenWindow:
+    """Fill a window of two frames in a file that the program sends, and keep nothing open of it."""
+    window = OpenWindow.of(os.dup(memory), [frame_index, frame_index + 1], SIZE, mappings)
+    for at in (frame_index, frame_index + 1):
+        readable = at == frame_index
+        window.is_written(at, fill([window.pending[at]], drawing(at, []) if readable else lambda *_: -1))
+    assert window.finish() == [frame_index, frame_index]
+    return window
+
+
+def test_a_file_that_comes_again_is_written_through_a_mapping() -> None:
+    memory, mappings = make("test", 2 * SIZE.frame_bytes), Mappings(2**20)
+    seen = mapped(memory, 2 * SIZE.frame_bytes)
+
+    windows = []
+    for frame_index in (1, 5, 9):
+        windows.append(filled(mappings, memory, frame_index))
+        assert seen.tolist() == [frame_index] * seen.size
+
+    assert windows[0].mapped is None
+    assert windows[1].mapped is windows[2].mapped is not None
+    assert {window.memory for window in windows} == {-1}
+    os.close(memory)
+
+
+def test_only_so_many_bytes_are_mapped_and_every_file_is_filled() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    files = [make("test", 2 * SIZE.frame_bytes) for _ in range(5)]
+    mappings = Mappings(4 * SIZE.frame_bytes)
+
+    for frame_index in range(1, 5):
+        for memory in files:
+            filled(mappings, memory, frame_index)
+            assert set(os.pread(memory, 2 * SIZE.frame_bytes, 0)) == {frame_index}
+
+    assert len(os.listdir("/proc/self/fd")) == before + len(files) + 2  # mmap keeps a descriptor beside each mapping
+    for memory in files:
+        os.close(memory)
+
+
+def test_a_file_that_the_program_let_go_of_holds_no_memory() -> None:
+    file, mappings = MemoryFile("test", 2 * SIZE.frame_bytes), Mappings(2**20)
+    for frame_index in (1, 2):
+        filled(mappings, file.descriptor, frame_index)
+    ours = os.dup(file.descriptor)
+    assert os.fstat(ours).st_blocks > 0
+
+    file.close()
+
+    assert os.fstat(ours).st_blocks == 0
+    os.close(ours)

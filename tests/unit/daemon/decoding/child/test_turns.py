@@ -94,7 +94,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
 def test_each_window_is_answered_when_it_is_done_and_the_last_one_says_that_it_is(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "_TURN_S", 60.0)
+    monkeypatch.setattr(child, "TURN_S", 60.0)
 
     said = asked.ask(0, 3)
 
@@ -106,7 +106,7 @@ def test_each_window_is_answered_when_it_is_done_and_the_last_one_says_that_it_i
 def test_a_turn_that_is_over_leaves_the_other_windows_for_the_next_one(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "_TURN_S", 0.0)
+    monkeypatch.setattr(child, "TURN_S", 0.0)
 
     first = asked.ask(0, 3)
     second = asked.ask(1, 3)

@@ -1,0 +1,208 @@
+"""The memory of windows: filled again by the same child, within the budget, and gone soon after the last clip."""
+
+import asyncio
+import os
+import random
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon.decoding import byte_budget
+from daemon.decoding.byte_budget import ByteBudget, WindowMemory
+from daemon.memory_file import MemoryFile
+from daemon.windows import FramePolicy, FrameSet
+from tests.corpus.clips import Recipe, Truth, make
+from tests.corpus.sampling import SECONDS, clip_of, read, running
+from tests.unit.daemon.decoding.processes import open_files
+
+SIZE = 10_000
+
+
+def of(child: str, limit_bytes: int = 10 * SIZE) -> WindowMemory:
+    memory = WindowMemory(ByteBudget(limit_bytes))
+    memory.open(child)
+    return memory
+
+
+def take(memory: WindowMemory, child: str, size_bytes: int = SIZE) -> MemoryFile:
+    file = memory.try_reserve(child, size_bytes)
+    assert file is not None
+    return file
+
+
+def show(memory: WindowMemory, child: str, file: MemoryFile) -> NDArray[np.uint8]:
+    """Lend what is shown, and give its bytes back, as whoever has read it does."""
+    memory.budget.release(file.size_bytes)
+    return memory.lend(child, file)
+
+
+async def test_a_file_is_filled_again_once_nobody_reads_it() -> None:
+    memory = of("a")
+    first = take(memory, "a")
+    frames = show(memory, "a", first)
+
+    second = take(memory, "a")
+    del frames
+    third = take(memory, "a")
+
+    assert second is not first
+    assert third is first
+    assert memory.budget.held_bytes == 2 * SIZE
+    assert memory.spare_bytes == 0
+    memory.drop(second)
+    memory.drop(third)
+    memory.close_all()
+
+
+async def test_it_never_goes_to_another_child_nor_to_windows_of_another_size() -> None:
+    memory = of("a")
+    memory.open("b")
+    first = take(memory, "a")
+    show(memory, "a", first)
+
+    others = [take(memory, "b"), take(memory, "a", SIZE + 1)]
+    again = take(memory, "a")
+
+    assert first not in others
+    assert again is first
+    for file in (*others, again):
+        memory.drop(file)
+    memory.close_all()
+
+
+async def test_what_is_spare_goes_where_its_bytes_are_needed() -> None:
+    before, memory = open_files(), of("a", 3 * SIZE)
+    memory.open("b")
+    for file in [take(memory, "a") for _ in range(3)]:
+        show(memory, "a", file)
+    kept = take(memory, "a")
+    assert memory.spare_bytes == 2 * SIZE
+
+    large = take(memory, "b", 2 * SIZE)
+
+    assert memory.spare_bytes == 0
+    memory.drop(kept)
+    memory.drop(large)
+    memory.close_all()
+    assert open_files() == before
+
+
+async def test_what_comes_back_while_others_hold_everything_is_not_kept() -> None:
+    memory = of("a", 2 * SIZE)
+    first, second = take(memory, "a"), take(memory, "a")
+    frames = show(memory, "a", first)
+    waiting = asyncio.create_task(memory.reserve("a", SIZE))
+    third = await waiting
+    del frames
+
+    assert memory.try_reserve("a", SIZE) is None
+    memory.drop(second)
+    fourth = take(memory, "a")
+    assert memory.budget.held_bytes + memory.spare_bytes <= 2 * SIZE
+    for file in (third, fourth):
+        memory.drop(file)
+    memory.close_all()
+
+
+async def test_it_all_goes_soon_after_the_last_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_budget, "_KEPT_S", 0.05)
+    before, memory = open_files(), of("a")
+    memory.open("a")
+    frames = show(memory, "a", take(memory, "a"))
+    show(memory, "a", take(memory, "a"))
+
+    memory.close("a")
+    await asyncio.sleep(0.1)
+    assert open_files() != before  # another clip is open in the same child
+
+    memory.close("a")
+    memory.open("a")  # the next one comes in time
+    await asyncio.sleep(0.1)
+    assert open_files() != before
+
+    memory.close("a")
+    await asyncio.sleep(0.1)
+    del frames
+    assert memory.spare_bytes == 0
+    assert open_files() == before
+
+
+async def test_random_windows_stay_within_the_budget() -> None:
+    before, chosen, memory = open_files(), random.Random(16), WindowMemory(ByteBudget(12 * SIZE))
+    filling, lent = list[tuple[str, MemoryFile]](), list[NDArray[np.uint8]]()
+    for child in "abc":
+        memory.open(child)
+    for _ in range(3000):
+        child, what = chosen.choice("abc"), chosen.random()
+        if what < 0.5 and (file := memory.try_reserve(child, chosen.choice((SIZE, 2 * SIZE)))) is not None:
+            os.pwrite(file.descriptor, child.encode() * file.size_bytes, 0)
+            filling.append((child, file))
+        elif what < 0.8 and filling:
+            child, file = filling.pop(chosen.randrange(len(filling)))
+            lent.append(show(memory, child, file))
+            assert {lent[-1][0], lent[-1][-1]} == {ord(child)}
+        elif lent:
+            lent.pop(chosen.randrange(len(lent)))
+        assert memory.budget.held_bytes + memory.spare_bytes <= 12 * SIZE
+        assert memory.budget.held_bytes == sum(file.size_bytes for _, file in filling)
+    for _, file in filling:
+        memory.drop(file)
+    lent.clear()
+    memory.close_all()
+    assert memory.spare_bytes == 0
+    assert open_files() == before
+
+
+@pytest.mark.slow  # it starts decoders
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_clips_windows_share_a_few_files_and_show_their_own_frames(tmp_path: Path, shared: bool) -> None:
+    truth = make(tmp_path / "long", Recipe(frames=500, size=(320, 240), options={"g": "50", "bf": "2"}))
+    before, files, kept = open_files(), set[int](), list[NDArray[np.uint8]]()
+    async with running() as sampler:
+        sampler.shares_frames = shared
+        plan = await sampler.plan(clip_of(truth.path), SECONDS, FramePolicy())
+        async with aclosing(sampler.frame_sets(plan)) as sets:
+            async for window in sets:
+                assert isinstance(window, FrameSet)
+                files.add(window.frames.ctypes.data)
+                assert wrong_in(window, truth) == []
+                if window.window.index % 5 == 0:
+                    kept.append(window.frames)  # whoever keeps frames keeps them as they are
+                sampler.release(window)
+        plan.close()
+        shown = [int(read(frames[0])) for frames in kept]
+        assert shown == [truth.number_at(w.sample_ns[0]) for w in plan.windows[::5]]
+        assert len(files) < len(plan.windows)
+
+    del window, kept
+    assert open_files() == before
+
+
+def wrong_in(window: FrameSet, truth: Truth) -> list[int]:
+    """Return the numbers of frames that are not those on screen then."""
+    pairs = zip(window.window.sample_ns, window.frames, strict=True)
+    return [int(read(frame)) for at, frame in pairs if int(read(frame)) != truth.number_at(at)]
+
+
+@pytest.mark.slow
+async def test_a_second_source_has_files_of_its_own(tmp_path: Path) -> None:
+    truth = make(tmp_path / "short", Recipe(frames=100, options={"g": "50"}))
+    files = dict[str, set[int]]()
+    async with running(decoders=1) as sampler:
+        sampler.shares_frames = True
+        for source in ("a", "b", "a", "b"):
+            plan = await sampler.plan(replace(clip_of(truth.path), source=source), SECONDS, FramePolicy())
+            async with aclosing(sampler.frame_sets(plan)) as sets:
+                async for window in sets:
+                    assert isinstance(window, FrameSet)
+                    files.setdefault(source, set()).add(os.fstat(window.memory_file).st_ino)
+                    sampler.release(window)
+                    del window
+            plan.close()
+
+    assert not files["a"] & files["b"]
+    assert len(files["a"]) < 8  # of two clips of four windows
