@@ -25,10 +25,11 @@ with warnings.catch_warnings():
     from connectors.kafka.client.consumer import KafkaConsumer, OffsetAndMetadata, TopicPartition
     from connectors.kafka.client.producer import KafkaProducer
 
-from bench.harness.broker import JOIN_MS, cpu_s, make_topics, over_a_broker
+from bench.harness.broker import JOIN_MS, make_topics, over_a_broker
 from bench.harness.daemon import wait_ready
 from bench.harness.unsampled import WINDOWS
 from connectors.kafka.client.settings import BATCH_BYTES
+from daemon.decoding.decode_time import processor_s
 from testing.load import write_load_clip
 
 CLIPS, PARTITIONS, COMMIT_INTERVAL_S = 10_000, 4, 0.1
@@ -91,7 +92,7 @@ def run_daemon(bootstrap: str, folder: Path, delivery: str, names: dict[str, str
         process = subprocess.Popen([sys.executable, "-m", "bench.harness.unsampled", str(config)], stderr=out)
     try:
         wait_ready(process, log)
-        ready_s, before_s = time.monotonic(), cpu_s(process.pid)
+        ready_s, before_s = time.monotonic(), processor_s(process.pid)
         while committed(reader, names["clips"]) < clips:
             if process.poll() is not None or time.monotonic() - ready_s > PATIENCE_S:
                 raise RuntimeError(f"the daemon does not get there: {log.read_text()[-2000:]}")

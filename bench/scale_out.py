@@ -18,8 +18,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.harness.broker import cpu_s, make_topics, over_a_broker
+from bench.harness.broker import make_topics, over_a_broker
 from connectors.kafka.client.producer import KafkaProducer
+from daemon.decoding.decode_time import processor_s
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_ports
 
@@ -93,7 +94,7 @@ def measure(bootstrap: str, count: int, span_s: float) -> tuple[float, float]:
 
 def _cpu_s(members: list[subprocess.Popen[bytes]]) -> float:
     """Return the CPU time of the daemons and their decoders so far."""
-    return sum(cpu_s(pid) for member in members for pid in (member.pid, *_children(member.pid)))
+    return sum(processor_s(pid) for member in members for pid in (member.pid, *_children(member.pid)))
 
 
 def _children(pid: int) -> list[int]:

@@ -50,9 +50,3 @@ def over_a_broker(measure: Callable[[str], bool]) -> int:
     except NoBroker as missing:
         print(f"Not measured: {missing}.")
         return 1
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process so far, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
