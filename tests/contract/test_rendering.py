@@ -141,6 +141,26 @@ async def test_frames_may_go_once_they_are_rendered(model: Model, pool: Renderer
     assert differences(there.input, here.input) == []
 
 
+async def test_frames_that_are_being_rendered_are_not_filled_again(model: Model, pool: RendererPool) -> None:
+    noisy, back = noise(4, 56, 56), list[MemoryFile]()
+    memory = MemoryFile("test-window", noisy.frames.nbytes)
+    os.pwrite(memory.descriptor, noisy.frames.tobytes(), 0)
+    pixels = memory.lend(back.append).reshape(noisy.frames.shape)
+    frames = FrameSet(noisy.window, pixels, noisy.pts_ns, memory_file=memory.descriptor)
+    del pixels
+
+    rendering = asyncio.create_task(rendered(pool, model.job(frames), frames))
+    for _ in range(5):  # until the renderer has its message
+        await asyncio.sleep(0)
+    assert pool.state.at_work == 1
+    frames.let_go()
+
+    assert back == []
+    await rendering
+    assert back == [memory]
+    memory.close()
+
+
 async def test_a_window_that_vllm_refuses_is_refused_by_a_renderer(model: Model, pool: RendererPool) -> None:
     frames = noise(4, 56, 56)
     job = RenderJob.of(frames, [1, 2, 3], model.loaded.planner.form, "clip/0/0", by_content=False)  # no placeholder

@@ -94,8 +94,9 @@ class RendererProcess:
         """
         begun_s = time.monotonic()
         parts: list[Any] = [pickle.dumps(job)]
+        pixels = frames.frames  # held until the answer: once nobody has them, their memory is filled again
         if frames.memory_file < 0:  # frames in memory of this process alone: they are copied into the message
-            parts.append(frames.frames)
+            parts.append(pixels)
         answer, size_bytes = await self._ask(RENDER, parts, frames.memory_file, RENDERED, self._deadline_s)
         about = json.loads(bytes(answer[0]))
         if "reason" in about:
