@@ -29,7 +29,7 @@ from bench.harness.broker import JOIN_MS, make_topics, over_a_broker
 from bench.harness.daemon import wait_ready
 from bench.harness.unsampled import WINDOWS
 from connectors.kafka.client.settings import BATCH_BYTES
-from daemon.decoding.decode_time import processor_s
+from daemon.decoding.budgets import processor_s
 from testing.load import write_load_clip
 
 CLIPS, PARTITIONS, COMMIT_INTERVAL_S = 10_000, 4, 0.1

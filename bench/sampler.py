@@ -29,8 +29,8 @@ from bench.harness.peers import LEAST, NAMES, Peer, environment
 from bench.harness.report import Row, report
 from connectors.terminal import named_clip
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
+from daemon.decoding.budgets import processor_s
 from daemon.decoding.child.session import plan as plan_here
-from daemon.decoding.decode_time import processor_s
 from daemon.decoding.media import MediaLimits
 from daemon.decoding.packet_index import PacketIndex
 from daemon.decoding.sampler import Sampler

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.harness.broker import make_topics, over_a_broker
 from connectors.kafka.client.producer import KafkaProducer
-from daemon.decoding.decode_time import processor_s
+from daemon.decoding.budgets import processor_s
 from testing.load import WINDOWS_EACH, write_load_clip
 from testing.ports import free_ports
 

@@ -24,7 +24,7 @@ from daemon.commands.one_shot import SOURCE
 from daemon.commands.terminal import say, say_json, show_table
 from daemon.config.engine_settings import VllmSettings
 from daemon.config.settings import Settings
-from daemon.decoding.decode_time import processor_s
+from daemon.decoding.budgets import processor_s
 from daemon.decoding.sampler import Sampler
 from daemon.engines.build import most_frames
 from daemon.engines.vllm.host import HostEngine

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from daemon.decoding.decode_time import DecodeTime, Meter
+from daemon.decoding.budgets import DecodeTime, Meter
 from daemon.decoding.fields import Data
 from daemon.decoding.fork_server import DecoderRequest, ForkServer
 from daemon.decoding.process import DecoderProcess, Expected
@@ -56,11 +56,6 @@ class Session:
     reserved_bytes: int = 0
     answers: int = 0
     opened_in: DecoderProcess | None = field(default=None, repr=False)
-
-    @property
-    def child(self) -> tuple[int, Sender]:
-        """What the children that it may be in have in common; there is one of them at a time."""
-        return self.slot, self.sender
 
     @property
     def has_just_begun(self) -> bool:

@@ -12,7 +12,7 @@ from connectors.errors import Fatal, Poison, Reason, Transient
 from connectors.media.protocols import DistantMedia
 from daemon.config.chosen import this_machine
 from daemon.config.settings import LimitsSettings, TimeoutsSettings
-from daemon.decoding.byte_budget import ByteBudget, WindowMemory
+from daemon.decoding.budgets import ByteBudget, DecodeTime
 from daemon.decoding.clip_plan import (
     ClipPlan,
     PlanRules,
@@ -21,7 +21,6 @@ from daemon.decoding.clip_plan import (
     read_index,
     readable_windows,
 )
-from daemon.decoding.decode_time import DecodeTime
 from daemon.decoding.fields import Data
 from daemon.decoding.index_block import ClipTimes
 from daemon.decoding.media import MediaLimits
@@ -29,6 +28,7 @@ from daemon.decoding.open_media import OpenMedia
 from daemon.decoding.pool import DecoderPool, Sender, Session
 from daemon.decoding.protocol import Decoded, Index, Plan, Planned, SendIndex, reading
 from daemon.decoding.shot_search import find_windows
+from daemon.decoding.window_memory import WindowMemory
 from daemon.decoding.window_run import UnreadableWindow, WindowRun, check_fits
 from daemon.frame_look import ON_DEVICE, FrameSize, FrameSizer, PixelBudget
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy

@@ -5,10 +5,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.byte_budget import WindowMemory
 from daemon.decoding.clip_plan import ClipPlan, read_shown
 from daemon.decoding.media import TURN_S
 from daemon.decoding.protocol import Decode, Decoded
+from daemon.decoding.window_memory import WindowMemory
 from daemon.memory_file import MemoryFile
 from daemon.windows import FrameSet, Window
 
@@ -65,7 +65,8 @@ class WindowRun:
 
     def __post_init__(self) -> None:
         self._first = self.at
-        self._child = self.plan.session.child
+        session = self.plan.session
+        self._child = session.slot, session.sender  # for whom there is one child at a time
         self.memory.open(self._child)
 
     @property

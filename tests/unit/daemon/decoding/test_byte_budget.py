@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.decoding.byte_budget import ByteBudget
+from daemon.decoding.budgets import ByteBudget
 
 
 async def settle() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from connectors.errors import Poison, Reason
-from daemon.decoding.decode_time import DecodeTime, Meter, processor_s
+from daemon.decoding.budgets import DecodeTime, Meter, processor_s
 from daemon.windows import FramePolicy, WindowPolicy
 from tests.corpus.clips import Recipe, make
 from tests.corpus.sampling import clip_of, running, sample

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from daemon.decoding import byte_budget
-from daemon.decoding.byte_budget import ByteBudget, WindowMemory
+from daemon.decoding import window_memory
+from daemon.decoding.budgets import ByteBudget
+from daemon.decoding.window_memory import WindowMemory
 from daemon.memory_file import MemoryFile
 from daemon.windows import FramePolicy, FrameSet
 from tests.corpus.clips import Recipe, Truth, make
@@ -109,7 +110,7 @@ async def test_what_comes_back_while_others_hold_everything_is_not_kept() -> Non
 
 
 async def test_it_all_goes_soon_after_the_last_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(byte_budget, "_KEPT_S", 0.05)
+    monkeypatch.setattr(window_memory, "_KEPT_S", 0.05)
     before, memory = open_files(), of("a")
     memory.open("a")
     frames = show(memory, "a", take(memory, "a"))

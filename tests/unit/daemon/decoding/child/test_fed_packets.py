@@ -24,6 +24,7 @@ from tests.unit.daemon.decoding.child.counting import (
 from tests.unit.daemon.decoding.child.damaged import damaged_copy
 
 
+@pytest.mark.slow  # every frame of several clips is decoded
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("seconds", [1, 10])
 def test_nothing_is_fed_beyond_the_last_frame_that_a_group_has_to_show(
