@@ -53,7 +53,7 @@ def read_frames(path: Path) -> list[NDArray[np.uint8]]:
     from daemon.windows import neva_frame_indices
 
     with av.open(str(path)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in container.decode(video=0)]
     return [frames[number] for number in neva_frame_indices(len(frames), FRAMES)]
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +58,19 @@ def make_clip(minutes: int) -> Path:
     source, unfinished = _SOURCE.made_in(FOLDER), path.with_suffix(".unfinished.mp4")
     with av.open(str(source)) as given, av.open(str(unfinished), "w") as container:
         (stream,) = given.streams.video
-        copy = container.add_stream_from_template(stream)
+        copy, tick_s = container.add_stream_from_template(stream), Fraction(stream.time_base or 0)
         packets = [
-            (bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in given.demux(stream) if packet.size
+            (bytes(packet), packet.pts or 0, packet.dts or 0, packet.is_keyframe)
+            for packet in given.demux(stream)
+            if packet.size
         ]
-        ticks = int(_SOURCE.seconds / stream.time_base)
+        ticks = int(_SOURCE.seconds / tick_s)
         for turn in range(minutes * 60 // _SOURCE.seconds):
             for data, pts, dts, is_key in packets:
                 packet = av.Packet(data)
-                packet.stream, packet.time_base, packet.is_keyframe = copy, stream.time_base, is_key
+                packet.stream, packet.time_base, packet.is_keyframe = copy, tick_s, is_key
                 packet.pts, packet.dts = pts + turn * ticks, dts + turn * ticks
-                packet.duration = int(1 / RATE / stream.time_base)
+                packet.duration = int(1 / RATE / tick_s)
                 container.mux(packet)
     unfinished.rename(path)
     return path

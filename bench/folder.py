@@ -15,9 +15,9 @@ from pathlib import Path
 
 import av
 
-from bench.harness.broker import cpu_s
 from bench.harness.daemon import daemon
 from bench.harness.report import report
+from daemon.decoding.budgets import processor_s
 from testing.load import fill_inbox
 
 CLIPS, ROUNDS, LEAST, PATIENCE_S = 400, 3, 0.6, 400.0
@@ -80,7 +80,7 @@ def run_daemon(folder: Path, inbox: Path, clips: int) -> tuple[float, float]:
 def _family_cpu_s(pid: int) -> float:
     """Return the CPU time of a process and of all that it started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return cpu_s(pid) + sum(_family_cpu_s(int(child)) for child in children)
+    return processor_s(pid) + sum(_family_cpu_s(int(child)) for child in children)
 
 
 def main() -> int:

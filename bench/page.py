@@ -23,7 +23,7 @@ import httpx
 
 from bench.harness.daemon import daemon
 from bench.harness.painted import Painted
-from bench.harness.report import report
+from bench.harness.report import Row, report
 from daemon.telemetry.processor_time import processor_s_with_children
 from testing import browser
 from testing.ports import free_port
@@ -59,7 +59,7 @@ def three_pages(address: str, _: str) -> Iterator[None]:
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         browser.browsing(Path(profile)) as new_page,
     ):
-        for _ in range(READERS):
+        for _page in range(READERS):
             page = new_page(1280, 900)
             page.open(address)
             page.until("document.querySelector('#headline').textContent == 'Ready'")
@@ -125,7 +125,7 @@ def main() -> int:
             for way in WAYS[number % len(WAYS) :] + WAYS[: number % len(WAYS)]:
                 found[way].append(measure(way, clip, clips))
                 print(f"round {number + 1}, {way}: {found[way][-1]:.1f} ms a window", flush=True)
-    rows = [
+    rows: list[Row] = [
         {
             "page": way,
             "ms a window": statistics.median(found[way]),

@@ -32,7 +32,7 @@ from daemon.engines.rendering.in_process import Rendering
 from daemon.engines.rendering.job import RenderJob
 from daemon.engines.vllm import library
 from daemon.engines.vllm.load import LoadedModel, load_model
-from daemon.memory_file import make, mapped_with_descriptor
+from daemon.memory_file import MemoryFile
 from daemon.prompts.prompt import Prompt
 from daemon.windows import NS_PER_S, FrameSet, Window, sample_times
 from testing.rendered_windows import differences
@@ -83,13 +83,12 @@ def window(seed: int) -> FrameSet:
     """Return a window of noise in a memory file, as a decoder leaves it."""
     shape = (FRAMES, SIDE, SIDE, 3)
     pixels = np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
-    memory = make("bench-window", pixels.nbytes)
-    os.pwrite(memory, pixels.data, 0)
-    array, descriptor = mapped_with_descriptor(memory, pixels.nbytes)
-    os.close(memory)
+    memory = MemoryFile("bench-window", pixels.nbytes)
+    os.pwrite(memory.descriptor, pixels.data, 0)
+    array = memory.lend(MemoryFile.close)
     times = sample_times(0, 10 * NS_PER_S, FRAMES)
     shown = Window(0, 0, 10 * NS_PER_S, times, tuple(range(FRAMES)))
-    return FrameSet(shown, array.reshape(shape), times, memory_file=descriptor)
+    return FrameSet(shown, array.reshape(shape), times, memory_file=memory.descriptor)
 
 
 @contextlib.asynccontextmanager

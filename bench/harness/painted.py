@@ -78,7 +78,7 @@ def pictures(width: int, height: int, count: int) -> Iterator[NDArray[np.uint8]]
     rng = np.random.default_rng(height)
     rough = rng.integers(40, 216, (height // 8 + 40, width // 8 + 60)).astype(np.float32)
     for axis in (0, 1):
-        rough = (rough + np.roll(rough, 1, axis) + np.roll(rough, 2, axis)) / 3
+        rough = (rough + np.roll(rough, 1, axis) + np.roll(rough, 2, axis)) / np.float32(3)
     texture = np.kron(rough, np.ones((8, 8), np.float32))
     grain = [rng.normal(0, 2.5, (height, width)).astype(np.float32) for _ in range(6)]
     for number in range(count):

@@ -165,7 +165,8 @@ def _number_of(frame: Any) -> int:
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked, and say what it took."""
-    wall_s, cpu_s, numbers = 0.0, 0.0, []
+    wall_s, cpu_s = 0.0, 0.0
+    numbers: list[list[int]] = []
     windows = PEERS[asked["peer"]](asked)
     while True:
         began_s, began_cpu_s = time.perf_counter(), time.process_time()

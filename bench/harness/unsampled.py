@@ -36,7 +36,7 @@ class Planned:
 
 
 class NoSampler(Sampler):
-    """Gives every clip the same frames, in no time."""
+    """Gives every clip the same frames, in no time. Of a plan it knows the windows alone."""
 
     async def start(self) -> None:
         """Start no decoder."""
@@ -46,15 +46,17 @@ class NoSampler(Sampler):
         self.windows = plan_windows(pts_ns, WINDOWS * NS_PER_S, seconds, FramePolicy(num_frames=FRAMES))
         self.shown = [FrameSet(window, pixels, window.sample_ns) for window in self.windows]
 
-    async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> Planned:
+    async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> Planned:  # type: ignore[override]
         """Plan without a look at the clip."""
         return Planned(self.windows)
 
-    async def reach(self, plan: Planned, windows: int | None = None) -> bool:
+    async def reach(self, plan: Planned, windows: int | None = None) -> bool:  # type: ignore[override]
         """Know of all windows from the beginning."""
         return windows is None or len(plan.windows) >= windows
 
-    async def frame_sets(self, plan: Planned, first_window: int = 0) -> AsyncGenerator[FrameSet, None]:
+    async def frame_sets(  # type: ignore[override]
+        self, plan: Planned, first_window: int = 0
+    ) -> AsyncGenerator[FrameSet, None]:
         """Yield every window at once."""
         for frame_set in self.shown[first_window:]:
             yield frame_set

@@ -119,7 +119,12 @@ class Watch:
 
     def until_all_are_described(self) -> None:
         """Wait for the first caption of every stream."""
-        until(lambda: self.look() or all(described(one.messages) for one in self.seen.values()), _FIRST_CAPTIONS_S)
+
+        def all_are_described() -> bool:
+            self.look()
+            return all(described(one.messages) for one in self.seen.values())
+
+        until(all_are_described, _FIRST_CAPTIONS_S)
 
     def watch(self, seconds: float) -> tuple[Taken, Taken]:
         """Look on for so long; return what was taken at first and at the end."""

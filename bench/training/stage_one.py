@@ -88,7 +88,8 @@ def accuracy(folder: Path, model: Path, captions: dict[str, str]) -> float:
         quiet=True,
     )
     said = [json.loads(line) for line in answers.read_text().splitlines()]
-    return sum(record["pred_answer"] == captions[record["video"]] for record in said) / len(captions)
+    right = [record["pred_answer"] == captions[record["video"]] for record in said]
+    return right.count(True) / len(captions)
 
 
 def main() -> int:
