@@ -69,6 +69,7 @@ class WindowMemory:
         self.budget.release(memory.size_bytes)
 
     def _of(self, child: Hashable, size_bytes: int) -> MemoryFile:
+        """Return a file for bytes that are reserved."""
         spare = self._spare[child]
         at = next((at for at in reversed(range(len(spare))) if spare[at].size_bytes == size_bytes), None)
         if at is not None:
@@ -77,7 +78,11 @@ class WindowMemory:
         if self._free_bytes < 0:
             for each in self._spare.values():
                 self._drop(each)
-        return MemoryFile("captiond-window", size_bytes)
+        try:
+            return MemoryFile("captiond-window", size_bytes)
+        except BaseException:
+            self.budget.release(size_bytes)
+            raise
 
     @property
     def _free_bytes(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import resource
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,21 @@ async def test_what_comes_back_while_others_hold_everything_is_not_kept() -> Non
     assert memory.budget.held_bytes + memory.spare_bytes <= 2 * SIZE
     for file in (third, fourth):
         memory.drop(file)
+    memory.close_all()
+
+
+async def test_without_a_descriptor_left_nothing_is_reserved() -> None:
+    memory, (soft, hard) = of("a"), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            memory.try_reserve("a", SIZE)
+        with pytest.raises(OSError, match="Too many open files"):
+            await memory.reserve("a", SIZE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert memory.budget.held_bytes == 0
     memory.close_all()
 
 
