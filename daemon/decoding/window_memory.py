@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Hashable
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -26,37 +27,43 @@ class WindowMemory:
     def __init__(self, budget: ByteBudget) -> None:
         self.budget, self.spare_bytes = budget, 0
         self._runs = Counter[Hashable]()  # by the child that they are decoded in
+        self._leaving: dict[Hashable, asyncio.TimerHandle] = {}  # children without a run
         self._spare = defaultdict[Hashable, list[MemoryFile]](list)
         self._back = deque[tuple[Hashable, MemoryFile]]()  # from whichever thread had them last
+        self._is_called = False  # to see what has come back
 
     def open(self, child: Hashable) -> None:
         """Keep what comes back from a child's windows, until :meth:`close` is called as often, and a while longer."""
+        self._loop = asyncio.get_running_loop()
         self._runs[child] += 1
+        if child in self._leaving:
+            self._leaving.pop(child).cancel()
 
     def close(self, child: Hashable) -> None:
         """Have what is spare go soon, where nobody else decodes in this child."""
-        if self._runs[child] > 1:
-            self._runs[child] -= 1
-        elif child in self._runs:
-            self._runs[child] = 0
-            asyncio.get_running_loop().call_later(_KEPT_S, self._forget, child)
+        if not self._runs[child]:
+            return  # all is closed
+        self._runs[child] -= 1
+        if not self._runs[child]:
+            self._leaving[child] = self._loop.call_later(_KEPT_S, self._leave, child)
 
     def close_all(self) -> None:
         """Let all go; what is lent goes when it comes back."""
         self._runs.clear()
+        while self._leaving:
+            self._leaving.popitem()[1].cancel()
+        self._take_back()
         for spare in self._spare.values():
-            self._drop(spare)
-        self._sort()
+            while spare:
+                self._drop_oldest(spare)
 
     async def reserve(self, child: Hashable, size_bytes: int) -> MemoryFile:
         """Return a file of this size, once there is room for it; ``ValueError`` when there never will be."""
-        self._sort()
         await self.budget.reserve(size_bytes)
         return self._of(child, size_bytes)
 
     def try_reserve(self, child: Hashable, size_bytes: int) -> MemoryFile | None:
         """Return a file of this size, or None where there is no room for it now."""
-        self._sort()
         return self._of(child, size_bytes) if self.budget.try_reserve(size_bytes) else None
 
     def lend(self, child: Hashable, memory: MemoryFile) -> NDArray[np.uint8]:
@@ -70,50 +77,61 @@ class WindowMemory:
 
     def _of(self, child: Hashable, size_bytes: int) -> MemoryFile:
         """Return a file for bytes that are reserved."""
+        self._take_back()
         spare = self._spare[child]
         at = next((at for at in reversed(range(len(spare))) if spare[at].size_bytes == size_bytes), None)
-        if at is not None:
+        found = spare.pop(at) if at is not None else None
+        if found is not None:
             self.spare_bytes -= size_bytes
-            return spare.pop(at)
-        if self._free_bytes < 0:
-            for each in self._spare.values():
-                self._drop(each)
+        self._make_room()
+        if found is not None:
+            return found
         try:
             return MemoryFile("captiond-window", size_bytes)
         except BaseException:
             self.budget.release(size_bytes)
             raise
 
-    @property
-    def _free_bytes(self) -> int:
-        return self.budget.limit_bytes - self.budget.held_bytes - self.spare_bytes
-
     def _comes_back(self, child: Hashable, memory: MemoryFile) -> None:
-        if child in self._runs:
-            self._back.append((child, memory))
-        else:
+        if child not in self._runs:
             memory.close()
+            return
+        self._back.append((child, memory))
+        if not self._is_called:
+            self._is_called = True
+            with suppress(RuntimeError):  # the loop is closed, and the program about to end
+                self._loop.call_soon_threadsafe(self._make_room)
 
-    def _sort(self) -> None:
-        """Keep what has come back, where there is room for it."""
+    def _take_back(self) -> None:
+        self._is_called = False
         while self._back:
             child, memory = self._back.popleft()
-            spare = self._spare[child]
-            is_wanted = child in self._runs and memory.descriptor >= 0 and len(spare) < _MOST_SPARE
-            if is_wanted and memory.size_bytes <= self._free_bytes:
-                spare.append(memory)
-                self.spare_bytes += memory.size_bytes
-            else:
+            if child not in self._runs or memory.descriptor < 0:
                 memory.close()
+                continue
+            spare = self._spare[child]
+            spare.append(memory)
+            self.spare_bytes += memory.size_bytes
+            if len(spare) > _MOST_SPARE:
+                self._drop_oldest(spare)
 
-    def _forget(self, child: Hashable) -> None:
-        if self._runs[child] <= 0:
-            del self._runs[child]
-            self._sort()
-            self._drop(self._spare.pop(child, []))
+    def _make_room(self) -> None:
+        """Let go of what is spare beyond what the budget has free."""
+        self._take_back()
+        for spare in self._spare.values():
+            while spare and self.budget.held_bytes + self.spare_bytes > self.budget.limit_bytes:
+                self._drop_oldest(spare)
 
-    def _drop(self, spare: list[MemoryFile]) -> None:
-        while spare:
-            memory = spare.pop()
-            memory.close()
-            self.spare_bytes -= memory.size_bytes
+    def _leave(self, child: Hashable) -> None:
+        """Let go of a spare file of a child, and soon of the next: each takes its time, in which others wait."""
+        self._take_back()
+        if self._spare[child]:
+            self._drop_oldest(self._spare[child])
+            self._leaving[child] = self._loop.call_later(0, self._leave, child)
+        else:
+            del self._runs[child], self._spare[child], self._leaving[child]
+
+    def _drop_oldest(self, spare: list[MemoryFile]) -> None:
+        memory = spare.pop(0)
+        memory.close()
+        self.spare_bytes -= memory.size_bytes

@@ -43,13 +43,18 @@ Places = Sequence[Place]
 
 
 class Mappings:
-    """The memory files that have come more than once, mapped: the last ones, of so many bytes together."""
+    """The memory files that have come more than once, mapped: the last ones, of so many bytes together.
+
+    The program frees a file's pages when it lets go of it, but those that are written afterwards stay as long as it is
+    mapped: so a clip that ends takes the mappings along that it had last.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._files = OrderedDict[int, NDArray[np.uint8] | None]()  # by their number; None for one that came once
+        self._files = OrderedDict[int, NDArray[np.uint8] | None]()  # by their number; None for one to be mapped next
+        self._users: dict[int, int] = {}  # the clip that had each last
 
-    def of(self, descriptor: int, size_bytes: int) -> NDArray[np.uint8] | None:
+    def of(self, descriptor: int, size_bytes: int, clip: int) -> NDArray[np.uint8] | None:
         """Return the bytes of a file that has come before, None for one that is new or can't be mapped."""
         number = os.fstat(descriptor).st_ino  # no other file has it while this one is mapped
         is_new = number not in self._files
@@ -58,10 +63,16 @@ class Mappings:
             with contextlib.suppress(OSError):  # there is no room for it; it can be written all the same
                 whole = mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
                 found = np.frombuffer(whole, np.uint8)
-        self._files[number] = found
+        self._files[number], self._users[number] = found, clip
         while len(self._files) > _FILES or self._mapped_bytes > self._limit_bytes:
-            self._files.popitem(last=False)
+            del self._users[self._files.popitem(last=False)[0]]
         return found
+
+    def forget(self, clip: int) -> None:
+        """Unmap what a clip had last; a file that comes again is mapped again."""
+        for number, user in self._users.items():
+            if user == clip:
+                self._files[number] = None
 
     @property
     def _mapped_bytes(self) -> int:
@@ -72,7 +83,7 @@ class Mappings:
 class OpenWindow:
     """A window that is being filled: ``pending`` has the place of each frame still missing.
 
-    It owns the descriptor of its memory file, unless that is ``mapped``.
+    It owns the descriptor of its memory file. One that is ``mapped`` is written there, and its descriptor closed.
     """
 
     memory: int
@@ -83,12 +94,11 @@ class OpenWindow:
 
     @classmethod
     def of(
-        cls, memory: int, frame_indices: Sequence[int], size: FrameSize, mappings: Mappings | None = None
+        cls, memory: int, frame_indices: Sequence[int], size: FrameSize, mapped: NDArray[np.uint8] | None = None
     ) -> "OpenWindow":
         """Return a window that shows these frames."""
-        window = cls(memory, size, [-1] * len(frame_indices))
-        window.mapped = mappings.of(memory, len(frame_indices) * size.frame_bytes) if mappings is not None else None
-        if window.mapped is not None:
+        window = cls(memory, size, [-1] * len(frame_indices), mapped)
+        if mapped is not None:
             window.close()
         for at, frame_index in enumerate(frame_indices):
             window.pending.setdefault(frame_index, Place(window, [])).at.append(at)

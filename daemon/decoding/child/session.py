@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.child.containers import BEGIN_ANYWHERE
 from daemon.decoding.child.cursor import FrameCursor
 from daemon.decoding.child.frame_writer import FrameWriter, write_all, writer_of
-from daemon.decoding.child.open_window import Mappings, OpenWindow, Place
+from daemon.decoding.child.open_window import OpenWindow, Place
 from daemon.decoding.child.packets import PacketReader
 from daemon.decoding.child.pictures.assembly import plan_picture
 from daemon.decoding.child.pictures.dolby_vision import refuse_without_base_layer
@@ -80,10 +81,10 @@ class Session:
         memory: int,
         frame_indices: list[int],
         size: FrameSize | None = None,
-        mappings: Mappings | None = None,
+        mapped: NDArray[np.uint8] | None = None,
     ) -> None:
         """Take a window's memory file; its frames are written as they pass, scaled to ``size``."""
-        self._windows[window] = OpenWindow.of(memory, frame_indices, size or self._own_size, mappings)
+        self._windows[window] = OpenWindow.of(memory, frame_indices, size or self._own_size, mapped)
 
     def want(self, frame_indices: list[int], threads: int = 1) -> None:
         """Name the frames that the next windows show, and how many threads may decode them."""

@@ -65,6 +65,7 @@ class Worker:
             request, block, descriptors = message
             if isinstance(request, Forget):
                 self._sessions.forget(request.session)
+                self._mappings.forget(request.session)
                 self._indices.pop(request.session, None)
                 continue
             self._send(*self._answer(request, block, descriptors))
@@ -119,7 +120,8 @@ class Worker:
             self._open(request, block, descriptors.pop(0))
         session = self._sessions.use(request.session)
         for (window, frame_indices, size), memory in zip(request.new_windows, descriptors, strict=True):
-            session.add(window, memory, frame_indices, size, self._mappings)
+            mapped = self._mappings.of(memory, len(frame_indices) * size.frame_bytes, request.session)
+            session.add(window, memory, frame_indices, size, mapped)
         session.want(list(request.wanted), request.threads)
         until, last = began + TURN_S, request.target + request.targets - 1
         for target in range(request.target, last + 1):

@@ -93,20 +93,45 @@ async def test_what_is_spare_goes_where_its_bytes_are_needed() -> None:
     assert open_files() == before
 
 
-async def test_what_comes_back_while_others_hold_everything_is_not_kept() -> None:
-    memory = of("a", 2 * SIZE)
+async def test_what_comes_back_when_its_bytes_are_given_on_is_filled_again_or_gone() -> None:
+    before, memory = open_files(), of("a", 2 * SIZE)
+    memory.open("b")
     first, second = take(memory, "a"), take(memory, "a")
-    frames = show(memory, "a", first)
-    waiting = asyncio.create_task(memory.reserve("a", SIZE))
-    third = await waiting
-    del frames
+    frames = [memory.lend("a", first), memory.lend("a", second)]
+    same = asyncio.create_task(memory.reserve("a", SIZE))
+    await asyncio.sleep(0)
+    memory.budget.release(SIZE)
+    del frames[0]
 
-    assert memory.try_reserve("a", SIZE) is None
-    memory.drop(second)
-    fourth = take(memory, "a")
-    assert memory.budget.held_bytes + memory.spare_bytes <= 2 * SIZE
-    for file in (third, fourth):
-        memory.drop(file)
+    assert await same is first  # the budget is full again, with this file
+
+    other = asyncio.create_task(memory.reserve("b", SIZE))
+    await asyncio.sleep(0)
+    memory.budget.release(SIZE)
+    found = await other
+    frames.clear()  # only now, and nobody asks for anything any more
+    await asyncio.sleep(0)
+
+    assert memory.spare_bytes == 0
+    assert second.descriptor == -1
+    memory.drop(first)
+    memory.drop(found)
+    memory.close_all()
+    assert open_files() == before
+
+
+async def test_no_more_goes_than_is_needed() -> None:
+    memory = of("a", 10 * SIZE)
+    memory.open("b")
+    files = [take(memory, "a") for _ in range(8)]
+    for file in files:
+        show(memory, "a", file)
+    await asyncio.sleep(0)
+
+    large = take(memory, "b", 4 * SIZE)
+
+    assert [file.descriptor >= 0 for file in files] == [False] * 2 + [True] * 6
+    memory.drop(large)
     memory.close_all()
 
 
@@ -137,7 +162,11 @@ async def test_it_all_goes_soon_after_the_last_clip(monkeypatch: pytest.MonkeyPa
     assert open_files() != before  # another clip is open in the same child
 
     memory.close("a")
+    await asyncio.sleep(0.03)
     memory.open("a")  # the next one comes in time
+    memory.close("a")
+    await asyncio.sleep(0.03)
+    memory.open("a")
     await asyncio.sleep(0.1)
     assert open_files() != before
 
@@ -223,3 +252,35 @@ async def test_a_second_source_has_files_of_its_own(tmp_path: Path) -> None:
 
     assert not files["a"] & files["b"]
     assert len(files["a"]) < 8  # of two clips of four windows
+
+
+def shared_kib(pid: int | None) -> int:
+    """Return what a process has of memory that others may have too."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssShmem"))
+
+
+@pytest.mark.slow
+async def test_a_decoder_keeps_nothing_of_clips_that_are_left_early(tmp_path: Path) -> None:
+    truth = make(tmp_path / "long", Recipe(frames=480, size=(640, 480), options={"g": "50"}))
+    seen = []
+    async with running(decoders=1) as sampler:
+        for count in (6, 7, 8, 9, 10, 11, 12):
+            plan = await sampler.plan(clip_of(truth.path), SECONDS, FramePolicy())
+            async with aclosing(sampler.frame_sets(plan)) as sets:
+                async for window in sets:
+                    assert isinstance(window, FrameSet)
+                    sampler.release(window, let_go=True)
+                    if window.window.index == count:
+                        break
+            (pid,) = sampler.pool.pids
+            seen.append(shared_kib(pid))
+            plan.close()
+        del window
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if not shared_kib(pid):
+                break
+
+        assert max(seen) > 0
+        assert shared_kib(pid) == 0

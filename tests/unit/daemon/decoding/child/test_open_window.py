@@ -11,7 +11,7 @@ from daemon.decoding.child.open_window import Mappings, OpenWindow, fill
 from daemon.frame_look import FrameSize
 from daemon.memory_file import MemoryFile, make, mapped
 
-SIZE = FrameSize(6, 4)
+SIZE, CLIP = FrameSize(6, 4), 1
 
 
 def opened(frame_indices: list[int], size: FrameSize = SIZE) -> tuple[OpenWindow, np.ndarray]:
@@ -96,7 +96,8 @@ def test_a_window_larger_than_may_be_written_is_a_lack_of_memory() -> None:
 
 def filled(mappings: Mappings, memory: int, frame_index: int) -> OpenWindow:
     """Fill a window of two frames in a file that the program sends, and keep nothing open of it."""
-    window = OpenWindow.of(os.dup(memory), [frame_index, frame_index + 1], SIZE, mappings)
+    ours = os.dup(memory)
+    window = OpenWindow.of(ours, [frame_index, frame_index + 1], SIZE, mappings.of(ours, 2 * SIZE.frame_bytes, CLIP))
     for at in (frame_index, frame_index + 1):
         readable = at == frame_index
         window.is_written(at, fill([window.pending[at]], drawing(at, []) if readable else lambda *_: -1))
@@ -117,6 +118,22 @@ def test_a_file_that_comes_again_is_written_through_a_mapping() -> None:
     assert windows[1].mapped is windows[2].mapped is not None
     assert {window.memory for window in windows} == {-1}
     os.close(memory)
+
+
+def test_a_clip_that_ends_takes_along_what_it_had_last() -> None:
+    files, mappings = [make("test", 2 * SIZE.frame_bytes) for _ in range(2)], Mappings(2**20)
+    for memory in files * 2:
+        mappings.of(memory, 2 * SIZE.frame_bytes, CLIP)
+    kept = mappings.of(files[0], 2 * SIZE.frame_bytes, CLIP + 1)
+    before = len(os.listdir("/proc/self/fd"))
+
+    mappings.forget(CLIP)
+
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert mappings.of(files[0], 2 * SIZE.frame_bytes, CLIP + 1) is kept
+    assert mappings.of(files[1], 2 * SIZE.frame_bytes, CLIP + 1) is not None
+    for memory in files:
+        os.close(memory)
 
 
 def test_only_so_many_bytes_are_mapped_and_every_file_is_filled() -> None:
