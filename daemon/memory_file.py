@@ -73,7 +73,8 @@ class MemoryFile:
     def lend(self, back: Callable[["MemoryFile"], None]) -> NDArray[np.uint8]:
         """Return the bytes, read-only; ``back`` is called when the array is gone, in whatever thread that happens.
 
-        Where many are in use, others might find no descriptor left: that of a new one is closed then, and -1.
+        Where so many files are kept that others might find no descriptor left, that of a file that is lent for the
+        first time is closed, and is -1 from then on.
         """
         if not self._address:
             self._address = _map(self.descriptor, self.size_bytes, mmap.PROT_READ, mmap.MAP_SHARED)

@@ -83,6 +83,10 @@ class FrameSet:
         """Let several requests about the window have what one of them rendered; engines look into ``shared``."""
         object.__setattr__(self, "shared", shared)
 
+    def with_pixels(self, pixels: NDArray[np.uint8]) -> "FrameSet":
+        """Return the same window with these frames instead, which lie in no memory file."""
+        return replace(self, frames=pixels, memory_file=-1)
+
     def let_go(self) -> None:
         """Let the pixels go, and the memory with them once nobody else holds it; the shape stays."""
         object.__setattr__(self, "memory_file", -1)

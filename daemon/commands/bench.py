@@ -153,9 +153,7 @@ async def _windows(
 
 def _copy(frame_set: FrameSet) -> FrameSet:
     """Return frames in memory of their own: the budget stays the pipeline's."""
-    frames = frame_set.frames.copy()
-    frames.flags.writeable = False
-    return replace(frame_set, frames=frames)
+    return frame_set.with_pixels(frame_set.frames.copy())
 
 
 async def _engine_alone(engine: Engine, held: Held, windows: int) -> Rate:

@@ -91,8 +91,8 @@ class Sampler:
         try:
             await asyncio.shield(closing)
         finally:
-            await asyncio.wait([closing])
             self.memory.close_all()
+            await asyncio.wait([closing])
 
     async def plan(self, clip: Clip, windows: WindowPolicy, frames: FramePolicy, decoder: str = "av") -> ClipPlan:
         """Open the clip and return its windows. The plan's owner closes it.
@@ -216,8 +216,10 @@ class Sampler:
                 yield window
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            run.close()
+            try:
+                await asyncio.gather(task, return_exceptions=True)
+            finally:
+                run.close()
 
     def release(self, frame_set: FrameSet, *, let_go: bool = False) -> None:
         """Give a frame set's bytes back to the budget, once; with ``let_go`` its pixels go though it is still held."""

@@ -13,7 +13,7 @@ from daemon.decoding.budgets import ByteBudget
 from daemon.memory_file import MemoryFile
 
 _KEPT_S = 1.0  # what is spare, after the last clip
-_MOST_SPARE = 32  # of a child: several clips decode in it by turns, each some windows ahead
+_MOST_SPARE = 16  # of a child: several clips decode in it by turns, each some windows ahead
 
 
 class WindowMemory:

@@ -59,12 +59,13 @@ class Mappings:
         number = os.fstat(descriptor).st_ino  # no other file has it while this one is mapped
         is_new = number not in self._files
         found = self._files.pop(number, None)
-        if found is None and not is_new:
+        if found is None and not is_new and size_bytes <= self._limit_bytes:
+            self._make_room(size_bytes)
             with contextlib.suppress(OSError):  # there is no room for it; it can be written all the same
                 whole = mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
                 found = np.frombuffer(whole, np.uint8)
         self._files[number], self._users[number] = found, clip
-        while len(self._files) > _FILES or self._mapped_bytes > self._limit_bytes:
+        if len(self._files) > _FILES:
             del self._users[self._files.popitem(last=False)[0]]
         return found
 
@@ -74,9 +75,15 @@ class Mappings:
             if user == clip:
                 self._files[number] = None
 
-    @property
-    def _mapped_bytes(self) -> int:
-        return sum(file.nbytes for file in self._files.values() if file is not None)
+    def _make_room(self, size_bytes: int) -> None:
+        """Unmap what has not come for longest, until so many bytes more may be mapped."""
+        mapped = {number: file.nbytes for number, file in self._files.items() if file is not None}
+        total_bytes = sum(mapped.values())
+        for number, file_bytes in mapped.items():
+            if total_bytes + size_bytes <= self._limit_bytes:
+                break
+            self._files[number] = None
+            total_bytes -= file_bytes
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class EncodedWindow:
         pixels = np.zeros((len(numbers), 1, 1, 3), np.uint8)
         pixels[:, 0, 0, 0], pixels[:, 0, 0, 1] = numbers % 256, numbers // 256
         pictures = tuple(map(_png, as_images(frames.frames)))
-        return cls(pictures, replace(frames, frames=pixels, memory_file=-1))
+        return cls(pictures, frames.with_pixels(pixels))
 
     @property
     def size_bytes(self) -> int:

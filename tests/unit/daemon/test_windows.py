@@ -195,6 +195,17 @@ def test_impossible_clips_are_refused(pts_ns: np.ndarray, duration_ns: int) -> N
         plan_windows(pts_ns, duration_ns, WindowPolicy(), FramePolicy())
 
 
+def test_other_pixels_of_a_window_lie_in_no_memory_file() -> None:
+    window = Window(0, 0, 10, (0, 5), (0, 1))
+    shown = FrameSet(window, np.zeros((2, 4, 6, 3), np.uint8), (0, 5), substituted=1, memory_file=7)
+
+    other = shown.with_pixels(np.ones((2, 2, 2, 3), np.uint8))
+
+    assert (other.memory_file, other.substituted, other.pts_ns) == (-1, 1, (0, 5))
+    assert other.frames.min() == 1
+    assert not other.frames.flags.writeable
+
+
 def test_frame_sets_are_read_only_and_never_printed() -> None:
     window = Window(0, 0, NS_PER_S, (1, 2), (0, 0))
     frame_set = FrameSet(window, np.zeros((2, 4, 6, 3), np.uint8), (0, 0))

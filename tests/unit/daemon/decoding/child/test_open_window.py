@@ -120,6 +120,21 @@ def test_a_file_that_comes_again_is_written_through_a_mapping() -> None:
     os.close(memory)
 
 
+def test_a_file_that_is_too_large_is_not_mapped_and_leaves_the_others_alone() -> None:
+    mappings = Mappings(2 * SIZE.frame_bytes)
+    small, large = make("test", 2 * SIZE.frame_bytes), make("test", 3 * SIZE.frame_bytes)
+    for _ in range(2):
+        kept = mappings.of(small, 2 * SIZE.frame_bytes, CLIP)
+
+    for _ in range(3):
+        assert mappings.of(large, 3 * SIZE.frame_bytes, CLIP) is None
+
+    assert kept is not None
+    assert mappings.of(small, 2 * SIZE.frame_bytes, CLIP) is kept
+    os.close(small)
+    os.close(large)
+
+
 def test_a_clip_that_ends_takes_along_what_it_had_last() -> None:
     files, mappings = [make("test", 2 * SIZE.frame_bytes) for _ in range(2)], Mappings(2**20)
     for memory in files * 2:
