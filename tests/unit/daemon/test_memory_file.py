@@ -1,6 +1,5 @@
 """Memory files: what is written is read, mappings outlive descriptors, and nothing is left open."""
 
-import gc
 import mmap
 import os
 
@@ -9,24 +8,20 @@ import pytest
 
 from daemon import memory_file
 from daemon.memory_file import MemoryFile, make, mapped, parts_of, written
-
-
-def open_descriptors() -> int:
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+from testing.open_files import open_files
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1], [63, 64, 65], [0, 100_000, 0, 7]])
 def test_parts_are_read_as_they_were_written(sizes: list[int]) -> None:
     parts = [bytes([at % 251]) * size for at, size in enumerate(sizes)]
-    before = open_descriptors()
+    before = open_files()
 
     descriptor = written("test", parts)
     found = parts_of(descriptor)
     os.close(descriptor)
 
     assert [bytes(part) for part in found] == parts
-    assert open_descriptors() == before
+    assert open_files() == before
 
 
 def test_every_part_may_hold_a_tensor_of_any_type() -> None:
@@ -60,7 +55,7 @@ def test_what_is_written_into_an_own_mapping_stays_there() -> None:
 
 
 def test_a_file_is_lent_again_and_again_and_read_as_it_is_then() -> None:
-    before, back = open_descriptors(), list[MemoryFile]()
+    before, back = open_files(), list[MemoryFile]()
     file = MemoryFile("test", 100)
     for number in (1, 2):
         os.pwrite(file.descriptor, bytes([number]) * 100, 0)
@@ -74,7 +69,7 @@ def test_a_file_is_lent_again_and_again_and_read_as_it_is_then() -> None:
         assert back == [file] * number
 
     file.close()
-    assert open_descriptors() == before
+    assert open_files() == before
 
 
 def test_a_closed_file_takes_no_memory_though_another_process_has_it_mapped() -> None:
@@ -94,13 +89,13 @@ def test_a_closed_file_takes_no_memory_though_another_process_has_it_mapped() ->
 
 def test_only_so_many_descriptors_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_file, "_MOST_DESCRIPTORS", 2)
-    before = open_descriptors()
+    before = open_files()
     files = [MemoryFile("test", 100) for _ in range(3)]
 
     held = [file.lend(MemoryFile.close) for file in files]
 
     assert [file.descriptor >= 0 for file in files] == [True, True, False]
     held.clear()
-    assert open_descriptors() == before
+    assert open_files() == before
     again = MemoryFile("test", 100)
     assert again.lend(MemoryFile.close).max() == 0

@@ -12,6 +12,7 @@ from connectors.media.bytes import BytesMedia
 from connectors.media.file import FileMedia
 from connectors.media.reference import open_reference
 from connectors.source_route import confirm_unchanged
+from testing.open_files import open_files
 
 MAX_BYTES = 1000
 
@@ -223,12 +224,12 @@ def test_descriptors_are_for_reading_and_closed_on_exec(root: Path) -> None:
 
 
 def test_refusals_leave_no_descriptor_open(root: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for uri in ("link.mp4", "large.mp4", "pipe.mp4", "folder/secret.mp4", "missing.mp4"):
         with pytest.raises(Poison):
             read(uri, root)
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
 
 
 def test_bytes_are_sealed_and_opened_anew() -> None:

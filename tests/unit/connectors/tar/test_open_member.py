@@ -10,6 +10,7 @@ import pytest
 from connectors.media.tar_member import tar_members
 from connectors.tar import open_member as module
 from connectors.tar.open_member import member_id, open_member
+from testing.open_files import open_files
 
 SOURCE, LIMIT_BYTES = "shards", 1000
 
@@ -124,9 +125,9 @@ def test_an_archive_of_very_many_is_looked_through_in_part_and_once(
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     archive = write(tmp_path / "s.tar", ("a.mp4", b"clip"))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
 
     read(archive, "a.mp4", ids(archive)["a.mp4"])
     read(archive, "b.mp4", "0" * 32)
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before

@@ -1,18 +1,7 @@
-"""What a process has open, its children, and whether they run."""
+"""The children of a process, and whether they run."""
 
 import os
 from pathlib import Path
-
-
-def open_files() -> list[str]:
-    """Return what this process has open: files, sockets and memory files."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{name}"))
-        except FileNotFoundError:
-            continue
-    return sorted(name.split(":")[0] for name in found if not name.startswith("/dev/"))
 
 
 def children_of(pid: int) -> set[int | None]:

@@ -14,10 +14,11 @@ from connectors.errors import Reason, Transient
 from daemon.decoding import pool
 from daemon.decoding.fork_server import DecoderRequest, ForkServer, Launched
 from daemon.decoding.process import DecoderProcess
+from testing.open_files import open_files
 from testing.repository import ROOT
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import running, sample, wrong_frames
-from tests.unit.daemon.decoding.processes import children_of, is_running, open_files
+from tests.unit.daemon.decoding.processes import children_of, is_running
 
 pytestmark = pytest.mark.slow  # it starts decoders
 

@@ -12,9 +12,10 @@ import pytest
 from connectors.errors import Reason, Transient
 from daemon.memory_file import mapped
 from daemon.windows import NS_PER_S, FramePolicy, FrameSet, WindowPolicy
+from testing.open_files import open_files
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import SECONDS, clip_of, make_sampler, running, sample, wrong_frames
-from tests.unit.daemon.decoding.processes import is_running, open_files
+from tests.unit.daemon.decoding.processes import is_running
 
 pytestmark = pytest.mark.slow  # it starts decoders
 

@@ -17,9 +17,9 @@ from daemon.decoding.budgets import ByteBudget
 from daemon.decoding.window_memory import WindowMemory
 from daemon.memory_file import MemoryFile
 from daemon.windows import FramePolicy, FrameSet
+from testing.open_files import open_files
 from tests.corpus.clips import Recipe, Truth, make
 from tests.corpus.sampling import SECONDS, clip_of, read, running
-from tests.unit.daemon.decoding.processes import open_files
 
 SIZE = 10_000
 

@@ -10,6 +10,7 @@ import pytest
 from daemon.decoding.child.open_window import Mappings, OpenWindow, fill
 from daemon.frame_look import FrameSize
 from daemon.memory_file import MemoryFile, make, mapped
+from testing.open_files import open_files
 
 SIZE, CLIP = FrameSize(6, 4), 1
 
@@ -140,11 +141,11 @@ def test_a_clip_that_ends_takes_along_what_it_had_last() -> None:
     for memory in files * 2:
         mappings.of(memory, 2 * SIZE.frame_bytes, CLIP)
     kept = mappings.of(files[0], 2 * SIZE.frame_bytes, CLIP + 1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
 
     mappings.forget(CLIP)
 
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert len(open_files()) == len(before) - 1
     assert mappings.of(files[0], 2 * SIZE.frame_bytes, CLIP + 1) is kept
     assert mappings.of(files[1], 2 * SIZE.frame_bytes, CLIP + 1) is not None
     for memory in files:
@@ -152,8 +153,8 @@ def test_a_clip_that_ends_takes_along_what_it_had_last() -> None:
 
 
 def test_only_so_many_bytes_are_mapped_and_every_file_is_filled() -> None:
-    before = len(os.listdir("/proc/self/fd"))
     files = [make("test", 2 * SIZE.frame_bytes) for _ in range(5)]
+    before = open_files()
     mappings = Mappings(4 * SIZE.frame_bytes)
 
     for frame_index in range(1, 5):
@@ -161,7 +162,7 @@ def test_only_so_many_bytes_are_mapped_and_every_file_is_filled() -> None:
             filled(mappings, memory, frame_index)
             assert set(os.pread(memory, 2 * SIZE.frame_bytes, 0)) == {frame_index}
 
-    assert len(os.listdir("/proc/self/fd")) == before + len(files) + 2  # mmap keeps a descriptor beside each mapping
+    assert len(open_files()) == len(before) + 2  # mmap keeps a descriptor beside each mapping
     for memory in files:
         os.close(memory)
 
