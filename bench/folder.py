@@ -17,7 +17,7 @@ import av
 
 from bench.harness.daemon import daemon
 from bench.harness.report import report
-from daemon.decoding.budgets import processor_s
+from daemon.telemetry.processor_time import processor_s_with_children
 from testing.load import fill_inbox
 
 CLIPS, ROUNDS, LEAST, PATIENCE_S = 400, 3, 0.6, 400.0
@@ -69,18 +69,12 @@ def run_daemon(folder: Path, inbox: Path, clips: int) -> tuple[float, float]:
         f"state_dir: '{folder / 'state'}'\n"
     )
     with daemon(config) as process:
-        begun_s, begun_cpu_s = time.monotonic(), _family_cpu_s(process.pid)
+        begun_s, begun_cpu_s = time.monotonic(), processor_s_with_children(process.pid)
         while sum(len(files) for _, _, files in os.walk(inbox / "done")) < clips:
             if process.poll() is not None or time.monotonic() - begun_s > PATIENCE_S:
                 raise RuntimeError(config.with_suffix(".log").read_text()[-2000:])
             time.sleep(0.05)
-        return time.monotonic() - begun_s, _family_cpu_s(process.pid) - begun_cpu_s
-
-
-def _family_cpu_s(pid: int) -> float:
-    """Return the CPU time of a process and of all that it started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return processor_s(pid) + sum(_family_cpu_s(int(child)) for child in children)
+        return time.monotonic() - begun_s, processor_s_with_children(process.pid) - begun_cpu_s
 
 
 def main() -> int:

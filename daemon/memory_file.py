@@ -6,6 +6,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,7 @@ def mapped(descriptor: int, size_bytes: int, *, writable: bool = False) -> NDArr
     if writable:
         protection, sharing = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE
     address = _map(descriptor, size_bytes, protection, sharing)
-    block = (ctypes.c_ubyte * size_bytes).from_address(address)
-    weakref.finalize(block, _libc.munmap, address, size_bytes).atexit = False
-    array = np.ctypeslib.as_array(block)
+    array = _array_at(address, size_bytes, partial(_libc.munmap, address, size_bytes))
     array.flags.writeable = writable
     return array
 
@@ -58,6 +57,13 @@ def _map(descriptor: int, size_bytes: int, protection: int, sharing: int) -> int
     if address == _MAP_FAILED:
         raise OSError(ctypes.get_errno(), "a memory file can't be mapped")
     return address
+
+
+def _array_at(address: int, size_bytes: int, gone: Callable[[], object]) -> NDArray[np.uint8]:
+    """Return mapped bytes; ``gone`` is called once when nobody has the array or a view of it any more."""
+    block = (ctypes.c_ubyte * size_bytes).from_address(address)
+    weakref.finalize(block, gone).atexit = False
+    return np.ctypeslib.as_array(block)
 
 
 class MemoryFile:
@@ -83,9 +89,7 @@ class MemoryFile:
             else:
                 os.close(self.descriptor)
                 self.descriptor = -1
-        block = (ctypes.c_ubyte * self.size_bytes).from_address(self._address)
-        weakref.finalize(block, back, self).atexit = False
-        array = np.ctypeslib.as_array(block)
+        array = _array_at(self._address, self.size_bytes, partial(back, self))
         array.flags.writeable = False
         return array
 

@@ -9,7 +9,6 @@ from typing import Self
 from connectors.errors import Poison, Reason
 
 MAX_FRAMES = 20_000_000  # 24 hours at 230 frames a second; an index of so many takes 340 MB
-TURN_S = 0.05  # windows that are asked for at once are decoded for so long: other clips wait for their turn
 HEAD_BYTES = 4096  # enough for every signature of a container or a playlist
 
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<smil", b"[playlist]", b"[InternetShortcut]")

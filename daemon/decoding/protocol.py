@@ -27,6 +27,7 @@ MAX_REQUEST_BYTES = 2**20  # the fields of what it is asked
 MAX_BLOCK_BYTES = 512 * 2**20  # the index of media.MAX_FRAMES frames takes 340 MB at most
 MAX_SMALL_INDEX_BYTES = 64 * 2**10  # it comes with the plan; a larger one is asked for once there is room for it
 MAX_DESCRIPTORS = 16
+TURN_S = 0.05  # windows that are asked for at once are decoded for so long: other clips wait for their turn
 MAX_DETAIL_CHARS = 500
 MAX_SECONDS = 1e12
 MAX_FRAMES_A_WINDOW = 4096  # the most that frames.num_frames and frames.max_frames allow

@@ -19,9 +19,10 @@ _MOST_SPARE = 16  # of a child: several clips decode in it by turns, each some w
 class WindowMemory:
     """The memory files of windows, within a budget. One that nobody reads any more is filled again, by the same child.
 
-    So its pages need not be made anew, which takes as long as writing to them. It never goes to another child: the
-    first could still write to what it has had in hand. What is spare lies within what the budget has free, and goes as
-    soon as that is needed, or when its child has had no clip for a second. For one event loop, but for what comes back.
+    So its pages need not be made anew, which takes as long as writing to them. A ``child`` is named by what it shares
+    with the one that takes its place: no other gets the file, for the first could still write to it. What is spare
+    lies within what the budget has free, and goes as soon as that is needed, or when its child has had no clip for a
+    second. For one event loop, but for what comes back.
     """
 
     def __init__(self, budget: ByteBudget) -> None:
@@ -68,7 +69,11 @@ class WindowMemory:
 
     def lend(self, child: Hashable, memory: MemoryFile) -> NDArray[np.uint8]:
         """Return what a window shows. Whoever has it gives its bytes back to the budget once nobody needs them."""
-        return memory.lend(partial(self._comes_back, child))
+        try:
+            return memory.lend(partial(self._comes_back, child))
+        except BaseException:
+            self.drop(memory)
+            raise
 
     def drop(self, memory: MemoryFile) -> None:
         """Let go of a file that is not lent, and of its bytes."""
@@ -84,10 +89,8 @@ class WindowMemory:
         if found is not None:
             self.spare_bytes -= size_bytes
         self._make_room()
-        if found is not None:
-            return found
         try:
-            return MemoryFile("captiond-window", size_bytes)
+            return found or MemoryFile("captiond-window", size_bytes)
         except BaseException:
             self.budget.release(size_bytes)
             raise

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from connectors.errors import Poison, Reason
 from daemon.decoding.clip_plan import ClipPlan, read_shown
-from daemon.decoding.media import TURN_S
-from daemon.decoding.protocol import Decode, Decoded
+from daemon.decoding.protocol import TURN_S, Decode, Decoded
 from daemon.decoding.window_memory import WindowMemory
 from daemon.memory_file import MemoryFile
 from daemon.windows import FrameSet, Window
@@ -159,11 +158,7 @@ class WindowRun:
             self.memory.drop(memory)
             return UnreadableWindow(window, "none of its frames can be decoded")
         size = plan.size_of(window)
-        try:
-            frames = self.memory.lend(self._child, memory).reshape(len(shown), size.height, size.width, 3)
-        except BaseException:
-            self.memory.drop(memory)
-            raise
+        frames = self.memory.lend(self._child, memory).reshape(len(shown), size.height, size.width, 3)
         descriptor = memory.descriptor if self.shared else -1
         return FrameSet(window, frames, pts_ns, is_own.count(False), decoded.decode_ms, descriptor)
 

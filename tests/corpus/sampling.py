@@ -109,11 +109,12 @@ async def sample(
 
 def wrong_frames(outcome: Outcome, truth: Truth) -> list[tuple[int, int, int]]:
     """Return (sample time, number painted, number due) of every frame that is not the one on screen then."""
-    wrong = []
-    for window in outcome.windows:
-        assert isinstance(window, FrameSet)
-        for at, frame in zip(window.window.sample_ns, window.frames, strict=True):
-            painted, due = int(read(frame)), truth.number_at(at)
-            if painted != due:
-                wrong.append((at, painted, due))
-    return wrong
+    return [wrong for window in outcome.windows for wrong in wrong_in(window, truth)]
+
+
+def wrong_in(window: FrameSet | UnreadableWindow, truth: Truth) -> list[tuple[int, int, int]]:
+    """Return the same of one window."""
+    assert isinstance(window, FrameSet)
+    shown = zip(window.window.sample_ns, window.frames, strict=True)
+    compared = [(at, int(read(frame)), truth.number_at(at)) for at, frame in shown]
+    return [one for one in compared if one[1] != one[2]]

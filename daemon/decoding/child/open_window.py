@@ -42,6 +42,14 @@ class Place:
 Places = Sequence[Place]
 
 
+@dataclass(slots=True)
+class _Known:
+    """A memory file that has come: ``mapped`` from the second time on, and the ``clip`` that had it last."""
+
+    clip: int
+    mapped: NDArray[np.uint8] | None = None
+
+
 class Mappings:
     """The memory files that have come more than once, mapped: the last ones, of so many bytes together.
 
@@ -51,39 +59,40 @@ class Mappings:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._files = OrderedDict[int, NDArray[np.uint8] | None]()  # by their number; None for one to be mapped next
-        self._users: dict[int, int] = {}  # the clip that had each last
+        self._files = OrderedDict[int, _Known]()  # by their number, which no other file has while one is mapped
 
     def of(self, descriptor: int, size_bytes: int, clip: int) -> NDArray[np.uint8] | None:
         """Return the bytes of a file that has come before, None for one that is new or can't be mapped."""
-        number = os.fstat(descriptor).st_ino  # no other file has it while this one is mapped
-        is_new = number not in self._files
-        found = self._files.pop(number, None)
-        if found is None and not is_new and size_bytes <= self._limit_bytes:
+        number = os.fstat(descriptor).st_ino
+        known = self._files.pop(number, None)
+        if known is None:
+            known = _Known(clip)
+        elif known.mapped is None and size_bytes <= self._limit_bytes:
             self._make_room(size_bytes)
             with contextlib.suppress(OSError):  # there is no room for it; it can be written all the same
                 whole = mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
-                found = np.frombuffer(whole, np.uint8)
-        self._files[number], self._users[number] = found, clip
+                known.mapped = np.frombuffer(whole, np.uint8)
+        known.clip = clip
+        self._files[number] = known
         if len(self._files) > _FILES:
-            del self._users[self._files.popitem(last=False)[0]]
-        return found
+            self._files.popitem(last=False)
+        return known.mapped
 
     def forget(self, clip: int) -> None:
         """Unmap what a clip had last; a file that comes again is mapped again."""
-        for number, user in self._users.items():
-            if user == clip:
-                self._files[number] = None
+        for known in self._files.values():
+            if known.clip == clip:
+                known.mapped = None
 
     def _make_room(self, size_bytes: int) -> None:
         """Unmap what has not come for longest, until so many bytes more may be mapped."""
-        mapped = {number: file.nbytes for number, file in self._files.items() if file is not None}
-        total_bytes = sum(mapped.values())
-        for number, file_bytes in mapped.items():
-            if total_bytes + size_bytes <= self._limit_bytes:
+        left_bytes = self._limit_bytes - sum(k.mapped.nbytes for k in self._files.values() if k.mapped is not None)
+        for known in self._files.values():
+            if left_bytes >= size_bytes:
                 break
-            self._files[number] = None
-            total_bytes -= file_bytes
+            if known.mapped is not None:
+                left_bytes += known.mapped.nbytes
+                known.mapped = None
 
 
 @dataclass(slots=True, eq=False)

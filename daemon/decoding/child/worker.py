@@ -19,12 +19,13 @@ from daemon.decoding.child.pyav import VERSION, device_fault
 from daemon.decoding.child.session import Session, Sessions, open_clip
 from daemon.decoding.fields import Data, decode
 from daemon.decoding.index_block import from_block, to_block
-from daemon.decoding.media import HEAD_BYTES, TURN_S
+from daemon.decoding.media import HEAD_BYTES
 from daemon.decoding.protocol import (
     MAX_DESCRIPTORS,
     MAX_SMALL_INDEX_BYTES,
     PREFIX,
     REQUESTS,
+    TURN_S,
     Alive,
     Answer,
     Asked,

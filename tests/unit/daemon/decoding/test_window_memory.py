@@ -18,8 +18,8 @@ from daemon.decoding.window_memory import WindowMemory
 from daemon.memory_file import MemoryFile
 from daemon.windows import FramePolicy, FrameSet
 from testing.open_files import open_files
-from tests.corpus.clips import Recipe, Truth, make
-from tests.corpus.sampling import SECONDS, clip_of, read, running
+from tests.corpus.clips import Recipe, make
+from tests.corpus.sampling import SECONDS, clip_of, read, running, wrong_in
 
 SIZE = 10_000
 
@@ -226,12 +226,6 @@ async def test_a_clips_windows_share_a_few_files_and_show_their_own_frames(tmp_p
 
     del window, kept
     assert open_files() == before
-
-
-def wrong_in(window: FrameSet, truth: Truth) -> list[int]:
-    """Return the numbers of frames that are not those on screen then."""
-    pairs = zip(window.window.sample_ns, window.frames, strict=True)
-    return [int(read(frame)) for at, frame in pairs if int(read(frame)) != truth.number_at(at)]
 
 
 @pytest.mark.slow
